@@ -1,0 +1,61 @@
+//! What happens on a shelf.
+
+use crate::{Barcode, Event, Quantity, SsdId};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A device reports that units of a product were taken off its shelf.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StockConsumed {
+    /// Chosen by the device; the same report sent again carries the same id. 1 to 100 characters.
+    #[schema(example = "02:0f:f0:12:34:56-1765", min_length = 1, max_length = 100)]
+    pub id: String,
+    pub ssd_id: SsdId,
+    pub barcode: Barcode,
+    pub quantity: Quantity,
+    /// When it was taken, by the device's own clock.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl StockConsumed {
+    pub const SUBJECT: &'static str = "stock.consumed";
+    /// The longest `id` that is taken, in characters.
+    pub const MAX_ID_LENGTH: usize = 100;
+}
+
+impl Event for StockConsumed {
+    fn subject(&self) -> &'static str {
+        Self::SUBJECT
+    }
+
+    fn message_id(&self) -> String {
+        format!("{}:{}", self.ssd_id, self.id)
+    }
+}
+
+/// A product on a shelf is at or under its reorder point. Said once, and again only after a delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StockLow {
+    pub ssd_id: SsdId,
+    pub barcode: Barcode,
+    /// Units left.
+    pub quantity: i32,
+    pub reorder_point: i32,
+    /// Since when.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl StockLow {
+    pub const SUBJECT: &'static str = "stock.low";
+}
+
+impl Event for StockLow {
+    fn subject(&self) -> &'static str {
+        Self::SUBJECT
+    }
+
+    fn message_id(&self) -> String {
+        format!("low:{}:{}:{}", self.ssd_id, self.barcode, self.timestamp.timestamp_micros())
+    }
+}

@@ -1,0 +1,146 @@
+//! Streams and durable consumers: declared here, made by `off migrate`, only used by the services.
+
+use crate::{Order, StockConsumed, StockLow, UserRegistered};
+use std::time::Duration;
+
+/// A JetStream stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stream {
+    pub name: &'static str,
+    pub description: &'static str,
+    pub subjects: &'static [&'static str],
+    /// What is older is forgotten. Every stream keeps what was acknowledged until then, for people to look at.
+    pub max_age: Duration,
+    /// The most the stream may hold, in bytes; -1 leaves it to the server's own limit.
+    pub max_bytes: i64,
+    /// Whether a full stream refuses the new (true) or forgets the old (false).
+    pub refuses_when_full: bool,
+    /// Whether a message may wait in it for a time to come.
+    pub keeps_schedules: bool,
+}
+
+/// A durable consumer of one subject, shared by all replicas of the service that uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Consumer {
+    pub stream: &'static str,
+    pub name: &'static str,
+    pub description: &'static str,
+    pub subject: &'static str,
+}
+
+impl Consumer {
+    /// Where the messages go that this consumer could not handle.
+    pub fn dead_subject(&self) -> String {
+        format!("dead.{}.{}", self.stream, self.name)
+    }
+}
+
+/// The longest a message schedule may wait: one day less than the stream that keeps it, because a schedule older than
+/// the stream's `max_age` would be deleted unfired.
+pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
+
+pub const ORDERS: Stream = Stream {
+    name: "ORDERS",
+    description: "Every step of every order, and the waits between the steps",
+    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*"],
+    max_age: Duration::from_hours(7 * 24),
+    max_bytes: -1,
+    // JetStream keeps no schedules in a stream that refuses the new.
+    refuses_when_full: false,
+    keeps_schedules: true,
+};
+
+pub const USERS: Stream = Stream {
+    name: "USERS",
+    description: "People and their devices",
+    subjects: &["users.>"],
+    max_age: Duration::from_hours(7 * 24),
+    max_bytes: -1,
+    refuses_when_full: false,
+    keeps_schedules: false,
+};
+
+pub const STOCK: Stream = Stream {
+    name: "STOCK",
+    description: "What is taken off the shelves, and what runs low",
+    subjects: &[StockConsumed::SUBJECT, StockLow::SUBJECT],
+    max_age: Duration::from_hours(7 * 24),
+    max_bytes: -1,
+    refuses_when_full: false,
+    keeps_schedules: false,
+};
+
+/// Refuses when full: then what cannot be handled stays in its own stream and is tried again, and nothing is lost.
+pub const DEAD_LETTERS: Stream = Stream {
+    name: "DEAD_LETTERS",
+    description: "Messages that could not be handled, each whole and with the reason",
+    subjects: &["dead.>"],
+    max_age: Duration::from_hours(90 * 24),
+    max_bytes: 64 * 1024 * 1024,
+    refuses_when_full: true,
+    keeps_schedules: false,
+};
+
+pub const SUPPLIER: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "supplier",
+    description: "The supplier takes pending orders",
+    subject: Order::PENDING,
+};
+
+pub const DELIVERY: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "delivery",
+    description: "The delivery firm takes shipped orders",
+    subject: Order::SHIPPED,
+};
+
+pub const ORDERS_SHIPPED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "orders-shipped",
+    description: "The orders service notes what was shipped",
+    subject: Order::SHIPPED,
+};
+
+pub const ORDERS_COMPLETED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "orders-completed",
+    description: "The orders service notes what arrived",
+    subject: Order::COMPLETED,
+};
+
+pub const SHELVES_DELIVERED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "shelves-delivered",
+    description: "The users service puts what arrived on the shelf",
+    subject: Order::COMPLETED,
+};
+
+pub const SHELVES_CONSUMED: Consumer = Consumer {
+    stream: STOCK.name,
+    name: "shelves-consumed",
+    description: "The users service takes what was eaten off the shelf",
+    subject: StockConsumed::SUBJECT,
+};
+
+pub const DEVICES_LOW: Consumer = Consumer {
+    stream: STOCK.name,
+    name: "devices-low",
+    description: "The generator's devices hear that something runs low",
+    subject: StockLow::SUBJECT,
+};
+
+pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
+
+pub const CONSUMERS: [Consumer; 7] =
+    [SUPPLIER, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
+
+/// The stream that keeps `subject`, if one does.
+pub fn stream_of(subject: &str) -> Option<&'static Stream> {
+    match subject {
+        Order::PENDING | Order::SHIPPED | Order::COMPLETED => Some(&ORDERS),
+        StockConsumed::SUBJECT | StockLow::SUBJECT => Some(&STOCK),
+        UserRegistered::SUBJECT => Some(&USERS),
+        _ => None,
+    }
+}

@@ -1,0 +1,211 @@
+//! Values that are valid because they exist: made by parsing, never checked again.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, str::FromStr};
+use utoipa::ToSchema;
+
+/// Why a text or number is not the value it should be; said to whoever sent it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(pub &'static str);
+
+/// A product's barcode in normal form: digits, leading zeros dropped, padded to 8 or 13; longer ones are kept.
+///
+/// The rule is Open Food Facts' own, so that the UPC-12 and the EAN-13 of one product are the same barcode.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "3017620422003", pattern = "^[0-9]{8,24}$")]
+pub struct Barcode(String);
+
+impl Barcode {
+    /// The longest barcode taken (GS1 codes end at 14 digits; the catalogue's in-store codes reach 24).
+    pub const MAX_DIGITS: usize = 24;
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Barcode {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(InvalidValue("a barcode has digits only"));
+        }
+        let digits = text.trim_start_matches('0');
+        match digits.len() {
+            0 => Err(InvalidValue("a barcode is not empty or all zeros")),
+            1..=8 => Ok(Self(format!("{digits:0>8}"))),
+            9..=13 => Ok(Self(format!("{digits:0>13}"))),
+            14..=Self::MAX_DIGITS => Ok(Self(digits.to_owned())),
+            _ => Err(InvalidValue("a barcode has at most 24 digits")),
+        }
+    }
+}
+
+impl TryFrom<String> for Barcode {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        text.parse()
+    }
+}
+
+impl From<Barcode> for String {
+    fn from(barcode: Barcode) -> Self {
+        barcode.0
+    }
+}
+
+impl fmt::Display for Barcode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How many units of a product: 1 to 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "i64", into = "i32")]
+#[schema(value_type = i32, minimum = 1, maximum = 1000, example = 3)]
+pub struct Quantity(i32);
+
+impl Quantity {
+    pub const MAX: i32 = 1000;
+
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Quantity {
+    type Error = InvalidValue;
+
+    fn try_from(number: i64) -> Result<Self, InvalidValue> {
+        match i32::try_from(number) {
+            Ok(units @ 1..=Self::MAX) => Ok(Self(units)),
+            _ => Err(InvalidValue("a quantity is a whole number from 1 to 1000")),
+        }
+    }
+}
+
+impl From<Quantity> for i32 {
+    fn from(quantity: Quantity) -> Self {
+        quantity.0
+    }
+}
+
+impl fmt::Display for Quantity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A device's hardware address in normal form: lower case, six pairs joined by colons.
+///
+/// Colons, hyphens, Cisco's dots and bare hex digits are all understood.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "02:0f:f0:12:34:56", pattern = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+pub struct MacAddress(String);
+
+impl MacAddress {
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        const SHAPE: InvalidValue = InvalidValue("a MAC address has six pairs of hex digits, like 02:0f:f0:12:34:56");
+        let (separator, group) = match text.len() {
+            12 => (None, 12),
+            14 => (Some('.'), 4),
+            17 => (text.chars().nth(2).filter(|&c| c == ':' || c == '-'), 2),
+            _ => return Err(SHAPE),
+        };
+        let groups: Vec<&str> = separator.map_or_else(|| vec![text], |separator| text.split(separator).collect());
+        if groups.iter().any(|digits| digits.len() != group || !digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(SHAPE);
+        }
+        let digits = groups.concat().to_ascii_lowercase();
+        let pairs: Vec<&str> = (0..6).map(|pair| &digits[2 * pair..2 * pair + 2]).collect();
+        Ok(Self(pairs.join(":")))
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = InvalidValue;
+
+    fn try_from(text: String) -> Result<Self, InvalidValue> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(address: MacAddress) -> Self {
+        address.0
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_upc_and_its_ean_are_one_barcode() {
+        let upc: Barcode = "036000291452".parse().unwrap();
+        let ean: Barcode = "0036000291452".parse().unwrap();
+        assert_eq!(upc, ean);
+        assert_eq!(upc.as_str(), "0036000291452");
+        assert_eq!("96385074".parse::<Barcode>().unwrap().as_str(), "96385074");
+    }
+
+    #[test]
+    fn what_is_no_barcode_is_refused() {
+        for text in ["", "0", "0000000000000", "30176x", "-1", "३०१७", "1234567890123456789012345"] {
+            assert!(text.parse::<Barcode>().is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn a_mac_address_is_understood_in_every_usual_spelling() {
+        for text in ["02:0F:F0:12:34:56", "02-0f-f0-12-34-56", "020f.f012.3456", "020ff0123456"] {
+            assert_eq!(text.parse::<MacAddress>().unwrap().as_str(), "02:0f:f0:12:34:56");
+        }
+        for text in
+            ["", "02:0f:f0:12:34", "02:0f:f0:12:34:5g", "02:0f-f0:12:34:56", "020ff012345é", "02:0f:f0:12:345:6"]
+        {
+            assert!(text.parse::<MacAddress>().is_err(), "{text} was taken");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn normal_form_is_its_own_normal_form(text in "[0-9]{1,24}") {
+            if let Ok(barcode) = text.parse::<Barcode>() {
+                prop_assert_eq!(barcode.as_str().parse::<Barcode>().unwrap(), barcode);
+            }
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,30}") {
+            let _ = text.parse::<Barcode>();
+            let _ = text.parse::<MacAddress>();
+        }
+
+        #[test]
+        fn a_quantity_is_taken_exactly_from_1_to_1000(number in any::<i64>()) {
+            prop_assert_eq!(Quantity::try_from(number).is_ok(), (1..=1000).contains(&number));
+        }
+    }
+}
