@@ -1,0 +1,149 @@
+//! NATS: the connection, and what services do with it.
+
+mod answer;
+pub mod dead;
+mod declare;
+mod listen;
+mod publish;
+mod read;
+
+pub use answer::answer;
+pub use declare::{declare, undeclared};
+pub use listen::{Batch, Failure, Received, listen};
+pub use publish::{Outgoing, Unpublished};
+pub use read::Waiting;
+
+use crate::Kit;
+use anyhow::Context;
+use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
+use std::{fmt, time::Duration};
+use tracing::{info, warn};
+
+/// The oldest nats-server that keeps message schedules.
+pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);
+
+/// How long the broker may take to acknowledge a message.
+const ACK_WITHIN: Duration = Duration::from_secs(5);
+
+/// Where NATS is.
+#[derive(Clone, clap::Args)]
+pub struct Config {
+    /// The broker, like nats://user:password@host:4222; several of one cluster are separated by commas.
+    #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]
+    pub nats_url: String,
+}
+
+/// The password shows as dots.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers: Vec<_> = self.nats_url.split(',').map(crate::db::redact).collect();
+        f.debug_struct("Config").field("nats_url", &servers).finish()
+    }
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let servers = text.split(',').map(|server| server.trim().parse::<ServerAddr>());
+    servers.collect::<Result<Vec<_>, _>>().map_err(|error| format!("expected nats://host:port: {error}"))?;
+    Ok(text.to_owned())
+}
+
+/// A connection to NATS that comes back by itself. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    pub client: async_nats::Client,
+    pub jetstream: jetstream::Context,
+}
+
+impl Bus {
+    /// Connects in the background, for as long as it takes: a service starts while NATS is still away.
+    pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Self> {
+        let servers: Vec<ServerAddr> = config
+            .nats_url
+            .split(',')
+            .map(|server| server.trim().parse())
+            .collect::<Result<_, _>>()
+            .context("NATS_URL is not a list of nats:// URLs")?;
+        let mut options = ConnectOptions::new()
+            .name(format!("off-{name}"))
+            .retry_on_initial_connect()
+            .max_reconnects(None)
+            .ping_interval(Duration::from_secs(10))
+            .event_callback(log_event);
+        // The client does not read these from the URL by itself.
+        if let Some((user, password)) =
+            servers.iter().find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())))
+        {
+            options = options.user_and_password(user, password);
+        }
+        let client = options.connect(servers).await.context("cannot set up the NATS client")?;
+        let jetstream = jetstream::context::ContextBuilder::new().ack_timeout(ACK_WITHIN).build(client.clone());
+        Ok(Self { client, jetstream })
+    }
+
+    /// The bus of a service, which from now on is ready only while NATS is.
+    pub async fn for_service(kit: &Kit, config: &Config) -> anyhow::Result<Self> {
+        let bus = Self::connect(config, kit.name).await?;
+        let checked = bus.clone();
+        kit.needs.add("nats", move || {
+            let bus = checked.clone();
+            async move { bus.check().await }
+        });
+        Ok(bus)
+    }
+
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == State::Connected
+    }
+
+    /// Waits until the broker answers, at most `patience`.
+    pub async fn connected(&self, patience: Duration) -> anyhow::Result<()> {
+        let connected = async {
+            while !self.is_connected() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let within = tokio::time::timeout(patience, connected).await;
+        within.context("NATS does not answer: is it running, and is NATS_URL right?")
+    }
+
+    /// Whether the broker answers and has all streams; else what is wrong, in words.
+    pub async fn check(&self) -> Result<(), String> {
+        if !self.is_connected() {
+            return Err("not connected".to_owned());
+        }
+        let (major, minor, patch) = OLDEST_SERVER;
+        if !self.client.is_server_compatible(major, minor, patch) {
+            let version = self.client.server_info().version;
+            return Err(format!("nats-server {version} is too old, {major}.{minor} or newer is needed"));
+        }
+        for stream in off_events::streams::STREAMS {
+            self.jetstream
+                .get_stream(stream.name)
+                .await
+                .map_err(|error| format!("stream {}: {error}; run `off migrate`", stream.name))?;
+        }
+        Ok(())
+    }
+
+    /// Sends what is buffered and closes; gives up after a few seconds when the broker is away.
+    pub async fn close(&self) {
+        let closing = async {
+            self.client.flush().await.ok()?;
+            self.client.drain().await.ok()
+        };
+        if tokio::time::timeout(Duration::from_secs(3), closing).await.is_err() {
+            warn!("NATS was away while the connection was closed");
+        }
+    }
+}
+
+async fn log_event(event: Event) {
+    match event {
+        Event::Connected => info!("connected to NATS"),
+        // A publish without permission is refused here and nowhere else.
+        Event::Disconnected | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
+            warn!("NATS: {event}");
+        }
+        Event::LameDuckMode | Event::Draining | Event::Closed => info!("NATS: {event}"),
+    }
+}

@@ -1,0 +1,67 @@
+//! Questions that are asked on one subject and answered on another.
+
+use super::Bus;
+use crate::Kit;
+use anyhow::Context;
+use async_nats::{HeaderMap, Message};
+use futures::StreamExt;
+use off_events::headers;
+use serde::Serialize;
+use tracing::warn;
+
+/// Questions answered at once; more wait in the subscription.
+const AT_ONCE: usize = 64;
+
+/// Answers each question on `subject` with what `handler` finds: on `answer_subject` with the question's
+/// [`headers::REQUEST_ID`], and to its reply subject too when it has one. Replicas of a service share the questions.
+pub fn answer<App, H, F, A>(
+    kit: &Kit,
+    bus: &Bus,
+    subject: &'static str,
+    answer_subject: &'static str,
+    app: App,
+    handler: H,
+) where
+    App: Clone + Send + Sync + 'static,
+    H: Fn(App) -> F + Send + Sync + 'static,
+    F: Future<Output = anyhow::Result<A>> + Send,
+    A: Serialize + Send + Sync,
+{
+    let bus = bus.clone();
+    let tasks = kit.tasks.clone();
+    let queue = kit.name;
+    kit.tasks.spawn(format!("answer {subject}"), async move {
+        let questions = bus.client.queue_subscribe(subject, queue.to_owned()).await;
+        let questions = questions.with_context(|| format!("cannot listen on {subject}"))?;
+        let answered = questions.take_until(tasks.stopping()).for_each_concurrent(AT_ONCE, |question| {
+            let (bus, found) = (&bus, handler(app.clone()));
+            async move {
+                let answered = match found.await {
+                    Ok(found) => reply(bus, answer_subject, &question, &found).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = answered {
+                    warn!("a question on {subject} stays unanswered: {error:#}");
+                }
+            }
+        });
+        answered.await;
+        Ok(())
+    });
+}
+
+async fn reply<A: Serialize>(bus: &Bus, subject: &'static str, question: &Message, found: &A) -> anyhow::Result<()> {
+    let body = serde_json::to_vec(found)?;
+    let mut map = HeaderMap::new();
+    if let Some(asked) = question.headers.as_ref() {
+        for name in [headers::REQUEST_ID, headers::TRACEPARENT] {
+            if let Some(value) = asked.get(name) {
+                map.insert(name, value.clone());
+            }
+        }
+    }
+    if let Some(inbox) = question.reply.clone() {
+        bus.client.publish_with_headers(inbox, map.clone(), body.clone().into()).await?;
+    }
+    Ok(bus.client.publish_with_headers(subject, map, body.into()).await?)
+}

@@ -1,0 +1,86 @@
+//! Makes the streams and consumers that `off_events::streams` declares. Only `off migrate` does this.
+
+use super::Bus;
+use anyhow::Context;
+use async_nats::jetstream::{
+    consumer::{self, AckPolicy, DeliverPolicy},
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+};
+use off_events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
+use std::time::Duration;
+
+/// How long a consumer's reader may hold a message before another gets it.
+const ACK_WAIT: Duration = Duration::from_secs(30);
+
+/// The most messages that may be out with the readers of one consumer.
+const MAX_ACK_PENDING: i64 = 5000;
+
+/// A publisher that repeats a message within this time adds nothing. Longer repetitions are harmless, but seen.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+
+/// Creates what is missing and updates what differs.
+pub async fn declare(bus: &Bus) -> anyhow::Result<()> {
+    for stream in &STREAMS {
+        let made = bus.jetstream.create_or_update_stream(stream_config(stream)).await;
+        made.with_context(|| {
+            format!("stream {} cannot be made: is JetStream on, with room on its disk?", stream.name)
+        })?;
+    }
+    for consumer in &CONSUMERS {
+        let made = bus.jetstream.create_consumer_on_stream(consumer_config(consumer), consumer.stream).await;
+        made.with_context(|| format!("consumer {} of stream {} cannot be made", consumer.name, consumer.stream))?;
+    }
+    Ok(())
+}
+
+/// What is declared and not there, in words; empty when all is there.
+pub async fn undeclared(bus: &Bus) -> Vec<String> {
+    let mut missing = Vec::new();
+    for stream in &STREAMS {
+        if let Err(error) = bus.jetstream.get_stream(stream.name).await {
+            missing.push(format!("stream {}: {error}", stream.name));
+        }
+    }
+    for consumer in &CONSUMERS {
+        let found: Result<consumer::PullConsumer, _> =
+            bus.jetstream.get_consumer_from_stream(consumer.name, consumer.stream).await;
+        if let Err(error) = found {
+            missing.push(format!("consumer {} of stream {}: {error}", consumer.name, consumer.stream));
+        }
+    }
+    missing
+}
+
+fn stream_config(stream: &Stream) -> Config {
+    Config {
+        name: stream.name.to_owned(),
+        description: Some(stream.description.to_owned()),
+        subjects: stream.subjects.iter().map(|&subject| subject.to_owned()).collect(),
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        max_age: stream.max_age,
+        max_bytes: stream.max_bytes,
+        discard: if stream.refuses_when_full { DiscardPolicy::New } else { DiscardPolicy::Old },
+        duplicate_window: DUPLICATE_WINDOW,
+        allow_direct: true,
+        allow_message_schedules: stream.keeps_schedules,
+        // The server turns this on with schedules; left out, every update would try to turn it off again.
+        allow_rollup: stream.keeps_schedules,
+        ..Config::default()
+    }
+}
+
+fn consumer_config(consumer: &Consumer) -> consumer::pull::Config {
+    consumer::pull::Config {
+        durable_name: Some(consumer.name.to_owned()),
+        description: Some(consumer.description.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: ACK_WAIT,
+        // Redelivery never ends by itself: the listener counts, and puts what is hopeless into the dead letters.
+        max_deliver: -1,
+        filter_subject: consumer.subject.to_owned(),
+        max_ack_pending: MAX_ACK_PENDING,
+        ..consumer::pull::Config::default()
+    }
+}

@@ -1,0 +1,322 @@
+//! Following a durable consumer: pull, decode, handle in batches, acknowledge.
+//!
+//! A handler may see a message more than once and has to be harmless then. What it cannot handle goes to the dead
+//! letters; what it needs and does not find, it waits for, and the messages wait with it.
+
+use super::{Bus, dead};
+use crate::{Clock, Kit, Tasks, backoff::Backoff, telemetry};
+use anyhow::{Context, bail};
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{PullConsumer, pull::Stream},
+};
+use chrono::{DateTime, Utc};
+use futures::{FutureExt, StreamExt, stream::ReadyChunks};
+use metrics::{counter, histogram};
+use off_events::{Event, headers, streams::Consumer};
+use std::{sync::Arc, time::Duration};
+use tracing::{Instrument, Span, error, info_span, warn};
+
+/// The most messages in one batch.
+const BATCH: usize = 500;
+
+/// Delivered more often than this without an answer, a message is handled alone, so that it takes no others with it.
+const SUSPECT_AFTER: i64 = 3;
+
+/// Delivered more often than this, it is a dead letter: whoever handles it crashes or hangs.
+const DEAD_AFTER: i64 = 10;
+
+/// When to try again to put a message among dead letters that are full or away.
+const BURY_AGAIN: Duration = Duration::from_secs(30);
+
+/// An event as it arrived.
+#[derive(Debug)]
+pub struct Received<E> {
+    pub event: E,
+    /// When the fact happened: what the message says, else when the broker stored it.
+    pub at: DateTime<Utc>,
+    /// The handling of this message, a part of the trace it came with.
+    pub span: Span,
+}
+
+impl<E> Received<E> {
+    /// The `traceparent` for what follows from this message.
+    pub fn traceparent(&self) -> Option<String> {
+        self.span.in_scope(telemetry::current_traceparent)
+    }
+}
+
+/// What arrived together and is handled together.
+pub type Batch<E> = Arc<[Received<E>]>;
+
+/// Why a batch was not handled.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something the handler needs is away; the batch waits for it.
+    #[error("cannot go on for now: {0:#}")]
+    Unavailable(anyhow::Error),
+    /// A message of the batch can never be handled; each is tried alone, and the culprit is a dead letter.
+    #[error("{0}")]
+    Reject(String),
+}
+
+/// A value or a reference the database refuses is the message's fault; all else is the database's.
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
+            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Reject(error.to_string()),
+            _ => Self::Unavailable(error.into()),
+        }
+    }
+}
+
+/// Hands every message of `consumer` to `handler` until the service stops.
+pub fn listen<E, App, H, F>(kit: &Kit, bus: &Bus, consumer: Consumer, app: App, handler: H)
+where
+    E: Event,
+    App: Clone + Send + Sync + 'static,
+    H: Fn(App, Batch<E>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<(), Failure>> + Send,
+{
+    let listener = Listener {
+        bus: bus.clone(),
+        tasks: kit.tasks.clone(),
+        clock: kit.clock.clone(),
+        consumer,
+        handle: move |batch| handler(app.clone(), batch),
+        event: std::marker::PhantomData::<fn() -> E>,
+    };
+    kit.tasks.spawn(format!("listen {}", consumer.name), async move { listener.run().await });
+}
+
+struct Listener<E, H> {
+    bus: Bus,
+    tasks: Tasks,
+    clock: Clock,
+    consumer: Consumer,
+    handle: H,
+    event: std::marker::PhantomData<fn() -> E>,
+}
+
+/// A message and what it says.
+type Decoded<E> = (Message, Received<E>);
+
+impl<E, H, F> Listener<E, H>
+where
+    E: Event,
+    H: Fn(Batch<E>) -> F + Send + Sync,
+    F: Future<Output = Result<(), Failure>> + Send,
+{
+    /// Follows the consumer, and begins anew whenever the pull ends, be it by an error or by a broker that died.
+    async fn run(&self) -> anyhow::Result<()> {
+        let mut backoff = Backoff::default();
+        while !self.tasks.is_stopping() {
+            if let Err(error) = self.follow(&mut backoff).await {
+                warn!("{} is interrupted: {error:#}", self.consumer.name);
+                self.pause(&mut backoff).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn pause(&self, backoff: &mut Backoff) {
+        tokio::select! {
+            () = self.tasks.stopping() => {}
+            () = tokio::time::sleep(backoff.pause()) => {}
+        }
+    }
+
+    async fn follow(&self, backoff: &mut Backoff) -> anyhow::Result<()> {
+        let messages = tokio::select! {
+            () = self.tasks.stopping() => return Ok(()),
+            messages = self.pull() => messages?,
+        };
+        let mut chunks = messages.ready_chunks(BATCH);
+        loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.tasks.stopping() => None,
+                chunk = chunks.next() => Some(chunk.context("the pull ended")?),
+            };
+            let Some(chunk) = chunk else {
+                hand_back(&mut chunks).await;
+                return Ok(());
+            };
+            let mut messages = Vec::with_capacity(chunk.len());
+            let mut interrupted = None;
+            for message in chunk {
+                match message {
+                    Ok(message) => messages.push(message),
+                    Err(error) => interrupted = Some(error),
+                }
+            }
+            if let Err(Unhandled { batch, cause }) = self.handle_all(self.decode_all(messages).await).await {
+                hand_back(&mut chunks).await;
+                drop(chunks);
+                self.wait_out(batch, cause).await;
+                return Ok(());
+            }
+            if let Some(error) = interrupted {
+                bail!(error);
+            }
+            *backoff = Backoff::default();
+        }
+    }
+
+    async fn pull(&self) -> anyhow::Result<Stream> {
+        let consumer: PullConsumer =
+            self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(BATCH)
+            .expires(Duration::from_secs(10))
+            // A server that died says nothing; the missing heartbeat does.
+            .heartbeat(Duration::from_secs(1))
+            .messages()
+            .await?;
+        Ok(messages)
+    }
+
+    /// What can be read of `messages`; the rest goes to the dead letters.
+    async fn decode_all(&self, messages: Vec<Message>) -> Vec<Decoded<E>> {
+        let mut decoded = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.decode(&message) {
+                Ok(received) => decoded.push((message, received)),
+                Err(reason) => self.give_up(&message, &reason).await,
+            }
+        }
+        decoded
+    }
+
+    fn decode(&self, message: &Message) -> Result<Received<E>, String> {
+        let info = message.info().map_err(|error| error.to_string())?;
+        if info.delivered > DEAD_AFTER {
+            return Err(format!("delivered {} times without an answer: its handler crashes or hangs", info.delivered));
+        }
+        let event: E = serde_json::from_slice(&message.payload).map_err(|error| format!("not readable: {error}"))?;
+        if event.subject() != message.subject.as_str() {
+            return Err(format!("it came on {} and says it belongs on {}", message.subject, event.subject()));
+        }
+        let header = |name| message.headers.as_ref().and_then(|map| map.get(name)).map(async_nats::HeaderValue::as_str);
+        let at = header(headers::CE_TIME)
+            .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
+            .map(|time| time.with_timezone(&Utc))
+            .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
+            .unwrap_or_else(|| self.clock.now());
+        let span = info_span!(parent: None, "event", otel.name = format!("event.{}", message.subject),
+            message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
+        telemetry::continue_trace(&span, header(headers::TRACEPARENT));
+        Ok(Received { event, at, span })
+    }
+
+    /// Handles everything, as one batch where it can; comes back with what has to wait.
+    async fn handle_all(&self, decoded: Vec<Decoded<E>>) -> Result<(), Unhandled> {
+        let (suspects, batch): (Vec<_>, Vec<_>) = decoded
+            .into_iter()
+            .partition(|(message, _)| message.info().is_ok_and(|info| info.delivered > SUSPECT_AFTER));
+        let mut alone = suspects;
+        if !batch.is_empty() {
+            let (messages, received): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+            let batch: Batch<E> = received.into();
+            match self.handle(&messages, &batch).await {
+                Ok(()) => {}
+                Err(Failure::Reject(reason)) if messages.len() == 1 => self.give_up(&messages[0], &reason).await,
+                Err(Failure::Reject(reason)) => {
+                    warn!("{} tries {} messages one by one: {reason}", self.consumer.name, messages.len());
+                    alone.extend(messages.into_iter().filter_map(|message| {
+                        let received = self.decode(&message).ok()?;
+                        Some((message, received))
+                    }));
+                }
+                Err(Failure::Unavailable(cause)) => {
+                    let mut waiting = messages;
+                    waiting.extend(alone.into_iter().map(|(message, _)| message));
+                    return Err(Unhandled { batch: waiting, cause });
+                }
+            }
+        }
+        let mut alone = alone.into_iter();
+        while let Some((message, received)) = alone.next() {
+            match self.handle(std::slice::from_ref(&message), &[received].into()).await {
+                Ok(()) => {}
+                Err(Failure::Reject(reason)) => self.give_up(&message, &reason).await,
+                Err(Failure::Unavailable(cause)) => {
+                    let waiting = std::iter::once(message).chain(alone.map(|(message, _)| message)).collect();
+                    return Err(Unhandled { batch: waiting, cause });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
+        // A batch of one belongs to that message's trace; a larger one belongs to none.
+        let span = if let [received] = &batch[..] { received.span.clone() } else { Span::none() };
+        (self.handle)(batch.clone()).instrument(span).await?;
+        for message in messages {
+            // An acknowledgement that gets lost brings the message back, which is harmless.
+            if let Err(error) = message.ack().await {
+                warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
+            }
+        }
+        counter!("off_messages_handled_total", "consumer" => self.consumer.name).increment(messages.len() as u64);
+        histogram!("off_message_batch_size", "consumer" => self.consumer.name).record(messages.len() as f64);
+        Ok(())
+    }
+
+    /// Holds `messages` and tries again until what was away is back. Nothing is pulled meanwhile, so that nothing else
+    /// grows old in a buffer, and the broker is told that the work goes on.
+    async fn wait_out(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
+        let mut backoff = Backoff::default();
+        loop {
+            warn!("{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
+            self.pause(&mut backoff).await;
+            let kind = if self.tasks.is_stopping() { AckKind::Nak(None) } else { AckKind::Progress };
+            for message in &messages {
+                let _ = message.ack_with(kind).await;
+            }
+            if self.tasks.is_stopping() {
+                return;
+            }
+            match self.handle_all(self.decode_all(messages).await).await {
+                Ok(()) => return,
+                Err(unhandled) => (messages, cause) = (unhandled.batch, unhandled.cause),
+            }
+        }
+    }
+
+    /// Puts a message among the dead letters. While those are full or away it stays where it is and is tried again.
+    async fn give_up(&self, message: &Message, reason: &str) {
+        let subject = &message.subject;
+        error!("{} gives up a message on {subject}: {reason}", self.consumer.name);
+        let answer = match dead::bury(&self.bus, &self.consumer, message, reason, self.clock.now()).await {
+            Ok(()) => {
+                counter!("off_messages_dead_total", "consumer" => self.consumer.name).increment(1);
+                AckKind::Term
+            }
+            Err(error) => {
+                error!("the dead letters do not take a message on {subject}: {error:#}");
+                AckKind::Nak(Some(BURY_AGAIN))
+            }
+        };
+        if let Err(error) = message.ack_with(answer).await {
+            warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
+        }
+    }
+}
+
+/// Messages that wait for what is away.
+struct Unhandled {
+    batch: Vec<Message>,
+    cause: anyhow::Error,
+}
+
+/// Gives back what was pulled and not begun, so that another replica has it at once.
+async fn hand_back(chunks: &mut ReadyChunks<Stream>) {
+    while let Some(Some(chunk)) = chunks.next().now_or_never() {
+        for message in chunk.into_iter().flatten() {
+            let _ = message.ack_with(AckKind::Nak(None)).await;
+        }
+    }
+}

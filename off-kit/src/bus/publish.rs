@@ -1,0 +1,101 @@
+//! Messages on their way to a stream.
+
+use super::Bus;
+use async_nats::{
+    HeaderMap,
+    jetstream::{context::PublishError, message::PublishMessage},
+};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use off_events::{Event, headers};
+
+/// A message for a stream, complete with its headers.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    subject: String,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// The broker did not say that it has the message; it may have it all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("{subject} was not acknowledged: {source}")]
+pub struct Unpublished {
+    subject: String,
+    source: PublishError,
+}
+
+impl Outgoing {
+    /// `event`, said by the service `source`, which happened at `occurred_at` as part of the trace `traceparent`.
+    pub fn of<E: Event>(
+        source: &str,
+        event: &E,
+        occurred_at: DateTime<Utc>,
+        traceparent: Option<&str>,
+    ) -> serde_json::Result<Self> {
+        let body = serde_json::to_vec(event)?;
+        Ok(Self::new(event.subject(), source, &event.message_id(), body.into(), occurred_at, traceparent))
+    }
+
+    /// A message from its parts, as the outbox keeps them.
+    pub fn new(
+        subject: &str,
+        source: &str,
+        message_id: &str,
+        body: Bytes,
+        occurred_at: DateTime<Utc>,
+        traceparent: Option<&str>,
+    ) -> Self {
+        let mut map = HeaderMap::new();
+        map.insert(headers::NATS_MSG_ID, message_id);
+        map.insert(headers::CE_ID, message_id);
+        map.insert(headers::CE_SOURCE, format!("/{source}").as_str());
+        map.insert(headers::CE_SPECVERSION, "1.0");
+        map.insert(headers::CE_TIME, rfc3339(occurred_at).as_str());
+        map.insert(headers::CE_TYPE, off_events::event_type(subject).as_str());
+        if let Some(traceparent) = traceparent {
+            map.insert(headers::TRACEPARENT, traceparent);
+        }
+        Self { subject: subject.to_owned(), headers: map, body }
+    }
+
+    /// The same message, kept by JetStream on `timer_subject` until `due` and only then put on its own subject, which
+    /// must be of the same stream.
+    #[must_use]
+    pub fn kept_until(mut self, due: DateTime<Utc>, timer_subject: String) -> Self {
+        self.headers.insert(headers::NATS_SCHEDULE, format!("@at {}", rfc3339(due)).as_str());
+        self.headers.insert(headers::NATS_SCHEDULE_TARGET, self.subject.as_str());
+        self.subject = timer_subject;
+        self
+    }
+}
+
+pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Micros, true)
+}
+
+impl Bus {
+    /// Publishes and waits for the broker's word on each, all on their way at once; the answers are in the order of
+    /// the messages. At most a few thousand at a time: the client stops for acknowledgements at 5,000.
+    pub async fn publish_all(&self, messages: Vec<Outgoing>) -> Vec<Result<(), Unpublished>> {
+        let mut acks = Vec::with_capacity(messages.len());
+        for Outgoing { subject, headers, body } in messages {
+            let message = PublishMessage::build().headers(headers).payload(body);
+            acks.push((subject.clone(), self.jetstream.send_publish(subject, message).await));
+        }
+        let mut answers = Vec::with_capacity(acks.len());
+        for (subject, sent) in acks {
+            let answer = match sent {
+                Ok(ack) => ack.await.map(drop),
+                Err(error) => Err(error),
+            };
+            answers.push(answer.map_err(|source| Unpublished { subject, source }));
+        }
+        answers
+    }
+
+    /// Publishes one message and waits for the broker's word.
+    pub async fn publish(&self, message: Outgoing) -> Result<(), Unpublished> {
+        self.publish_all(vec![message]).await.into_iter().collect()
+    }
+}

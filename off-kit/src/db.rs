@@ -1,0 +1,151 @@
+//! Postgres: the pool, the migrations, and which errors mean that it is only away.
+
+use crate::{Kit, backoff::Backoff};
+use anyhow::Context;
+use sqlx::{
+    PgPool,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use std::{fmt, str::FromStr, time::Duration};
+use tracing::warn;
+
+/// All of the database's history, in order.
+pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// Where Postgres is.
+#[derive(Clone, clap::Args)]
+pub struct Config {
+    /// The database, like postgres://user:password@host:5432/off.
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]
+    pub database_url: String,
+    /// The most connections this service holds open.
+    #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub database_connections: u32,
+}
+
+/// The password shows as dots.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("database_url", &redact(&self.database_url))
+            .field("database_connections", &self.database_connections)
+            .finish()
+    }
+}
+
+/// `url` without its password, for people to read.
+pub fn redact(url: &str) -> String {
+    url::Url::parse(url).map_or_else(
+        |_| "…".to_owned(),
+        |mut url| {
+            if url.password().is_some() {
+                // Only a URL without a host refuses a password, and that one has none.
+                let _ = url.set_password(Some("…"));
+            }
+            url.to_string().replace("%E2%80%A6", "…")
+        },
+    )
+}
+
+fn parse_url(text: &str) -> Result<String, String> {
+    let usable = text.starts_with("postgres://") || text.starts_with("postgresql://");
+    match PgConnectOptions::from_str(text) {
+        Ok(_) if usable => Ok(text.to_owned()),
+        _ => Err("expected postgres://user:password@host:port/database".to_owned()),
+    }
+}
+
+/// A pool that connects when it is first used, so that a service starts while Postgres is still away.
+pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
+    let options = PgConnectOptions::from_str(&config.database_url).context("DATABASE_URL is not a Postgres URL")?;
+    Ok(PgPoolOptions::new()
+        .max_connections(config.database_connections)
+        .acquire_timeout(Duration::from_secs(3))
+        .connect_lazy_with(options.application_name(application)))
+}
+
+/// The pool of a service, which from now on is ready only while Postgres is, and is migrated.
+pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
+    let pool = lazy_pool(config, &format!("off-{}", kit.name))?;
+    let checked = pool.clone();
+    kit.needs.add("postgres", move || {
+        let pool = checked.clone();
+        async move { check(&pool).await }
+    });
+    Ok(pool)
+}
+
+/// Whether the database answers and has every migration; else what is wrong, in words.
+pub async fn check(pool: &PgPool) -> Result<(), String> {
+    let applied: Result<Option<i64>, _> =
+        sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await;
+    let wanted = MIGRATIONS.iter().map(|migration| migration.version).max();
+    match applied {
+        Ok(applied) if applied >= wanted => Ok(()),
+        Ok(applied) => Err(format!(
+            "the database is at migration {} of {}: run `off migrate`",
+            applied.unwrap_or(0),
+            wanted.unwrap_or(0)
+        )),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+            Err("the database was never migrated: run `off migrate`".to_owned())
+        }
+        Err(error) => Err(format!("no answer: {error}")),
+    }
+}
+
+/// Brings the database up to date; waits `patience` for one that is away.
+pub async fn migrate(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
+    let deadline = tokio::time::Instant::now() + patience;
+    let mut backoff = Backoff::default();
+    while let Err(error) = pool.acquire().await {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(error).context("Postgres does not answer: is it running, and is DATABASE_URL right?");
+        }
+        warn!("Postgres does not answer, trying again: {error}");
+        tokio::time::sleep(backoff.pause()).await;
+    }
+    MIGRATIONS.run(pool).await.context("a migration failed; the ones before it are applied")
+}
+
+/// Whether `error` speaks of the database being away or overloaded, so that trying again helps.
+pub fn is_passing(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed
+        // What a connection says whose other end died in the middle of a sentence.
+        | sqlx::Error::Protocol(_) => true,
+        // 08 connection, 40 rolled back to resolve a conflict, 53 out of resources, 55006 in use,
+        // 57P operator intervention, 58 system error.
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| ["08", "40", "53", "55006", "57P", "58"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_never_shows() {
+        let config =
+            Config { database_url: "postgres://off:secret@localhost:5432/off".into(), database_connections: 8 };
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("secret") && shown.contains("off:…@localhost"), "{shown}");
+    }
+
+    #[test]
+    fn a_database_url_is_checked_before_it_is_used() {
+        assert!(parse_url("postgres://localhost/off").is_ok());
+        for wrong in ["", "localhost", "mysql://localhost/off", "postgres//localhost"] {
+            assert!(parse_url(wrong).is_err(), "{wrong} was taken");
+        }
+    }
+}

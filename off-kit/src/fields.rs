@@ -1,0 +1,36 @@
+//! Checking what a client sent, field by field, so that it hears of everything that is wrong at once.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// A field of the request that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The path to it in the body.
+    #[schema(example = "devices[0].mac_address")]
+    pub field: String,
+    #[schema(example = "a MAC address has six pairs of hex digits")]
+    pub message: String,
+}
+
+impl FieldError {
+    pub fn new(field: impl Into<String>, message: &dyn ToString) -> Self {
+        Self { field: field.into(), message: message.to_string() }
+    }
+}
+
+/// Collects what is wrong while a request is read.
+#[derive(Debug, Default)]
+pub struct Fields(Vec<FieldError>);
+
+impl Fields {
+    /// The value, or nothing and a note of what is wrong with `field`.
+    pub fn check<T, E: ToString>(&mut self, field: impl Into<String>, value: Result<T, E>) -> Option<T> {
+        value.map_err(|error| self.0.push(FieldError::new(field, &error))).ok()
+    }
+
+    /// `value` when every field was right; everything that was wrong otherwise.
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
+        value.filter(|_| self.0.is_empty()).ok_or(self.0)
+    }
+}

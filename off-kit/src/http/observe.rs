@@ -1,0 +1,43 @@
+//! What is noted of every request: a span in its trace, a line in the log, its time in the metrics.
+
+use crate::telemetry;
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+use metrics::histogram;
+use off_events::headers;
+use std::time::Instant;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+pub(super) async fn observe(State(service): State<&'static str>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    // A label must not grow with what clients invent.
+    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
+    let span = info_span!("http", otel.name = format!("{method} {route}"), service, %method, path,
+        trace_id = tracing::field::Empty);
+    let traceparent = request.headers().get(headers::TRACEPARENT).and_then(|value| value.to_str().ok());
+    telemetry::continue_trace(&span, traceparent);
+    let started = Instant::now();
+    let response = next.run(request).instrument(span.clone()).await;
+    let elapsed = started.elapsed();
+    let status = response.status();
+    histogram!("off_http_request_duration_seconds", "service" => service, "method" => method.to_string(),
+        "route" => route.clone(), "status" => status.as_u16().to_string())
+    .record(elapsed);
+    span.in_scope(|| {
+        let duration_ms = elapsed.as_secs_f64() * 1000.0;
+        let status = status.as_u16();
+        match status {
+            500.. => warn!(status, duration_ms, "{method} {path} answered {status}"),
+            // Probes and scrapes come every few seconds and say nothing while all is well.
+            _ if !route.starts_with("/api/") || route == "/api/health" => {
+                debug!(status, duration_ms, "{method} {path} answered {status}");
+            }
+            _ => info!(status, duration_ms, "{method} {path} answered {status}"),
+        }
+    });
+    response
+}

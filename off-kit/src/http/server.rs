@@ -1,0 +1,118 @@
+//! Serving a router with everything around it.
+
+use super::{Problem, observe::observe};
+use crate::{Kit, Service, health::Readiness, tasks::panic_message, telemetry};
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use std::{any::Any, net::SocketAddr, time::Duration};
+use tokio::net::TcpListener;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{error, info};
+use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa_swagger_ui::SwaggerUi;
+
+/// The largest body a service reads, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long a request may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The OpenAPI document of a service with these routes.
+pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
+    let (_, health) = health_routes().split_for_parts();
+    let (_, mut document) = routes.split_for_parts();
+    document.merge(health);
+    let info = InfoBuilder::new()
+        .title(format!("off: {}", S::NAME))
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(S::ABOUT))
+        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
+        .build();
+    OpenApiBuilder::from(document).info(info).build()
+}
+
+/// Serves `routes` beside health, metrics and documentation until the service stops; returns once it listens, with the
+/// address in `kit`.
+pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Result<()> {
+    let document = document::<S, ()>(routes.clone());
+    let (api, _) = routes.split_for_parts();
+    let (health, _) = health_routes().split_for_parts();
+    let app: Router = api
+        .merge(health.with_state(kit.clone()))
+        .route("/metrics", get(|| async { telemetry::render_metrics() }))
+        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
+        .fallback(|| async { Problem::not_found("there is no such address here; /docs lists those there are") })
+        .method_not_allowed_fallback(|| async {
+            let detail = "this address takes other methods; /docs lists them";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        })
+        .layer(CatchPanicLayer::custom(answer_panic))
+        .layer(middleware::from_fn(answer_in_time))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn_with_state(kit.name, observe));
+    let address = SocketAddr::new(kit.http.http_service_host, kit.http.http_service_port);
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}: is another program there? HTTP_SERVICE_PORT chooses another port")
+    })?;
+    let address = listener.local_addr()?;
+    // Set once: a service serves once.
+    let _ = kit.address.set(address);
+    info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
+    let tasks = kit.tasks.clone();
+    kit.tasks.spawn("http", async move {
+        let stopping = async move { tasks.stopping().await };
+        axum::serve(listener, app).with_graceful_shutdown(stopping).await.context("the HTTP server failed")
+    });
+    Ok(())
+}
+
+fn health_routes() -> OpenApiRouter<Kit> {
+    OpenApiRouter::new().routes(routes!(find_livez)).routes(routes!(find_readyz)).routes(routes!(find_health))
+}
+
+/// Whether the process is alive; asks nothing of anyone else.
+#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "alive", body = String)))]
+async fn find_livez() -> &'static str {
+    "ok"
+}
+
+/// Whether the service has what it needs and wants requests.
+#[utoipa::path(get, path = "/readyz", tag = "health", responses(
+    (status = 200, description = "ready", body = Readiness),
+    (status = 503, description = "not ready, and why", body = Readiness)))]
+async fn find_readyz(State(kit): State<Kit>) -> (StatusCode, Json<Readiness>) {
+    readiness(&kit).await
+}
+
+/// The same as `/readyz`, beside the API.
+#[utoipa::path(get, path = "/api/health", tag = "health", responses(
+    (status = 200, description = "ready", body = Readiness),
+    (status = 503, description = "not ready, and why", body = Readiness)))]
+async fn find_health(State(kit): State<Kit>) -> (StatusCode, Json<Readiness>) {
+    readiness(&kit).await
+}
+
+async fn readiness(kit: &Kit) -> (StatusCode, Json<Readiness>) {
+    let readiness = kit.needs.readiness(kit.name, kit.tasks.is_stopping()).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
+
+async fn answer_in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(ANSWER_WITHIN, next.run(request))
+        .await
+        .unwrap_or_else(|_| Problem::unavailable("the answer took too long; try again").into_response())
+}
+
+fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    error!("a handler panicked: {}", panic_message(panic.as_ref()));
+    Problem::internal().into_response()
+}

@@ -1,0 +1,23 @@
+//! The machinery every process of off stands on. It knows no single service.
+//!
+//! A service is a type that implements [`Service`]: its name, its settings and a `start` that spawns its tasks on a
+//! [`Kit`] and returns. [`run`] makes a program of it; `off up` starts several in one process.
+
+pub mod backoff;
+pub mod bus;
+pub mod clock;
+pub mod db;
+pub mod fields;
+pub mod health;
+pub mod http;
+pub mod outbox;
+pub mod servers;
+pub mod service;
+pub mod tasks;
+pub mod telemetry;
+
+pub use bus::Bus;
+pub use clock::Clock;
+pub use outbox::Outbox;
+pub use service::{Kit, Service, run};
+pub use tasks::Tasks;

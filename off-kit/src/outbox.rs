@@ -1,0 +1,179 @@
+//! The outbox: events are committed with the fact they speak of, and carried to the bus afterwards.
+//!
+//! There is no moment at which a crash loses one: a row is deleted only after the broker acknowledged its message, and
+//! a message that is published twice because of that is the same message by its id.
+
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, telemetry};
+use chrono::{DateTime, Utc};
+use metrics::{counter, gauge, histogram};
+use off_events::Event;
+use sqlx::{PgConnection, PgPool};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::Notify;
+use tracing::warn;
+
+/// The most messages published in one go, all in flight at once.
+const BATCH: u16 = 1000;
+
+/// How often the relay looks by itself, for rows whose writer died before it could say so. Between looks it is woken.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The outbox of one service. Clones share its relay.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// The service, as its rows name it.
+    source: &'static str,
+    wake: Arc<Notify>,
+}
+
+/// An event to be sent, with the trace it belongs to.
+#[derive(Debug)]
+pub struct Entry<'a, E> {
+    pub event: &'a E,
+    pub traceparent: Option<String>,
+}
+
+impl<'a, E> Entry<'a, E> {
+    /// `event` as part of the current trace.
+    pub fn of(event: &'a E) -> Self {
+        Self { event, traceparent: telemetry::current_traceparent() }
+    }
+}
+
+impl Outbox {
+    /// The outbox of the service `kit` is for, with its relay running.
+    pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
+        let outbox = Self { source: kit.name, wake: Arc::new(Notify::new()) };
+        let relay = Relay {
+            source: kit.name,
+            wake: outbox.wake.clone(),
+            db: db.clone(),
+            bus: bus.clone(),
+            clock: kit.clock.clone(),
+            tasks: kit.tasks.clone(),
+        };
+        kit.tasks.spawn("outbox relay", async move { relay.run().await });
+        outbox
+    }
+
+    /// Writes events into the transaction of the fact they speak of. Call [`Outbox::wake`] after the commit.
+    pub async fn put<E: Event>(
+        &self,
+        conn: &mut PgConnection,
+        entries: &[Entry<'_, E>],
+        occurred_at: DateTime<Utc>,
+    ) -> sqlx::Result<()> {
+        let mut subjects = Vec::with_capacity(entries.len());
+        let mut ids = Vec::with_capacity(entries.len());
+        let mut bodies = Vec::with_capacity(entries.len());
+        let mut traces = Vec::with_capacity(entries.len());
+        for entry in entries {
+            subjects.push(entry.event.subject().to_owned());
+            ids.push(entry.event.message_id());
+            bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
+            traces.push(entry.traceparent.clone());
+        }
+        sqlx::query!(
+            "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
+             SELECT $1, message.*, $6
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS message",
+            self.source,
+            &subjects,
+            &ids,
+            &bodies,
+            &traces as &[Option<String>],
+            occurred_at,
+        )
+        .execute(conn)
+        .await?;
+        Ok(())
+    }
+
+    /// Tells the relay that something was committed.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+}
+
+/// Carries the rows of one service to the bus. Several replicas share the work: each takes rows the others have not.
+struct Relay {
+    source: &'static str,
+    wake: Arc<Notify>,
+    db: PgPool,
+    bus: Bus,
+    clock: Clock,
+    tasks: Tasks,
+}
+
+impl Relay {
+    async fn run(&self) -> anyhow::Result<()> {
+        let mut backoff = Backoff::default();
+        while !self.tasks.is_stopping() {
+            let pause = match self.carry().await {
+                Ok(carried) => {
+                    backoff = Backoff::default();
+                    if carried == usize::from(BATCH) {
+                        continue;
+                    }
+                    LOOK_EVERY
+                }
+                Err(error) => {
+                    warn!("the outbox waits: {error:#}");
+                    backoff.pause()
+                }
+            };
+            tokio::select! {
+                () = self.tasks.stopping() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the oldest rows and deletes those the broker acknowledged; says how many it took.
+    async fn carry(&self) -> anyhow::Result<usize> {
+        anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
+        let mut tx = self.db.begin().await?;
+        let rows = sqlx::query!(
+            "SELECT id, subject, message_id, body, traceparent, occurred_at FROM outbox.messages
+             WHERE source = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+            self.source,
+            i64::from(BATCH),
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        let Some(oldest) = rows.first().map(|row| row.occurred_at) else {
+            gauge!("off_outbox_lag_seconds", "service" => self.source).set(0.0);
+            return Ok(0);
+        };
+        let lag = (self.clock.now() - oldest).to_std().unwrap_or_default();
+        gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
+        let (ids, messages): (Vec<i64>, Vec<Outgoing>) = rows
+            .into_iter()
+            .map(|row| {
+                let body = row.body.into_bytes().into();
+                let trace = row.traceparent.as_deref();
+                (row.id, Outgoing::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
+            })
+            .unzip();
+        let answers = self.bus.publish_all(messages).await;
+        let taken = ids.len();
+        let mut refusal = None;
+        let acknowledged: Vec<i64> = ids
+            .into_iter()
+            .zip(answers)
+            .filter_map(|(id, answer)| answer.map(|()| id).map_err(|error| refusal = Some(error)).ok())
+            .collect();
+        sqlx::query!("DELETE FROM outbox.messages WHERE source = $1 AND id = ANY($2)", self.source, &acknowledged)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        counter!("off_outbox_published_total", "service" => self.source).increment(acknowledged.len() as u64);
+        histogram!("off_outbox_batch_size", "service" => self.source).record(taken as f64);
+        match refusal {
+            Some(error) => Err(error.into()),
+            None => Ok(taken),
+        }
+    }
+}

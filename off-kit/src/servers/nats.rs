@@ -1,0 +1,122 @@
+//! A NATS server of one's own, with JetStream.
+
+use super::{Server, find_in_path, free_port, new_password};
+use crate::{Bus, bus};
+use anyhow::{Context, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::process::Command;
+
+/// How long it may take until it answers.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// A NATS server on loopback.
+#[derive(Debug)]
+pub struct Nats {
+    pub url: String,
+    server: Server,
+}
+
+/// The `nats-server` to use: the one in `tools`, else the one in the `PATH`; and its version.
+pub async fn find_nats_server(tools: &Path) -> anyhow::Result<(PathBuf, String)> {
+    let (major, minor, _) = bus::OLDEST_SERVER;
+    let own = tools.join("nats-server");
+    let found = if own.is_file() { Some(own) } else { find_in_path("nats-server") };
+    let Some(path) = found else {
+        bail!(
+            "nats-server is not installed: ./run installs it, or see https://nats.io/download ({major}.{minor} or newer)"
+        );
+    };
+    let output = Command::new(&path).arg("--version").output().await;
+    let output = output.with_context(|| format!("{} does not run", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.trim().rsplit(' ').next().unwrap_or_default().trim_start_matches('v').to_owned();
+    let mut numbers = version.split('.').map_while(|number| number.parse::<i64>().ok());
+    let is_new = numbers.next().zip(numbers.next()).is_some_and(|found| found >= (major, minor));
+    anyhow::ensure!(is_new, "{} is version {version}, {major}.{minor} or newer is needed", path.display());
+    Ok((path, version))
+}
+
+impl Nats {
+    /// Starts a server that keeps all it has in `folder`; returns once it answers.
+    pub async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+        tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
+        stop_leftover(&folder.join("nats.pid")).await;
+        let (port, password) = (free_port()?, new_password());
+        let config = folder.join("nats.conf");
+        let text = format!(
+            "# Written at every start.\n\
+             server_name: \"off\"\n\
+             listen: \"127.0.0.1:{port}\"\n\
+             pid_file: {pid}\n\
+             authorization {{ user: \"off\", password: \"{password}\" }}\n\
+             jetstream {{ store_dir: {store} }}\n",
+            pid = quoted(&folder.join("nats.pid")),
+            store = quoted(&folder.join("store")),
+        );
+        tokio::fs::write(&config, text).await.with_context(|| format!("cannot write {}", config.display()))?;
+        let mut command = Command::new(program);
+        command.arg("--config").arg(&config);
+        let server = Server::spawn("nats-server", command, &folder.join("nats.log"), Signal::SIGTERM)?;
+        let mut nats = Self { url: format!("nats://off:{password}@127.0.0.1:{port}"), server };
+        nats.answers().await?;
+        Ok(nats)
+    }
+
+    /// Stops it in order.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.server.stop().await
+    }
+
+    /// Ends with an error when the server ends by itself.
+    pub async fn watch(&mut self) -> anyhow::Result<()> {
+        self.server.watch().await
+    }
+
+    /// Sends the server a signal, as tests do that freeze it.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        self.server.signal(signal)
+    }
+
+    async fn answers(&mut self) -> anyhow::Result<()> {
+        let bus = Bus::connect(&bus::Config { nats_url: self.url.clone() }, "start").await?;
+        let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
+        while bus.connected(Duration::from_millis(200)).await.is_err() {
+            self.server.check_running()?;
+            anyhow::ensure!(tokio::time::Instant::now() < deadline, "nats-server does not answer");
+        }
+        bus.close().await;
+        Ok(())
+    }
+}
+
+/// Stops a server that was left behind by a process that was killed: two on the same store would ruin it.
+async fn stop_leftover(pid_file: &Path) {
+    let Ok(text) = tokio::fs::read_to_string(pid_file).await else { return };
+    let Ok(id) = text.trim().parse::<i32>() else { return };
+    let is_ours = async || {
+        let output = Command::new("ps").args(["-o", "comm=", "-p"]).arg(id.to_string()).output().await;
+        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("nats-server"))
+    };
+    for attempt in 0..100 {
+        if !is_ours().await {
+            return;
+        }
+        if attempt == 0 {
+            // Gone between the look and the signal is as good.
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A path as a string of the configuration's own language.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('\\', "\\\\").replace('"', "\\\""))
+}

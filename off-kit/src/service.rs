@@ -1,0 +1,178 @@
+//! What a service is, and how it becomes a program.
+
+use crate::{Bus, Clock, Tasks, health::Needs, http, telemetry};
+use anyhow::Context;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+use utoipa::openapi::OpenApi;
+
+/// A part of off that runs by itself or beside the others in one process.
+pub trait Service: 'static {
+    /// Its name in logs, metrics, the outbox and on the bus.
+    const NAME: &'static str;
+    /// What it does, in one line, for `--help` and the API's description.
+    const ABOUT: &'static str;
+    /// The port it answers on unless told otherwise.
+    const PORT: u16;
+    /// Its own settings.
+    type Config: Args + Send;
+
+    /// The document of its HTTP API.
+    fn openapi() -> OpenApi;
+
+    /// Spawns its tasks on `kit` and returns once it serves.
+    fn start(config: Self::Config, kit: Kit) -> impl Future<Output = anyhow::Result<()>> + Send;
+}
+
+/// What every service is given.
+#[derive(Debug, Clone)]
+pub struct Kit {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    /// What the service needs to be ready.
+    pub needs: Needs,
+    pub http: http::Config,
+    /// Where the service answers, once it does.
+    pub address: Arc<OnceLock<SocketAddr>>,
+}
+
+impl Kit {
+    pub fn new<S: Service>(http: http::Config, clock: Clock) -> Self {
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            clock,
+            tasks: Tasks::new(),
+            needs: Needs::default(),
+            http,
+            address: Arc::default(),
+        }
+    }
+
+    /// Closes the service's connection to the bus once it stops: what is acknowledged by then is sent.
+    pub fn close_when_stopped(&self, bus: Bus) {
+        let tasks = self.tasks.clone();
+        self.tasks.spawn("bus", async move {
+            tasks.others_stopped().await;
+            bus.close().await;
+            Ok(())
+        });
+    }
+}
+
+/// The settings every program has.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    #[command(flatten)]
+    pub http: http::Config,
+    #[command(flatten)]
+    pub log: telemetry::Config,
+    /// Simulated seconds in a real one: every wait of the simulated world is shortened by it.
+    #[arg(long, env = "OFF_SPEED", default_value_t = 1.0, value_name = "N", value_parser = parse_speed)]
+    pub speed: f64,
+}
+
+/// Reads a speed: more than nothing, at most a day in a second.
+pub fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.01..=86_400.0).contains(&speed) => Ok(speed),
+        _ => Err("expected a number from 0.01 to 86400".to_owned()),
+    }
+}
+
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Program<C: Args> {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    config: C,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Prints the OpenAPI document of its HTTP API and ends.
+    Openapi,
+}
+
+/// The whole of a service's `main`: reads its settings, starts it and stops it in order when it is asked to.
+pub async fn run<S: Service>() -> ExitCode {
+    let command = Program::<S::Config>::command().name(format!("off-{}", S::NAME)).about(S::ABOUT);
+    // `openapi` needs none of the settings, so it must not be refused for want of them.
+    if std::env::args().nth(1).as_deref() == Some("openapi") {
+        return finish(print_openapi::<S>());
+    }
+    let command = command.mut_arg("http_service_port", |arg| arg.default_value(S::PORT.to_string()));
+    let program = match Program::<S::Config>::from_arg_matches(&command.get_matches()) {
+        Ok(program) => program,
+        Err(error) => error.exit(),
+    };
+    finish(serve::<S>(program).await)
+}
+
+#[expect(clippy::print_stdout, reason = "the document is what the command is for")]
+fn print_openapi<S: Service>() -> anyhow::Result<()> {
+    println!("{}", S::openapi().to_pretty_json()?);
+    Ok(())
+}
+
+async fn serve<S: Service>(program: Program<S::Config>) -> anyhow::Result<()> {
+    telemetry::init(&program.settings.log)?;
+    let kit = Kit::new::<S>(program.settings.http, Clock::real(program.settings.speed));
+    let tasks = kit.tasks.clone();
+    stop_on_signal(&tasks)?;
+    let started = S::start(program.config, kit).await.with_context(|| format!("{} did not start", S::NAME));
+    if let Err(error) = started {
+        tasks.fail(error);
+    }
+    let ended = tasks.stopped().await;
+    info!("{} has stopped", S::NAME);
+    ended
+}
+
+/// The first signal asks the tasks to stop, a second one ends the process on the spot.
+fn stop_on_signal(tasks: &Tasks) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let tasks = tasks.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if tasks.is_stopping() {
+                #[expect(clippy::disallowed_methods, reason = "asked twice, it does not wait for anything")]
+                std::process::exit(1);
+            }
+            info!("asked to stop; finishing what is in hand");
+            tasks.stop();
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "what went wrong is said where a person looks, whatever the log's format")]
+fn finish(ended: anyhow::Result<()>) -> ExitCode {
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How long `off migrate` and the like wait for a database or a broker that is still starting.
+pub const START_PATIENCE: Duration = Duration::from_mins(1);
