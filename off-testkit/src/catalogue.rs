@@ -1,0 +1,22 @@
+//! A few products for tests that need some.
+
+use chrono::DateTime;
+use sqlx::PgPool;
+
+pub const LENTILS: &str = "2000000000015";
+pub const TEA: &str = "2000000000022";
+pub const BISCUITS: &str = "2000000000039";
+
+/// Puts a product into the catalogue.
+pub async fn add_product(db: &PgPool, barcode: &str, name: &str) {
+    sqlx::query(
+        "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
+         VALUES ($1, $2, '500 g', 1, 'a', $3)",
+    )
+    .bind(barcode)
+    .bind(name)
+    .bind(DateTime::UNIX_EPOCH)
+    .execute(db)
+    .await
+    .expect("a product in the catalogue");
+}

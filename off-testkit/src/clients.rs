@@ -1,0 +1,78 @@
+//! An HTTP client that keeps tests short.
+
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::Value;
+use std::sync::Once;
+
+/// A client of one service.
+#[derive(Debug, Clone)]
+pub struct Http {
+    base: String,
+    client: reqwest::Client,
+}
+
+/// What a service answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// The body, where it is JSON; else a string with its text.
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The stable code of a problem.
+    pub fn code(&self) -> &str {
+        assert_eq!(self.header("content-type"), "application/problem+json", "not a problem: {self:?}");
+        self.body["code"].as_str().unwrap_or_default()
+    }
+
+    /// The fields that a problem names.
+    pub fn wrong_fields(&self) -> Vec<&str> {
+        let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        errors.iter().filter_map(|error| error["field"].as_str()).collect()
+    }
+}
+
+impl Http {
+    pub fn new(base: String) -> Self {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+        Self { base, client: reqwest::Client::new() }
+    }
+
+    /// A request to be dressed up further.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.base))
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Posts a body as it is, under the name of JSON.
+    pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        send(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
+    }
+
+    pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
+        send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+    }
+}
+
+/// Sends a request and reads the whole answer.
+async fn send(request: RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.expect("the whole answer");
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status, headers, body }
+}

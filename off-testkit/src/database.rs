@@ -1,0 +1,70 @@
+//! A migrated database for one test.
+
+use off_kit::{db, servers};
+use sqlx::{Connection, PgConnection, PgPool};
+use std::{env, path::Path};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// The environment variable in which a test finds the Postgres it shares with others.
+pub const SHARED_POSTGRES: &str = "OFF_TEST_POSTGRES";
+
+/// A database of the test's own, in a Postgres that is shared or, without that, its own too.
+#[derive(Debug)]
+pub struct Database {
+    pub url: String,
+    pub pool: PgPool,
+    /// `None` where the server is shared. Stopped when the test ends.
+    pub server: Option<servers::Postgres>,
+    _folder: Option<TempDir>,
+}
+
+/// Starts a Postgres that forgets everything on a power cut, with the database `off` migrated.
+pub async fn start_postgres(folder: &Path) -> anyhow::Result<servers::Postgres> {
+    let (programs, _) = servers::find_postgres().await?;
+    // The server's user has to get to its files when root runs the tests.
+    make_reachable(folder)?;
+    let settings = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
+    let postgres = servers::Postgres::start(&programs, &folder.join("postgres"), &settings).await?;
+    let pool = PgPool::connect(&postgres.url).await?;
+    db::MIGRATIONS.run(&pool).await?;
+    pool.close().await;
+    Ok(postgres)
+}
+
+fn make_reachable(folder: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    Ok(std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755))?)
+}
+
+impl Database {
+    /// A migrated, empty database.
+    pub async fn new() -> Self {
+        match env::var_os(SHARED_POSTGRES) {
+            Some(url) => Self::in_shared(url.to_str().expect("the URL is text")).await,
+            None => Self::in_own().await,
+        }
+    }
+
+    /// A database whose server belongs to this test alone, to be stopped or killed as it likes.
+    pub async fn in_own() -> Self {
+        let folder = tempfile::Builder::new().prefix("off-test-").tempdir().expect("a temporary folder");
+        let server = start_postgres(folder.path()).await.expect("a Postgres of the test's own");
+        let pool = PgPool::connect(&server.url).await.expect("a connection to it");
+        Self { url: server.url.clone(), pool, server: Some(server), _folder: Some(folder) }
+    }
+
+    async fn in_shared(server_url: &str) -> Self {
+        let name = format!("test_{}", Uuid::now_v7().simple());
+        let (base, template) = server_url.rsplit_once('/').expect("the URL names a database");
+        let mut conn = PgConnection::connect(&format!("{base}/postgres")).await.expect("a connection to Postgres");
+        // A template has no other users while it is copied; the lock lets the tests take turns.
+        sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut conn).await.expect("the lock");
+        let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        sqlx::query(create).execute(&mut conn).await.expect("a new database");
+        conn.close().await.expect("closed");
+        let url = format!("{base}/{name}");
+        let pool = PgPool::connect(&url).await.expect("a connection to the new database");
+        Self { url, pool, server: None, _folder: None }
+    }
+}

@@ -1,0 +1,35 @@
+//! A NATS server for one test.
+
+use off_kit::{Bus, bus, servers};
+use std::{path::Path, time::Duration};
+use tempfile::TempDir;
+
+/// A NATS server of the test's own, with all streams declared. Killed when the test ends.
+#[derive(Debug)]
+pub struct TestNats {
+    pub url: String,
+    pub bus: Bus,
+    pub server: servers::Nats,
+    _folder: TempDir,
+}
+
+impl TestNats {
+    /// A server with all streams declared.
+    pub async fn new() -> Self {
+        let nats = Self::without_streams().await;
+        bus::declare(&nats.bus).await.expect("the streams");
+        nats
+    }
+
+    /// A server with nothing in it.
+    pub async fn without_streams() -> Self {
+        let folder = tempfile::Builder::new().prefix("off-nats-").tempdir().expect("a temporary folder");
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
+        let (program, _) = servers::find_nats_server(&tools).await.expect("nats-server");
+        let server = servers::Nats::start(&program, folder.path()).await.expect("a NATS of the test's own");
+        let config = bus::Config { nats_url: server.url.clone() };
+        let bus = Bus::connect(&config, "test").await.expect("a client");
+        bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
+        Self { url: server.url.clone(), bus, server, _folder: folder }
+    }
+}

@@ -1,0 +1,19 @@
+//! Waiting for a condition instead of sleeping.
+
+use std::{fmt::Debug, time::Duration};
+use tokio::time::Instant;
+
+/// How long a test waits for something that has to happen.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asks again and again until `found` has a value; panics with `what` when that takes too long.
+pub async fn eventually<T: Debug, F: Future<Output = Option<T>>>(what: &str, mut found: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = found().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "it did not happen within {} s: {what}", PATIENCE.as_secs());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

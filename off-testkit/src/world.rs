@@ -1,0 +1,103 @@
+//! What most tests stand on: a database with three products and a household, and a bus.
+
+use crate::{BISCUITS, Database, LENTILS, TEA, TestNats, add_product, eventually};
+use async_nats::jetstream::Message;
+use off_kit::{bus, db};
+use serde_json::Value;
+
+/// A database and a bus of the test's own.
+#[derive(Debug)]
+pub struct World {
+    pub database: Database,
+    pub nats: TestNats,
+}
+
+impl World {
+    /// A migrated database with lentils, tea and biscuits in the catalogue, and a NATS with all streams.
+    pub async fn new() -> Self {
+        Self::with(Database::new().await, TestNats::new().await).await
+    }
+
+    /// The same, with a Postgres that belongs to this test alone.
+    pub async fn with_own_postgres() -> Self {
+        Self::with(Database::in_own().await, TestNats::new().await).await
+    }
+
+    async fn with(database: Database, nats: TestNats) -> Self {
+        for (barcode, name) in [(LENTILS, "Red lentils"), (TEA, "Green tea"), (BISCUITS, "Oat biscuits")] {
+            add_product(&database.pool, barcode, name).await;
+        }
+        Self { database, nats }
+    }
+
+    /// A person with one device, written straight into the database; returns the device.
+    pub async fn add_device(&self) -> i64 {
+        let number: i64 = sqlx::query_scalar("SELECT count(*) FROM users.ssds")
+            .fetch_one(&self.database.pool)
+            .await
+            .expect("the devices are counted");
+        sqlx::query_scalar(
+            "WITH person AS (
+                 INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
+                 VALUES ('Test', 'Person', 'person' || $1 || '@example.org', '-', now()) RETURNING id
+             )
+             INSERT INTO users.ssds (user_id, mac_address)
+             SELECT id, '02:00:00:00:00:' || lpad(to_hex($1), 2, '0') FROM person RETURNING id",
+        )
+        .bind(number)
+        .fetch_one(&self.database.pool)
+        .await
+        .expect("a device")
+    }
+
+    pub fn db_config(&self) -> db::Config {
+        db::Config { database_url: self.database.url.clone(), database_connections: 5 }
+    }
+
+    pub fn bus_config(&self) -> bus::Config {
+        bus::Config { nats_url: self.nats.url.clone() }
+    }
+
+    /// Puts a message into the stream that keeps `subject`, with no header but what a careless device would send.
+    pub async fn say(&self, subject: &'static str, body: &Value) {
+        self.say_bytes(subject, body.to_string().into_bytes()).await;
+    }
+
+    /// The same, with any bytes for a body.
+    pub async fn say_bytes(&self, subject: &'static str, body: Vec<u8>) {
+        let sent = self.nats.bus.jetstream.publish(subject, body.into()).await.expect("the message is sent");
+        sent.await.expect("a stream takes the message");
+    }
+
+    /// What a stream has on `subject`, oldest first.
+    pub async fn heard(&self, stream: &str, subject: &str) -> Vec<Message> {
+        self.nats.bus.read(stream, subject, 1).await.expect("the stream can be read")
+    }
+
+    /// Waits until a stream has `count` messages on `subject`.
+    pub async fn hear(&self, stream: &str, subject: &str, count: usize) -> Vec<Message> {
+        eventually(&format!("{count} messages on {subject}"), || async {
+            let messages = self.heard(stream, subject).await;
+            (messages.len() >= count).then_some(messages)
+        })
+        .await
+    }
+
+    /// Waits until there are `count` dead letters.
+    pub async fn bury(&self, count: usize) -> Vec<bus::dead::DeadLetter> {
+        eventually(&format!("{count} dead letters"), || async {
+            let letters = bus::dead::list(&self.nats.bus).await.expect("the dead letters can be read");
+            (letters.len() >= count).then_some(letters)
+        })
+        .await
+    }
+
+    /// Waits until everything that `consumer` should handle is handled.
+    pub async fn caught_up(&self, consumer: &off_events::streams::Consumer) {
+        eventually(&format!("{} has caught up", consumer.name), || async {
+            let waiting = self.nats.bus.waiting(consumer).await.ok()?;
+            (waiting.pending == 0 && waiting.in_hand == 0).then_some(())
+        })
+        .await;
+    }
+}
