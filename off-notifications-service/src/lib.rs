@@ -1,0 +1,51 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod domain;
+mod events;
+
+pub use config::Config;
+
+use domain::Delay;
+use off_events::streams;
+use off_kit::{Bus, Clock, Kit, Service, bus};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Plays the supplier and the delivery firm.
+#[derive(Debug)]
+pub struct NotificationsService;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+struct App {
+    bus: Bus,
+    clock: Clock,
+    supplier: Delay,
+    delivery: Delay,
+    seed: u64,
+}
+
+impl Service for NotificationsService {
+    const NAME: &'static str = "notifications";
+    const ABOUT: &'static str = "Plays the supplier and the delivery firm.";
+    const PORT: u16 = 8083;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        off_kit::http::document::<Self, ()>(OpenApiRouter::new())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let supplier = config.supplier(kit.clock.speed())?;
+        let delivery = config.delivery(kit.clock.speed())?;
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let app = App { bus: bus.clone(), clock: kit.clock.clone(), supplier, delivery, seed: config.seed };
+
+        bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
+        bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
+        off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
+        kit.close_when_stopped(bus);
+        Ok(())
+    }
+}

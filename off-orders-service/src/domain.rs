@@ -1,0 +1,144 @@
+//! What an order is, and what may be said of one.
+
+use chrono::{DateTime, Utc};
+use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
+use off_kit::fields::{FieldError, Fields};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct NewOrder {
+    /// The device whose shelf the products are for.
+    #[schema(example = 42)]
+    ssd_id: i64,
+    #[schema(example = "2000000000015")]
+    barcode: String,
+    /// How many units, 1 to 1000.
+    #[schema(minimum = 1, maximum = 1000, example = 3)]
+    quantity: i64,
+}
+
+impl NewOrder {
+    /// The order this asks for, pending; or every field that is wrong.
+    pub(crate) fn place(self, id: OrderId, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
+        let mut fields = Fields::default();
+        let ssd = if self.ssd_id > 0 { Ok(SsdId(self.ssd_id)) } else { Err(InvalidValue("a device's id is above 0")) };
+        let ssd_id = fields.check("ssd_id", ssd);
+        let product_id = fields.check("barcode", self.barcode.parse::<Barcode>());
+        let quantity = fields.check("quantity", Quantity::try_from(self.quantity));
+        let order = ssd_id.zip(product_id).zip(quantity).map(|((ssd_id, product_id), quantity)| Order {
+            id,
+            ssd_id,
+            product_id,
+            timestamp: now,
+            quantity,
+            status: OrderStatus::Pending,
+        });
+        fields.finish(order)
+    }
+}
+
+/// A client's own name for a request, so that it can repeat the request without ordering twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct IdempotencyKey(String);
+
+impl IdempotencyKey {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for IdempotencyKey {
+    type Error = InvalidValue;
+
+    fn try_from(bytes: &[u8]) -> Result<Self, InvalidValue> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) if (1..=255).contains(&text.len()) && bytes.iter().all(u8::is_ascii_graphic) => {
+                Ok(Self(text.to_owned()))
+            }
+            _ => Err(InvalidValue("an Idempotency-Key is 1 to 255 visible ASCII characters")),
+        }
+    }
+}
+
+/// Whether two orders ask for the same.
+pub(crate) fn same_wish(one: &Order, other: &Order) -> bool {
+    (one.ssd_id, &one.product_id, one.quantity) == (other.ssd_id, &other.product_id, other.quantity)
+}
+
+/// An order with all it went through.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct OrderWithHistory {
+    #[serde(flatten)]
+    pub(crate) order: Order,
+    /// Each state it has reached, the first one first.
+    pub(crate) history: Vec<Step>,
+}
+
+/// A state an order reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Step {
+    pub(crate) status: OrderStatus,
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// The history that these times tell. A state whose message has not arrived yet is left out, whatever came after it.
+pub(crate) fn history(
+    placed_at: DateTime<Utc>,
+    shipped_at: Option<DateTime<Utc>>,
+    completed_at: Option<DateTime<Utc>>,
+) -> Vec<Step> {
+    OrderStatus::ALL
+        .into_iter()
+        .zip([Some(placed_at), shipped_at, completed_at])
+        .filter_map(|(status, at)| Some(Step { status, at: at? }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn new_order(ssd_id: i64, barcode: &str, quantity: i64) -> NewOrder {
+        NewOrder { ssd_id, barcode: barcode.to_owned(), quantity }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let id = OrderId(uuid::Uuid::nil());
+        let errors = new_order(0, "abc", 1001).place(id, DateTime::UNIX_EPOCH).unwrap_err();
+        let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, ["ssd_id", "barcode", "quantity"]);
+    }
+
+    #[test]
+    fn a_history_leaves_out_what_is_not_known_yet() {
+        let at = DateTime::UNIX_EPOCH;
+        let states = |steps: Vec<Step>| steps.into_iter().map(|step| step.status).collect::<Vec<_>>();
+        assert_eq!(states(history(at, None, None)), [OrderStatus::Pending]);
+        assert_eq!(states(history(at, None, Some(at))), [OrderStatus::Pending, OrderStatus::Completed]);
+        assert_eq!(states(history(at, Some(at), Some(at))), OrderStatus::ALL);
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_is_what_was_asked_for_or_nothing(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
+            let id = OrderId(uuid::Uuid::nil());
+            let placed = new_order(ssd, &barcode, quantity).place(id, DateTime::UNIX_EPOCH);
+            let sound = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
+            prop_assert_eq!(placed.is_ok(), sound);
+            if let Ok(order) = placed {
+                prop_assert_eq!(i64::from(order.quantity.get()), quantity);
+                prop_assert_eq!(order.status, OrderStatus::Pending);
+            }
+        }
+
+        #[test]
+        fn a_key_is_visible_ascii(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let sound = (1..=255).contains(&bytes.len()) && bytes.iter().all(|byte| (0x21..=0x7e).contains(byte));
+            prop_assert_eq!(IdempotencyKey::try_from(&bytes[..]).is_ok(), sound);
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! One function per subject it listens to.
+
+use crate::{App, store};
+use chrono::{DateTime, Utc};
+use off_events::{Order, OrderId, RandomBarcode};
+use off_kit::bus::{Batch, Failure};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// How often a product is drawn before the catalogue counts as empty.
+const DRAWS: usize = 5;
+
+/// `orders.random`: answers with a product.
+pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomBarcode> {
+    for _ in 0..DRAWS {
+        if let Some(barcode) = store::find_random_barcode(&app.db).await? {
+            return Ok(RandomBarcode { barcode: Some(barcode) });
+        }
+    }
+    Ok(RandomBarcode { barcode: None })
+}
+
+/// `orders.shipped`: notes that orders left their supplier.
+pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
+    let (ids, times) = columns(&orders);
+    let known = store::mark_shipped(&app.db, &ids, &times).await?;
+    all_known(&orders, &known)
+}
+
+/// `orders.completed`: notes that orders arrived.
+pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
+    let (ids, times) = columns(&orders);
+    let known = store::mark_completed(&app.db, &ids, &times).await?;
+    all_known(&orders, &known)
+}
+
+fn columns(orders: &Batch<Order>) -> (Vec<Uuid>, Vec<DateTime<Utc>>) {
+    orders.iter().map(|received| (received.event.id.0, received.at)).unzip()
+}
+
+/// An order is stored before anyone hears of it, so an unknown one was never placed here.
+fn all_known(orders: &Batch<Order>, known: &HashSet<OrderId>) -> Result<(), Failure> {
+    match orders.iter().find(|received| !known.contains(&received.event.id)) {
+        None => Ok(()),
+        Some(stranger) => Err(Failure::Reject(format!("there is no order {}", stranger.event.id))),
+    }
+}

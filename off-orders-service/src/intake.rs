@@ -1,0 +1,158 @@
+//! The intake: orders that arrive at the same time share one transaction.
+//!
+//! A commit costs a write to disk, whoever waits for it. While one batch is being committed the next one gathers, so
+//! under load a hundred orders pay for one write, and a lone order never waits for company. Each caller is answered
+//! after the commit of its own order.
+
+use crate::{
+    domain::{IdempotencyKey, same_wish},
+    store::{self, Obstacle},
+};
+use metrics::histogram;
+use off_events::{Order, OrderId};
+use off_kit::{Kit, Outbox, fields::FieldError, http::Problem, outbox::Entry, telemetry};
+use sqlx::PgPool;
+use std::{collections::HashMap, time::Instant};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, warn};
+
+/// The most orders in one transaction.
+const BATCH: usize = 512;
+
+/// The most orders that wait for the next transaction; more are told to come back.
+const QUEUE: usize = 4 * BATCH;
+
+/// An order someone wants placed.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) order: Order,
+    pub(crate) key: Option<IdempotencyKey>,
+    traceparent: Option<String>,
+}
+
+/// Why an order was not placed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no such device or product")]
+    Unknown(Vec<FieldError>),
+    #[error("the Idempotency-Key was used for another order")]
+    KeyReused,
+    #[error("too many orders wait already")]
+    Full,
+    #[error("the database does not answer")]
+    Unavailable,
+    #[error("the order could not be stored")]
+    Internal,
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        use axum::http::StatusCode;
+        match refusal {
+            Refusal::Unknown(errors) => Self::invalid(errors),
+            Refusal::KeyReused => {
+                let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
+                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+            }
+            Refusal::Full => Self::unavailable("more orders arrive than can be stored; try again"),
+            Refusal::Unavailable => Self::unavailable("the database does not answer; try again"),
+            Refusal::Internal => Self::internal(),
+        }
+    }
+}
+
+type Answer = oneshot::Sender<Result<Order, Refusal>>;
+
+/// Where orders are handed in. Clones lead to the same writer.
+#[derive(Debug, Clone)]
+pub(crate) struct Intake(mpsc::Sender<(Wish, Answer)>);
+
+impl Intake {
+    /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
+    pub(crate) fn start(kit: &Kit, db: PgPool, outbox: Outbox) -> Self {
+        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        kit.tasks.spawn("order intake", async move {
+            let mut batch = Vec::with_capacity(BATCH);
+            while waiting.recv_many(&mut batch, BATCH).await > 0 {
+                let (wishes, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                write(&db, &outbox, wishes, answers).await;
+            }
+            Ok(())
+        });
+        Self(queue)
+    }
+
+    /// Places `order`, or finds the one that was placed before with the same key; returns after the commit.
+    pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, Refusal> {
+        let wish = Wish { order, key, traceparent: telemetry::current_traceparent() };
+        let (answer, answered) = oneshot::channel();
+        self.0.try_send((wish, answer)).map_err(|_| Refusal::Full)?;
+        answered.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+}
+
+/// Stores a batch and answers everyone in it.
+async fn write(db: &PgPool, outbox: &Outbox, wishes: Vec<Wish>, answers: Vec<Answer>) {
+    let started = Instant::now();
+    let outcome = store_batch(db, outbox, &wishes).await;
+    histogram!("off_order_commit_seconds").record(started.elapsed());
+    histogram!("off_order_batch_size").record(wishes.len() as f64);
+    let mut obstacles = match outcome {
+        Ok(obstacles) => obstacles,
+        Err(failure) => {
+            let passing = off_kit::db::is_passing(&failure);
+            if passing {
+                warn!("{} orders were not stored, the database does not answer: {failure}", wishes.len());
+            } else {
+                error!("{} orders were not stored: {failure}", wishes.len());
+            }
+            for answer in answers {
+                // A caller that has gone away needs no answer, here and below.
+                let _ = answer.send(Err(if passing { Refusal::Unavailable } else { Refusal::Internal }));
+            }
+            return;
+        }
+    };
+    for (wish, answer) in wishes.into_iter().zip(answers) {
+        let _ = answer.send(match obstacles.remove(&wish.order.id) {
+            None => Ok(wish.order),
+            Some(obstacle) => judge(&wish, obstacle),
+        });
+    }
+}
+
+/// Stores what can be stored, each order with its event; says what stood in the way of the rest.
+async fn store_batch(db: &PgPool, outbox: &Outbox, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
+    let mut tx = db.begin().await?;
+    let placed = store::insert_orders(&mut tx, wishes).await?;
+    let (stored, refused): (Vec<&Wish>, Vec<&Wish>) = wishes.iter().partition(|wish| placed.contains(&wish.order.id));
+    let obstacles = if refused.is_empty() { Vec::new() } else { store::list_obstacles(&mut tx, &refused).await? };
+    if let Some(first) = stored.first() {
+        let occurred_at = first.order.timestamp;
+        let entries: Vec<_> =
+            stored.iter().map(|wish| Entry { event: &wish.order, traceparent: wish.traceparent.clone() }).collect();
+        outbox.put(&mut tx, &entries, occurred_at).await?;
+    }
+    tx.commit().await?;
+    outbox.wake();
+    Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
+}
+
+/// What an obstacle means for the wish it stood in the way of.
+fn judge(wish: &Wish, obstacle: Obstacle) -> Result<Order, Refusal> {
+    if let Some(placed) = obstacle.placed_before {
+        return if same_wish(&placed, &wish.order) { Ok(placed) } else { Err(Refusal::KeyReused) };
+    }
+    let mut errors = Vec::new();
+    if !obstacle.ssd_exists {
+        errors.push(FieldError::new("ssd_id", &format!("there is no device {}", wish.order.ssd_id)));
+    }
+    if !obstacle.product_exists {
+        errors.push(FieldError::new("barcode", &format!("the catalogue has no product {}", wish.order.product_id)));
+    }
+    if errors.is_empty() {
+        // It was refused, and what refused it is there now: a device or product that appeared in between.
+        return Err(Refusal::Unavailable);
+    }
+    Err(Refusal::Unknown(errors))
+}

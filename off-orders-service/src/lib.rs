@@ -1,0 +1,54 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod domain;
+mod events;
+mod http;
+mod intake;
+mod store;
+
+pub use config::Config;
+
+use intake::Intake;
+use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
+use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db};
+use sqlx::PgPool;
+use utoipa::openapi::OpenApi;
+
+/// Takes orders and follows them.
+#[derive(Debug)]
+pub struct OrdersService;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+struct App {
+    db: PgPool,
+    clock: Clock,
+    intake: Intake,
+}
+
+impl Service for OrdersService {
+    const NAME: &'static str = "orders";
+    const ABOUT: &'static str = "Takes orders and follows them until they have arrived.";
+    const PORT: u16 = 8082;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        off_kit::http::document::<Self, _>(http::routes())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let db = db::pool_for(&kit, &config.db)?;
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let outbox = Outbox::start(&kit, &db, &bus);
+        let intake = Intake::start(&kit, db.clone(), outbox);
+        let app = App { db, clock: kit.clock.clone(), intake };
+
+        bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
+        bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
+        bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
+        off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
+        kit.close_when_stopped(bus);
+        Ok(())
+    }
+}

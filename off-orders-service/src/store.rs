@@ -1,0 +1,234 @@
+//! All its SQL.
+
+use crate::{
+    domain::{OrderWithHistory, history},
+    intake::Wish,
+};
+use chrono::{DateTime, Utc};
+use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
+use sqlx::{PgConnection, PgPool};
+use std::collections::HashSet;
+use uuid::Uuid;
+
+/// Stores every wish whose device and product exist and whose key is new; says which those were.
+pub(crate) async fn insert_orders(conn: &mut PgConnection, wishes: &[Wish]) -> sqlx::Result<HashSet<OrderId>> {
+    let columns = Columns::of(wishes);
+    let ids = sqlx::query_scalar!(
+        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
+         SELECT wish.*
+         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
+              AS wish (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
+         WHERE EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id)
+           AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode)
+         -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
+         ORDER BY wish.idempotency_key
+         ON CONFLICT (idempotency_key) DO NOTHING
+         RETURNING id",
+        &columns.ids,
+        &columns.ssd_ids,
+        &columns.barcodes,
+        &columns.quantities,
+        &columns.times,
+        &columns.keys as &[Option<String>],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().map(OrderId).collect())
+}
+
+/// What stood in the way of a wish.
+#[derive(Debug)]
+pub(crate) struct Obstacle {
+    pub(crate) id: OrderId,
+    pub(crate) ssd_exists: bool,
+    pub(crate) product_exists: bool,
+    /// The order that was placed before with the same key, as it was then.
+    pub(crate) placed_before: Option<Order>,
+}
+
+/// What stood in the way of wishes that [`insert_orders`] did not store.
+pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
+    let columns = Columns::of(wishes.iter().copied());
+    let rows = sqlx::query!(
+        r#"SELECT wish.id AS "wish_id!",
+                  EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id) AS "ssd_exists!",
+                  EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode) AS "product_exists!",
+                  placed.id AS "id?", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
+                  placed.quantity AS "quantity?", placed.placed_at AS "placed_at?"
+           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS wish (id, ssd_id, barcode, idempotency_key)
+           LEFT JOIN orders.product_orders AS placed ON placed.idempotency_key = wish.idempotency_key"#,
+        &columns.ids,
+        &columns.ssd_ids,
+        &columns.barcodes,
+        &columns.keys as &[Option<String>],
+    )
+    .fetch_all(conn)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let placed = (row.id, row.ssd_id, row.barcode, row.quantity, row.placed_at);
+            let placed_before = match placed {
+                (Some(id), Some(ssd_id), Some(barcode), Some(quantity), Some(placed_at)) => {
+                    Some(order(id, ssd_id, &barcode, quantity, placed_at, "pending")?)
+                }
+                _ => None,
+            };
+            Ok(Obstacle {
+                id: OrderId(row.wish_id),
+                ssd_exists: row.ssd_exists,
+                product_exists: row.product_exists,
+                placed_before,
+            })
+        })
+        .collect()
+}
+
+/// Wishes turned into the arrays that `unnest` takes.
+#[derive(Default)]
+struct Columns {
+    ids: Vec<Uuid>,
+    ssd_ids: Vec<i64>,
+    barcodes: Vec<String>,
+    quantities: Vec<i32>,
+    times: Vec<DateTime<Utc>>,
+    keys: Vec<Option<String>>,
+}
+
+impl Columns {
+    fn of<'a>(wishes: impl IntoIterator<Item = &'a Wish>) -> Self {
+        let mut columns = Self::default();
+        for Wish { order, key, .. } in wishes {
+            columns.ids.push(order.id.0);
+            columns.ssd_ids.push(order.ssd_id.0);
+            columns.barcodes.push(order.product_id.as_str().to_owned());
+            columns.quantities.push(order.quantity.get());
+            columns.times.push(order.timestamp);
+            columns.keys.push(key.as_ref().map(|key| key.as_str().to_owned()));
+        }
+        columns
+    }
+}
+
+/// Notes that orders were shipped. A state never moves backwards: an order that has arrived stays so, and only its
+/// history learns when it was shipped. Says which orders exist.
+pub(crate) async fn mark_shipped(db: &PgPool, ids: &[Uuid], times: &[DateTime<Utc>]) -> sqlx::Result<HashSet<OrderId>> {
+    let known = sqlx::query_scalar!(
+        "UPDATE orders.product_orders AS orders
+         SET status = greatest(orders.status, 'shipped'), shipped_at = coalesce(orders.shipped_at, news.at)
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
+         WHERE orders.id = news.id
+         RETURNING orders.id",
+        ids,
+        times,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(known.into_iter().map(OrderId).collect())
+}
+
+/// Notes that orders arrived; says which orders exist.
+pub(crate) async fn mark_completed(
+    db: &PgPool,
+    ids: &[Uuid],
+    times: &[DateTime<Utc>],
+) -> sqlx::Result<HashSet<OrderId>> {
+    let known = sqlx::query_scalar!(
+        "UPDATE orders.product_orders AS orders
+         SET status = 'completed', completed_at = coalesce(orders.completed_at, news.at)
+         FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
+         WHERE orders.id = news.id
+         RETURNING orders.id",
+        ids,
+        times,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(known.into_iter().map(OrderId).collect())
+}
+
+/// The order with all it went through.
+pub(crate) async fn find_order(db: &PgPool, id: OrderId) -> sqlx::Result<Option<OrderWithHistory>> {
+    let row = sqlx::query!(
+        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
+           FROM orders.product_orders WHERE id = $1"#,
+        id.0,
+    )
+    .fetch_optional(db)
+    .await?;
+    row.map(|row| {
+        Ok(OrderWithHistory {
+            order: order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status)?,
+            history: history(row.placed_at, row.shipped_at, row.completed_at),
+        })
+    })
+    .transpose()
+}
+
+/// Which orders to list, newest first.
+#[derive(Debug)]
+pub(crate) struct Filter {
+    pub(crate) status: Option<OrderStatus>,
+    pub(crate) ssd_id: Option<SsdId>,
+    /// Only orders older than this one.
+    pub(crate) before: Option<OrderId>,
+    pub(crate) limit: u32,
+}
+
+/// A page of orders, newest first.
+pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Vec<Order>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at
+           FROM orders.product_orders
+           WHERE ($1::text IS NULL OR status = ($1::text)::orders.order_status)
+             AND ($2::bigint IS NULL OR ssd_id = $2)
+             AND ($3::uuid IS NULL OR id < $3)
+           ORDER BY id DESC LIMIT $4"#,
+        filter.status.map(OrderStatus::as_str),
+        filter.ssd_id.map(|ssd| ssd.0),
+        filter.before.map(|order| order.0),
+        i64::from(filter.limit),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status))
+        .collect()
+}
+
+/// A product, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so that 32 draws
+/// are plenty; `None` is an empty catalogue or very bad luck.
+pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barcode>> {
+    let barcode = sqlx::query_scalar!(
+        "WITH drawn AS MATERIALIZED (
+             SELECT turn, 1 + floor(random() * (SELECT max(number) FROM catalog.products))::bigint AS number
+             FROM generate_series(1, 32) AS turn
+         )
+         SELECT barcode FROM drawn JOIN catalog.products USING (number) ORDER BY turn LIMIT 1"
+    )
+    .fetch_optional(db)
+    .await?;
+    barcode.map(|barcode| barcode.parse().map_err(unreadable)).transpose()
+}
+
+fn order(
+    id: Uuid,
+    ssd_id: i64,
+    barcode: &str,
+    quantity: i32,
+    placed_at: DateTime<Utc>,
+    status: &str,
+) -> sqlx::Result<Order> {
+    Ok(Order {
+        id: OrderId(id),
+        ssd_id: SsdId(ssd_id),
+        product_id: barcode.parse().map_err(unreadable)?,
+        timestamp: placed_at,
+        quantity: Quantity::try_from(i64::from(quantity)).map_err(unreadable)?,
+        status: status.parse().map_err(unreadable)?,
+    })
+}
+
+/// A value in the database that the domain does not know.
+fn unreadable(error: off_events::InvalidValue) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}

@@ -1,0 +1,82 @@
+//! Bad input, and Postgres or NATS gone for a while.
+
+use crate::{Orders, states};
+use chrono::DateTime;
+use nix::sys::signal::Signal;
+use off_kit::Clock;
+use off_orders_service::{Config, OrdersService};
+use off_testkit::{LENTILS, Running, World, eventually};
+use reqwest::Method;
+
+#[tokio::test]
+async fn a_body_that_is_not_an_order_is_a_clear_error() {
+    let orders = Orders::start().await;
+    for (body, status, code) in [
+        ("", 400, "malformed_json"),
+        ("{\"ssd_id\": 1", 400, "malformed_json"),
+        (r#"{"ssd_id": 1, "barcode": "2000000000015", "quantity": 1} and more"#, 400, "malformed_json"),
+        ("{\"ssd_id\": 1, \"barcode\": \"\u{0}\"}", 400, "malformed_json"),
+        ("[]", 422, "invalid_body"),
+        ("{}", 422, "invalid_body"),
+        ("null", 422, "invalid_body"),
+    ] {
+        let answer = orders.http().post_text("/api/orders", body).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{body}");
+    }
+    let huge = orders.http().post_text("/api/orders", vec![b' '; 100 * 1024]).await;
+    assert_eq!((huge.status.as_u16(), huge.code()), (413, "too_large"));
+    let form = orders.http().request(Method::POST, "/api/orders").body("ssd_id=1").send().await.unwrap();
+    assert_eq!(form.status(), 415);
+    let wrong_method = orders.http().request(Method::DELETE, "/api/orders").send().await.unwrap();
+    assert_eq!(wrong_method.status(), 405);
+    assert_eq!(orders.count_orders().await, 0);
+}
+
+#[tokio::test]
+async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
+    let mut orders = Orders::start_in(World::with_own_postgres().await).await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.world.database.server.as_mut().unwrap().stop().await.unwrap();
+    orders.say(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
+    assert_eq!(refused.header("retry-after"), "2");
+    assert_eq!(orders.http().get("/readyz").await.status, 503);
+    assert_eq!(orders.http().get("/livez").await.status, 200);
+
+    orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
+    orders.caught_up().await;
+    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
+    eventually("the service is ready again", || async {
+        orders.http().get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
+    assert!(off_kit::bus::dead::list(&orders.world.nats.bus).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn while_nats_is_away_orders_are_taken_and_announced_later() {
+    let orders = Orders::start().await;
+    orders.world.nats.server.signal(Signal::SIGSTOP).unwrap();
+    let order = orders.place(LENTILS, 1).await;
+    assert_eq!(orders.find(&order).await.status, 200);
+    orders.world.nats.server.signal(Signal::SIGCONT).unwrap();
+    orders.world.hear("ORDERS", "orders.pending", 1).await;
+    orders.outbox_empty().await;
+    assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 1);
+}
+
+#[tokio::test]
+async fn it_starts_without_postgres_and_nats_and_says_what_it_waits_for() {
+    let config = Config {
+        db: off_kit::db::Config { database_url: "postgres://off@127.0.0.1:1/off".into(), database_connections: 2 },
+        bus: off_kit::bus::Config { nats_url: "nats://127.0.0.1:1".into() },
+    };
+    let service = Running::start::<OrdersService>(config, Clock::real(1.0)).await;
+    assert_eq!(service.http.get("/livez").await.status, 200);
+    let readiness = service.http.get("/readyz").await;
+    assert_eq!(readiness.status, 503);
+    assert_eq!(readiness.body["needs"]["nats"], "not connected");
+    assert!(readiness.body["needs"]["postgres"].as_str().unwrap().starts_with("no answer"), "{readiness:?}");
+    service.stop().await;
+}

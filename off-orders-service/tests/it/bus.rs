@@ -1,0 +1,103 @@
+//! What the service makes of what it hears.
+
+use crate::{Orders, states};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::StreamExt;
+use off_testkit::LENTILS;
+use serde_json::json;
+use std::collections::HashSet;
+
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
+}
+
+#[tokio::test]
+async fn an_order_goes_its_way() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.say(&order, "shipped", at(10)).await;
+    orders.say(&order, "completed", at(20)).await;
+    orders.caught_up().await;
+    let shown = orders.find(&order).await;
+    assert_eq!(shown.body["status"], "completed");
+    assert_eq!(states(&shown), ["pending", "shipped", "completed"]);
+    assert_eq!(shown.body["history"][1]["at"], "1970-01-01T00:00:10Z");
+    orders.service.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_never_moves_backwards_whatever_arrives_however_often() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.say(&order, "completed", at(20)).await;
+    orders.caught_up().await;
+    assert_eq!(states(&orders.find(&order).await), ["pending", "completed"]);
+    for (status, seconds) in [("shipped", 10), ("completed", 99), ("shipped", 98)] {
+        orders.say(&order, status, at(seconds)).await;
+    }
+    orders.caught_up().await;
+    let shown = orders.find(&order).await;
+    assert_eq!(shown.body["status"], "completed");
+    assert_eq!(states(&shown), ["pending", "shipped", "completed"]);
+    assert_eq!(shown.body["history"][1]["at"], "1970-01-01T00:00:10Z");
+    assert_eq!(shown.body["history"][2]["at"], "1970-01-01T00:00:20Z");
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    let mut unknown = order.clone();
+    unknown["id"] = json!("01890a5d-ac96-774b-bcce-b302099a8057");
+    unknown["status"] = json!("shipped");
+    let mut elsewhere = order.clone();
+    elsewhere["status"] = json!("completed");
+    orders.world.say_bytes("orders.shipped", b"\x00\xffnot json".to_vec()).await;
+    orders.world.say("orders.shipped", &json!({"id": 1})).await;
+    orders.world.say("orders.shipped", &unknown).await;
+    orders.world.say("orders.shipped", &elsewhere).await;
+    orders.say(&order, "shipped", at(10)).await;
+    orders.caught_up().await;
+    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
+
+    let letters = orders.world.bury(4).await;
+    let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert!(reasons.iter().any(|reason| reason.starts_with("not readable: expected value")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("there is no order 01890a5d")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("says it belongs on orders.completed")), "{reasons:?}");
+    let unreadable = letters.iter().find(|letter| letter.body.starts_with(b"\x00\xff")).unwrap();
+    assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.shipped", "orders-shipped"));
+}
+
+#[tokio::test]
+async fn a_repaired_dead_letter_has_its_effect() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.world.say_bytes("orders.shipped", b"{broken".to_vec()).await;
+    let letter = orders.world.bury(1).await.remove(0);
+    let mut repaired = order.clone();
+    repaired["status"] = json!("shipped");
+    let bus = &orders.world.nats.bus;
+    off_kit::bus::dead::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
+    orders.caught_up().await;
+    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
+    assert!(off_kit::bus::dead::list(bus).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_product_is_drawn_for_everyone_who_asks() {
+    let orders = Orders::start().await;
+    let client = &orders.world.nats.bus.client;
+    let mut answers = client.subscribe("orders.new").await.unwrap();
+    let mut drawn = HashSet::new();
+    for question in 0..60 {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Off-Request-Id", format!("q{question}").as_str());
+        client.publish_with_headers("orders.random", headers, "".into()).await.unwrap();
+        let answer = answers.next().await.unwrap();
+        assert_eq!(answer.headers.unwrap().get("Off-Request-Id").unwrap().as_str(), format!("q{question}"));
+        let body: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        drawn.insert(body["barcode"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(drawn.len(), 3, "not every product was drawn in 60 draws of 3");
+}

@@ -1,0 +1,20 @@
+//! The document of its API.
+
+use crate::Orders;
+use off_kit::Service;
+use off_orders_service::OrdersService;
+
+#[test]
+fn the_document_is_what_was_agreed() {
+    insta::assert_json_snapshot!(OrdersService::openapi());
+}
+
+#[tokio::test]
+async fn the_document_is_served_and_readable_in_a_browser() {
+    let orders = Orders::start().await;
+    let served = orders.http().get("/openapi.json").await;
+    assert_eq!(served.body, serde_json::to_value(OrdersService::openapi()).unwrap());
+    let page = orders.http().get("/docs/").await;
+    assert!(page.status.is_success() && page.body.as_str().unwrap().contains("swagger-ui"), "{page:?}");
+    assert!(orders.http().get("/metrics").await.status.is_success());
+}

@@ -1,0 +1,153 @@
+//! Placing and looking at orders.
+
+use crate::Orders;
+use futures::future::join_all;
+use off_testkit::{BISCUITS, LENTILS, TEA};
+use serde_json::json;
+
+#[tokio::test]
+async fn an_order_is_stored_announced_and_shown() {
+    let orders = Orders::start().await;
+    let answer = orders.http().post("/api/orders", &orders.wish(LENTILS, 3)).await;
+    assert_eq!(answer.status, 201);
+    let order = &answer.body;
+    assert_eq!(order["ssd_id"], orders.ssd);
+    assert_eq!(order["product_id"], LENTILS);
+    assert_eq!(order["quantity"], 3);
+    assert_eq!(order["status"], "pending");
+
+    let shown = orders.http().get(answer.header("location")).await;
+    assert_eq!(shown.status, 200);
+    assert_eq!(shown.body["id"], order["id"]);
+    assert_eq!(shown.body["history"], json!([{"status": "pending", "at": order["timestamp"]}]));
+
+    let announced = orders.world.hear("ORDERS", "orders.pending", 1).await;
+    let headers = announced[0].headers.as_ref().unwrap();
+    let id = order["id"].as_str().unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&announced[0].payload).unwrap(), *order);
+    assert_eq!(headers.get("Nats-Msg-Id").unwrap().as_str(), format!("{id}:pending"));
+    assert_eq!(headers.get("ce-id").unwrap().as_str(), format!("{id}:pending"));
+    assert_eq!(headers.get("ce-type").unwrap().as_str(), "off.orders.pending.v1");
+    assert_eq!(headers.get("ce-source").unwrap().as_str(), "/orders");
+    orders.outbox_empty().await;
+    orders.service.stop().await;
+}
+
+#[tokio::test]
+async fn many_at_once_are_each_placed_and_announced_once() {
+    let orders = Orders::start().await;
+    let placed = (1..=200).map(|quantity| {
+        let (http, wish) = (orders.http().clone(), orders.wish(TEA, quantity));
+        async move { http.post("/api/orders", &wish).await }
+    });
+    let answers = join_all(placed).await;
+    assert!(answers.iter().all(|answer| answer.status == 201));
+    let mut quantities: Vec<i64> = answers.iter().map(|answer| answer.body["quantity"].as_i64().unwrap()).collect();
+    quantities.sort_unstable();
+    assert_eq!(quantities, (1..=200).collect::<Vec<_>>());
+    assert_eq!(orders.count_orders().await, 200);
+    orders.outbox_empty().await;
+    assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 200);
+}
+
+#[tokio::test]
+async fn what_does_not_exist_cannot_be_ordered_and_disturbs_no_one() {
+    let orders = Orders::start().await;
+    let stranger = orders.http().post("/api/orders", &json!({"ssd_id": 999, "barcode": LENTILS, "quantity": 1})).await;
+    assert_eq!((stranger.status.as_u16(), stranger.code()), (422, "invalid_body"));
+    assert_eq!(stranger.wrong_fields(), ["ssd_id"]);
+    let both =
+        orders.http().post("/api/orders", &json!({"ssd_id": 999, "barcode": "4242424242424", "quantity": 1})).await;
+    assert_eq!(both.wrong_fields(), ["ssd_id", "barcode"]);
+    let good = orders.place(LENTILS, 1).await;
+    assert_eq!(orders.count_orders().await, 1);
+    assert_eq!(orders.find(&good).await.status, 200);
+}
+
+#[tokio::test]
+async fn wrong_values_are_named_field_by_field() {
+    let orders = Orders::start().await;
+    for (ssd, barcode, quantity, wrong) in [
+        (json!(1), json!(LENTILS), json!(0), vec!["quantity"]),
+        (json!(1), json!(LENTILS), json!(1001), vec!["quantity"]),
+        (json!(-1), json!("x\u{0}"), json!(2), vec!["ssd_id", "barcode"]),
+        (json!("1"), json!(LENTILS), json!(2), vec!["ssd_id"]),
+        (json!(1), json!(LENTILS), json!(1.5), vec!["quantity"]),
+        (json!(1), json!("9".repeat(60_000)), json!(1), vec!["barcode"]),
+    ] {
+        let answer =
+            orders.http().post("/api/orders", &json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity})).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (422, "invalid_body"), "{answer:?}");
+        assert_eq!(answer.wrong_fields(), wrong, "{answer:?}");
+    }
+    assert_eq!(orders.count_orders().await, 0);
+}
+
+#[tokio::test]
+async fn a_repeated_request_with_a_key_orders_once() {
+    let orders = Orders::start().await;
+    let wish = orders.wish(BISCUITS, 2);
+    let first = orders.http().post_with_key("/api/orders", "breakfast", &wish).await;
+    assert_eq!(first.status, 201);
+    orders.say(&first.body, "shipped", chrono::DateTime::UNIX_EPOCH).await;
+    orders.caught_up().await;
+
+    let again = orders.http().post_with_key("/api/orders", "breakfast", &wish).await;
+    assert_eq!((again.status.as_u16(), &again.body), (201, &first.body));
+    assert_eq!(again.header("location"), first.header("location"));
+    let other = orders.http().post_with_key("/api/orders", "breakfast", &orders.wish(BISCUITS, 3)).await;
+    assert_eq!((other.status.as_u16(), other.code()), (422, "idempotency_key_reused"));
+    let unusable = orders.http().post_with_key("/api/orders", "two words", &wish).await;
+    assert_eq!(unusable.wrong_fields(), ["Idempotency-Key"]);
+    assert_eq!(orders.count_orders().await, 1);
+    orders.outbox_empty().await;
+    assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_same_key_at_the_same_time_orders_once() {
+    let orders = Orders::start().await;
+    let same = (0..50).map(|_| {
+        let (http, wish) = (orders.http().clone(), orders.wish(TEA, 2));
+        async move { http.post_with_key("/api/orders", "impatient", &wish).await }
+    });
+    let answers = join_all(same).await;
+    assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body));
+    assert_eq!(orders.count_orders().await, 1);
+}
+
+#[tokio::test]
+async fn orders_are_listed_newest_first_page_by_page() {
+    let orders = Orders::start().await;
+    for quantity in 1..=5 {
+        orders.place(LENTILS, quantity).await;
+    }
+    let mut quantities = Vec::new();
+    let mut path = "/api/orders?limit=2&status=pending".to_owned();
+    loop {
+        let page = orders.http().get(&path).await;
+        assert_eq!(page.status, 200);
+        let on_page = page.body["orders"].as_array().unwrap();
+        quantities.extend(on_page.iter().map(|order| order["quantity"].as_i64().unwrap()));
+        let Some(cursor) = page.body["next_cursor"].as_str() else { break };
+        path = format!("/api/orders?limit=2&status=pending&cursor={cursor}");
+    }
+    assert_eq!(quantities, [5, 4, 3, 2, 1]);
+    let none = orders.http().get(&format!("/api/orders?ssd_id={}&status=completed", orders.ssd)).await;
+    assert_eq!(none.body, json!({"orders": []}));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_a_404_and_what_is_not_understood_a_400() {
+    let orders = Orders::start().await;
+    for path in
+        ["/api/orders/01890a5d-ac96-774b-bcce-b302099a8057", "/api/orders/lentils", "/api/order", "/api/orders/%00"]
+    {
+        let answer = orders.http().get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (404, "not_found"), "{path}");
+    }
+    for path in ["/api/orders?status=lost", "/api/orders?limit=0", "/api/orders?limit=501", "/api/orders?cursor=x"] {
+        let answer = orders.http().get(path).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (400, "invalid_query"), "{path}");
+    }
+}

@@ -1,0 +1,10 @@
+//! Its settings.
+
+/// The settings of the users service.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Config {
+    #[command(flatten)]
+    pub db: off_kit::db::Config,
+    #[command(flatten)]
+    pub bus: off_kit::bus::Config,
+}

@@ -1,0 +1,178 @@
+//! A person registers with their devices.
+
+use off_events::{InvalidValue, MacAddress};
+use off_kit::fields::{FieldError, Fields};
+use serde::Deserialize;
+use std::{collections::HashSet, fmt};
+use utoipa::ToSchema;
+
+/// What a client sends to register.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+pub(crate) struct NewRegistration {
+    user: NewUser,
+    /// 1 to 10 devices.
+    #[schema(min_items = 1, max_items = 10)]
+    devices: Vec<NewDevice>,
+}
+
+#[derive(Clone, Deserialize, ToSchema)]
+struct NewUser {
+    #[schema(min_length = 1, max_length = 100, example = "Ada")]
+    first_name: String,
+    #[schema(min_length = 1, max_length = 100, example = "Example")]
+    last_name: String,
+    #[schema(max_length = 254, example = "ada@example.org")]
+    email: String,
+    #[schema(min_length = 8, max_length = 200, format = "password", example = "correct horse battery")]
+    password: String,
+}
+
+/// Names nobody: what it holds is personal and secret.
+impl fmt::Debug for NewUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewUser").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+struct NewDevice {
+    #[schema(example = "02:00:00:12:34:56")]
+    mac_address: String,
+}
+
+/// A registration with everything in order.
+pub(crate) struct Registration {
+    pub(crate) first_name: String,
+    pub(crate) last_name: String,
+    pub(crate) email: Email,
+    pub(crate) password: String,
+    pub(crate) mac_addresses: Vec<MacAddress>,
+}
+
+/// An e-mail address in lower case, so that one mailbox registers once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Email(String);
+
+impl Email {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Something before one `@`, and a domain with a dot behind it: whether the mailbox exists, only a mail to it
+    /// tells. At most 254 characters (RFC 5321).
+    fn parse(text: &str) -> Result<Self, InvalidValue> {
+        const SHAPE: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
+        let address = text.trim().to_lowercase();
+        let (name, domain) = address.split_once('@').ok_or(SHAPE)?;
+        let sound = !name.is_empty()
+            && name.len() <= 64
+            && address.len() <= 254
+            && domain.split('.').count() >= 2
+            && domain
+                .split('.')
+                .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
+            && !name.chars().any(|c| c.is_whitespace() || c.is_control());
+        if sound { Ok(Self(address)) } else { Err(SHAPE) }
+    }
+}
+
+fn name(text: &str) -> Result<String, InvalidValue> {
+    let name = text.trim();
+    match name.chars().count() {
+        _ if name.chars().any(char::is_control) => Err(InvalidValue("a name has no control characters")),
+        1..=100 => Ok(name.to_owned()),
+        _ => Err(InvalidValue("a name has 1 to 100 characters")),
+    }
+}
+
+fn password(text: String) -> Result<String, InvalidValue> {
+    match text.chars().count() {
+        8..=200 => Ok(text),
+        _ => Err(InvalidValue("a password has 8 to 200 characters")),
+    }
+}
+
+impl NewRegistration {
+    /// The registration this asks for; or every field that is wrong.
+    pub(crate) fn check(self) -> Result<Registration, Vec<FieldError>> {
+        let mut fields = Fields::default();
+        let first_name = fields.check("user.first_name", name(&self.user.first_name));
+        let last_name = fields.check("user.last_name", name(&self.user.last_name));
+        let email = fields.check("user.email", Email::parse(&self.user.email));
+        let password = fields.check("user.password", password(self.user.password));
+        let count = match self.devices.len() {
+            1..=10 => Ok(()),
+            _ => Err(InvalidValue("a person registers 1 to 10 devices")),
+        };
+        fields.check("devices", count);
+        let mut mac_addresses = Vec::with_capacity(self.devices.len().min(10));
+        let mut seen = HashSet::new();
+        for (index, device) in self.devices.iter().take(10).enumerate() {
+            let address = device.mac_address.parse::<MacAddress>().and_then(|address| {
+                let twice = InvalidValue("the same device is listed twice");
+                if seen.insert(address.clone()) { Ok(address) } else { Err(twice) }
+            });
+            mac_addresses.extend(fields.check(format!("devices[{index}].mac_address"), address));
+        }
+        let person = first_name.zip(last_name).zip(email).zip(password);
+        fields.finish(person.map(|(((first_name, last_name), email), password)| Registration {
+            first_name,
+            last_name,
+            email,
+            password,
+            mac_addresses,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn registration(first_name: &str, email: &str, password: &str, devices: &[&str]) -> NewRegistration {
+        NewRegistration {
+            user: NewUser {
+                first_name: first_name.to_owned(),
+                last_name: "Example".to_owned(),
+                email: email.to_owned(),
+                password: password.to_owned(),
+            },
+            devices: devices.iter().map(|&address| NewDevice { mac_address: address.to_owned() }).collect(),
+        }
+    }
+
+    fn wrong_fields(new: NewRegistration) -> Vec<String> {
+        new.check().err().unwrap_or_default().into_iter().map(|error| error.field).collect()
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let new = registration("\0", "nobody", "short", &["02:00:00:00:00:01", "what", "02-00-00-00-00-01"]);
+        assert_eq!(
+            wrong_fields(new),
+            ["user.first_name", "user.email", "user.password", "devices[1].mac_address", "devices[2].mac_address"]
+        );
+        assert_eq!(wrong_fields(registration("Ada", "ada@example.org", "long enough", &[])), ["devices"]);
+        let crowd = ["02:00:00:00:00:01"; 11];
+        assert_eq!(wrong_fields(registration("Ada", "ada@example.org", "long enough", &crowd))[0], "devices");
+    }
+
+    #[test]
+    fn one_mailbox_is_one_address() {
+        assert_eq!(Email::parse(" Ada@Example.ORG ").unwrap().as_str(), "ada@example.org");
+        for wrong in ["", "@example.org", "ada@", "ada@example", "a da@example.org", "ada@exa mple.org", "a@b@c.org"] {
+            assert!(Email::parse(wrong).is_err(), "{wrong} was taken");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_can_be_stored(first in "\\PC{0,120}|[\\x00-\\x1f]{1,3}", email in "\\PC{0,40}|[a-z]{1,8}@[a-z]{1,8}\\.org") {
+            if let Ok(registration) = registration(&first, &email, "long enough", &["02:00:00:00:00:01"]).check() {
+                prop_assert!(!registration.first_name.contains('\0') && !registration.email.as_str().contains('\0'));
+                prop_assert!((1..=100).contains(&registration.first_name.chars().count()));
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod domain;
+mod events;
+mod http;
+mod password;
+mod store;
+
+pub use config::Config;
+
+use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
+use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db};
+use password::Hasher;
+use sqlx::PgPool;
+use utoipa::openapi::OpenApi;
+
+/// Knows people, their devices and what stands on the shelves.
+#[derive(Debug)]
+pub struct UsersService;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+struct App {
+    db: PgPool,
+    clock: Clock,
+    outbox: Outbox,
+    hasher: Hasher,
+}
+
+impl Service for UsersService {
+    const NAME: &'static str = "users";
+    const ABOUT: &'static str = "Knows people, their devices and what stands on the shelves.";
+    const PORT: u16 = 8081;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        off_kit::http::document::<Self, _>(http::routes())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let db = db::pool_for(&kit, &config.db)?;
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let outbox = Outbox::start(&kit, &db, &bus);
+        let app = App { db, clock: kit.clock.clone(), outbox, hasher: Hasher::new() };
+
+        bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
+        bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);
+        bus::listen(&kit, &bus, streams::SHELVES_CONSUMED, app.clone(), events::on_stock_consumed);
+        off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
+        kit.close_when_stopped(bus);
+        Ok(())
+    }
+}

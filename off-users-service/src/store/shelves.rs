@@ -1,0 +1,186 @@
+//! What stands on the shelves: whole batches at a time, each with a fixed number of statements.
+
+use crate::domain::Shelf;
+use chrono::{DateTime, Utc};
+use off_events::{Barcode, InvalidValue, Order, SsdId, StockConsumed};
+use sqlx::PgConnection;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use uuid::Uuid;
+
+/// An order that arrived.
+#[derive(Debug)]
+pub(crate) struct Delivery<'a> {
+    pub(crate) order: &'a Order,
+    pub(crate) at: DateTime<Utc>,
+}
+
+/// Stores each delivery that is new; says which of the given ones those are, by their place. An order that is given
+/// twice is new once.
+pub(crate) async fn insert_deliveries(
+    conn: &mut PgConnection,
+    deliveries: &[Delivery<'_>],
+) -> sqlx::Result<HashSet<usize>> {
+    let mut places: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for (place, delivery) in deliveries.iter().enumerate() {
+        places.entry(delivery.order.id.0).or_insert(place);
+    }
+    let (mut ids, mut ssd_ids, mut barcodes, mut quantities, mut times) = (vec![], vec![], vec![], vec![], vec![]);
+    for (&id, &place) in &places {
+        let Delivery { order, at } = &deliveries[place];
+        ids.push(id);
+        ssd_ids.push(order.ssd_id.0);
+        barcodes.push(order.product_id.as_str().to_owned());
+        quantities.push(order.quantity.get());
+        times.push(*at);
+    }
+    let new = sqlx::query_scalar!(
+        "INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
+         SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[])
+         ON CONFLICT (order_id) DO NOTHING
+         RETURNING order_id",
+        &ids,
+        &ssd_ids,
+        &barcodes,
+        &quantities,
+        &times,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(new.iter().filter_map(|id| places.get(id).copied()).collect())
+}
+
+/// Shelves that nobody else changes until the transaction ends.
+#[derive(Debug)]
+pub(crate) struct LockedShelves(HashMap<(SsdId, Barcode), Shelf>);
+
+impl LockedShelves {
+    /// The shelf of a device for a product; an empty one where there is none yet.
+    pub(crate) fn entry(&mut self, ssd_id: SsdId, barcode: &Barcode) -> &mut Shelf {
+        self.0.entry((ssd_id, barcode.clone())).or_insert_with(|| Shelf {
+            ssd_id,
+            barcode: barcode.clone(),
+            quantity: 0,
+            reorder_point: Shelf::REORDER_POINT,
+            low_since: None,
+        })
+    }
+}
+
+/// Locks the shelves named by `keys`, making those that are new. Always in the same order, so that two who want the
+/// same ones wait for each other and never in a circle.
+pub(crate) async fn lock_shelves<'a>(
+    conn: &mut PgConnection,
+    keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
+) -> sqlx::Result<LockedShelves> {
+    let keys: BTreeSet<(SsdId, &Barcode)> = keys.collect();
+    let ssd_ids: Vec<i64> = keys.iter().map(|(ssd_id, _)| ssd_id.0).collect();
+    let barcodes: Vec<String> = keys.iter().map(|(_, barcode)| barcode.as_str().to_owned()).collect();
+    sqlx::query!(
+        "INSERT INTO users.product_ssds (ssd_id, barcode, reorder_point)
+         SELECT ssd_id, barcode, $3 FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
+         WHERE NOT EXISTS (SELECT FROM users.product_ssds AS shelf
+                           WHERE shelf.ssd_id = wanted.ssd_id AND shelf.barcode = wanted.barcode)
+         ORDER BY ssd_id, barcode
+         ON CONFLICT (ssd_id, barcode) DO NOTHING",
+        &ssd_ids,
+        &barcodes,
+        Shelf::REORDER_POINT,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let rows = sqlx::query!(
+        "SELECT shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since
+         FROM users.product_ssds AS shelf
+         JOIN unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode) USING (ssd_id, barcode)
+         ORDER BY shelf.ssd_id, shelf.barcode
+         FOR UPDATE OF shelf",
+        &ssd_ids,
+        &barcodes,
+    )
+    .fetch_all(conn)
+    .await?;
+    let shelves = rows.into_iter().map(|row| {
+        let barcode: Barcode = row.barcode.parse().map_err(|error: InvalidValue| sqlx::Error::Decode(error.into()))?;
+        let ssd_id = SsdId(row.ssd_id);
+        let (quantity, reorder_point, low_since) = (row.quantity, row.reorder_point, row.low_since);
+        let shelf = Shelf { ssd_id, barcode: barcode.clone(), quantity, reorder_point, low_since };
+        Ok(((ssd_id, barcode), shelf))
+    });
+    Ok(LockedShelves(shelves.collect::<sqlx::Result<_>>()?))
+}
+
+/// Writes back what became of locked shelves.
+pub(crate) async fn update_shelves(conn: &mut PgConnection, shelves: &LockedShelves) -> sqlx::Result<()> {
+    let (mut ssd_ids, mut barcodes, mut quantities, mut low_since) = (vec![], vec![], vec![], vec![]);
+    for shelf in shelves.0.values() {
+        ssd_ids.push(shelf.ssd_id.0);
+        barcodes.push(shelf.barcode.as_str().to_owned());
+        quantities.push(shelf.quantity);
+        low_since.push(shelf.low_since);
+    }
+    sqlx::query!(
+        "UPDATE users.product_ssds AS shelf SET quantity = new.quantity, low_since = new.low_since
+         FROM unnest($1::bigint[], $2::text[], $3::int[], $4::timestamptz[])
+              AS new (ssd_id, barcode, quantity, low_since)
+         WHERE shelf.ssd_id = new.ssd_id AND shelf.barcode = new.barcode",
+        &ssd_ids,
+        &barcodes,
+        &quantities,
+        &low_since as &[Option<DateTime<Utc>>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Which of these reports were heard before, by device and id.
+pub(crate) async fn list_known_consumptions<'a>(
+    conn: &mut PgConnection,
+    reports: impl Iterator<Item = &'a StockConsumed>,
+) -> sqlx::Result<HashSet<(SsdId, String)>> {
+    let (ssd_ids, ids): (Vec<i64>, Vec<String>) = reports.map(|report| (report.ssd_id.0, report.id.clone())).unzip();
+    let known = sqlx::query!(
+        "SELECT ssd_id, id FROM users.consumptions
+         JOIN unnest($1::bigint[], $2::text[]) AS report (ssd_id, id) USING (ssd_id, id)",
+        &ssd_ids,
+        &ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(known.into_iter().map(|row| (SsdId(row.ssd_id), row.id)).collect())
+}
+
+/// A report and how much the shelf had of it.
+#[derive(Debug)]
+pub(crate) struct Consumption<'a> {
+    pub(crate) report: &'a StockConsumed,
+    pub(crate) taken: i32,
+}
+
+/// Stores reports that were not heard before. One that another writer stored meanwhile fails the whole: its shelf was
+/// locked by neither, because the same report named another product.
+pub(crate) async fn insert_consumptions(conn: &mut PgConnection, consumptions: &[Consumption<'_>]) -> sqlx::Result<()> {
+    let (mut ssd_ids, mut ids, mut barcodes, mut quantities) = (vec![], vec![], vec![], vec![]);
+    let (mut taken, mut times) = (vec![], vec![]);
+    for Consumption { report, taken: units } in consumptions {
+        ssd_ids.push(report.ssd_id.0);
+        ids.push(report.id.clone());
+        barcodes.push(report.barcode.as_str().to_owned());
+        quantities.push(report.quantity.get());
+        taken.push(*units);
+        times.push(report.timestamp);
+    }
+    sqlx::query!(
+        "INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
+         SELECT * FROM unnest($1::bigint[], $2::text[], $3::text[], $4::int[], $5::int[], $6::timestamptz[])",
+        &ssd_ids,
+        &ids,
+        &barcodes,
+        &quantities,
+        &taken,
+        &times,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
