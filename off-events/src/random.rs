@@ -17,6 +17,7 @@ pub const ORDERS_NEW: &str = "orders.new";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RandomSsd {
     /// Any device, each as likely as the other; `null` while none is registered.
+    #[serde(deserialize_with = "Option::deserialize")] // `null` is an answer, absence is another message
     #[schema(required)]
     pub ssd_id: Option<SsdId>,
 }
@@ -25,6 +26,7 @@ pub struct RandomSsd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RandomBarcode {
     /// Any product, each as likely as the other; `null` while the catalogue is empty.
+    #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     pub barcode: Option<Barcode>,
 }

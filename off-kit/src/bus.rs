@@ -27,6 +27,7 @@ const ACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where NATS is.
 #[derive(Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// The broker, like nats://user:password@host:4222; several of one cluster are separated by commas.
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]

@@ -15,6 +15,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// Where Postgres is.
 #[derive(Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// The database, like postgres://user:password@host:5432/off.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 
 /// Where the service answers.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// The address it listens on; 0.0.0.0 lets other machines in.
     #[arg(long, env = "HTTP_SERVICE_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]

@@ -11,6 +11,7 @@ pub mod fields;
 pub mod health;
 pub mod http;
 pub mod outbox;
+pub mod schedule;
 pub mod servers;
 pub mod service;
 pub mod tasks;

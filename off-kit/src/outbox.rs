@@ -18,11 +18,13 @@ const BATCH: u16 = 1000;
 /// How often the relay looks by itself, for rows whose writer died before it could say so. Between looks it is woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the last rows may take when the service stops; what is left goes out at its next start.
+const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+
 /// The outbox of one service. Clones share its relay.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    /// The service, as its rows name it.
-    source: &'static str,
+    relay: Relay,
     wake: Arc<Notify>,
 }
 
@@ -43,16 +45,13 @@ impl<'a, E> Entry<'a, E> {
 impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        let outbox = Self { source: kit.name, wake: Arc::new(Notify::new()) };
-        let relay = Relay {
-            source: kit.name,
-            wake: outbox.wake.clone(),
-            db: db.clone(),
-            bus: bus.clone(),
-            clock: kit.clock.clone(),
-            tasks: kit.tasks.clone(),
-        };
-        kit.tasks.spawn("outbox relay", async move { relay.run().await });
+        let relay = Relay { source: kit.name, db: db.clone(), bus: bus.clone(), clock: kit.clock.clone() };
+        let outbox = Self { relay, wake: Arc::new(Notify::new()) };
+        let (running, tasks) = (outbox.clone(), kit.tasks.clone());
+        kit.tasks.spawn("outbox relay", async move {
+            running.run(&tasks).await;
+            Ok(())
+        });
         outbox
     }
 
@@ -77,7 +76,7 @@ impl Outbox {
             "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
              SELECT $1, message.*, $6
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS message",
-            self.source,
+            self.relay.source,
             &subjects,
             &ids,
             &bodies,
@@ -93,23 +92,11 @@ impl Outbox {
     pub fn wake(&self) {
         self.wake.notify_one();
     }
-}
 
-/// Carries the rows of one service to the bus. Several replicas share the work: each takes rows the others have not.
-struct Relay {
-    source: &'static str,
-    wake: Arc<Notify>,
-    db: PgPool,
-    bus: Bus,
-    clock: Clock,
-    tasks: Tasks,
-}
-
-impl Relay {
-    async fn run(&self) -> anyhow::Result<()> {
+    async fn run(&self, tasks: &Tasks) {
         let mut backoff = Backoff::default();
-        while !self.tasks.is_stopping() {
-            let pause = match self.carry().await {
+        while !tasks.is_stopping() {
+            let pause = match self.relay.carry().await {
                 Ok(carried) => {
                     backoff = Backoff::default();
                     if carried == usize::from(BATCH) {
@@ -123,14 +110,33 @@ impl Relay {
                 }
             };
             tokio::select! {
-                () = self.tasks.stopping() => {}
+                () = tasks.stopping() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }
-        Ok(())
     }
 
+    /// Carries what is left, when nothing more is written; gives up where the database or the broker is away.
+    pub async fn flush(&self) {
+        let flushing = async { while self.relay.carry().await.is_ok_and(|carried| carried > 0) {} };
+        if tokio::time::timeout(FLUSH_WITHIN, flushing).await.is_err() {
+            warn!("the outbox is not empty; the rest goes out at the next start");
+        }
+    }
+}
+
+/// Carries the rows of one service to the bus. Several replicas share the work: each takes rows the others have not.
+#[derive(Debug, Clone)]
+struct Relay {
+    /// The service, as its rows name it.
+    source: &'static str,
+    db: PgPool,
+    bus: Bus,
+    clock: Clock,
+}
+
+impl Relay {
     /// Publishes the oldest rows and deletes those the broker acknowledged; says how many it took.
     async fn carry(&self) -> anyhow::Result<usize> {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");

@@ -1,6 +1,6 @@
 //! What a service is, and how it becomes a program.
 
-use crate::{Bus, Clock, Tasks, health::Needs, http, telemetry};
+use crate::{Clock, Tasks, health::Needs, http, telemetry};
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
@@ -57,20 +57,11 @@ impl Kit {
             address: Arc::default(),
         }
     }
-
-    /// Closes the service's connection to the bus once it stops: what is acknowledged by then is sent.
-    pub fn close_when_stopped(&self, bus: Bus) {
-        let tasks = self.tasks.clone();
-        self.tasks.spawn("bus", async move {
-            tasks.others_stopped().await;
-            bus.close().await;
-            Ok(())
-        });
-    }
 }
 
 /// The settings every program has.
 #[derive(Debug, Clone, Args)]
+#[group(skip)]
 pub struct Settings {
     #[command(flatten)]
     pub http: http::Config,

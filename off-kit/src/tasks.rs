@@ -69,12 +69,17 @@ impl Tasks {
         self.stop.cancelled().await;
     }
 
-    /// Ends when this task is the last: for what the others need until their end.
-    pub async fn others_stopped(&self) {
-        self.stopping().await;
-        while self.tracker.len() > 1 {
-            tokio::time::sleep(LAST_LOOK).await;
-        }
+    /// Runs `farewell` once all other tasks have stopped: for what they need until their end. One for each service.
+    pub fn spawn_last(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.clone();
+        self.spawn("farewell", async move {
+            tasks.stopping().await;
+            while tasks.tracker.len() > 1 {
+                tokio::time::sleep(LAST_LOOK).await;
+            }
+            farewell.await;
+            Ok(())
+        });
     }
 
     /// Ends when every task has ended after being asked to; fails with what went wrong first.

@@ -23,6 +23,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 /// How logs are written.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     /// What is logged: a level, or levels by target, like `info,off_kit::bus=debug`.
     #[arg(long, env = "OFF_LOG", default_value = "info", value_name = "FILTER")]

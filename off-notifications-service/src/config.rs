@@ -7,6 +7,7 @@ use std::time::Duration;
 
 /// The settings of the notifications service.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     #[command(flatten)]
     pub bus: off_kit::bus::Config,

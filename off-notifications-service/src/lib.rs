@@ -45,7 +45,7 @@ impl Service for NotificationsService {
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
         off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
-        kit.close_when_stopped(bus);
+        kit.tasks.spawn_last(async move { bus.close().await });
         Ok(())
     }
 }

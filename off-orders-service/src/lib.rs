@@ -41,14 +41,17 @@ impl Service for OrdersService {
         let db = db::pool_for(&kit, &config.db)?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
-        let intake = Intake::start(&kit, db.clone(), outbox);
+        let intake = Intake::start(&kit, db.clone(), outbox.clone());
         let app = App { db, clock: kit.clock.clone(), intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
         off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
-        kit.close_when_stopped(bus);
+        kit.tasks.spawn_last(async move {
+            outbox.flush().await;
+            bus.close().await;
+        });
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 /// The settings of the users service.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub struct Config {
     #[command(flatten)]
     pub db: off_kit::db::Config,

@@ -1,0 +1,349 @@
+//! What a record becomes: a product that keeps every rule, or a reason why not.
+
+use crate::{
+    loose::Loose,
+    record::{AggregatedNutrient, Record},
+};
+use chrono::{DateTime, Utc};
+use clap::ValueEnum;
+use off_events::Barcode;
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// A product as the catalogue keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Product {
+    pub barcode: Barcode,
+    pub name: String,
+    /// As printed on the pack.
+    pub quantity: String,
+    pub product_quantity: Option<f64>,
+    pub product_quantity_unit: Option<String>,
+    pub image_url: Option<String>,
+    pub kcal_100g: Option<f64>,
+    pub kcal_serving: Option<f64>,
+    pub nova_group: i16,
+    pub nutriscore_score: Option<i16>,
+    /// `a` to `e`.
+    pub nutriscore_grade: String,
+    /// `low`, `moderate` or `high`.
+    pub fat: Option<String>,
+    pub saturated_fat: Option<String>,
+    pub sugars: Option<String>,
+    pub salt: Option<String>,
+    /// Tags without their language, each once.
+    pub brands: Vec<String>,
+    pub categories: Vec<String>,
+    /// When the record last changed; 1970 where it does not say.
+    pub last_modified: DateTime<Utc>,
+}
+
+/// Why a record is no product for the catalogue. Of several reasons the first in this order counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+pub enum Reject {
+    #[error("the line is longer than 16 MiB")]
+    TooLong,
+    #[error("not JSON, or not an object")]
+    NotJson,
+    #[error("no barcode, or one that is not digits")]
+    NoBarcode,
+    #[error("no name")]
+    NoName,
+    #[error("no quantity")]
+    NoQuantity,
+    #[error("a mandatory state tag is missing")]
+    MissingState,
+    #[error("no front photo")]
+    NoPhoto,
+    #[error("NOVA group absent or outside 1 to 4")]
+    NovaGroup,
+    #[error("Nutri-Score outside -15 to 40")]
+    NutriscoreScore,
+    #[error("Nutri-Score grade absent or outside a to e")]
+    NutriscoreGrade,
+}
+
+/// Which state tags a record has to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Profile {
+    /// Name, brands, quantity, front photo and nutrition facts complete, and `checked`, which hardly a product is.
+    Strict,
+    /// The same without `checked`.
+    Default,
+    /// No tag at all.
+    All,
+}
+
+impl Profile {
+    fn tags(self) -> &'static [&'static str] {
+        const TAGS: [&str; 6] = [
+            "en:product-name-completed",
+            "en:brands-completed",
+            "en:quantity-completed",
+            "en:front-photo-selected",
+            "en:nutrition-facts-completed",
+            "en:checked",
+        ];
+        match self {
+            Self::Strict => &TAGS,
+            Self::Default => &TAGS[..5],
+            Self::All => &[],
+        }
+    }
+}
+
+/// Longest texts the catalogue keeps, in characters; real ones are far below, spam is not.
+const LONGEST_NAME: usize = 300;
+const LONGEST_TAG: usize = 150;
+/// The most brands or categories of one product.
+const MOST_TAGS: usize = 100;
+
+/// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).
+const KJ_PER_KCAL: f64 = 4.184;
+/// Pure fat has 900 kcal per 100 g; more is a typing error.
+const MOST_KCAL_100G: f64 = 1000.0;
+const MOST_KCAL_SERVING: f64 = 10_000.0;
+
+impl Product {
+    /// The product that `record` describes.
+    pub fn from_record(record: &Record, profile: Profile) -> Result<Self, Reject> {
+        let code = record.code.text().unwrap_or_default();
+        let barcode: Barcode = code.trim().parse().map_err(|_| Reject::NoBarcode)?;
+        let name = name(record).ok_or(Reject::NoName)?;
+        let quantity = text(&record.quantity, LONGEST_TAG).ok_or(Reject::NoQuantity)?;
+        let states = record.states_tags.texts();
+        if !profile.tags().iter().all(|tag| states.iter().any(|state| state == tag)) {
+            return Err(Reject::MissingState);
+        }
+        let image_url = image_url(record, &barcode).ok_or(Reject::NoPhoto)?;
+        let nova_group = match record.nova_group.whole() {
+            Some(group @ 1..=4) => i16::try_from(group).map_err(|_| Reject::NovaGroup)?,
+            _ => return Err(Reject::NovaGroup),
+        };
+        let nutriscore_score = match record.nutriscore_score.whole() {
+            None => None,
+            Some(score @ -15..=40) => i16::try_from(score).ok(),
+            Some(_) => return Err(Reject::NutriscoreScore),
+        };
+        let grade = record.nutriscore_grade.text().unwrap_or_default().to_ascii_lowercase();
+        if !matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") {
+            return Err(Reject::NutriscoreGrade);
+        }
+        let levels = &record.nutrient_levels;
+        let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
+        Ok(Self {
+            barcode,
+            name,
+            quantity,
+            product_quantity: record.product_quantity.number().filter(|number| (0.0..=1e6).contains(number)),
+            product_quantity_unit: text(&record.product_quantity_unit, 20),
+            image_url: Some(image_url),
+            kcal_100g: kcal_100g(record),
+            kcal_serving: kcal(&record.nutriments.kcal_serving, &record.nutriments.kj_serving, MOST_KCAL_SERVING),
+            nova_group,
+            nutriscore_score,
+            nutriscore_grade: grade,
+            fat: level(&levels.fat),
+            saturated_fat: level(&levels.saturated_fat),
+            sugars: level(&levels.sugars),
+            salt: level(&levels.salt),
+            brands: tags(brands, without_language),
+            categories: tags(&record.categories_tags, |tag| tag),
+            last_modified: last_modified(record),
+        })
+    }
+}
+
+/// The product's own name, else what it is, else its name in its own language, in English, in any.
+fn name(record: &Record) -> Option<String> {
+    let own_language = record.lang.text().and_then(|lang| record.names.get(&lang));
+    let others = own_language.into_iter().chain(record.names.get("en")).chain(record.names.values());
+    [&record.product_name, &record.generic_name].into_iter().chain(others).find_map(|name| text(name, LONGEST_NAME))
+}
+
+/// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
+/// long; `None` when nothing is left.
+fn text(value: &Loose, longest: usize) -> Option<String> {
+    let raw = value.text()?;
+    let decoded = html_escape::decode_html_entities(&raw);
+    let words: Vec<&str> =
+        decoded.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let text: String = words.join(" ").chars().take(longest).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// Tags, each once, in their order.
+fn tags(value: &Loose, name: fn(&str) -> &str) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    value
+        .texts()
+        .into_iter()
+        .filter_map(|tag| text(&Loose::Text(tag), LONGEST_TAG))
+        .map(|tag| name(&tag).to_owned())
+        .filter(|tag| !tag.is_empty() && seen.insert(tag.clone()))
+        .take(MOST_TAGS)
+        .collect()
+}
+
+/// `xx:ferrero` and `ferrero` are one brand.
+fn without_language(tag: &str) -> &str {
+    match tag.split_once(':') {
+        Some((language, name)) if language.len() == 2 && language.bytes().all(|b| b.is_ascii_lowercase()) => name,
+        _ => tag,
+    }
+}
+
+fn level(value: &Loose) -> Option<String> {
+    value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
+}
+
+/// The newer schema where a record has it, else the older; what a program only estimated is not taken.
+fn kcal_100g(record: &Record) -> Option<f64> {
+    let nutrients = &record.nutrition.aggregated_set.0.nutrients.0;
+    let stated = |nutrient: &AggregatedNutrient| {
+        if nutrient.source.text().as_deref() == Some("estimate") { Loose::Nothing } else { nutrient.value.clone() }
+    };
+    kcal(&stated(&nutrients.kcal.0), &stated(&nutrients.kj.0), MOST_KCAL_100G)
+        .or_else(|| kcal(&record.nutriments.kcal_100g, &record.nutriments.kj_100g, MOST_KCAL_100G))
+}
+
+/// Kilocalories as they are stated, else from kilojoules; nothing where the number is absurd.
+fn kcal(kcal: &Loose, kj: &Loose, most: f64) -> Option<f64> {
+    let sound = |kcal: &f64| (0.0..=most).contains(kcal);
+    kcal.number().filter(sound).or_else(|| kj.number().map(|kj| kj / KJ_PER_KCAL).filter(sound))
+}
+
+/// The address that the record gives, else the one that its barcode and its photos make. Exports have no address; the
+/// rule is Open Food Facts' own: English first, then the product's language, then any.
+fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
+    if let Some(url) = record.image_url.text().filter(|url| url.starts_with("https://") && url.len() <= 500) {
+        return Some(url);
+    }
+    let front = &record.images.front;
+    let own_language = record.lang.text().and_then(|lang| front.get_key_value(&lang));
+    let (language, rev) = front.get_key_value("en").or(own_language).or_else(|| front.iter().next())?;
+    let rev = rev.whole()?;
+    let code = format!("{:0>13}", barcode.as_str());
+    let (a, b, c, rest) = (code.get(..3)?, code.get(3..6)?, code.get(6..9)?, code.get(9..)?);
+    Some(format!("https://images.openfoodfacts.org/images/products/{a}/{b}/{c}/{rest}/front_{language}.{rev}.400.jpg"))
+}
+
+fn last_modified(record: &Record) -> DateTime<Utc> {
+    let seconds = record.last_modified_t.whole().unwrap_or(0);
+    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A record that becomes a product, with these fields put over its own.
+    fn record(fields: &str) -> Record {
+        let sound = r#""code": "2000000000015", "product_name": "Red lentils", "quantity": "500 g", "nova_group": 1,
+            "nutriscore_grade": "a", "images": {"front_en": {"rev": "3"}}, "states_tags": ["en:product-name-completed",
+            "en:brands-completed", "en:quantity-completed", "en:front-photo-selected", "en:nutrition-facts-completed"]"#;
+        let comma = if fields.is_empty() { "" } else { "," };
+        Record::read(format!("{{{sound}{comma}{fields}}}").as_bytes()).unwrap()
+    }
+
+    fn product(fields: &str) -> Result<Product, Reject> {
+        Product::from_record(&record(fields), Profile::Default)
+    }
+
+    #[test]
+    fn every_rule_has_its_reason() {
+        for (fields, reason) in [
+            (r#""code": "2-KG-PACK""#, Reject::NoBarcode),
+            (r#""code": "0000""#, Reject::NoBarcode),
+            (r#""product_name": " \u0000 ""#, Reject::NoName),
+            (r#""quantity": """#, Reject::NoQuantity),
+            (r#""states_tags": []"#, Reject::MissingState),
+            (r#""images": {}"#, Reject::NoPhoto),
+            (r#""nova_group": 5"#, Reject::NovaGroup),
+            (r#""nova_group": 1.5"#, Reject::NovaGroup),
+            (r#""nutriscore_score": 41"#, Reject::NutriscoreScore),
+            (r#""nutriscore_score": "-16""#, Reject::NutriscoreScore),
+            (r#""nutriscore_grade": "unknown""#, Reject::NutriscoreGrade),
+        ] {
+            assert_eq!(product(fields).unwrap_err(), reason, "{fields}");
+        }
+        assert!(product("").is_ok());
+    }
+
+    #[test]
+    fn profiles_ask_for_different_tags() {
+        assert_eq!(Product::from_record(&record(""), Profile::Strict), Err(Reject::MissingState));
+        assert!(Product::from_record(&record(r#""states_tags": null"#), Profile::All).is_ok());
+    }
+
+    #[test]
+    fn types_that_drift_are_understood() {
+        let product = product(
+            r#""code": 2000000000015, "nova_group": "4", "nutriscore_score": "-3", "nutriscore_grade": "B",
+               "product_quantity": "500", "last_modified_t": "1700000000", "nutriments": {"energy-kcal_100g": "357"}"#,
+        )
+        .unwrap();
+        assert_eq!(product.barcode.as_str(), "2000000000015");
+        assert_eq!((product.nova_group, product.nutriscore_score), (4, Some(-3)));
+        assert_eq!((product.product_quantity, product.kcal_100g), (Some(500.0), Some(357.0)));
+        assert_eq!(product.last_modified.timestamp(), 1_700_000_000);
+    }
+
+    #[test]
+    fn energy_is_found_where_it_is_and_absurd_values_are_nowhere() {
+        let kcal = |fields: &str| product(fields).unwrap().kcal_100g;
+        assert_eq!(kcal(r#""nutriments": {"energy-kj_100g": 418.4}"#), Some(100.0));
+        assert_eq!(kcal(r#""nutriments": {"energy-kcal_100g": 1e25}"#), None);
+        assert_eq!(kcal(r#""nutriments": {"energy-kcal_100g": -5}"#), None);
+        let aggregated = |source: &str| {
+            format!(
+                r#""nutrition": {{"aggregated_set": {{"nutrients": {{"energy-kcal": {{"value": 348, "source": "{source}"}}}}}}}}"#
+            )
+        };
+        assert_eq!(kcal(&aggregated("packaging")), Some(348.0));
+        assert_eq!(kcal(&aggregated("estimate")), None);
+    }
+
+    #[test]
+    fn names_and_brands_are_made_readable() {
+        let product = product(
+            r#""product_name": "  Silk &quot;leche&quot;\t de\u0000coco ",
+               "brands_tags": ["xx:silk", null, "", "silk", "en:So Good", "a:b"]"#,
+        )
+        .unwrap();
+        assert_eq!(product.name, "Silk \"leche\" de coco");
+        assert_eq!(product.brands, ["silk", "So Good", "a:b"]);
+        let french = r#""product_name": "", "lang": "fr", "product_name_de": "Linsen", "product_name_fr": "Lentilles""#;
+        assert_eq!(super::tests::product(french).unwrap().name, "Lentilles");
+    }
+
+    #[test]
+    fn a_photo_has_an_address_by_rule() {
+        let address = |fields: &str| product(fields).unwrap().image_url.unwrap();
+        let base = "https://images.openfoodfacts.org/images/products";
+        assert_eq!(address(""), format!("{base}/200/000/000/0015/front_en.3.400.jpg"));
+        let selected = r#""lang": "fr", "images": {"selected": {"front": {"de": {"rev": 7}, "fr": {"rev": "9"}}}}"#;
+        assert_eq!(address(selected), format!("{base}/200/000/000/0015/front_fr.9.400.jpg"));
+        assert_eq!(address(r#""code": "96385074""#), format!("{base}/000/009/638/5074/front_en.3.400.jpg"));
+        assert_eq!(address(r#""image_url": "https://example.org/a.jpg""#), "https://example.org/a.jpg");
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_keeps_the_catalogues_rules(
+            name in "\\PC{0,400}", quantity in "\\PC{0,20}", nova in any::<f64>(), score in -100i64..100, kcal in any::<f64>()
+        ) {
+            let fields = format!(
+                r#""product_name": {}, "quantity": {}, "nova_group": {nova}, "nutriscore_score": {score},
+                   "nutriments": {{"energy-kcal_100g": {kcal}}}"#,
+                serde_json::to_string(&name).unwrap(), serde_json::to_string(&quantity).unwrap());
+            if nova.is_finite() && kcal.is_finite() && let Ok(product) = product(&fields) {
+                prop_assert!((1..=300).contains(&product.name.chars().count()) && !product.name.contains('\0'));
+                prop_assert!((1..=4).contains(&product.nova_group));
+                prop_assert!(product.nutriscore_score.is_none_or(|score| (-15..=40).contains(&score)));
+                prop_assert!(product.kcal_100g.is_none_or(|kcal| (0.0..=1000.0).contains(&kcal)));
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The HTTP API of Open Food Facts: politely, page by page.
+//!
+//! It allows ten searches a minute and bans who asks for more; refusals come as HTML, with the status 429 or 503 or
+//! even 200. Whoever wants the whole catalogue reads an export instead.
+
+use super::lines::Batch;
+use crate::{
+    product::{Profile, Reject},
+    record::{FIELDS, Record},
+    report::Report,
+    store,
+};
+use anyhow::Context;
+use off_kit::{Clock, backoff::Backoff, schedule::Schedule};
+use reqwest::{Client, StatusCode, header};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sqlx::PgPool;
+use std::time::Duration;
+use tracing::{info, warn};
+use url::Url;
+
+/// Ten searches a minute, and never one more.
+const SHORTEST_PERIOD: Duration = Duration::from_secs(6);
+
+/// Products on a page; the API gives no more.
+const PAGE_SIZE: &str = "100";
+
+/// How often a page is asked for before the import gives up.
+const ATTEMPTS: u32 = 8;
+
+/// The longest the API's own Retry-After is heeded.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(10);
+
+/// The largest answer that is read, in bytes; a page of these fields is below 2 MiB.
+const LARGEST_ANSWER: usize = 32 * 1024 * 1024;
+
+/// How the API is asked.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct ApiConfig {
+    /// Where the API is; https://world.openfoodfacts.net is for trying things out.
+    #[arg(long, env = "ETL_API_URL", default_value = "https://world.openfoodfacts.org", value_name = "URL")]
+    pub api_url: Url,
+    /// Seconds between two pages; never less than 6, because ten searches a minute are allowed.
+    #[arg(long, env = "ETL_RUN_PERIOD", default_value_t = 10, value_name = "SECONDS")]
+    pub run_period: u64,
+    /// Pages to read, of 100 products each; 0 reads to the end.
+    #[arg(long, env = "ETL_MAX_RUNS", default_value_t = 10, value_name = "N")]
+    pub max_runs: u32,
+    /// Who asks, so that Open Food Facts can write to them: an e-mail address or a page.
+    #[arg(long, env = "ETL_CONTACT", default_value = "https://github.com/off", value_name = "CONTACT")]
+    pub contact: String,
+}
+
+/// A page of a search.
+#[derive(Debug, Deserialize)]
+struct Page {
+    /// Each as it came, so that a broken one spoils no other.
+    products: Vec<Box<RawValue>>,
+}
+
+/// A reader of the API.
+#[derive(Debug)]
+pub struct Api {
+    client: Client,
+    url: Url,
+    period: Duration,
+    max_runs: u32,
+    clock: Clock,
+}
+
+/// Why a page did not come.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// Worth another try, after this time if the API says one.
+    #[error("{reason}")]
+    Passing { reason: String, retry_after: Option<Duration> },
+    #[error("the API answered {0}: is ETL_API_URL right?")]
+    Final(StatusCode),
+}
+
+impl Api {
+    /// A reader whose waits are those of `clock`; a real import takes the real one, whatever the simulation's speed.
+    pub fn new(config: &ApiConfig, clock: Clock) -> anyhow::Result<Self> {
+        // Whoever was first chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder()
+            .user_agent(format!("off/{} ({})", env!("CARGO_PKG_VERSION"), config.contact))
+            .timeout(Duration::from_mins(1))
+            .connect_timeout(Duration::from_secs(10))
+            .build()
+            .context("ETL_CONTACT cannot be part of a User-Agent")?;
+        let period = Duration::from_secs(config.run_period).max(SHORTEST_PERIOD);
+        Ok(Self { client, url: config.api_url.clone(), period, max_runs: config.max_runs, clock })
+    }
+
+    /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for.
+    pub async fn import(&self, profile: Profile, db: &PgPool) -> anyhow::Result<Report> {
+        let mut report = Report::default();
+        let mut schedule = Schedule::new().await?;
+        schedule.every(self.clock.real_wait(self.period), ()).await?;
+        schedule.start().await?;
+        let mut page = 1;
+        loop {
+            let records = self.find_page(page).await?;
+            if records.is_empty() {
+                break;
+            }
+            let mut batch = Batch::default();
+            for record in records {
+                batch.take(Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson), profile);
+            }
+            report += store::merge(db, batch).await?;
+            info!("page {page} of the API: {} products read, {} new", report.read, report.loaded);
+            if page == self.max_runs {
+                break;
+            }
+            page += 1;
+            schedule.next().await?;
+        }
+        Ok(report)
+    }
+
+    /// The records of a page; asks again, later each time, while the API refuses for now.
+    async fn find_page(&self, page: u32) -> anyhow::Result<Vec<Box<RawValue>>> {
+        let mut backoff = Backoff::new(Duration::from_secs(10), Duration::from_mins(5));
+        let mut attempt = 1;
+        loop {
+            let refusal = match self.ask(page).await {
+                Ok(page) => return Ok(page.products),
+                Err(refusal) => refusal,
+            };
+            let Refusal::Passing { reason, retry_after } = refusal else {
+                return Err(refusal).with_context(|| format!("page {page} of {}", self.url));
+            };
+            anyhow::ensure!(
+                attempt < ATTEMPTS,
+                "page {page} of {} did not come in {ATTEMPTS} attempts, at last: {reason}",
+                self.url
+            );
+            let pause = retry_after.map_or_else(|| backoff.pause(), |after| after.min(LONGEST_RETRY_AFTER));
+            let pause = pause.max(self.period);
+            warn!("page {page} did not come, trying again in {} s: {reason}", pause.as_secs());
+            self.clock.sleep(pause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn ask(&self, page: u32) -> Result<Page, Refusal> {
+        let passing = |reason: String| Refusal::Passing { reason, retry_after: None };
+        let url = self.url.join("/api/v2/search").map_err(|error| passing(error.to_string()))?;
+        let page = page.to_string();
+        let query =
+            [("fields", FIELDS), ("page_size", PAGE_SIZE), ("page", page.as_str()), ("sort_by", "unique_scans_n")];
+        let mut response =
+            self.client.get(url).query(&query).send().await.map_err(|error| passing(error.to_string()))?;
+        let status = response.status();
+        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+            return Err(Refusal::Passing { reason: format!("the API answered {status}"), retry_after });
+        }
+        if !status.is_success() {
+            return Err(Refusal::Final(status));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| passing(error.to_string()))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LARGEST_ANSWER {
+                return Err(passing(format!("the answer is larger than {LARGEST_ANSWER} bytes")));
+            }
+        }
+        // A busy server answers 200 with a page for people.
+        if body.trim_ascii_start().starts_with(b"<") {
+            return Err(passing("the API answered with an HTML page".to_owned()));
+        }
+        serde_json::from_slice(&body).map_err(|error| passing(format!("the answer is not a page of products: {error}")))
+    }
+}

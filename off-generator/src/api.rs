@@ -1,0 +1,146 @@
+//! The public API of the services, as anyone would use it.
+
+use crate::{Config, domain::Household};
+use anyhow::Context;
+use off_events::{Barcode, MacAddress, SsdId};
+use off_kit::{backoff::Backoff, telemetry};
+use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::json;
+use std::time::Duration;
+use url::Url;
+
+/// How often a request that may have arrived is repeated, with the same key.
+const ATTEMPTS: u32 = 4;
+
+/// A client of the users service and the orders service. Clones share connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Api {
+    client: Client,
+    users: Url,
+    orders: Url,
+}
+
+/// Why a request had no success.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    /// The service understood it and will not do it.
+    #[error("answered {status}: {detail}")]
+    Refused { status: StatusCode, detail: String },
+    /// The service is away or busy.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
+}
+
+impl From<reqwest::Error> for ApiError {
+    fn from(error: reqwest::Error) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct Registered {
+    devices: Vec<RegisteredDevice>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RegisteredDevice {
+    ssd_id: SsdId,
+}
+
+/// A device in the list of all.
+#[derive(Debug, Deserialize)]
+pub(crate) struct ListedDevice {
+    pub(crate) ssd_id: SsdId,
+    pub(crate) user_id: i64,
+    pub(crate) mac_address: MacAddress,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct DevicePage {
+    pub(crate) devices: Vec<ListedDevice>,
+    pub(crate) next_cursor: Option<SsdId>,
+}
+
+/// A device and its shelf.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) mac_address: MacAddress,
+    pub(crate) shelf: Vec<ShelfItem>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct ShelfItem {
+    pub(crate) barcode: Barcode,
+    pub(crate) quantity: i64,
+}
+
+impl Api {
+    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+        // Whoever was first chose the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().timeout(Duration::from_secs(15)).no_proxy().build();
+        let client = client.context("cannot make an HTTP client")?;
+        Ok(Self { client, users: config.users_url.clone(), orders: config.orders_url.clone() })
+    }
+
+    /// Registers a household; its devices.
+    pub(crate) async fn register(&self, household: &Household) -> Result<Vec<SsdId>, ApiError> {
+        let url = join(&self.users, "/api/register")?;
+        let answer = send(self.client.post(url).json(household)).await?;
+        let registered: Registered = answer.json().await?;
+        Ok(registered.devices.into_iter().map(|device| device.ssd_id).collect())
+    }
+
+    /// Places an order; repeated with the same `key` until there is an answer, it is placed once.
+    pub(crate) async fn order(&self, key: &str, ssd: SsdId, barcode: &Barcode, quantity: i64) -> Result<(), ApiError> {
+        let url = join(&self.orders, "/api/orders")?;
+        let wish = json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity});
+        let mut backoff = Backoff::default();
+        let mut attempt = 1;
+        loop {
+            match send(self.client.post(url.clone()).header("Idempotency-Key", key).json(&wish)).await {
+                Err(ApiError::Unavailable(_)) if attempt < ATTEMPTS => tokio::time::sleep(backoff.pause()).await,
+                answer => return answer.map(drop),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// A device and what stands on its shelf.
+    pub(crate) async fn find_device(&self, ssd: SsdId) -> Result<Device, ApiError> {
+        let url = join(&self.users, &format!("/api/devices/{ssd}"))?;
+        Ok(send(self.client.get(url)).await?.json().await?)
+    }
+
+    /// A page of all devices.
+    pub(crate) async fn list_devices(&self, cursor: Option<SsdId>) -> Result<DevicePage, ApiError> {
+        let mut url = join(&self.users, "/api/devices?limit=1000")?;
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
+        }
+        Ok(send(self.client.get(url)).await?.json().await?)
+    }
+}
+
+fn join(base: &Url, path: &str) -> Result<Url, ApiError> {
+    base.join(path).map_err(|error| ApiError::Unavailable(error.into()))
+}
+
+async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
+    let request = match telemetry::current_traceparent() {
+        Some(traceparent) => request.header("traceparent", traceparent),
+        None => request,
+    };
+    let response = request.send().await?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+        return Err(ApiError::Unavailable(anyhow::anyhow!("the service answered {status}")));
+    }
+    let problem: serde_json::Value = response.json().await.unwrap_or_default();
+    let detail = problem["detail"].as_str().unwrap_or("no reason was given").to_owned();
+    Err(ApiError::Refused { status, detail })
+}

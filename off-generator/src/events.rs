@@ -1,0 +1,85 @@
+//! One function per subject it listens to.
+
+use crate::{
+    App,
+    api::ApiError,
+    domain::{is_generated, restock_quantity},
+    households::Households,
+    stats::RESTOCK,
+};
+use anyhow::Context;
+use futures::{StreamExt, stream};
+use off_events::{Event, Order, SsdId, StockLow};
+use off_kit::{
+    Bus, Kit,
+    bus::{Batch, Failure, Received},
+};
+use tokio::time::Instant;
+use tracing::{Instrument, debug};
+
+/// Orders of one batch that are posted at once.
+const AT_ONCE: usize = 32;
+
+/// `stock.low`: a device of a generated household orders; its key is the message's id, so that it orders once.
+pub(crate) async fn on_stock_low(app: App, news: Batch<StockLow>) -> Result<(), Failure> {
+    let outcomes: Vec<Result<(), Failure>> = stream::iter(0..news.len())
+        .map(|index| {
+            let (app, news) = (app.clone(), news.clone());
+            let span = news[index].span.clone();
+            async move { restock(&app, &news[index]).await }.instrument(span)
+        })
+        .buffer_unordered(AT_ONCE)
+        .collect()
+        .await;
+    outcomes.into_iter().collect()
+}
+
+async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure> {
+    let low = &received.event;
+    if !is_own(app, low.ssd_id).await? {
+        return Ok(());
+    }
+    let started = Instant::now();
+    let outcome = app.api.order(&low.message_id(), low.ssd_id, &low.barcode, restock_quantity(low)).await;
+    app.stats.note(RESTOCK, started.elapsed(), &outcome);
+    Ok(outcome?)
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        match error {
+            ApiError::Refused { .. } => Self::Reject(error.to_string()),
+            ApiError::Unavailable(cause) => Self::Unavailable(cause),
+        }
+    }
+}
+
+async fn is_own(app: &App, ssd: SsdId) -> Result<bool, Failure> {
+    if let Some(known) = app.households.is_own(ssd) {
+        return Ok(known);
+    }
+    let own = is_generated(&app.api.find_device(ssd).await?.mac_address);
+    if own {
+        app.households.insert_own(ssd);
+    } else {
+        debug!("device {ssd} is a real one and orders for itself");
+        app.households.insert_foreign(ssd);
+    }
+    Ok(own)
+}
+
+/// `orders.completed`: notes whose shelf has something on it. Heard in passing, not from the stream: what is missed only
+/// makes a device less likely to be eaten from.
+pub(crate) fn watch_deliveries(kit: &Kit, bus: &Bus, households: Households) {
+    let (bus, tasks) = (bus.clone(), kit.tasks.clone());
+    kit.tasks.spawn("listen orders.completed", async move {
+        let orders = bus.client.subscribe(Order::COMPLETED).await.context("cannot listen on orders.completed")?;
+        let mut orders = Box::pin(orders.take_until(tasks.stopping()));
+        while let Some(message) = orders.next().await {
+            if let Ok(order) = serde_json::from_slice::<Order>(&message.payload) {
+                households.insert_delivery(order.ssd_id);
+            }
+        }
+        Ok(())
+    });
+}

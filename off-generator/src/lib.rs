@@ -1,0 +1,58 @@
+#![doc = include_str!("../README.md")]
+
+mod api;
+mod config;
+mod domain;
+mod events;
+mod households;
+mod life;
+mod market;
+mod stats;
+
+pub use config::Config;
+
+use api::Api;
+use households::Households;
+use life::Life;
+use market::Market;
+use off_events::streams;
+use off_kit::{Bus, Kit, Service, bus};
+use stats::Stats;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// Plays households.
+#[derive(Debug)]
+pub struct Generator;
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+struct App {
+    api: Api,
+    households: Households,
+    stats: Stats,
+}
+
+impl Service for Generator {
+    const NAME: &'static str = "generator";
+    const ABOUT: &'static str = "Plays households: people register, shelves are eaten from, what runs low is ordered.";
+    const PORT: u16 = 8084;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        off_kit::http::document::<Self, ()>(OpenApiRouter::new())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let app = App { api: Api::new(&config)?, households: Households::default(), stats: Stats::new()? };
+
+        bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);
+        events::watch_deliveries(&kit, &bus, app.households.clone());
+        let market = Market::open(&kit, &bus);
+        Life::new(config, app, market, bus.clone(), &kit).start(&kit);
+        off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
+        kit.tasks.spawn_last(async move { bus.close().await });
+        Ok(())
+    }
+}

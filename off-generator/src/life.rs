@@ -1,0 +1,274 @@
+//! Life: what happens in households, when, and how often.
+
+use crate::{
+    App, Config, Generator,
+    api::ApiError,
+    domain::{Household, Kind, Weights, bite, is_generated, order_quantity, rng},
+    market::{Market, Offer},
+};
+use anyhow::anyhow;
+use futures::{StreamExt, stream};
+use off_events::{Quantity, StockConsumed};
+use off_kit::{Bus, Clock, Kit, Service, Tasks, backoff::Backoff, bus::Outgoing, schedule::Schedule, telemetry};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Semaphore, time::Instant};
+use tracing::{Instrument, debug, info, info_span, warn};
+use uuid::Uuid;
+
+/// Events under way at once; what is due beyond that is left out, so that a slow service is not buried.
+const AT_ONCE: usize = 256;
+
+/// Households that register at once at the beginning.
+const SETTLING_AT_ONCE: usize = 4;
+
+/// How often it reports.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
+
+/// The beat of the schedule in rate mode.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// What life needs. Clones live the same life.
+#[derive(Debug, Clone)]
+pub(crate) struct Life {
+    config: Arc<Config>,
+    app: App,
+    market: Market,
+    bus: Bus,
+    clock: Clock,
+    tasks: Tasks,
+    /// Names what this run sends, so that it is never taken for what an earlier one sent.
+    run: Uuid,
+    /// The number of the next household, order and consumption.
+    numbers: Arc<[AtomicU64; 3]>,
+    free: Arc<Semaphore>,
+}
+
+/// What the schedule makes due.
+#[derive(Debug, Clone, Copy)]
+enum Due {
+    /// One event of any kind.
+    One,
+    /// As many of this kind as its rate brings in a beat.
+    Beat(Kind),
+    Report,
+}
+
+impl Life {
+    pub(crate) fn new(config: Config, app: App, market: Market, bus: Bus, kit: &Kit) -> Self {
+        Self {
+            config: Arc::new(config),
+            app,
+            market,
+            bus,
+            clock: kit.clock.clone(),
+            tasks: kit.tasks.clone(),
+            run: Uuid::now_v7(),
+            numbers: Arc::default(),
+            free: Arc::new(Semaphore::new(AT_ONCE)),
+        }
+    }
+
+    pub(crate) fn start(self, kit: &Kit) {
+        kit.tasks.spawn("life", async move {
+            tokio::select! {
+                () = self.tasks.stopping() => {}
+                ended = self.live() => ended?,
+            }
+            // What is under way comes to its end.
+            let _all = self.free.acquire_many(u32::try_from(AT_ONCE)?).await?;
+            info!("{}", self.app.stats);
+            Ok(())
+        });
+    }
+
+    async fn live(&self) -> anyhow::Result<()> {
+        let known = self.meet().await;
+        // What is registered already is not registered again.
+        self.numbers[Kind::Registration as usize].store(known, Ordering::Relaxed);
+        let settling = self.clone();
+        let missing = u64::from(self.config.households).saturating_sub(known);
+        self.tasks.spawn("settle", async move {
+            settling.settle(missing).await;
+            settling.tasks.stopping().await;
+            Ok(())
+        });
+        let mut schedule = Schedule::new().await?;
+        let weights = self.config.weights();
+        match self.config.run_period {
+            Some(seconds) => {
+                let period = self.clock.real_wait(Duration::from_secs(seconds.into()));
+                schedule.every(period, Due::One).await?;
+            }
+            None => {
+                for kind in Kind::ALL {
+                    schedule.every(BEAT, Due::Beat(kind)).await?;
+                }
+            }
+        }
+        schedule.every(REPORT_EVERY, Due::Report).await?;
+        schedule.start().await?;
+        self.follow(&mut schedule, &weights).await
+    }
+
+    async fn follow(&self, schedule: &mut Schedule<Due>, weights: &Weights) -> anyhow::Result<()> {
+        let mut turn = 0;
+        // Fractions of an event that are due and wait to become a whole one, by kind.
+        let mut fractions = [0.0; 3];
+        loop {
+            match schedule.next().await? {
+                Due::One => {
+                    if let Some(kind) = weights.draw(&mut rng(self.config.seed, Kind::Registration, u64::MAX - turn)) {
+                        self.begin(kind, Duration::ZERO);
+                    }
+                    turn += 1;
+                }
+                Due::Beat(kind) => {
+                    let in_a_beat = self.config.rate * self.clock.speed() * weights.share(kind) * BEAT.as_secs_f64();
+                    let due: &mut f64 = &mut fractions[kind as usize];
+                    *due += in_a_beat;
+                    let count = due.floor();
+                    *due -= count;
+                    let mut index = 0.0;
+                    while index < count {
+                        self.begin(kind, BEAT.mul_f64(index / count));
+                        index += 1.0;
+                    }
+                }
+                Due::Report => info!("{}", self.app.stats),
+            }
+        }
+    }
+
+    /// Starts an event after `delay`, unless too many are under way.
+    fn begin(&self, kind: Kind, delay: Duration) {
+        let Ok(permit) = self.free.clone().try_acquire_owned() else {
+            debug!("{} is left out: {AT_ONCE} events are under way", kind.as_str());
+            return;
+        };
+        let number = self.numbers[kind as usize].fetch_add(1, Ordering::Relaxed);
+        let life = self.clone();
+        let span = info_span!("job", otel.name = format!("job.{}", kind.as_str()), trace_id = tracing::field::Empty);
+        telemetry::continue_trace(&span, None);
+        // Not a task of its own right: it ends within the limits of its requests, and `free` waits for it.
+        tokio::spawn(
+            async move {
+                tokio::time::sleep(delay).await;
+                let happened = match kind {
+                    Kind::Registration => life.register(number).await,
+                    Kind::Order => life.order(number).await,
+                    Kind::Consumption => life.consume(number).await,
+                };
+                if let Err(error) = happened {
+                    warn!("{} {number} came to nothing: {error:#}", kind.as_str());
+                }
+                drop(permit);
+            }
+            .instrument(span),
+        );
+    }
+
+    /// Learns which generated devices exist already; says how many households they belong to. Waits for the users
+    /// service as long as it takes.
+    async fn meet(&self) -> u64 {
+        let mut people = HashSet::new();
+        let mut cursor = None;
+        let mut backoff = Backoff::default();
+        loop {
+            match self.app.api.list_devices(cursor).await {
+                Ok(page) => {
+                    for device in page.devices.into_iter().filter(|device| is_generated(&device.mac_address)) {
+                        self.app.households.insert_own(device.ssd_id);
+                        people.insert(device.user_id);
+                    }
+                    cursor = page.next_cursor;
+                    if cursor.is_none() {
+                        return people.len() as u64;
+                    }
+                }
+                Err(error) => {
+                    warn!("the users service does not answer yet: {error:#}");
+                    tokio::time::sleep(backoff.pause()).await;
+                }
+            }
+        }
+    }
+
+    /// Registers the first households, as fast as they are taken.
+    async fn settle(&self, missing: u64) {
+        let settling = stream::iter(0..missing).for_each_concurrent(SETTLING_AT_ONCE, |_| async {
+            let number = self.numbers[Kind::Registration as usize].fetch_add(1, Ordering::Relaxed);
+            if let Err(error) = self.register(number).await {
+                debug!("household {number} did not settle: {error:#}");
+            }
+        });
+        tokio::select! {
+            () = settling => {}
+            () = self.tasks.stopping() => {}
+        }
+    }
+
+    async fn register(&self, number: u64) -> anyhow::Result<()> {
+        let household = Household::new(self.config.seed, number);
+        let started = Instant::now();
+        let outcome = self.app.api.register(&household).await;
+        self.app.stats.note(Kind::Registration.as_str(), started.elapsed(), &outcome);
+        for ssd in outcome? {
+            self.app.households.insert_own(ssd);
+        }
+        Ok(())
+    }
+
+    async fn order(&self, number: u64) -> anyhow::Result<()> {
+        let (ssd, barcode) = match self.market.ask().await? {
+            Offer::Order(ssd, barcode) => (ssd, barcode),
+            Offer::NobodyRegistered => {
+                info!("nobody is registered yet: {} waits", Kind::Order.as_str());
+                return Ok(());
+            }
+            Offer::EmptyCatalogue => {
+                info!("the catalogue is empty yet: {} waits", Kind::Order.as_str());
+                return Ok(());
+            }
+        };
+        let quantity = order_quantity(&mut rng(self.config.seed, Kind::Order, number));
+        let started = Instant::now();
+        let outcome = self.app.api.order(&format!("{}:{number}", self.run), ssd, &barcode, quantity).await;
+        self.app.stats.note(Kind::Order.as_str(), started.elapsed(), &outcome);
+        Ok(outcome?)
+    }
+
+    async fn consume(&self, number: u64) -> anyhow::Result<()> {
+        let mut rng = rng(self.config.seed, Kind::Consumption, number);
+        let Some(ssd_id) = self.app.households.draw(&mut rng) else {
+            debug!("nobody is registered yet: {} waits", Kind::Consumption.as_str());
+            return Ok(());
+        };
+        let device = self.app.api.find_device(ssd_id).await?;
+        let on_shelf: Vec<_> = device.shelf.iter().filter(|item| item.quantity > 0).collect();
+        let Some(item) = rand::seq::IndexedRandom::choose(&on_shelf[..], &mut rng) else {
+            debug!("the shelf of device {ssd_id} is empty");
+            return Ok(());
+        };
+        let quantity = Quantity::try_from(bite(&mut rng, item.quantity))?;
+        let report = StockConsumed {
+            id: format!("{}:{number}", self.run),
+            ssd_id,
+            barcode: item.barcode.clone(),
+            quantity,
+            timestamp: self.clock.now(),
+        };
+        let trace = telemetry::current_traceparent();
+        let message = Outgoing::of(Generator::NAME, &report, report.timestamp, trace.as_deref())?;
+        let started = Instant::now();
+        let outcome = self.bus.publish(message).await.map_err(|error| ApiError::Unavailable(anyhow!(error)));
+        self.app.stats.note(Kind::Consumption.as_str(), started.elapsed(), &outcome);
+        Ok(outcome?)
+    }
+}

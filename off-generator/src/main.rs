@@ -1,0 +1,9 @@
+//! The generator as a program of its own.
+
+use off_generator::Generator;
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    off_kit::run::<Generator>().await
+}
