@@ -226,7 +226,11 @@ impl Life {
     }
 
     async fn order(&self, number: u64) -> anyhow::Result<()> {
-        let (ssd, barcode) = match self.market.ask().await? {
+        let offer = tokio::select! {
+            () = self.tasks.stopping() => return Ok(()),
+            offer = self.market.ask() => offer?,
+        };
+        let (ssd, barcode) = match offer {
             Offer::Order(ssd, barcode) => (ssd, barcode),
             Offer::NobodyRegistered => {
                 info!("nobody is registered yet: {} waits", Kind::Order.as_str());

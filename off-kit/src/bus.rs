@@ -25,6 +25,9 @@ pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);
 /// How long the broker may take to acknowledge a message.
 const ACK_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long a service holds its start for a broker that is just connecting.
+const FIRST_CONNECTION_WITHIN: Duration = Duration::from_millis(500);
+
 /// Where NATS is.
 #[derive(Clone, clap::Args)]
 #[group(skip)]
@@ -84,6 +87,8 @@ impl Bus {
     /// The bus of a service, which from now on is ready only while NATS is.
     pub async fn for_service(kit: &Kit, config: &Config) -> anyhow::Result<Self> {
         let bus = Self::connect(config, kit.name).await?;
+        // A broker that is there is connected in a moment; one that is away is not waited for.
+        let _ = bus.connected(FIRST_CONNECTION_WITHIN).await;
         let checked = bus.clone();
         kit.needs.add("nats", move || {
             let bus = checked.clone();

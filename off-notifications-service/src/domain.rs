@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn waits_are_spread_over_the_whole_range() {
-        let delay = Delay { shortest: Duration::from_secs(60), longest: Duration::from_secs(240) };
+        let delay = Delay { shortest: Duration::from_mins(1), longest: Duration::from_mins(4) };
         let waits: Vec<u64> =
             (0..1000).map(|id| delay.of(OrderId(Uuid::from_u128(id)), OrderStatus::Shipped, 7).as_secs()).collect();
         for start in (60..240).step_by(30) {

@@ -45,6 +45,11 @@ impl Http {
         Self { base, client: reqwest::Client::new() }
     }
 
+    /// Where the service answers.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// A request to be dressed up further.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))

@@ -21,6 +21,12 @@ impl TestNats {
         nats
     }
 
+    /// Kills the server and starts it again with all it had on disk.
+    pub async fn kill_and_start_again(&mut self) {
+        self.server.kill().await.expect("the server dies");
+        self.server.start_again().await.expect("the server starts again");
+    }
+
     /// A server with nothing in it.
     pub async fn without_streams() -> Self {
         let folder = tempfile::Builder::new().prefix("off-nats-").tempdir().expect("a temporary folder");

@@ -1,1 +1,44 @@
+//! The importer, seen from outside: what a source becomes in the catalogue.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+
+mod api;
+mod file;
+mod real_data;
+
+use off_etl::{Profile, Report, SourceName, import};
+use off_testkit::Database;
+use sqlx::PgPool;
+use std::path::Path;
+
+/// Imports a file by the default profile.
+async fn import_file(db: &Database, path: &Path) -> anyhow::Result<Report> {
+    import(&SourceName::File(path.to_owned()), Profile::Default, &db.pool, |_| {}).await
+}
+
+/// Read, loaded, updated, unchanged, rejected.
+fn counts(report: &Report) -> [u64; 5] {
+    [report.read, report.loaded, report.updated, report.unchanged, report.rejected_total()]
+}
+
+/// How often records were rejected, by what the report calls the reason.
+fn reasons(report: &Report) -> Vec<(String, u64)> {
+    report.rejected.iter().map(|(reason, count)| (reason.to_string(), *count)).collect()
+}
+
+async fn count_products(db: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM catalog.products").fetch_one(db).await.unwrap()
+}
+
+/// A sound record with this barcode, name and time of change.
+fn record(code: &str, name: &str, last_modified: i64) -> String {
+    format!(
+        r#"{{"code": "{code}", "product_name": "{name}", "quantity": "500 g", "nova_group": 1, "nutriscore_grade": "a",
+        "nutriscore_score": -3, "brands_tags": ["xx:hollow-oak", "mill-lane"], "categories_tags": ["en:legumes"],
+        "images": {{"front_en": {{"rev": "3"}}}}, "nutriments": {{"energy-kcal_100g": 345}},
+        "nutrient_levels": {{"fat": "low", "saturated-fat": "low", "sugars": "moderate", "salt": "high"}},
+        "states_tags": ["en:product-name-completed", "en:brands-completed", "en:quantity-completed",
+        "en:front-photo-selected", "en:nutrition-facts-completed"], "last_modified_t": {last_modified}}}"#
+    )
+    .replace('\n', " ")
+}

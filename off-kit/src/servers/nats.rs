@@ -21,6 +21,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 pub struct Nats {
     pub url: String,
     server: Server,
+    program: PathBuf,
+    folder: PathBuf,
 }
 
 /// The `nats-server` to use: the one in `tools`, else the one in the `PATH`; and its version.
@@ -61,12 +63,17 @@ impl Nats {
             store = quoted(&folder.join("store")),
         );
         tokio::fs::write(&config, text).await.with_context(|| format!("cannot write {}", config.display()))?;
-        let mut command = Command::new(program);
-        command.arg("--config").arg(&config);
-        let server = Server::spawn("nats-server", command, &folder.join("nats.log"), Signal::SIGTERM)?;
-        let mut nats = Self { url: format!("nats://off:{password}@127.0.0.1:{port}"), server };
+        let url = format!("nats://off:{password}@127.0.0.1:{port}");
+        let server = spawn(program, folder)?;
+        let mut nats = Self { url, server, program: program.to_owned(), folder: folder.to_owned() };
         nats.answers().await?;
         Ok(nats)
+    }
+
+    /// Starts it again after it ended, at the same address and with all it had.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        self.server = spawn(&self.program, &self.folder)?;
+        self.answers().await
     }
 
     /// Stops it in order.
@@ -77,6 +84,11 @@ impl Nats {
     /// Ends with an error when the server ends by itself.
     pub async fn watch(&mut self) -> anyhow::Result<()> {
         self.server.watch().await
+    }
+
+    /// Ends it on the spot, as a crash would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.server.kill().await
     }
 
     /// Sends the server a signal, as tests do that freeze it.
@@ -94,6 +106,12 @@ impl Nats {
         bus.close().await;
         Ok(())
     }
+}
+
+fn spawn(program: &Path, folder: &Path) -> anyhow::Result<Server> {
+    let mut command = Command::new(program);
+    command.arg("--config").arg(folder.join("nats.conf"));
+    Server::spawn("nats-server", command, &folder.join("nats.log"), Signal::SIGTERM)
 }
 
 /// Stops a server that was left behind by a process that was killed: two on the same store would ruin it.

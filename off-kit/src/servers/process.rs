@@ -80,6 +80,11 @@ impl Server {
         kill(pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
+    /// Ends it on the spot.
+    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
     /// Stops it in order, or kills it when that takes too long.
     pub(super) async fn stop(&mut self) -> anyhow::Result<()> {
         if self.child.id().is_none() {

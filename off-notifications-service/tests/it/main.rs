@@ -1,1 +1,152 @@
+//! The supplier and the delivery firm, seen from outside: on the bus.
 
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+
+use nix::sys::signal::Signal;
+use off_events::streams;
+use off_kit::{Clock, Service, bus};
+use off_notifications_service::{Config, NotificationsService};
+use off_testkit::{Running, TestNats, eventually};
+use serde_json::{Value, json};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// The service with a NATS of its own, in which each step takes `delay`.
+async fn start(nats: &TestNats, delay: Duration) -> Running {
+    let config = Config {
+        bus: bus::Config { nats_url: nats.url.clone() },
+        supplier_delay_min: delay,
+        supplier_delay_max: delay,
+        delivery_delay_min: delay,
+        delivery_delay_max: delay,
+        seed: 0,
+    };
+    Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await
+}
+
+fn pending() -> Value {
+    json!({"id": Uuid::now_v7(), "ssd_id": 1, "product_id": "2000000000015", "timestamp": "2026-01-01T00:00:00Z",
+        "quantity": 1, "status": "pending"})
+}
+
+async fn say(nats: &TestNats, subject: &'static str, body: &Value) {
+    let sent = nats.bus.jetstream.publish(subject, body.to_string().into()).await.unwrap();
+    sent.await.unwrap();
+}
+
+/// The orders that a subject has heard of, once there are `count`.
+async fn hear(nats: &TestNats, subject: &str, count: usize) -> Vec<Value> {
+    eventually(&format!("{count} messages on {subject}"), || async {
+        let messages = nats.bus.read("ORDERS", subject, 1).await.ok()?;
+        let bodies: Vec<Value> =
+            messages.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect();
+        (bodies.len() >= count).then_some(bodies)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_order_is_shipped_and_then_arrives() {
+    let nats = TestNats::new().await;
+    let service = start(&nats, Duration::from_millis(300)).await;
+    let order = pending();
+    say(&nats, "orders.pending", &order).await;
+    let arrived = hear(&nats, "orders.completed", 1).await.remove(0);
+    let shipped = hear(&nats, "orders.shipped", 1).await.remove(0);
+    for (heard, status) in [(&shipped, "shipped"), (&arrived, "completed")] {
+        let mut expected = order.clone();
+        expected["status"] = json!(status);
+        assert_eq!(*heard, expected);
+    }
+    let messages = nats.bus.read("ORDERS", "orders.shipped", 1).await.unwrap();
+    let headers = messages[0].headers.as_ref().unwrap();
+    assert_eq!(headers.get("ce-id").unwrap().as_str(), format!("{}:shipped", order["id"].as_str().unwrap()));
+    assert_eq!(headers.get("ce-source").unwrap().as_str(), "/notifications");
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_without_a_wait_goes_through_at_once() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::ZERO).await;
+    say(&nats, "orders.pending", &pending()).await;
+    hear(&nats, "orders.completed", 1).await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_announced_twice_waits_once() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::from_millis(500)).await;
+    let order = pending();
+    say(&nats, "orders.pending", &order).await;
+    say(&nats, "orders.pending", &order).await;
+    hear(&nats, "orders.completed", 1).await;
+    assert_eq!(hear(&nats, "orders.shipped", 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn waits_outlive_the_service_and_the_broker() {
+    let mut nats = TestNats::new().await;
+    let service = start(&nats, Duration::from_secs(2)).await;
+    for _ in 0..100 {
+        say(&nats, "orders.pending", &pending()).await;
+    }
+    eventually("all wait at the supplier", || async {
+        let waits = nats.bus.read("ORDERS", "orders.timer.shipped.*", 1).await.ok()?;
+        (waits.len() == 100).then_some(())
+    })
+    .await;
+    service.stop().await;
+    nats.kill_and_start_again().await;
+    // Nobody of ours is there: JetStream ships them by itself.
+    hear(&nats, "orders.shipped", 100).await;
+    let _service = start(&nats, Duration::ZERO).await;
+    hear(&nats, "orders.completed", 100).await;
+}
+
+#[tokio::test]
+async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::ZERO).await;
+    say(&nats, "orders.pending", &json!("lentils")).await;
+    say(&nats, "orders.shipped", &json!({"status": "shipped"})).await;
+    say(&nats, "orders.pending", &pending()).await;
+    hear(&nats, "orders.completed", 1).await;
+    eventually("two dead letters", || async { (bus::dead::list(&nats.bus).await.ok()?.len() == 2).then_some(()) })
+        .await;
+}
+
+#[tokio::test]
+async fn while_the_broker_is_frozen_nothing_is_lost() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::from_millis(100)).await;
+    say(&nats, "orders.pending", &pending()).await;
+    nats.server.signal(Signal::SIGSTOP).unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    nats.server.signal(Signal::SIGCONT).unwrap();
+    hear(&nats, "orders.completed", 1).await;
+}
+
+#[tokio::test]
+async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
+    let nats = TestNats::new().await;
+    let month = Duration::from_hours(30 * 24);
+    let config = Config {
+        bus: bus::Config { nats_url: nats.url.clone() },
+        supplier_delay_min: month,
+        supplier_delay_max: month,
+        delivery_delay_min: Duration::ZERO,
+        delivery_delay_max: Duration::ZERO,
+        seed: 0,
+    };
+    let address = off_kit::http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0 };
+    let kit = off_kit::Kit::new::<NotificationsService>(address, Clock::real(1.0));
+    let refused = NotificationsService::start(config, kit).await.unwrap_err();
+    assert!(format!("{refused:#}").contains("SUPPLIER_DELAY_MAX"), "{refused:#}");
+    assert!(streams::LONGEST_WAIT < month);
+}
+
+#[test]
+fn the_document_is_what_was_agreed() {
+    insta::assert_json_snapshot!(NotificationsService::openapi());
+}

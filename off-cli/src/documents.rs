@@ -1,0 +1,39 @@
+//! `off openapi` and `off asyncapi`: the contracts, as the code has them.
+
+use clap::ValueEnum;
+use off_generator::Generator;
+use off_kit::Service;
+use off_notifications_service::NotificationsService;
+use off_orders_service::OrdersService;
+use off_users_service::UsersService;
+use std::process::ExitCode;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The service whose document it is.
+    service: Name,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Name {
+    Users,
+    Orders,
+    Notifications,
+    Generator,
+}
+
+pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
+    let document = match options.service {
+        Name::Users => UsersService::openapi(),
+        Name::Orders => OrdersService::openapi(),
+        Name::Notifications => NotificationsService::openapi(),
+        Name::Generator => Generator::openapi(),
+    };
+    println!("{}", document.to_pretty_json()?);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn print_asyncapi() -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(&off_events::asyncapi::document())?);
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,81 @@
+#![doc = include_str!("../README.md")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
+
+mod audit;
+mod dead;
+mod doctor;
+mod documents;
+mod home;
+mod migrate;
+mod report;
+mod reset;
+mod system;
+mod up;
+mod view;
+mod watch;
+
+use clap::{Parser, Subcommand};
+use home::Home;
+use std::{path::PathBuf, process::ExitCode};
+
+/// off keeps household shelves stocked without anyone shopping.
+#[derive(Debug, Parser)]
+#[command(name = "off", version)]
+struct Program {
+    /// The folder that holds the private servers and all state.
+    #[arg(long, env = "OFF_HOME", default_value = ".off", global = true, value_name = "FOLDER")]
+    home: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the whole system and shows what happens, until Ctrl-C.
+    Up(Box<up::Options>),
+    /// Deletes the private servers' data and all state.
+    Reset,
+    /// Brings the database, the streams and the consumers up to date.
+    Migrate(migrate::Options),
+    /// Shows what travels on NATS.
+    Watch(watch::Options),
+    /// Proves that every order is accounted for; fails with the list when one is not.
+    Audit(audit::Options),
+    /// Looks at messages that could not be handled, and sends them again.
+    #[command(subcommand)]
+    Dead(dead::Action),
+    /// Says what is wrong with this installation and what to do.
+    Doctor,
+    /// Prints the OpenAPI document of a service.
+    Openapi(documents::Options),
+    /// Prints the AsyncAPI document of all subjects.
+    Asyncapi,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Program { home, command } = Program::parse();
+    let outcome = run(home, command).await;
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
+    let home = Home::new(home)?;
+    match command {
+        Command::Up(options) => up::run(&home, *options).await,
+        Command::Reset => reset::run(&home),
+        Command::Migrate(options) => migrate::run(&home, &options).await,
+        Command::Watch(options) => watch::run(&home, options).await,
+        Command::Audit(options) => audit::run(&home, &options).await,
+        Command::Dead(action) => dead::run(&home, action).await,
+        Command::Doctor => doctor::run(&home).await,
+        Command::Openapi(options) => documents::print_openapi(&options),
+        Command::Asyncapi => documents::print_asyncapi(),
+    }
+}

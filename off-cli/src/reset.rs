@@ -1,0 +1,34 @@
+//! `off reset`: deletes the private servers' data and all state.
+
+use crate::home::Home;
+use anyhow::Context;
+use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
+
+pub(crate) fn run(home: &Home) -> anyhow::Result<ExitCode> {
+    let _lock = home.lock()?;
+    home.remove_running();
+    let postgres = home.folder().join("postgres");
+    // Root's cluster may lie elsewhere, behind a link.
+    if let Ok(elsewhere) = fs::read_link(&postgres) {
+        remove(&elsewhere)?;
+    }
+    for name in ["postgres", "postgres.password", "postgres.log", "nats", "off.log"] {
+        remove(&home.folder().join(name))?;
+    }
+    println!("{} is empty again; `off up` starts from nothing", home.folder().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn remove(path: &Path) -> anyhow::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}

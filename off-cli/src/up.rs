@@ -1,0 +1,186 @@
+//! `off up`: the whole system in one process, beside its two servers.
+
+use crate::{
+    home::{Home, Running, Servers},
+    migrate,
+    system::{System, settings},
+    view::{self, View},
+};
+use anyhow::Context;
+use indicatif::{ProgressBar, ProgressStyle};
+use off_etl::{ApiConfig, Profile, SourceName, api::Api};
+use off_generator::Generator;
+use off_kit::{Bus, Clock, bus, db, service::parse_speed, telemetry};
+use off_notifications_service::NotificationsService;
+use off_orders_service::OrdersService;
+use off_users_service::UsersService;
+use sqlx::PgPool;
+use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Simulated seconds in a real one; at 60 an order takes seconds instead of minutes.
+    #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
+    speed: f64,
+    /// With the same seed the same people come and the same things happen.
+    #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Households that register before all else.
+    #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 1000, value_name = "N")]
+    households: u32,
+    /// Where products come from: `sample`, `api`, or the path of a JSONL export.
+    #[arg(long, env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
+    catalogue: SourceName,
+    /// Stops by itself after this time, like 30s or 5m.
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    run_for: Option<Duration>,
+    /// Plays no households: only real devices take part.
+    #[arg(long)]
+    no_generator: bool,
+}
+
+pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
+    let _lock = home.lock()?;
+    let log = telemetry::Config {
+        log: std::env::var_os("OFF_LOG").and_then(|log| log.into_string().ok()).unwrap_or_else(|| "info".to_owned()),
+        log_format: None,
+        log_file: Some(home.log_file()),
+    };
+    telemetry::init(&log)?;
+    home.remove_running();
+
+    say("starting PostgreSQL and NATS");
+    let mut servers = Servers::start(home).await?;
+    let outcome = run_beside(home, &options, &mut servers).await;
+    home.remove_running();
+    say("stopping PostgreSQL and NATS");
+    let stopped = servers.stop().await;
+    outcome?;
+    stopped?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_beside(home: &Home, options: &Options, servers: &mut Servers) -> anyhow::Result<()> {
+    let config = db::Config { database_url: servers.database_url.clone(), database_connections: 4 };
+    let pool = db::lazy_pool(&config, "off-up")?;
+    let bus = Bus::connect(&bus::Config { nats_url: servers.nats_url.clone() }, "up").await?;
+    migrate::all(&pool, &bus).await?;
+    load_catalogue(options, &pool).await?;
+
+    let mut system = System::default();
+    let started = start_services(&mut system, options, servers).await;
+    let outcome = match started {
+        Ok(()) => {
+            home.write_running(&Running {
+                pid: std::process::id(),
+                database_url: servers.database_url.clone(),
+                nats_url: servers.nats_url.clone(),
+                services: addresses(&system),
+            })?;
+            show(options, servers, &system, &pool, &bus).await
+        }
+        Err(error) => Err(error),
+    };
+    let stopped = system.stop(|name| say(&format!("stopped {name}"))).await;
+    let summary = view::summary(&pool).await;
+    bus.close().await;
+    pool.close().await;
+    outcome?;
+    stopped?;
+    println!("{}", summary?);
+    Ok(())
+}
+
+/// Shows what happens until it is time to stop.
+async fn show(
+    options: &Options,
+    servers: &mut Servers,
+    system: &System,
+    pool: &PgPool,
+    bus: &Bus,
+) -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let deadline = options.run_for.map(|duration| Instant::now() + duration);
+    let time_is_up = async {
+        match deadline {
+            Some(deadline) => tokio::time::sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    let view = View::new(pool.clone(), bus.clone(), options.speed, addresses(system));
+    tokio::select! {
+        shown = view.run() => shown,
+        ended = servers.watch() => ended,
+        // What failed is said when the services are stopped.
+        () = system.stopping() => Ok(()),
+        () = time_is_up => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+async fn load_catalogue(options: &Options, pool: &PgPool) -> anyhow::Result<()> {
+    say(&format!("loading the catalogue from {}", options.catalogue));
+    let report = match &options.catalogue {
+        SourceName::Api => {
+            let config: ApiConfig = settings(&[])?;
+            // The API's patience is measured in real seconds, whatever the speed here.
+            Api::new(&config, Clock::real(1.0))?.import(Profile::Default, pool).await?
+        }
+        source => {
+            let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
+            let bar = bar
+                .with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg} records  {eta} left")?);
+            let report = off_etl::import(source, Profile::Default, pool, |progress| {
+                bar.set_length(progress.total_bytes);
+                bar.set_position(progress.bytes);
+                bar.set_message(progress.read.to_string());
+            });
+            let report = report.await?;
+            bar.finish_and_clear();
+            report
+        }
+    };
+    let (read, loaded, updated) = (report.read, report.loaded, report.updated);
+    say(&format!("  {read} records read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
+    Ok(())
+}
+
+async fn start_services(system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {
+    say("starting the services");
+    let clock = Clock::real(options.speed);
+    let database = ("database-url", servers.database_url.clone());
+    let broker = ("nats-url", servers.nats_url.clone());
+    let seed = ("seed", options.seed.to_string());
+    let users = system.start::<UsersService>(settings(&[database.clone(), broker.clone()])?, &clock).await?;
+    let orders = system.start::<OrdersService>(settings(&[database, broker.clone()])?, &clock).await?;
+    system.start::<NotificationsService>(settings(&[broker.clone(), seed.clone()])?, &clock).await?;
+    if !options.no_generator {
+        let arguments = [
+            broker,
+            seed,
+            ("users-url", format!("http://{users}")),
+            ("orders-url", format!("http://{orders}")),
+            ("households", options.households.to_string()),
+        ];
+        let config = settings(&arguments).context("the generator's settings")?;
+        system.start::<Generator>(config, &clock).await?;
+    }
+    for service in system.services() {
+        say(&format!("  {:<14} http://{}/docs", service.name, service.address));
+    }
+    Ok(())
+}
+
+fn addresses(system: &System) -> Vec<(String, String)> {
+    system.services().iter().map(|service| (service.name.to_owned(), format!("http://{}", service.address))).collect()
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,142 @@
+//! What happens, shown: a live view on a terminal, plain lines elsewhere.
+
+mod screen;
+mod snapshot;
+
+use crate::watch::describe;
+use chrono::{DateTime, Local, Utc};
+use futures::{Stream, StreamExt, stream::select_all};
+use off_kit::{Bus, Clock};
+use snapshot::Snapshot;
+use sqlx::PgPool;
+use std::{collections::VecDeque, io::IsTerminal, time::Duration};
+use tokio::time::{Instant, sleep_until};
+
+/// How often the numbers are read; less often where reading them takes long.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a plain line is printed.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// A look may take this part of the time between looks.
+const LOOKING_SHARE: u32 = 20;
+
+/// The last events that are remembered.
+const EVENTS: usize = 50;
+
+/// What is shown, and where it comes from.
+pub(crate) struct View {
+    pool: PgPool,
+    bus: Bus,
+    clock: Clock,
+    speed: f64,
+    services: Vec<(String, String)>,
+    started: Instant,
+}
+
+/// Something that travelled.
+#[derive(Debug, Clone)]
+pub(crate) struct SeenEvent {
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) subject: String,
+    pub(crate) text: String,
+}
+
+/// What is known at the moment.
+pub(crate) struct State {
+    pub(crate) now: Snapshot,
+    /// Orders placed and completed in a second, by the last two looks.
+    pub(crate) rates: (f64, f64),
+    pub(crate) events: VecDeque<SeenEvent>,
+}
+
+impl View {
+    pub(crate) fn new(pool: PgPool, bus: Bus, speed: f64, services: Vec<(String, String)>) -> Self {
+        Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now() }
+    }
+
+    /// Shows what happens until it is dropped, or the person at the terminal asks to stop.
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        if std::io::stdout().is_terminal() { screen::run(self).await } else { self.print_lines().await }
+    }
+
+    async fn events(&self) -> anyhow::Result<impl Stream<Item = SeenEvent> + Unpin> {
+        let mut subscriptions = Vec::new();
+        for subject in
+            ["orders.pending", "orders.shipped", "orders.completed", "stock.low", "users.registered", "dead.>"]
+        {
+            subscriptions.push(self.bus.client.subscribe(subject).await?);
+        }
+        let clock = self.clock.clone();
+        Ok(select_all(subscriptions).map(move |message| SeenEvent {
+            at: clock.now(),
+            subject: message.subject.to_string(),
+            text: describe(&message.subject, &message.payload),
+        }))
+    }
+
+    async fn print_lines(&self) -> anyhow::Result<()> {
+        let mut events = self.events().await?;
+        let mut state = State::new(Snapshot::read(&self.pool).await?);
+        let mut next_line = Instant::now();
+        loop {
+            tokio::select! {
+                Some(event) = events.next() => state.remember(event),
+                () = sleep_until(next_line) => {
+                    state.look(Snapshot::read(&self.pool).await?);
+                    println!("{}", state.line(self.clock.now()));
+                    next_line = Instant::now() + LINE_EVERY;
+                }
+            }
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn new(now: Snapshot) -> Self {
+        Self { now, rates: (0.0, 0.0), events: VecDeque::new() }
+    }
+
+    pub(crate) fn remember(&mut self, event: SeenEvent) {
+        self.events.push_front(event);
+        self.events.truncate(EVENTS);
+    }
+
+    pub(crate) fn look(&mut self, now: Snapshot) {
+        let seconds = (now.taken - self.now.taken).as_secs_f64();
+        if seconds > 0.0 {
+            let rate = |new: i64, old: i64| (new - old).max(0) as f64 / seconds;
+            self.rates = (rate(now.placed(), self.now.placed()), rate(now.completed, self.now.completed));
+        }
+        self.now = now;
+    }
+
+    fn line(&self, now: DateTime<Utc>) -> String {
+        let Snapshot { pending, shipped, completed, low, households, .. } = self.now;
+        let last =
+            self.events.front().map_or_else(String::new, |event| format!(" | last: {} {}", event.subject, event.text));
+        format!(
+            "{} orders: {pending} pending, {shipped} shipped, {completed} completed | +{:.1}/s, {:.1}/s done | \
+             {households} households, {low} shelves low{last}",
+            now.with_timezone(&Local).format("%H:%M:%S"),
+            self.rates.0,
+            self.rates.1,
+        )
+    }
+}
+
+/// What the whole run came to, over all runs of this folder.
+pub(crate) async fn summary(pool: &PgPool) -> anyhow::Result<String> {
+    let now = Snapshot::read(pool).await?;
+    Ok(format!(
+        "{} orders were placed so far: {} completed, {} shipped, {} pending; what waits goes on at the next `off up`\n\
+         {} households, {} deliveries, {} shelves low; `off audit` accounts for every order",
+        now.placed(),
+        now.completed,
+        now.shipped,
+        now.pending,
+        now.households,
+        now.deliveries,
+        now.low
+    ))
+}

@@ -1,0 +1,76 @@
+//! The numbers, as Postgres has them.
+
+use sqlx::PgPool;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The numbers at one moment.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) taken: Instant,
+    /// How long it took to count.
+    pub(crate) cost: Duration,
+    pub(crate) pending: i64,
+    pub(crate) shipped: i64,
+    pub(crate) completed: i64,
+    pub(crate) households: i64,
+    pub(crate) devices: i64,
+    pub(crate) deliveries: i64,
+    pub(crate) low: i64,
+    pub(crate) outbox: i64,
+    /// Shelves that have been low the longest.
+    pub(crate) lowest: Vec<LowShelf>,
+}
+
+/// A shelf that runs low.
+#[derive(Debug, Clone)]
+pub(crate) struct LowShelf {
+    pub(crate) ssd_id: i64,
+    pub(crate) name: String,
+    pub(crate) quantity: i32,
+    pub(crate) seconds: f64,
+}
+
+impl Snapshot {
+    pub(crate) async fn read(pool: &PgPool) -> sqlx::Result<Self> {
+        let started = Instant::now();
+        let counts = sqlx::query!(
+            r#"SELECT (SELECT count(*) FROM orders.product_orders WHERE status = 'pending') AS "pending!",
+                      (SELECT count(*) FROM orders.product_orders WHERE status = 'shipped') AS "shipped!",
+                      (SELECT count(*) FROM orders.product_orders WHERE status = 'completed') AS "completed!",
+                      (SELECT count(*) FROM users.users) AS "households!",
+                      (SELECT count(*) FROM users.ssds) AS "devices!",
+                      (SELECT count(*) FROM users.deliveries) AS "deliveries!",
+                      (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!",
+                      (SELECT count(*) FROM outbox.messages) AS "outbox!""#
+        )
+        .fetch_one(pool)
+        .await?;
+        let lowest = sqlx::query_as!(
+            LowShelf,
+            r#"SELECT ssd_id, products.name, product_ssds.quantity,
+                      extract(epoch FROM now() - low_since)::double precision AS "seconds!"
+               FROM users.product_ssds JOIN catalog.products USING (barcode)
+               WHERE low_since IS NOT NULL ORDER BY low_since LIMIT 20"#
+        )
+        .fetch_all(pool)
+        .await?;
+        Ok(Self {
+            taken: started,
+            cost: started.elapsed(),
+            pending: counts.pending,
+            shipped: counts.shipped,
+            completed: counts.completed,
+            households: counts.households,
+            devices: counts.devices,
+            deliveries: counts.deliveries,
+            low: counts.low,
+            outbox: counts.outbox,
+            lowest,
+        })
+    }
+
+    pub(crate) fn placed(&self) -> i64 {
+        self.pending + self.shipped + self.completed
+    }
+}

@@ -1,0 +1,125 @@
+//! `off watch`: what travels on NATS, for people or, as JSON, for programs.
+
+use crate::home::Home;
+use anyhow::Context;
+use async_nats::Message;
+use chrono::{DateTime, Local, Utc};
+use futures::{StreamExt, stream::select_all};
+use off_kit::Clock;
+use owo_colors::{OwoColorize, Stream::Stdout, Style};
+use serde_json::{Map, Value, json};
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
+
+/// Everything but the inner life of NATS and its clients.
+const ALL: [&str; 4] = ["orders.>", "stock.>", "users.>", "dead.>"];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// What to watch, like 'orders.>' or stock.low; everything unless said otherwise.
+    subject: Option<String>,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
+    let visit = home.visit().await?;
+    let subjects = options.subject.map_or_else(|| ALL.map(str::to_owned).to_vec(), |subject| vec![subject]);
+    let mut subscriptions = Vec::new();
+    for subject in subjects {
+        let subscription = visit.bus.client.subscribe(subject.clone()).await;
+        subscriptions.push(subscription.with_context(|| format!("cannot watch '{subject}'"))?);
+    }
+    visit.bus.client.flush().await?;
+    let mut messages = select_all(subscriptions);
+    let clock = Clock::real(1.0);
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message.context("the connection to NATS has ended")?,
+            _ = tokio::signal::ctrl_c() => break,
+        };
+        let line = if options.json { as_json(&message) } else { readable(&message, clock.now()) };
+        // Who reads us may have had enough, like `head`.
+        match writeln!(std::io::stdout(), "{line}") {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
+            written => written?,
+        }
+    }
+    visit.end().await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn as_json(message: &Message) -> String {
+    let headers: Map<String, Value> = message
+        .headers
+        .iter()
+        .flat_map(async_nats::HeaderMap::iter)
+        .filter_map(|(name, values)| Some((name.to_string(), json!(values.first()?.as_str()))))
+        .collect();
+    let body = serde_json::from_slice(&message.payload)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&message.payload).into_owned()));
+    json!({"subject": message.subject.as_str(), "headers": headers, "body": body}).to_string()
+}
+
+/// `12:00:05.123  orders.shipped    order 0190…  ssd 42  3 × 2000000000015`.
+fn readable(message: &Message, now: DateTime<Utc>) -> String {
+    let time = now.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
+    let subject = format!("{:<18}", short(&message.subject));
+    let style = style_of(&message.subject);
+    format!(
+        "{}  {} {}",
+        time.if_supports_color(Stdout, |text| text.dimmed()),
+        subject.if_supports_color(Stdout, |text| text.style(style)),
+        describe(&message.subject, &message.payload)
+    )
+}
+
+/// The subject without the id of the order that a wait is for.
+fn short(subject: &str) -> &str {
+    match subject.strip_prefix("orders.timer.").and_then(|wait| wait.find('.')) {
+        Some(end) => &subject[.."orders.timer.".len() + end],
+        None => subject,
+    }
+}
+
+fn style_of(subject: &str) -> Style {
+    match subject.split('.').nth(1) {
+        Some("pending" | "random" | "new") => Style::new().cyan(),
+        Some("shipped") => Style::new().blue(),
+        Some("completed" | "registered") => Style::new().green(),
+        Some("low") => Style::new().yellow(),
+        Some("consumed") => Style::new().magenta(),
+        _ if subject.starts_with("dead.") => Style::new().red(),
+        _ => Style::new().dimmed(),
+    }
+}
+
+/// What a message says, in a few words; its body as it is where that is not known.
+pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
+    if subject == "orders.random" {
+        return "a device and a product to order, please".to_owned();
+    }
+    let Ok(body) = serde_json::from_slice::<Value>(payload) else {
+        return String::from_utf8_lossy(payload).chars().filter(|c| !c.is_control()).take(200).collect();
+    };
+    let field = |name: &str| match &body[name] {
+        Value::String(text) => text.clone(),
+        Value::Null => "–".to_owned(),
+        other => other.to_string(),
+    };
+    match subject {
+        "orders.pending" | "orders.shipped" | "orders.completed" => {
+            format!("order {}  ssd {}  {} × {}", field("id"), field("ssd_id"), field("quantity"), field("product_id"))
+        }
+        "orders.new" if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
+        "orders.new" => format!("product {}", field("barcode")),
+        "stock.consumed" => format!("ssd {}  {} × {} eaten", field("ssd_id"), field("quantity"), field("barcode")),
+        "stock.low" => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
+        "users.registered" => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
+        subject if subject.starts_with("orders.timer.") => format!("order {} will be {}", field("id"), field("status")),
+        _ => body.to_string(),
+    }
+}

@@ -1,0 +1,114 @@
+//! The HTTP API, played by a stand-in that is as moody as the original.
+
+use crate::{counts, record};
+use axum::{
+    Router,
+    extract::{Query, State},
+    http::{HeaderMap, StatusCode},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use off_etl::{ApiConfig, Profile, api::Api};
+use off_kit::Clock;
+use off_testkit::Database;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex},
+};
+use tokio::{net::TcpListener, time::Instant};
+
+/// What the stand-in answers next, and what it was asked.
+#[derive(Clone, Default)]
+struct StandIn {
+    answers: Arc<Mutex<VecDeque<Response>>>,
+    asked: Arc<Mutex<Vec<(HashMap<String, String>, HeaderMap, Instant)>>>,
+}
+
+async fn search(
+    State(api): State<StandIn>,
+    Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
+) -> Response {
+    api.asked.lock().unwrap().push((query, headers, Instant::now()));
+    api.answers.lock().unwrap().pop_front().unwrap_or_else(|| page(&[]))
+}
+
+fn page(records: &[String]) -> Response {
+    let body = format!(r#"{{"count": 3, "page": 1, "page_size": 100, "products": [{}]}}"#, records.join(","));
+    ([("content-type", "application/json")], body).into_response()
+}
+
+/// Starts the stand-in with these answers; a reader of it whose 10 seconds pass in 10 milliseconds.
+async fn start(answers: Vec<Response>, max_runs: u32) -> (StandIn, Api) {
+    let stand_in = StandIn { answers: Arc::new(Mutex::new(answers.into())), ..StandIn::default() };
+    let app = Router::new().route("/api/v2/search", get(search)).with_state(stand_in.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let config = ApiConfig { api_url: url, run_period: 1, max_runs, contact: "tests@example.org".to_owned() };
+    (stand_in, Api::new(&config, Clock::real(1000.0)).unwrap())
+}
+
+#[tokio::test]
+async fn pages_are_read_until_the_last() {
+    let db = Database::new().await;
+    let pages = vec![
+        page(&[record("2000000000015", "One", 1), "7".to_owned(), record("2000000000022", "Two", 1)]),
+        page(&[record("2000000000039", "Three", 1)]),
+    ];
+    let (stand_in, api) = start(pages, 0).await;
+    let report = api.import(Profile::Default, &db.pool).await.unwrap();
+    assert_eq!(counts(&report), [4, 3, 0, 0, 1]);
+    let asked = stand_in.asked.lock().unwrap();
+    let pages: Vec<&str> = asked.iter().map(|(query, ..)| query["page"].as_str()).collect();
+    assert_eq!(pages, ["1", "2", "3"]);
+    let (query, headers, _) = &asked[0];
+    assert_eq!(query["page_size"], "100");
+    assert!(query["fields"].starts_with("code,product_name,"));
+    let agent = headers["user-agent"].to_str().unwrap();
+    assert!(agent.starts_with("off/") && agent.ends_with("(tests@example.org)"), "{agent}");
+}
+
+#[tokio::test]
+async fn refusals_of_every_kind_are_survived() {
+    let db = Database::new().await;
+    let answers = vec![
+        (StatusCode::TOO_MANY_REQUESTS, Html("<html>Too many requests</html>")).into_response(),
+        (StatusCode::SERVICE_UNAVAILABLE, [("retry-after", "30")], "later").into_response(),
+        Html("<!DOCTYPE html><html>busy</html>").into_response(),
+        ([("content-type", "application/json")], "{\"products\": [{\"code\"").into_response(),
+        page(&[record("2000000000015", "One", 1)]),
+    ];
+    let (stand_in, api) = start(answers, 1).await;
+    let report = api.import(Profile::Default, &db.pool).await.unwrap();
+    assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
+    let asked = stand_in.asked.lock().unwrap();
+    assert_eq!(asked.len(), 5);
+    // It was asked to wait for 30 seconds, which are 30 milliseconds here.
+    assert!((asked[2].2 - asked[1].2).as_millis() >= 30);
+}
+
+#[tokio::test]
+async fn a_period_below_the_allowed_one_is_stretched() {
+    let db = Database::new().await;
+    let pages = vec![page(&[record("2000000000015", "One", 1)]), page(&[record("2000000000022", "Two", 1)])];
+    let (stand_in, _) = start(pages, 2).await;
+    // Six seconds at six times life's pace are one second here, where `ETL_RUN_PERIOD=1` would be a sixth of one.
+    let listening = stand_in.clone();
+    let app = Router::new().route("/api/v2/search", get(search)).with_state(listening);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let config = ApiConfig { api_url: url, run_period: 1, max_runs: 2, contact: "tests@example.org".to_owned() };
+    Api::new(&config, Clock::real(3.0)).unwrap().import(Profile::Default, &db.pool).await.unwrap();
+    let asked = stand_in.asked.lock().unwrap();
+    assert!((asked[1].2 - asked[0].2).as_millis() >= 1500, "the second page came after {:?}", asked[1].2 - asked[0].2);
+}
+
+#[tokio::test]
+async fn an_address_that_is_no_api_is_a_clear_error() {
+    let db = Database::new().await;
+    let (_, api) = start(vec![StatusCode::NOT_FOUND.into_response()], 1).await;
+    let error = api.import(Profile::Default, &db.pool).await.unwrap_err();
+    assert!(format!("{error:#}").contains("is ETL_API_URL right?"), "{error:#}");
+}

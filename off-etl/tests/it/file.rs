@@ -1,0 +1,137 @@
+//! Export files and the sample.
+
+use crate::{count_products, counts, import_file, reasons, record};
+use flate2::{Compression, write::GzEncoder};
+use off_etl::{Profile, SourceName, import};
+use off_testkit::Database;
+use sqlx::Row;
+use std::{io::Write, path::PathBuf};
+use tempfile::TempDir;
+
+/// A file of these lines.
+fn file(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_record_becomes_a_product_with_all_that_belongs_to_it() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let lines = record("2000000000015", "Red &amp; small lentils", 1_700_000_000);
+    let report = import_file(&db, &file(&folder, "one.jsonl", lines.as_bytes())).await.unwrap();
+    assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
+    let product = sqlx::query(
+        "SELECT name, quantity, kcal_100g, nova_group, nutriscore_score, nutriscore_grade, categories, image_url, sugars,
+                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
+                      WHERE product_brands.barcode = products.barcode ORDER BY 1) AS brands
+         FROM catalog.products JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = '2000000000015'",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(product.get::<String, _>("name"), "Red & small lentils");
+    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.0));
+    assert_eq!(product.get::<Vec<String>, _>("brands"), ["hollow-oak", "mill-lane"]);
+    assert_eq!(product.get::<Vec<String>, _>("categories"), ["en:legumes"]);
+    assert_eq!(product.get::<Option<String>, _>("sugars").as_deref(), Some("moderate"));
+    assert!(product.get::<String, _>("image_url").ends_with("/200/000/000/0015/front_en.3.400.jpg"));
+}
+
+#[tokio::test]
+async fn only_a_newer_record_replaces_one_in_a_file_or_in_the_next() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let lines =
+        [record("2000000000015", "Newer", 200), record("2000000000015", "Older", 100), record("20", "Other", 1)];
+    let first = import_file(&db, &file(&folder, "first.jsonl", lines.join("\n").as_bytes())).await.unwrap();
+    assert_eq!(counts(&first), [3, 2, 0, 1, 0]);
+    let again = import_file(&db, &folder.path().join("first.jsonl")).await.unwrap();
+    assert_eq!(counts(&again), [3, 0, 0, 3, 0]);
+    let lines = [record("2000000000015", "Newest", 300), record("20", "Same time", 1)];
+    let next = import_file(&db, &file(&folder, "next.jsonl", lines.join("\n").as_bytes())).await.unwrap();
+    assert_eq!(counts(&next), [2, 0, 1, 1, 0]);
+    let names: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM catalog.products ORDER BY name").fetch_all(&db.pool).await.unwrap();
+    assert_eq!(names, ["Newest", "Other"]);
+    // Updates draw no numbers, so that drawing a product at random stays quick.
+    let highest: i64 =
+        sqlx::query_scalar("SELECT max(number) FROM catalog.products").fetch_one(&db.pool).await.unwrap();
+    assert_eq!(highest, 2);
+}
+
+#[tokio::test]
+async fn a_bad_record_costs_itself_and_says_why() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let good = record("2000000000015", "Good", 1);
+    let lines = [
+        good.clone(),
+        "not json".to_owned(),
+        "[]".to_owned(),
+        String::new(),
+        good[..good.len() / 2].to_owned(),
+        record("2-KG-PACK", "No barcode", 1),
+        record("2000000000022", "", 1),
+        record("2000000000039", "Bad nova", 1).replace("\"nova_group\": 1", "\"nova_group\": 7"),
+        record("2000000000046", "Bad grade", 1).replace("\"a\"", "\"unknown\""),
+        record("2000000000053", "Also good", 1),
+    ];
+    let report = import_file(&db, &file(&folder, "mixed.jsonl", lines.join("\n").as_bytes())).await.unwrap();
+    assert_eq!(counts(&report), [9, 2, 0, 0, 7]);
+    let expected = [
+        ("not JSON, or not an object", 3),
+        ("no barcode, or one that is not digits", 1),
+        ("no name", 1),
+        ("NOVA group absent or outside 1 to 4", 1),
+        ("Nutri-Score grade absent or outside a to e", 1),
+    ];
+    assert_eq!(reasons(&report), expected.map(|(reason, count)| (reason.to_owned(), count)));
+}
+
+#[tokio::test]
+async fn gzip_is_read_in_one_member_or_several() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let mut bytes = gzip((record("2000000000015", "One", 1) + "\n").as_bytes());
+    bytes.extend(gzip(record("2000000000022", "Two", 1).as_bytes()));
+    let report = import_file(&db, &file(&folder, "two.jsonl.gz", &bytes)).await.unwrap();
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_was_sound_before_the_damage_is_kept() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let lines: Vec<String> = (0..3000).map(|number| record(&format!("20{number:011}"), "Lentils", number)).collect();
+    let whole = gzip(lines.join("\n").as_bytes());
+    let error = import_file(&db, &file(&folder, "cut.jsonl.gz", &whole[..whole.len() / 2])).await.unwrap_err();
+    let text = format!("{error:#}");
+    assert!(text.contains("cut.jsonl.gz is damaged near byte") && text.contains("after line"), "{text}");
+    let kept = count_products(&db.pool).await;
+    assert!((500..3000).contains(&kept), "{kept} products were kept");
+}
+
+#[tokio::test]
+async fn what_is_no_export_is_a_clear_error() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let missing = import_file(&db, &folder.path().join("missing.jsonl")).await.unwrap_err();
+    assert!(format!("{missing:#}").contains("missing.jsonl"), "{missing:#}");
+    let directory = import_file(&db, folder.path()).await.unwrap_err();
+    assert!(format!("{directory:#}").contains("is not a file"), "{directory:#}");
+    let empty = import_file(&db, &file(&folder, "empty.jsonl", b"")).await.unwrap_err();
+    assert!(format!("{empty:#}").contains("holds no records"), "{empty:#}");
+}
+
+#[tokio::test]
+async fn the_sample_fills_a_catalogue() {
+    let db = Database::new().await;
+    let mut last = 0;
+    let report =
+        import(&SourceName::Sample, Profile::Default, &db.pool, |progress| last = progress.bytes).await.unwrap();
+    assert_eq!(counts(&report), [1000, 925, 0, 0, 75]);
+    assert_eq!(count_products(&db.pool).await, 925);
+    assert!(last > 500_000, "progress ends at byte {last}");
+}

@@ -1,0 +1,106 @@
+//! People register with their devices.
+
+use crate::{Users, ada};
+use futures::StreamExt;
+use serde_json::json;
+use std::collections::HashMap;
+
+#[tokio::test]
+async fn a_person_registers_and_is_announced() {
+    let users = Users::start().await;
+    let answer =
+        users.http().post("/api/register", &ada("Ada@Example.org", &["02:00:00:00:00:01", "02-00-00-00-00-02"])).await;
+    assert_eq!(answer.status, 201, "{answer:?}");
+    let id = answer.body["user_id"].as_i64().unwrap();
+    let ssds: Vec<i64> =
+        answer.body["devices"].as_array().unwrap().iter().map(|device| device["ssd_id"].as_i64().unwrap()).collect();
+    assert_eq!(answer.body["devices"][1]["mac_address"], "02:00:00:00:00:02");
+    assert_eq!(answer.header("location"), format!("/api/users/{id}"));
+
+    let person = users.http().get(&format!("/api/users/{id}")).await;
+    assert_eq!((&person.body["email"], &person.body["ssd_ids"]), (&json!("ada@example.org"), &json!(ssds)));
+    assert!(!person.body.to_string().contains("password") && !person.body.to_string().contains("argon2"));
+    let device = users.http().get(&format!("/api/devices/{}", ssds[0])).await;
+    assert_eq!((&device.body["mac_address"], &device.body["shelf"]), (&json!("02:00:00:00:00:01"), &json!([])));
+
+    let announced = users.world.hear("USERS", "users.registered", 1).await;
+    let body: serde_json::Value = serde_json::from_slice(&announced[0].payload).unwrap();
+    assert_eq!((&body["id"], &body["ssd_ids"]), (&json!(id), &json!(ssds)));
+    assert!(!body.to_string().contains("example.org"), "an e-mail address travels");
+    users.service.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_taken_is_a_conflict_and_nothing_is_half_registered() {
+    let users = Users::start().await;
+    users.http().post("/api/register", &ada("ada@example.org", &["02:00:00:00:00:01"])).await;
+    let same_mail = users.http().post("/api/register", &ada("ADA@example.org", &["02:00:00:00:00:02"])).await;
+    assert_eq!((same_mail.status.as_u16(), same_mail.code()), (409, "email_taken"));
+    let devices = ["02:00:00:00:00:03", "02:00:00:00:00:01"];
+    let same_device = users.http().post("/api/register", &ada("bob@example.org", &devices)).await;
+    assert_eq!((same_device.status.as_u16(), same_device.code()), (409, "mac_address_taken"));
+    let all = users.http().get("/api/devices").await;
+    assert_eq!(all.body["devices"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn of_many_who_want_the_same_address_at_once_one_gets_it() {
+    let users = Users::start().await;
+    let registrations = (0..8).map(|number| {
+        let (http, address) = (users.http().clone(), format!("02:00:00:00:00:{number:02x}"));
+        async move { http.post("/api/register", &ada("ada@example.org", &[&address])).await.status.as_u16() }
+    });
+    let mut statuses = futures::future::join_all(registrations).await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409, 409, 409, 409, 409]);
+    assert_eq!(users.http().get("/api/devices").await.body["devices"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn devices_are_listed_page_by_page() {
+    let users = Users::start().await;
+    let addresses: Vec<String> = (1..=5).map(|number| format!("02:00:00:00:00:0{number}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    users.http().post("/api/register", &ada("ada@example.org", &addresses)).await;
+    let mut seen = Vec::new();
+    let mut path = "/api/devices?limit=2".to_owned();
+    loop {
+        let page = users.http().get(&path).await;
+        seen.extend(page.body["devices"].as_array().unwrap().iter().map(|device| device["mac_address"].clone()));
+        let Some(cursor) = page.body["next_cursor"].as_i64() else { break };
+        path = format!("/api/devices?limit=2&cursor={cursor}");
+    }
+    assert_eq!(seen, addresses);
+}
+
+#[tokio::test]
+async fn a_device_is_drawn_with_equal_chances_whatever_the_gaps() {
+    let users = Users::start().await;
+    let client = &users.world.nats.bus.client;
+    let mut answers = client.subscribe("orders.new").await.unwrap();
+    client.publish("orders.random", "".into()).await.unwrap();
+    let nobody: serde_json::Value = serde_json::from_slice(&answers.next().await.unwrap().payload).unwrap();
+    assert_eq!(nobody, json!({"ssd_id": null}));
+
+    for _ in 0..4 {
+        users.world.add_device().await;
+    }
+    sqlx::query("SELECT setval('users.ssds_id_seq', 40)").execute(&users.world.database.pool).await.unwrap();
+    users.world.add_device().await;
+    let mut drawn: HashMap<i64, u32> = HashMap::new();
+    for _ in 0..500 {
+        client.publish("orders.random", "".into()).await.unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&answers.next().await.unwrap().payload).unwrap();
+        *drawn.entry(answer["ssd_id"].as_i64().unwrap()).or_default() += 1;
+    }
+    // Each of 5 is expected 100 times; 55 is five standard deviations below.
+    assert!(drawn.len() == 5 && drawn.values().all(|&times| times > 55), "{drawn:?}");
+}
+
+#[tokio::test]
+async fn a_question_with_a_reply_subject_is_answered_there_too() {
+    let users = Users::start().await;
+    let ssd = users.world.add_device().await;
+    let answer = users.world.nats.bus.client.request("orders.random", "".into()).await.unwrap();
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&answer.payload).unwrap(), json!({"ssd_id": ssd}));
+}
