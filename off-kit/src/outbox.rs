@@ -3,7 +3,7 @@
 //! There is no moment at which a crash loses one: a row is deleted only after the broker acknowledged its message, and
 //! a message that is published twice because of that is the same message by its id.
 
-use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, telemetry};
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing};
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
@@ -28,18 +28,12 @@ pub struct Outbox {
     wake: Arc<Notify>,
 }
 
-/// An event to be sent, with the trace it belongs to.
+/// An event to be sent, with the time it happened and the trace it belongs to.
 #[derive(Debug)]
 pub struct Entry<'a, E> {
     pub event: &'a E,
+    pub occurred_at: DateTime<Utc>,
     pub traceparent: Option<String>,
-}
-
-impl<'a, E> Entry<'a, E> {
-    /// `event` as part of the current trace.
-    pub fn of(event: &'a E) -> Self {
-        Self { event, traceparent: telemetry::current_traceparent() }
-    }
 }
 
 impl Outbox {
@@ -56,32 +50,29 @@ impl Outbox {
     }
 
     /// Writes events into the transaction of the fact they speak of. Call [`Outbox::wake`] after the commit.
-    pub async fn put<E: Event>(
-        &self,
-        conn: &mut PgConnection,
-        entries: &[Entry<'_, E>],
-        occurred_at: DateTime<Utc>,
-    ) -> sqlx::Result<()> {
+    pub async fn put<E: Event>(&self, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
         let mut subjects = Vec::with_capacity(entries.len());
         let mut ids = Vec::with_capacity(entries.len());
         let mut bodies = Vec::with_capacity(entries.len());
         let mut traces = Vec::with_capacity(entries.len());
+        let mut times = Vec::with_capacity(entries.len());
         for entry in entries {
             subjects.push(entry.event.subject().to_owned());
             ids.push(entry.event.message_id());
             bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
             traces.push(entry.traceparent.clone());
+            times.push(entry.occurred_at);
         }
         sqlx::query!(
             "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
-             SELECT $1, message.*, $6
-             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS message",
+             SELECT $1, message.*
+             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
             self.relay.source,
             &subjects,
             &ids,
             &bodies,
             &traces as &[Option<String>],
-            occurred_at,
+            &times,
         )
         .execute(conn)
         .await?;

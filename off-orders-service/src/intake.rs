@@ -127,11 +127,16 @@ async fn store_batch(db: &PgPool, outbox: &Outbox, wishes: &[Wish]) -> sqlx::Res
     let placed = store::insert_orders(&mut tx, wishes).await?;
     let (stored, refused): (Vec<&Wish>, Vec<&Wish>) = wishes.iter().partition(|wish| placed.contains(&wish.order.id));
     let obstacles = if refused.is_empty() { Vec::new() } else { store::list_obstacles(&mut tx, &refused).await? };
-    if let Some(first) = stored.first() {
-        let occurred_at = first.order.timestamp;
-        let entries: Vec<_> =
-            stored.iter().map(|wish| Entry { event: &wish.order, traceparent: wish.traceparent.clone() }).collect();
-        outbox.put(&mut tx, &entries, occurred_at).await?;
+    if !stored.is_empty() {
+        let entries: Vec<_> = stored
+            .iter()
+            .map(|wish| Entry {
+                event: &wish.order,
+                occurred_at: wish.order.timestamp,
+                traceparent: wish.traceparent.clone(),
+            })
+            .collect();
+        outbox.put(&mut tx, &entries).await?;
     }
     tx.commit().await?;
     outbox.wake();

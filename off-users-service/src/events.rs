@@ -106,9 +106,12 @@ fn has_usable_id(report: &StockConsumed) -> bool {
 }
 
 async fn announce(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
-    let entries: Vec<_> = low.iter().map(|(event, trace)| Entry { event, traceparent: trace.clone() }).collect();
+    let entries: Vec<_> = low
+        .iter()
+        .map(|(event, trace)| Entry { event, occurred_at: event.timestamp, traceparent: trace.clone() })
+        .collect();
     if entries.is_empty() {
         return Ok(());
     }
-    app.outbox.put(conn, &entries, app.clock.now()).await
+    app.outbox.put(conn, &entries).await
 }

@@ -14,6 +14,7 @@ use off_events::{SsdId, UserId, UserRegistered};
 use off_kit::{
     http::{ApiJson, ApiPath, ApiQuery, Problem},
     outbox::Entry,
+    telemetry,
 };
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -77,7 +78,8 @@ async fn create_registration(
     let mut tx = app.db.begin().await?;
     let (id, ssd_ids) = store::insert_user(&mut tx, &registration, &password_hash, now).await.map_err(taken)?;
     let event = UserRegistered { id, ssd_ids: ssd_ids.clone(), timestamp: now };
-    app.outbox.put(&mut tx, &[Entry::of(&event)], now).await?;
+    let entry = Entry { event: &event, occurred_at: now, traceparent: telemetry::current_traceparent() };
+    app.outbox.put(&mut tx, &[entry]).await?;
     tx.commit().await?;
     app.outbox.wake();
     let devices = ssd_ids.into_iter().zip(registration.mac_addresses);

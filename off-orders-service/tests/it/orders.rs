@@ -47,7 +47,15 @@ async fn many_at_once_are_each_placed_and_announced_once() {
     assert_eq!(quantities, (1..=200).collect::<Vec<_>>());
     assert_eq!(orders.count_orders().await, 200);
     orders.outbox_empty().await;
-    assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 200);
+    let announced = orders.world.heard("ORDERS", "orders.pending").await;
+    assert_eq!(announced.len(), 200);
+    // Orders that share a transaction do not share their time.
+    for message in announced {
+        let order: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
+        let time = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap();
+        let said = message.headers.as_ref().unwrap().get("ce-time").unwrap().as_str().to_owned();
+        assert_eq!(time(&said), time(order["timestamp"].as_str().unwrap()));
+    }
 }
 
 #[tokio::test]

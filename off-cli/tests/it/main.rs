@@ -1,0 +1,131 @@
+//! The command `off`, run as a person runs it.
+
+#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+
+mod architecture;
+mod audit;
+mod documents;
+mod settings;
+mod up;
+
+use serde_json::Value;
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout, Command},
+    time::timeout,
+};
+
+/// A folder for one system.
+struct Home {
+    folder: TempDir,
+}
+
+/// An `off up` that runs, and what it prints.
+struct Up {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Home {
+    fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::Builder::new().prefix("off-home-").tempdir().unwrap();
+        // Root's Postgres runs as another user, who has to get to its files.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("off")
+    }
+
+    /// `off` with these arguments, in this folder.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = off(arguments);
+        command.env("OFF_HOME", self.path());
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().await.unwrap()
+    }
+
+    /// Starts `off up` and waits until it shows what happens.
+    async fn up(&self, arguments: &[&str]) -> Up {
+        let mut child = self
+            .command(&[&["up"], arguments].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut up = Up { child, lines };
+        up.says(" orders: ").await;
+        up
+    }
+
+    /// What `off up` wrote down for the other commands.
+    fn running(&self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.path().join("running.json")).unwrap()).unwrap()
+    }
+
+    /// The address of a service of the running system.
+    fn address(&self, service: &str) -> String {
+        let running = self.running();
+        let services = running["services"].as_array().unwrap();
+        let found = services.iter().find(|entry| entry[0] == service).unwrap();
+        found[1].as_str().unwrap().to_owned()
+    }
+}
+
+impl Up {
+    /// Waits for a line that contains `text`.
+    async fn says(&mut self, text: &str) -> String {
+        let search = async {
+            while let Some(line) = self.lines.next_line().await.unwrap() {
+                if line.contains(text) {
+                    return line;
+                }
+            }
+            panic!("off up ended without saying '{text}'");
+        };
+        timeout(std::time::Duration::from_secs(60), search)
+            .await
+            .unwrap_or_else(|_| panic!("off up never said '{text}'"))
+    }
+
+    /// Ctrl-C, and the rest of what it prints.
+    async fn interrupt(mut self) -> (bool, String) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let mut rest = String::new();
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        (self.child.wait().await.unwrap().success(), rest)
+    }
+}
+
+/// `off` with these arguments and nothing of the test's own surroundings.
+fn off(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_off"));
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
+    let path = format!("{}:{}", tools.display(), std::env::var_os("PATH").unwrap().to_str().unwrap());
+    command.args(arguments).env("PATH", path).env_remove("DATABASE_URL").env_remove("NATS_URL");
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}

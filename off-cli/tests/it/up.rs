@@ -1,0 +1,155 @@
+//! The whole system, from nothing to restocked shelves.
+
+use crate::{Home, stderr, stdout};
+use async_nats::ConnectOptions;
+use off_testkit::{Http, eventually};
+use serde_json::{Value, json};
+use std::process::Stdio;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+const QUICK: [&str; 4] = ["--speed", "600", "--households", "3"];
+
+#[tokio::test]
+async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
+    let home = Home::new();
+    let up = home.up(&QUICK).await;
+
+    // A real device takes part by HTTP.
+    let users = Http::new(home.address("users"));
+    let orders = Http::new(home.address("orders"));
+    let ada = json!({
+        "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
+        "devices": [{"mac_address": "02:00:00:00:00:01"}],
+    });
+    let registered = users.post("/api/register", &ada).await;
+    let ssd = registered.body["devices"][0]["ssd_id"].as_i64().unwrap();
+    let wish = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 4});
+    let placed = orders.post("/api/orders", &wish).await;
+    assert_eq!(placed.status, 201, "{placed:?}");
+    let completed = eventually("the order is completed", || async {
+        let order = orders.get(placed.header("location")).await;
+        (order.body["status"] == "completed").then_some(order)
+    })
+    .await;
+    let states: Vec<&Value> =
+        completed.body["history"].as_array().unwrap().iter().map(|step| &step["status"]).collect();
+    assert_eq!(states, ["pending", "shipped", "completed"]);
+    eventually("the delivery is on the shelf", || async {
+        let device = users.get(&format!("/api/devices/{ssd}")).await;
+        (device.body["shelf"][0]["quantity"] == 4).then_some(())
+    })
+    .await;
+
+    // Meanwhile it is watched, examined, and started a second time.
+    let again = home.run(&["up"]).await;
+    assert!(!again.status.success() && stderr(&again).contains("off is already up"), "{}", stderr(&again));
+    let doctor = home.run(&["doctor"]).await;
+    assert!(doctor.status.success() && stdout(&doctor).contains("all is well"), "{}", stdout(&doctor));
+    let mut watch = home.command(&["watch", "orders.completed", "--json"]);
+    let mut watch = watch.stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let seen = BufReader::new(watch.stdout.take().unwrap()).lines().next_line().await.unwrap().unwrap();
+    let seen: Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!((&seen["subject"], &seen["body"]["status"]), (&json!("orders.completed"), &json!("completed")));
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success(), "{}", stdout(&audit));
+
+    // Stopped, it can still be audited; started again, it goes on.
+    let (success, rest) = up.interrupt().await;
+    assert!(success && rest.contains("stopped users") && rest.contains("orders were placed so far"), "{rest}");
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success() && stdout(&audit).contains("every order is accounted for"), "{}", stdout(&audit));
+    let up = home.up(&QUICK).await;
+    let orders = Http::new(home.address("orders"));
+    assert_eq!(orders.get(placed.header("location")).await.body["status"], "completed");
+    assert!(up.interrupt().await.0);
+
+    let reset = home.run(&["reset"]).await;
+    assert!(reset.status.success(), "{}", stderr(&reset));
+    assert!(!home.path().join("postgres").exists() && !home.path().join("nats").exists());
+    let nothing = home.run(&["audit"]).await;
+    assert!(!nothing.status.success() && stderr(&nothing).contains("off up"), "{}", stderr(&nothing));
+}
+
+#[tokio::test]
+async fn a_killed_system_goes_on_where_it_was() {
+    let home = Home::new();
+    let mut up = home.up(&QUICK).await;
+    let orders = Http::new(home.address("orders"));
+    eventually("some orders", || async {
+        let page = orders.get("/api/orders").await;
+        (page.body["orders"].as_array()?.len() >= 5).then_some(())
+    })
+    .await;
+    // As by the kernel, when memory runs out: nothing is said, and the two servers are left behind.
+    up.child.kill().await.unwrap();
+    let again = home.up(&["--speed", "600", "--no-generator"]).await;
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success(), "{}", stdout(&audit));
+    let orders = Http::new(home.address("orders"));
+    eventually("everything is completed", || async {
+        let pending = orders.get("/api/orders?status=pending").await;
+        let shipped = orders.get("/api/orders?status=shipped").await;
+        let none = json!({"orders": []});
+        (pending.body == none && shipped.body == none).then_some(())
+    })
+    .await;
+    assert!(again.interrupt().await.0);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
+    let home = Home::new();
+    let up = home.up(&["--speed", "600", "--no-generator"]).await;
+    let url = home.running()["nats_url"].as_str().unwrap().to_owned();
+    let (credentials, address) = url.trim_start_matches("nats://").split_once('@').unwrap();
+    let (user, password) = credentials.split_once(':').unwrap();
+    let client =
+        ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()).connect(address).await.unwrap();
+    client.publish("stock.consumed", "{\"id\": 7}".into()).await.unwrap();
+    client.flush().await.unwrap();
+
+    let list = eventually("the dead letter is listed", || async {
+        let list = home.run(&["dead", "list"]).await;
+        stdout(&list).contains("stock.consumed").then(|| stdout(&list))
+    })
+    .await;
+    assert!(list.contains("shelves-consumed") && list.contains("not readable"), "{list}");
+    let audit = home.run(&["audit", "--patience", "1s"]).await;
+    assert!(
+        !audit.status.success() && stdout(&audit).contains("dead letter 1 from stock.consumed"),
+        "{}",
+        stdout(&audit)
+    );
+    let shown = home.run(&["dead", "show", "1"]).await;
+    assert!(stdout(&shown).contains("id") && stdout(&shown).contains("deliveries"), "{}", stdout(&shown));
+
+    let users = Http::new(home.address("users"));
+    let ada = json!({
+        "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
+        "devices": [{"mac_address": "02:00:00:00:00:01"}],
+    });
+    let ssd = users.post("/api/register", &ada).await.body["devices"][0]["ssd_id"].clone();
+    let repaired = json!({"id": "7", "ssd_id": ssd, "barcode": "2000000000015", "quantity": 1, "timestamp": "2026-01-01T00:00:00Z"});
+    let file = home.path().join("repaired.json");
+    std::fs::write(&file, repaired.to_string()).unwrap();
+    let replay = home.run(&["dead", "replay", "1", "--body", file.to_str().unwrap()]).await;
+    assert!(replay.status.success(), "{}", stderr(&replay));
+    assert!(stdout(&home.run(&["dead", "list"]).await).contains("there are no dead letters"));
+    let missing = home.run(&["dead", "replay", "1"]).await;
+    assert!(
+        !missing.status.success() && stderr(&missing).contains("there is no dead letter 1"),
+        "{}",
+        stderr(&missing)
+    );
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success(), "{}", stdout(&audit));
+    assert!(up.interrupt().await.0);
+}
+
+#[tokio::test]
+async fn it_stops_by_itself_when_asked_to() {
+    let home = Home::new();
+    let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).contains("0 orders were placed so far"), "{}", stdout(&output));
+}
