@@ -94,9 +94,9 @@ fn print(look: &Look) {
     let Look { books, whereabouts, dead_letters, findings } = look;
     let ok = |area| !findings.iter().any(|finding| finding.area == area);
     let [pending, shipped, completed] = books.by_state;
-    println!("{pending} orders are pending, {shipped} shipped, {completed} completed; those on their way are");
+    println!("{pending} orders are pending, {shipped} shipped, {completed} completed");
     for (place, count) in whereabouts.counts() {
-        println!("  {count:>8}  {place}");
+        println!("{count:>8}  {place}");
     }
     println!("{}", check(ok(Area::Orders), "orders", "every unfinished order waits where something will move it on"));
     println!("{}", check(ok(Area::History), "history", "the states of every order follow each other in time"));

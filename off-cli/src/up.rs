@@ -8,7 +8,7 @@ use crate::{
 };
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
-use off_etl::{ApiConfig, Profile, SourceName, api::Api};
+use off_etl::{ApiConfig, Profile, Report, SourceName, api::Api};
 use off_generator::Generator;
 use off_kit::{Bus, Clock, bus, db, service::parse_speed, telemetry};
 use off_notifications_service::NotificationsService;
@@ -130,7 +130,9 @@ async fn load_catalogue(options: &Options, pool: &PgPool) -> anyhow::Result<()> 
         SourceName::Api => {
             let config: ApiConfig = settings(&[])?;
             // The API's patience is measured in real seconds, whatever the speed here.
-            Api::new(&config, Clock::real(1.0))?.import(Profile::Default, pool).await?
+            let api = Api::new(&config, Clock::real(1.0))?;
+            let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
+            api.import(Profile::Default, pool, on_page).await?
         }
         source => {
             let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };

@@ -22,7 +22,7 @@ async fn main() -> anyhow::Result<()> {
     let pool = db::lazy_pool(&config.db, "off-etl")?;
     db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
     let report = match &config.source {
-        SourceName::Api => Api::new(&config.api, Clock::real(1.0))?.import(config.profile, &pool).await?,
+        SourceName::Api => Api::new(&config.api, Clock::real(1.0))?.import(config.profile, &pool, |_| {}).await?,
         source => {
             let bar = ProgressBar::no_length()
                 .with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg} records  {eta} left")?);

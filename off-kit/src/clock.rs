@@ -75,7 +75,7 @@ mod tests {
         let sleeper = tokio::spawn({
             let clock = clock.clone();
             async move {
-                clock.sleep(Duration::from_secs(60)).await;
+                clock.sleep(Duration::from_mins(1)).await;
                 clock.now()
             }
         });
@@ -88,6 +88,6 @@ mod tests {
 
     #[test]
     fn speed_shortens_waits() {
-        assert_eq!(Clock::real(60.0).real_wait(Duration::from_secs(120)), Duration::from_secs(2));
+        assert_eq!(Clock::real(60.0).real_wait(Duration::from_mins(2)), Duration::from_secs(2));
     }
 }

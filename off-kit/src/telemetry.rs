@@ -2,6 +2,7 @@
 
 use anyhow::Context as _;
 use clap::ValueEnum;
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use opentelemetry::{
     propagation::{Extractor, TextMapPropagator},
@@ -98,7 +99,23 @@ fn metrics_handle() -> anyhow::Result<&'static PrometheusHandle> {
         .context("the buckets of a histogram are wrong")?
         .install_recorder()
         .context("metrics were started twice")?;
+    describe_metrics();
     Ok(METRICS.get_or_init(|| handle))
+}
+
+/// What each metric counts, in one place; each is recorded where the thing happens.
+fn describe_metrics() {
+    describe_histogram!("off_http_request_duration_seconds", Unit::Seconds, "Time to answer a request");
+    describe_histogram!("off_order_commit_seconds", Unit::Seconds, "Time to commit a batch of orders");
+    describe_histogram!("off_order_batch_size", "Orders that shared one transaction");
+    describe_histogram!("off_outbox_batch_size", "Messages a relay took from the outbox at once");
+    describe_counter!("off_outbox_published_total", "Messages carried from the outbox to the bus");
+    describe_gauge!("off_outbox_lag_seconds", Unit::Seconds, "Age of the oldest message in the outbox");
+    describe_histogram!("off_message_batch_size", "Messages a consumer handled at once");
+    describe_counter!("off_messages_handled_total", "Messages handled and acknowledged");
+    describe_counter!("off_messages_dead_total", "Messages put among the dead letters");
+    describe_counter!("off_generator_events_total", "What the generator sent, by outcome");
+    describe_histogram!("off_generator_event_duration_seconds", Unit::Seconds, "Time until what it sent was answered");
 }
 
 /// All metrics of the process in Prometheus' text form; empty before [`init`].

@@ -95,8 +95,14 @@ impl Api {
         Ok(Self { client, url: config.api_url.clone(), period, max_runs: config.max_runs, clock })
     }
 
-    /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for.
-    pub async fn import(&self, profile: Profile, db: &PgPool) -> anyhow::Result<Report> {
+    /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for;
+    /// tells `on_page` after each what it came to so far.
+    pub async fn import(
+        &self,
+        profile: Profile,
+        db: &PgPool,
+        mut on_page: impl FnMut(&Report),
+    ) -> anyhow::Result<Report> {
         let mut report = Report::default();
         let mut schedule = Schedule::new().await?;
         schedule.every(self.clock.real_wait(self.period), ()).await?;
@@ -113,6 +119,7 @@ impl Api {
             }
             report += store::merge(db, batch).await?;
             info!("page {page} of the API: {} products read, {} new", report.read, report.loaded);
+            on_page(&report);
             if page == self.max_runs {
                 break;
             }
