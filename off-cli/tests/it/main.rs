@@ -1,6 +1,6 @@
 //! The command `off`, run as a person runs it.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
 
 mod architecture;
 mod audit;
@@ -95,7 +95,7 @@ impl Up {
             }
             panic!("off up ended without saying '{text}'");
         };
-        timeout(std::time::Duration::from_secs(60), search)
+        timeout(std::time::Duration::from_mins(1), search)
             .await
             .unwrap_or_else(|_| panic!("off up never said '{text}'"))
     }

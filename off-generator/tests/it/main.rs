@@ -1,5 +1,7 @@
 //! The generator, seen from outside, beside the real services.
 
+#![expect(clippy::expect_used, reason = "what goes wrong here fails the test that asked")]
+
 use off_events::streams;
 use off_generator::{Config, Generator};
 use off_kit::{Clock, Service};
