@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use std::{
     env,
     fs::{self, File, TryLockError},
-    io::Write,
+    io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -77,6 +77,14 @@ impl Home {
 
     pub(crate) fn log_file(&self) -> PathBuf {
         self.folder.join("off.log")
+    }
+
+    /// Puts the log of the last run aside, so that no log grows over all runs.
+    pub(crate) fn keep_last_log(&self) -> anyhow::Result<()> {
+        match fs::rename(self.log_file(), self.folder.join("off.log.old")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot put the last log aside"),
+            _ => Ok(()),
+        }
     }
 
     /// Takes the folder for this process.

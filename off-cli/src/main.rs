@@ -55,7 +55,12 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Program { home, command } = Program::parse();
-    let outcome = run(home, command).await;
+    let is_up = matches!(command, Command::Up(_));
+    let outcome = tokio::select! {
+        outcome = run(home, command) => outcome,
+        // `up` stops in order by itself; the others are left here, and servers they started end with them.
+        _ = tokio::signal::ctrl_c(), if !is_up => return ExitCode::from(130),
+    };
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -69,7 +74,7 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
     let home = Home::new(home)?;
     match command {
         Command::Up(options) => up::run(&home, *options).await,
-        Command::Reset => reset::run(&home),
+        Command::Reset => reset::run(&home).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Watch(options) => watch::run(&home, options).await,
         Command::Audit(options) => audit::run(&home, &options).await,

@@ -2,17 +2,21 @@
 
 use crate::home::Home;
 use anyhow::Context;
+use off_kit::servers::{Nats, Postgres};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
-pub(crate) fn run(home: &Home) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let _lock = home.lock()?;
     home.remove_running();
     let postgres = home.folder().join("postgres");
+    // Servers of a system that was killed may still write here.
+    Nats::stop_leftover(&home.folder().join("nats")).await;
+    Postgres::stop_leftover(&postgres).await;
     // Root's cluster may lie elsewhere, behind a link.
     if let Ok(elsewhere) = fs::read_link(&postgres) {
         remove(&elsewhere)?;
     }
-    for name in ["postgres", "postgres.password", "postgres.log", "nats", "off.log"] {
+    for name in ["postgres", "postgres.password", "postgres.log", "nats", "off.log", "off.log.old"] {
         remove(&home.folder().join(name))?;
     }
     println!("{} is empty again; `off up` starts from nothing", home.folder().display());

@@ -20,13 +20,14 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Simulated seconds in a real one; at 60 an order takes seconds instead of minutes.
     #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
-    /// With the same seed the same people come and the same things happen.
+    /// With the same seed the same people come, and do the same kinds of things in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Households that register before all else.
@@ -45,17 +46,18 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
     let _lock = home.lock()?;
-    let log = telemetry::Config {
-        log: std::env::var_os("OFF_LOG").and_then(|log| log.into_string().ok()).unwrap_or_else(|| "info".to_owned()),
-        log_format: None,
-        log_file: Some(home.log_file()),
-    };
+    let asked_to_stop = stop_on_signal()?;
+    home.keep_last_log()?;
+    let log = telemetry::Config { log: log_filter(), log_format: None, log_file: Some(home.log_file()) };
     telemetry::init(&log)?;
     home.remove_running();
 
     say("starting PostgreSQL and NATS");
-    let mut servers = Servers::start(home).await?;
-    let outcome = run_beside(home, &options, &mut servers).await;
+    let mut servers = tokio::select! {
+        servers = Servers::start(home) => servers?,
+        () = asked_to_stop.cancelled() => return Ok(ExitCode::SUCCESS),
+    };
+    let outcome = run_beside(home, &options, &mut servers, &asked_to_stop).await;
     home.remove_running();
     say("stopping PostgreSQL and NATS");
     let stopped = servers.stop().await;
@@ -64,13 +66,50 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-async fn run_beside(home: &Home, options: &Options, servers: &mut Servers) -> anyhow::Result<()> {
+/// Every request in the log would be gigabytes a day while the generator plays.
+fn log_filter() -> String {
+    let asked_for = std::env::var_os("OFF_LOG").and_then(|filter| filter.into_string().ok());
+    asked_for.unwrap_or_else(|| "info,off_kit::http=warn".to_owned())
+}
+
+/// The first signal asks to stop in order, whatever goes on; a second one ends the process on the spot, and leaves the
+/// servers to be found by the next start.
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let asked = CancellationToken::new();
+    let asking = asked.clone();
+    tokio::spawn(async move {
+        for _ in 0..2 {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            if asking.is_cancelled() {
+                #[expect(clippy::disallowed_methods, reason = "asked twice, it does not wait for anything")]
+                std::process::exit(130);
+            }
+            asking.cancel();
+        }
+    });
+    Ok(asked)
+}
+
+async fn run_beside(
+    home: &Home,
+    options: &Options,
+    servers: &mut Servers,
+    asked_to_stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let config = db::Config { database_url: servers.database_url.clone(), database_connections: 4 };
     let pool = db::lazy_pool(&config, "off-up")?;
     let bus = Bus::connect(&bus::Config { nats_url: servers.nats_url.clone() }, "up").await?;
-    migrate::all(&pool, &bus).await?;
-    load_catalogue(options, &pool).await?;
-
+    tokio::select! {
+        prepared = prepare(options, &pool, &bus) => prepared?,
+        () = asked_to_stop.cancelled() => return Ok(()),
+    }
     let mut system = System::default();
     let started = start_services(&mut system, options, servers).await;
     let outcome = match started {
@@ -81,7 +120,10 @@ async fn run_beside(home: &Home, options: &Options, servers: &mut Servers) -> an
                 nats_url: servers.nats_url.clone(),
                 services: addresses(&system),
             })?;
-            show(options, servers, &system, &pool, &bus).await
+            tokio::select! {
+                shown = show(options, servers, &system, &pool, &bus) => shown,
+                () = asked_to_stop.cancelled() => Ok(()),
+            }
         }
         Err(error) => Err(error),
     };
@@ -95,6 +137,11 @@ async fn run_beside(home: &Home, options: &Options, servers: &mut Servers) -> an
     Ok(())
 }
 
+async fn prepare(options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
+    migrate::all(pool, bus).await?;
+    load_catalogue(options, pool).await
+}
+
 /// Shows what happens until it is time to stop.
 async fn show(
     options: &Options,
@@ -103,8 +150,6 @@ async fn show(
     pool: &PgPool,
     bus: &Bus,
 ) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
     let deadline = options.run_for.map(|duration| Instant::now() + duration);
     let time_is_up = async {
         match deadline {
@@ -119,8 +164,6 @@ async fn show(
         // What failed is said when the services are stopped.
         () = system.stopping() => Ok(()),
         () = time_is_up => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
     }
 }
 

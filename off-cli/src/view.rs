@@ -48,6 +48,8 @@ pub(crate) struct State {
     /// Orders placed and completed in a second, by the last two looks.
     pub(crate) rates: (f64, f64),
     pub(crate) events: VecDeque<SeenEvent>,
+    /// Whether the database did not answer at the last look.
+    pub(crate) is_blind: bool,
 }
 
 impl View {
@@ -83,7 +85,7 @@ impl View {
             tokio::select! {
                 Some(event) = events.next() => state.remember(event),
                 () = sleep_until(next_line) => {
-                    state.look(Snapshot::read(&self.pool).await?);
+                    state.look(Snapshot::read(&self.pool).await);
                     println!("{}", state.line(self.clock.now()));
                     next_line = Instant::now() + LINE_EVERY;
                 }
@@ -94,7 +96,7 @@ impl View {
 
 impl State {
     pub(crate) fn new(now: Snapshot) -> Self {
-        Self { now, rates: (0.0, 0.0), events: VecDeque::new() }
+        Self { now, rates: (0.0, 0.0), events: VecDeque::new(), is_blind: false }
     }
 
     pub(crate) fn remember(&mut self, event: SeenEvent) {
@@ -102,7 +104,10 @@ impl State {
         self.events.truncate(EVENTS);
     }
 
-    pub(crate) fn look(&mut self, now: Snapshot) {
+    /// Takes over what was counted; while the database does not answer, the last numbers stay.
+    pub(crate) fn look(&mut self, counted: sqlx::Result<Snapshot>) {
+        self.is_blind = counted.is_err();
+        let Ok(now) = counted else { return };
         let seconds = (now.taken - self.now.taken).as_secs_f64();
         if seconds > 0.0 {
             let rate = |new: i64, old: i64| (new - old).max(0) as f64 / seconds;
@@ -115,6 +120,7 @@ impl State {
         let Snapshot { pending, shipped, completed, low, households, .. } = self.now;
         let last =
             self.events.front().map_or_else(String::new, |event| format!(" | last: {} {}", event.subject, event.text));
+        let last = if self.is_blind { " | Postgres does not answer".to_owned() } else { last };
         format!(
             "{} orders: {pending} pending, {shipped} shipped, {completed} completed | +{:.1}/s, {:.1}/s done | \
              {households} households, {low} shelves low{last}",

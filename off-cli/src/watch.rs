@@ -37,10 +37,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let mut messages = select_all(subscriptions);
     let clock = Clock::real(1.0);
     loop {
-        let message = tokio::select! {
-            message = messages.next() => message.context("the connection to NATS has ended")?,
-            _ = tokio::signal::ctrl_c() => break,
-        };
+        let message = messages.next().await.context("the connection to NATS has ended")?;
         let line = if options.json { as_json(&message) } else { readable(&message, clock.now()) };
         // Who reads us may have had enough, like `head`.
         match writeln!(std::io::stdout(), "{line}") {

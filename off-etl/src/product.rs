@@ -98,6 +98,9 @@ const LONGEST_TAG: usize = 150;
 /// The most brands or categories of one product.
 const MOST_TAGS: usize = 100;
 
+/// The first second of the year 2100, in UNIX time.
+const LATEST_CHANGE: i64 = 4_102_444_800;
+
 /// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).
 const KJ_PER_KCAL: f64 = 4.184;
 /// Pure fat has 900 kcal per 100 g; more is a typing error.
@@ -216,20 +219,26 @@ fn kcal(kcal: &Loose, kj: &Loose, most: f64) -> Option<f64> {
 /// The address that the record gives, else the one that its barcode and its photos make. Exports have no address; the
 /// rule is Open Food Facts' own: English first, then the product's language, then any.
 fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
-    if let Some(url) = record.image_url.text().filter(|url| url.starts_with("https://") && url.len() <= 500) {
+    if let Some(url) = record.image_url.text().filter(|url| is_address(url)) {
         return Some(url);
     }
     let front = &record.images.front;
     let own_language = record.lang.text().and_then(|lang| front.get_key_value(&lang));
     let (language, rev) = front.get_key_value("en").or(own_language).or_else(|| front.iter().next())?;
-    let rev = rev.whole()?;
+    let is_language = language.len() <= 3 && language.bytes().all(|byte| byte.is_ascii_lowercase());
+    let rev = rev.whole().filter(|_| is_language)?;
     let code = format!("{:0>13}", barcode.as_str());
     let (a, b, c, rest) = (code.get(..3)?, code.get(3..6)?, code.get(6..9)?, code.get(9..)?);
     Some(format!("https://images.openfoodfacts.org/images/products/{a}/{b}/{c}/{rest}/front_{language}.{rev}.400.jpg"))
 }
 
+fn is_address(url: &str) -> bool {
+    url.starts_with("https://") && url.len() <= 500 && url.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn last_modified(record: &Record) -> DateTime<Utc> {
-    let seconds = record.last_modified_t.whole().unwrap_or(0);
+    // Milliseconds, and other times that are far from ours, are no times.
+    let seconds = record.last_modified_t.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds)).unwrap_or(0);
     DateTime::from_timestamp(seconds, 0).unwrap_or_default()
 }
 
@@ -291,6 +300,13 @@ mod tests {
     }
 
     #[test]
+    fn a_time_far_from_ours_is_none() {
+        for time in ["1700000000000", "-5", "1e300", "\"soon\""] {
+            assert_eq!(product(&format!("\"last_modified_t\": {time}")).unwrap().last_modified, DateTime::UNIX_EPOCH);
+        }
+    }
+
+    #[test]
     fn energy_is_found_where_it_is_and_absurd_values_are_nowhere() {
         let kcal = |fields: &str| product(fields).unwrap().kcal_100g;
         assert_eq!(kcal(r#""nutriments": {"energy-kj_100g": 836.8}"#).map(f64::round), Some(200.0));
@@ -327,6 +343,9 @@ mod tests {
         assert_eq!(address(selected), format!("{base}/200/000/000/0015/front_fr.9.400.jpg"));
         assert_eq!(address(r#""code": "96385074""#), format!("{base}/000/009/638/5074/front_en.3.400.jpg"));
         assert_eq!(address(r#""image_url": "https://example.org/a.jpg""#), "https://example.org/a.jpg");
+        assert!(address(r#""image_url": "https://example.org/\u0000.jpg""#).starts_with(base));
+        let spoiled = r#""images": {"front_\u0000": {"rev": "3"}}"#;
+        assert_eq!(super::tests::product(spoiled), Err(Reject::NoPhoto));
     }
 
     proptest! {

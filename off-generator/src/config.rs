@@ -34,7 +34,7 @@ pub struct Config {
     /// Households that register before all else, as fast as they can.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 100, value_name = "N")]
     pub households: u32,
-    /// With the same seed the same things happen.
+    /// With the same seed the same people come, and do the same kinds of things in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     pub seed: u64,
 }

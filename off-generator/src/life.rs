@@ -3,7 +3,7 @@
 use crate::{
     App, Config, Generator,
     api::ApiError,
-    domain::{Household, Kind, Weights, bite, is_generated, order_quantity, rng},
+    domain::{Household, Kind, bite, is_generated, order_quantity, rng},
     market::{Market, Offer},
 };
 use anyhow::anyhow;
@@ -34,6 +34,9 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// The beat of the schedule in rate mode.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// The most events of a kind in a beat.
+const MOST_IN_A_BEAT: f64 = 20_000.0;
+
 /// What life needs. Clones live the same life.
 #[derive(Debug, Clone)]
 pub(crate) struct Life {
@@ -53,11 +56,23 @@ pub(crate) struct Life {
 /// What the schedule makes due.
 #[derive(Debug, Clone, Copy)]
 enum Due {
-    /// One event of any kind.
-    One,
+    /// As many of any kind as its period brings in a beat.
+    Any,
     /// As many of this kind as its rate brings in a beat.
     Beat(Kind),
     Report,
+}
+
+/// How long to wait in this beat for each event that is due in it: `more` and what was left of the beat before.
+fn due(fraction: &mut f64, more: f64) -> Vec<Duration> {
+    *fraction = (*fraction + more).min(MOST_IN_A_BEAT);
+    let mut delays = Vec::new();
+    let whole = fraction.floor();
+    while *fraction >= 1.0 {
+        delays.push(BEAT.mul_f64(delays.len() as f64 / whole));
+        *fraction -= 1.0;
+    }
+    delays
 }
 
 impl Life {
@@ -82,7 +97,10 @@ impl Life {
                 ended = self.live() => ended?,
             }
             // What is under way comes to its end.
-            let _all = self.free.acquire_many(u32::try_from(AT_ONCE)?).await?;
+            tokio::select! {
+                all = self.free.acquire_many(u32::try_from(AT_ONCE)?) => drop(all?),
+                () = self.tasks.out_of_time() => {}
+            }
             info!("{}", self.app.stats);
             Ok(())
         });
@@ -100,12 +118,8 @@ impl Life {
             Ok(())
         });
         let mut schedule = Schedule::new().await?;
-        let weights = self.config.weights();
         match self.config.run_period {
-            Some(seconds) => {
-                let period = self.clock.real_wait(Duration::from_secs(seconds.into()));
-                schedule.every(period, Due::One).await?;
-            }
+            Some(_) => schedule.every(BEAT, Due::Any).await?,
             None => {
                 for kind in Kind::ALL {
                     schedule.every(BEAT, Due::Beat(kind)).await?;
@@ -114,31 +128,31 @@ impl Life {
         }
         schedule.every(REPORT_EVERY, Due::Report).await?;
         schedule.start().await?;
-        self.follow(&mut schedule, &weights).await
+        self.follow(&mut schedule).await
     }
 
-    async fn follow(&self, schedule: &mut Schedule<Due>, weights: &Weights) -> anyhow::Result<()> {
+    async fn follow(&self, schedule: &mut Schedule<Due>) -> anyhow::Result<()> {
+        let weights = self.config.weights();
+        // Fractions of an event that are due and wait to become a whole one: of each kind, and of any.
+        let mut fractions = [0.0; 4];
         let mut turn = 0;
-        // Fractions of an event that are due and wait to become a whole one, by kind.
-        let mut fractions = [0.0; 3];
+        let beat = BEAT.as_secs_f64() * self.clock.speed();
         loop {
             match schedule.next().await? {
-                Due::One => {
-                    if let Some(kind) = weights.draw(&mut rng(self.config.seed, Kind::Registration, u64::MAX - turn)) {
-                        self.begin(kind, Duration::ZERO);
+                Due::Any => {
+                    let period = self.config.run_period.map_or(f64::INFINITY, f64::from);
+                    for delay in due(&mut fractions[3], beat / period) {
+                        if let Some(kind) =
+                            weights.draw(&mut rng(self.config.seed, Kind::Registration, u64::MAX - turn))
+                        {
+                            self.begin(kind, delay);
+                        }
+                        turn += 1;
                     }
-                    turn += 1;
                 }
                 Due::Beat(kind) => {
-                    let in_a_beat = self.config.rate * self.clock.speed() * weights.share(kind) * BEAT.as_secs_f64();
-                    let due: &mut f64 = &mut fractions[kind as usize];
-                    *due += in_a_beat;
-                    let count = due.floor();
-                    *due -= count;
-                    let mut index = 0.0;
-                    while index < count {
-                        self.begin(kind, BEAT.mul_f64(index / count));
-                        index += 1.0;
+                    for delay in due(&mut fractions[kind as usize], beat * self.config.rate * weights.share(kind)) {
+                        self.begin(kind, delay);
                     }
                 }
                 Due::Report => info!("{}", self.app.stats),
@@ -146,32 +160,34 @@ impl Life {
         }
     }
 
-    /// Starts an event after `delay`, unless too many are under way.
+    /// Starts an event after `delay`, unless too many are under way then.
     fn begin(&self, kind: Kind, delay: Duration) {
-        let Ok(permit) = self.free.clone().try_acquire_owned() else {
-            debug!("{} is left out: {AT_ONCE} events are under way", kind.as_str());
-            return;
-        };
         let number = self.numbers[kind as usize].fetch_add(1, Ordering::Relaxed);
         let life = self.clone();
-        let span = info_span!("job", otel.name = format!("job.{}", kind.as_str()), trace_id = tracing::field::Empty);
-        telemetry::continue_trace(&span, None);
         // Not a task of its own right: it ends within the limits of its requests, and `free` waits for it.
-        tokio::spawn(
-            async move {
-                tokio::time::sleep(delay).await;
-                let happened = match kind {
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            let Ok(_permit) = life.free.try_acquire() else {
+                debug!("{} is left out: {AT_ONCE} events are under way", kind.as_str());
+                return;
+            };
+            if life.tasks.is_stopping() {
+                return;
+            }
+            let span =
+                info_span!("job", otel.name = format!("job.{}", kind.as_str()), trace_id = tracing::field::Empty);
+            telemetry::continue_trace(&span, None);
+            let happening = async {
+                match kind {
                     Kind::Registration => life.register(number).await,
                     Kind::Order => life.order(number).await,
                     Kind::Consumption => life.consume(number).await,
-                };
-                if let Err(error) = happened {
-                    warn!("{} {number} came to nothing: {error:#}", kind.as_str());
                 }
-                drop(permit);
+            };
+            if let Err(error) = happening.instrument(span).await {
+                warn!("{} {number} came to nothing: {error:#}", kind.as_str());
             }
-            .instrument(span),
-        );
+        });
     }
 
     /// Learns which generated devices exist already; says how many households they belong to. Waits for the users

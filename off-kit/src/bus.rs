@@ -16,6 +16,7 @@ pub use read::Waiting;
 use crate::Kit;
 use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
+use percent_encoding::percent_decode_str;
 use std::{fmt, time::Duration};
 use tracing::{info, warn};
 
@@ -33,7 +34,7 @@ const FIRST_CONNECTION_WITHIN: Duration = Duration::from_millis(500);
 #[group(skip)]
 pub struct Config {
     /// The broker, like nats://user:password@host:4222; several of one cluster are separated by commas.
-    #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]
+    #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: String,
 }
 
@@ -45,10 +46,10 @@ impl fmt::Debug for Config {
     }
 }
 
-fn parse_url(text: &str) -> Result<String, String> {
-    let servers = text.split(',').map(|server| server.trim().parse::<ServerAddr>());
-    servers.collect::<Result<Vec<_>, _>>().map_err(|error| format!("expected nats://host:port: {error}"))?;
-    Ok(text.to_owned())
+/// Says nothing of the text when it is wrong: it may hold a password.
+fn parse_url(text: &str) -> anyhow::Result<Vec<ServerAddr>> {
+    let servers: Option<Vec<ServerAddr>> = text.split(',').map(|server| server.trim().parse().ok()).collect();
+    servers.context("NATS_URL: expected nats://user:password@host:port, several separated by commas")
 }
 
 /// A connection to NATS that comes back by itself. Clones share it.
@@ -61,12 +62,7 @@ pub struct Bus {
 impl Bus {
     /// Connects in the background, for as long as it takes: a service starts while NATS is still away.
     pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Self> {
-        let servers: Vec<ServerAddr> = config
-            .nats_url
-            .split(',')
-            .map(|server| server.trim().parse())
-            .collect::<Result<_, _>>()
-            .context("NATS_URL is not a list of nats:// URLs")?;
+        let servers = parse_url(&config.nats_url)?;
         let mut options = ConnectOptions::new()
             .name(format!("off-{name}"))
             .retry_on_initial_connect()
@@ -74,10 +70,13 @@ impl Bus {
             .ping_interval(Duration::from_secs(10))
             .event_callback(log_event);
         // The client does not read these from the URL by itself.
-        if let Some((user, password)) =
-            servers.iter().find_map(|server| Some((server.username()?.to_owned(), server.password()?.to_owned())))
+        if let Some((user, password)) = servers.iter().find_map(|server| Some((server.username()?, server.password())))
         {
-            options = options.user_and_password(user, password);
+            let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+            options = match password {
+                Some(password) => options.user_and_password(decode(user), decode(password)),
+                None => options.token(decode(user)),
+            };
         }
         let client = options.connect(servers).await.context("cannot set up the NATS client")?;
         let jetstream = jetstream::context::ContextBuilder::new().ack_timeout(ACK_WITHIN).build(client.clone());

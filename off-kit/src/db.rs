@@ -18,7 +18,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 #[group(skip)]
 pub struct Config {
     /// The database, like postgres://user:password@host:5432/off.
-    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true, value_parser = parse_url)]
+    #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: String,
     /// The most connections this service holds open.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
@@ -45,22 +45,22 @@ pub fn redact(url: &str) -> String {
                 // Only a URL without a host refuses a password, and that one has none.
                 let _ = url.set_password(Some("…"));
             }
+            url.set_query(None);
             url.to_string().replace("%E2%80%A6", "…")
         },
     )
 }
 
-fn parse_url(text: &str) -> Result<String, String> {
+/// Says nothing of the text when it is wrong: it may hold a password.
+fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
     let usable = text.starts_with("postgres://") || text.starts_with("postgresql://");
-    match PgConnectOptions::from_str(text) {
-        Ok(_) if usable => Ok(text.to_owned()),
-        _ => Err("expected postgres://user:password@host:port/database".to_owned()),
-    }
+    let options = PgConnectOptions::from_str(text).ok().filter(|_| usable);
+    options.context("DATABASE_URL: expected postgres://user:password@host:port/database")
 }
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
-    let options = PgConnectOptions::from_str(&config.database_url).context("DATABASE_URL is not a Postgres URL")?;
+    let options = parse_url(&config.database_url)?;
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(Duration::from_secs(3))
@@ -139,6 +139,7 @@ mod tests {
         let config =
             Config { database_url: "postgres://off:secret@localhost:5432/off".into(), database_connections: 8 };
         let shown = format!("{config:?}");
+        assert!(!redact("postgres://localhost/off?password=secret").contains("secret"));
         assert!(!shown.contains("secret") && shown.contains("off:…@localhost"), "{shown}");
     }
 

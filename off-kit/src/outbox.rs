@@ -87,23 +87,29 @@ impl Outbox {
     async fn run(&self, tasks: &Tasks) {
         let mut backoff = Backoff::default();
         while !tasks.is_stopping() {
-            let pause = match self.relay.carry().await {
+            let carried = tokio::select! {
+                carried = self.relay.carry() => carried,
+                () = tasks.out_of_time() => return,
+            };
+            match carried {
                 Ok(carried) => {
                     backoff = Backoff::default();
-                    if carried == usize::from(BATCH) {
-                        continue;
+                    if carried < usize::from(BATCH) {
+                        tokio::select! {
+                            () = tasks.stopping() => {}
+                            () = self.wake.notified() => {}
+                            () = tokio::time::sleep(LOOK_EVERY) => {}
+                        }
                     }
-                    LOOK_EVERY
                 }
                 Err(error) => {
                     warn!("the outbox waits: {error:#}");
-                    backoff.pause()
+                    // A commit does not wake it here: what is away is not back because there is more to send.
+                    tokio::select! {
+                        () = tasks.stopping() => {}
+                        () = tokio::time::sleep(backoff.pause()) => {}
+                    }
                 }
-            };
-            tokio::select! {
-                () = tasks.stopping() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
             }
         }
     }

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
 /// Jobs that are due and not yet taken up; what more becomes due meanwhile is left out, not piled up.
-const WAITING: usize = 16;
+const WAITING: usize = 8;
 
 /// A schedule. What is due is asked for with [`Schedule::next`], so that a slow job is never run twice at once.
 pub struct Schedule<J> {

@@ -10,12 +10,16 @@ pub use nats::{Nats, find_nats_server};
 pub use postgres::{Postgres, find_postgres};
 use process::Server;
 
+use anyhow::Context;
 use rand::{RngExt, distr::Alphanumeric};
 use std::{
     env,
+    io::Write,
     net::TcpListener,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+use tokio::process::Command;
 
 /// A loopback port that is free now.
 fn free_port() -> std::io::Result<u16> {
@@ -30,6 +34,19 @@ fn new_password() -> String {
 /// The program `name` in the folders of `PATH`.
 fn find_in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// Whether the process `id` runs `name`: a number in a file may have become another's since.
+async fn is_program(id: i32, name: &str) -> bool {
+    let output = Command::new("ps").args(["-o", "comm=", "-p"]).arg(id.to_string()).output().await;
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(name))
+}
+
+/// Writes a file that only its owner may read.
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// The last lines of a server's log, for an error that has to explain itself.

@@ -14,6 +14,9 @@ use tracing::{Instrument, error, error_span};
 /// How long tasks may take to finish what they hold once they are asked to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long a task may go on with what it holds, before it gives that up and ends.
+const FINISH_WITHIN: Duration = Duration::from_secs(7);
+
 /// How often the last task looks whether it is the last.
 const LAST_LOOK: Duration = Duration::from_millis(10);
 
@@ -67,6 +70,12 @@ impl Tasks {
     /// Ends when the tasks were asked to stop: every loop of a task selects on this.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
+    }
+
+    /// Ends some time after the tasks were asked to stop: what has not come to its end by then is to be given up.
+    pub async fn out_of_time(&self) {
+        self.stopping().await;
+        tokio::time::sleep(FINISH_WITHIN).await;
     }
 
     /// Runs `farewell` once all other tasks have stopped: for what they need until their end. One for each service.

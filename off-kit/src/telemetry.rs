@@ -17,10 +17,11 @@ use std::{
     io::IsTerminal,
     path::PathBuf,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// How logs are written.
 #[derive(Debug, Clone, clap::Args)]
@@ -48,6 +49,9 @@ pub enum Format {
 const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// How often samples are summed up.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Starts logging, tracing and counting for the whole process; once, before anything else.
@@ -68,9 +72,9 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
     // Nothing is exported yet; the provider gives every request and message its trace id.
     let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build().tracer("off");
     tracing_subscriber::registry()
-        .with(filter)
-        .with(tracing_opentelemetry::layer().with_tracer(tracer))
-        .with(output)
+        // A request belongs to its trace whatever is logged of it.
+        .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(LevelFilter::INFO))
+        .with(output.with_filter(filter))
         .try_init()
         .context("logging was started twice")?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
@@ -100,6 +104,17 @@ fn metrics_handle() -> anyhow::Result<&'static PrometheusHandle> {
         .install_recorder()
         .context("metrics were started twice")?;
     describe_metrics();
+    // Samples are kept one by one until someone asks, or until this sums them up.
+    let upkeep = handle.clone();
+    std::thread::Builder::new()
+        .name("metrics".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(UPKEEP_EVERY);
+                upkeep.run_upkeep();
+            }
+        })
+        .context("cannot start a thread")?;
     Ok(METRICS.get_or_init(|| handle))
 }
 

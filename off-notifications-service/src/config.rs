@@ -27,7 +27,7 @@ pub struct Config {
     #[arg(long, env = "DELIVERY_DELAY_MAX", default_value = "4m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub delivery_delay_max: Duration,
-    /// With the same seed an order waits the same time.
+    /// With the same seed an order of the same id waits the same time.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     pub seed: u64,
 }

@@ -30,9 +30,8 @@ pub(super) async fn run(view: &View) -> anyhow::Result<()> {
             Some(event) = events.next() => state.remember(event),
             Some(key) = keys.next() => if asks_to_stop(&key?) { return Ok(()) },
             () = sleep_until(next_look) => {
-                let now = Snapshot::read(&view.pool).await?;
-                next_look = Instant::now() + LOOK_EVERY.max(now.cost * LOOKING_SHARE);
-                state.look(now);
+                state.look(Snapshot::read(&view.pool).await);
+                next_look = Instant::now() + LOOK_EVERY.max(state.now.cost * LOOKING_SHARE);
             }
             () = sleep_until(next_draw) => {
                 screen.0.draw(|frame| draw(frame, view, &state))?;
@@ -65,7 +64,7 @@ fn draw(frame: &mut Frame<'_>, view: &View, state: &State) {
     let [head, numbers, shelves, events] =
         Layout::vertical([Constraint::Length(2), Constraint::Length(6), Constraint::Length(8), Constraint::Min(3)])
             .areas(frame.area());
-    draw_head(frame, head, view);
+    draw_head(frame, head, view, state);
     let [orders, households] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(numbers);
     draw_orders(frame, orders, state);
     draw_households(frame, households, &state.now);
@@ -73,11 +72,12 @@ fn draw(frame: &mut Frame<'_>, view: &View, state: &State) {
     draw_events(frame, events, state);
 }
 
-fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View) {
+fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, state: &State) {
     let up = Duration::from_secs(view.started.elapsed().as_secs());
     let title = Line::from(vec![
         " off ".bold().black().on_green(),
         format!(" up {}, {}× life's pace, Ctrl-C stops ", humantime::format_duration(up), view.speed).into(),
+        if state.is_blind { " Postgres does not answer ".black().on_yellow() } else { Span::default() },
     ]);
     let addresses: Vec<Span<'_>> = view
         .services

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
 use std::time::Duration;
+use tokio::{sync::Mutex, time::Instant};
 use tracing::{info, warn};
 use url::Url;
 
@@ -68,6 +69,8 @@ pub struct Api {
     period: Duration,
     max_runs: u32,
     clock: Clock,
+    /// When the last search was asked for; the pace is kept whoever asks and however it went.
+    asked: Mutex<Option<Instant>>,
 }
 
 /// Why a page did not come.
@@ -92,7 +95,14 @@ impl Api {
             .build()
             .context("ETL_CONTACT cannot be part of a User-Agent")?;
         let period = Duration::from_secs(config.run_period).max(SHORTEST_PERIOD);
-        Ok(Self { client, url: config.api_url.clone(), period, max_runs: config.max_runs, clock })
+        Ok(Self {
+            client,
+            url: config.api_url.clone(),
+            period,
+            max_runs: config.max_runs,
+            clock,
+            asked: Mutex::new(None),
+        })
     }
 
     /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for;
@@ -154,7 +164,17 @@ impl Api {
         }
     }
 
+    /// Waits until another search is allowed.
+    async fn keep_pace(&self) {
+        let mut asked = self.asked.lock().await;
+        if let Some(asked) = *asked {
+            tokio::time::sleep_until(asked + self.clock.real_wait(SHORTEST_PERIOD)).await;
+        }
+        *asked = Some(Instant::now());
+    }
+
     async fn ask(&self, page: u32) -> Result<Page, Refusal> {
+        self.keep_pace().await;
         let passing = |reason: String| Refusal::Passing { reason, retry_after: None };
         let url = self.url.join("/api/v2/search").map_err(|error| passing(error.to_string()))?;
         let page = page.to_string();

@@ -13,6 +13,12 @@ use off_events::{
     streams::{Consumer, DEAD_LETTERS},
 };
 
+/// What the headers of a dead letter take at the most, in bytes.
+const HEADERS_ROOM: usize = 8 * 1024;
+
+/// Stands for a body that cannot be kept.
+const TOO_LARGE: &[u8] = b"the body is too large to be kept here; its sequence number finds it in its stream";
+
 /// A message that could not be handled.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -55,7 +61,10 @@ pub(super) async fn bury(
     map.insert(headers::DEAD_SEQUENCE, info.stream_sequence.to_string().as_str());
     map.insert(headers::DEAD_DELIVERIES, info.delivered.to_string().as_str());
     map.insert(headers::DEAD_TIME, rfc3339(now).as_str());
-    let letter = PublishMessage::build().headers(map).payload(message.payload.clone());
+    // With its new headers a message of the largest size would be larger than the broker takes.
+    let fits = message.payload.len() + HEADERS_ROOM <= bus.client.server_info().max_payload;
+    let body = if fits { message.payload.clone() } else { Bytes::from_static(TOO_LARGE) };
+    let letter = PublishMessage::build().headers(map).payload(body);
     bus.jetstream.send_publish(consumer.dead_subject(), letter).await?.await?;
     Ok(())
 }

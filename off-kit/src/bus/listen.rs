@@ -14,7 +14,7 @@ use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, stream::ReadyChunks};
 use metrics::{counter, histogram};
 use off_events::{Event, headers, streams::Consumer};
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 use tracing::{Instrument, Span, error, info_span, warn};
 
 /// The most messages in one batch.
@@ -25,6 +25,9 @@ const SUSPECT_AFTER: i64 = 3;
 
 /// Delivered more often than this, it is a dead letter: whoever handles it crashes or hangs.
 const DEAD_AFTER: i64 = 10;
+
+/// How often the broker hears that a long piece of work goes on; well within the consumer's ack wait.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// When to try again to put a message among dead letters that are full or away.
 const BURY_AGAIN: Duration = Duration::from_secs(30);
@@ -111,7 +114,12 @@ where
     async fn run(&self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while !self.tasks.is_stopping() {
-            if let Err(error) = self.follow(&mut backoff).await {
+            let followed = tokio::select! {
+                followed = self.follow(&mut backoff) => followed,
+                // What is given up here was not acknowledged, so it comes again.
+                () = self.tasks.out_of_time() => break,
+            };
+            if let Err(error) = followed {
                 warn!("{} is interrupted: {error:#}", self.consumer.name);
                 self.pause(&mut backoff).await;
             }
@@ -139,7 +147,7 @@ where
                 chunk = chunks.next() => Some(chunk.context("the pull ended")?),
             };
             let Some(chunk) = chunk else {
-                hand_back(&mut chunks).await;
+                hand_back(chunks).await;
                 return Ok(());
             };
             let mut messages = Vec::with_capacity(chunk.len());
@@ -151,8 +159,7 @@ where
                 }
             }
             if let Err(Unhandled { batch, cause }) = self.handle_all(self.decode_all(messages).await).await {
-                hand_back(&mut chunks).await;
-                drop(chunks);
+                hand_back(chunks).await;
                 self.wait_out(batch, cause).await;
                 return Ok(());
             }
@@ -191,12 +198,12 @@ where
 
     fn decode(&self, message: &Message) -> Result<Received<E>, String> {
         let info = message.info().map_err(|error| error.to_string())?;
-        if info.delivered > DEAD_AFTER {
-            return Err(format!("delivered {} times without an answer: its handler crashes or hangs", info.delivered));
-        }
         let event: E = serde_json::from_slice(&message.payload).map_err(|error| format!("not readable: {error}"))?;
         if event.subject() != message.subject.as_str() {
             return Err(format!("it came on {} and says it belongs on {}", message.subject, event.subject()));
+        }
+        if info.delivered > DEAD_AFTER {
+            return Err(format!("delivered {} times without an answer: its handler crashes or hangs", info.delivered));
         }
         let header = |name| message.headers.as_ref().and_then(|map| map.get(name)).map(async_nats::HeaderValue::as_str);
         let at = header(headers::CE_TIME)
@@ -253,7 +260,13 @@ where
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
         // A batch of one belongs to that message's trace; a larger one belongs to none.
         let span = if let [received] = &batch[..] { received.span.clone() } else { Span::none() };
-        (self.handle)(batch.clone()).instrument(span).await?;
+        let mut handling = pin!((self.handle)(batch.clone()).instrument(span));
+        loop {
+            tokio::select! {
+                handled = &mut handling => break handled?,
+                () = tokio::time::sleep(PROGRESS_EVERY) => self.tell_progress(messages).await,
+            }
+        }
         for message in messages {
             // An acknowledgement that gets lost brings the message back, which is harmless.
             if let Err(error) = message.ack().await {
@@ -272,16 +285,23 @@ where
         loop {
             warn!("{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
             self.pause(&mut backoff).await;
-            let kind = if self.tasks.is_stopping() { AckKind::Nak(None) } else { AckKind::Progress };
-            for message in &messages {
-                let _ = message.ack_with(kind).await;
-            }
             if self.tasks.is_stopping() {
                 return;
             }
+            self.tell_progress(&messages).await;
             match self.handle_all(self.decode_all(messages).await).await {
                 Ok(()) => return,
                 Err(unhandled) => (messages, cause) = (unhandled.batch, unhandled.cause),
+            }
+        }
+    }
+
+    /// Tells the broker that the work goes on, so that nobody else is given it.
+    async fn tell_progress(&self, messages: &[Message]) {
+        // A client without a connection queues what it is told, and then blocks.
+        if self.bus.is_connected() {
+            for message in messages {
+                let _ = message.ack_with(AckKind::Progress).await;
             }
         }
     }
@@ -312,11 +332,12 @@ struct Unhandled {
     cause: anyhow::Error,
 }
 
-/// Gives back what was pulled and not begun, so that another replica has it at once.
-async fn hand_back(chunks: &mut ReadyChunks<Stream>) {
-    while let Some(Some(chunk)) = chunks.next().now_or_never() {
-        for message in chunk.into_iter().flatten() {
-            let _ = message.ack_with(AckKind::Nak(None)).await;
-        }
+/// Gives back what was pulled and not begun, so that another replica has it at once. The pull ends first: what is given
+/// back would come again through it.
+async fn hand_back(mut chunks: ReadyChunks<Stream>) {
+    let begun = chunks.next().now_or_never().flatten().unwrap_or_default();
+    drop(chunks);
+    for message in begun.into_iter().flatten() {
+        let _ = message.ack_with(AckKind::Nak(None)).await;
     }
 }

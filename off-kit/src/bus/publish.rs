@@ -7,6 +7,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures::future::join_all;
 use off_events::{Event, headers};
 
 /// A message for a stream, complete with its headers.
@@ -76,22 +77,18 @@ pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
 
 impl Bus {
     /// Publishes and waits for the broker's word on each, all on their way at once; the answers are in the order of
-    /// the messages. At most a few thousand at a time: the client stops for acknowledgements at 5,000.
+    /// the messages, and take no longer together than one of them may. At most a few thousand at a time: the client
+    /// stops for acknowledgements at 5,000.
     pub async fn publish_all(&self, messages: Vec<Outgoing>) -> Vec<Result<(), Unpublished>> {
-        let mut acks = Vec::with_capacity(messages.len());
-        for Outgoing { subject, headers, body } in messages {
+        join_all(messages.into_iter().map(|Outgoing { subject, headers, body }| async move {
             let message = PublishMessage::build().headers(headers).payload(body);
-            acks.push((subject.clone(), self.jetstream.send_publish(subject, message).await));
-        }
-        let mut answers = Vec::with_capacity(acks.len());
-        for (subject, sent) in acks {
-            let answer = match sent {
+            let answer = match self.jetstream.send_publish(subject.clone(), message).await {
                 Ok(ack) => ack.await.map(drop),
                 Err(error) => Err(error),
             };
-            answers.push(answer.map_err(|source| Unpublished { subject, source }));
-        }
-        answers
+            answer.map_err(|source| Unpublished { subject, source })
+        }))
+        .await
     }
 
     /// Publishes one message and waits for the broker's word.

@@ -66,10 +66,15 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     // Set once: a service serves once.
     let _ = kit.address.set(address);
     info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
-    let tasks = kit.tasks.clone();
+    let (tasks, giving_up) = (kit.tasks.clone(), kit.tasks.clone());
     kit.tasks.spawn("http", async move {
         let stopping = async move { tasks.stopping().await };
-        axum::serve(listener, app).with_graceful_shutdown(stopping).await.context("the HTTP server failed")
+        let serving = axum::serve(listener, app).with_graceful_shutdown(stopping).into_future();
+        tokio::select! {
+            served = serving => served.context("the HTTP server failed"),
+            // Someone who sends half a request does not hold up the end.
+            () = giving_up.out_of_time() => Ok(()),
+        }
     });
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A NATS server of one's own, with JetStream.
 
-use super::{Server, find_in_path, free_port, new_password};
+use super::{Server, find_in_path, free_port, is_program, new_password, write_private};
 use crate::{Bus, bus};
 use anyhow::{Context, bail};
 use nix::{
@@ -49,7 +49,7 @@ impl Nats {
     /// Starts a server that keeps all it has in `folder`; returns once it answers.
     pub async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
         tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
-        stop_leftover(&folder.join("nats.pid")).await;
+        Self::stop_leftover(folder).await;
         let (port, password) = (free_port()?, new_password());
         let config = folder.join("nats.conf");
         let text = format!(
@@ -58,16 +58,33 @@ impl Nats {
              listen: \"127.0.0.1:{port}\"\n\
              pid_file: {pid}\n\
              authorization {{ user: \"off\", password: \"{password}\" }}\n\
-             jetstream {{ store_dir: {store} }}\n",
+             # An acknowledged message is on disk, not on its way there: what is acknowledged leaves the outbox.\n\
+             jetstream {{ store_dir: {store}, sync_interval: always }}\n",
             pid = quoted(&folder.join("nats.pid")),
             store = quoted(&folder.join("store")),
         );
-        tokio::fs::write(&config, text).await.with_context(|| format!("cannot write {}", config.display()))?;
+        write_private(&config, &text)?;
         let url = format!("nats://off:{password}@127.0.0.1:{port}");
         let server = spawn(program, folder)?;
         let mut nats = Self { url, server, program: program.to_owned(), folder: folder.to_owned() };
         nats.answers().await?;
         Ok(nats)
+    }
+
+    /// Stops a server of `folder` that was left behind by a process that was killed: two on the same store would ruin it.
+    pub async fn stop_leftover(folder: &Path) {
+        let Ok(text) = tokio::fs::read_to_string(folder.join("nats.pid")).await else { return };
+        let Ok(id) = text.trim().parse::<i32>() else { return };
+        for attempt in 0..100 {
+            if !is_program(id, "nats-server").await {
+                return;
+            }
+            if attempt == 0 {
+                // Gone between the look and the signal is as good.
+                let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Starts it again after it ended, at the same address and with all it had.
@@ -112,26 +129,6 @@ fn spawn(program: &Path, folder: &Path) -> anyhow::Result<Server> {
     let mut command = Command::new(program);
     command.arg("--config").arg(folder.join("nats.conf"));
     Server::spawn("nats-server", command, &folder.join("nats.log"), Signal::SIGTERM)
-}
-
-/// Stops a server that was left behind by a process that was killed: two on the same store would ruin it.
-async fn stop_leftover(pid_file: &Path) {
-    let Ok(text) = tokio::fs::read_to_string(pid_file).await else { return };
-    let Ok(id) = text.trim().parse::<i32>() else { return };
-    let is_ours = async || {
-        let output = Command::new("ps").args(["-o", "comm=", "-p"]).arg(id.to_string()).output().await;
-        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("nats-server"))
-    };
-    for attempt in 0..100 {
-        if !is_ours().await {
-            return;
-        }
-        if attempt == 0 {
-            // Gone between the look and the signal is as good.
-            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
 }
 
 /// A path as a string of the configuration's own language.

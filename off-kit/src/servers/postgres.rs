@@ -1,10 +1,10 @@
 //! A Postgres cluster of one's own.
 
-use super::{Server, find_in_path, free_port, new_password};
+use super::{Server, find_in_path, free_port, is_program, new_password, write_private};
 use anyhow::{Context, bail};
 use nix::{
-    sys::signal::Signal,
-    unistd::{Uid, User, chown},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, Uid, User, chown},
 };
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{
@@ -93,7 +93,7 @@ impl Postgres {
         if !data.join("PG_VERSION").exists() {
             initialise(programs, &data, &password_file, user.as_ref()).await?;
         }
-        stop_leftover(programs, &data, user.as_ref()).await;
+        Self::stop_leftover(&data).await;
         let password = tokio::fs::read_to_string(&password_file)
             .await
             .with_context(|| format!("{} is gone; `off reset` starts over", password_file.display()))?;
@@ -109,6 +109,22 @@ impl Postgres {
         let mut postgres = Self { url, server, cluster };
         postgres.answers().await?;
         Ok(postgres)
+    }
+
+    /// Stops a server that was left behind in the cluster `data` by a process that was killed.
+    pub async fn stop_leftover(data: &Path) {
+        let Ok(text) = tokio::fs::read_to_string(data.join("postmaster.pid")).await else { return };
+        let Some(id) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };
+        for attempt in 0..200 {
+            if !is_program(id, "postgres").await {
+                return;
+            }
+            if attempt == 0 {
+                // Gone between the look and the signal is as good.
+                let _ = kill(Pid::from_raw(id), Signal::SIGINT);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Starts it again after [`Postgres::stop`], at the same address.
@@ -223,8 +239,11 @@ async fn initialise(programs: &Path, data: &Path, password_file: &Path, user: Op
     // The new cluster's superuser has to read it while it is made, whoever that is and wherever ours may not be read.
     let passed = env::temp_dir().join(format!("off-{}", new_password()));
     let password = new_password();
-    write_private(password_file, &password, None)?;
-    write_private(&passed, &password, user)?;
+    write_private(password_file, &password)?;
+    write_private(&passed, &password)?;
+    if let Some(user) = user {
+        chown(&passed, Some(user.uid), Some(user.gid))?;
+    }
     let mut command = as_user(Command::new(programs.join("initdb")), user);
     command
         .arg("-D")
@@ -243,26 +262,4 @@ async fn initialise(programs: &Path, data: &Path, password_file: &Path, user: Op
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
-}
-
-/// Writes a file that only its owner may read.
-fn write_private(path: &Path, text: &str, owner: Option<&User>) -> anyhow::Result<()> {
-    use std::{io::Write, os::unix::fs::OpenOptionsExt};
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    if let Some(owner) = owner {
-        chown(path, Some(owner.uid), Some(owner.gid))?;
-    }
-    Ok(())
-}
-
-/// Stops a server that was left behind by a process that was killed.
-async fn stop_leftover(programs: &Path, data: &Path, user: Option<&User>) {
-    if data.join("postmaster.pid").exists() {
-        let mut command = as_user(Command::new(programs.join("pg_ctl")), user);
-        command.args(["stop", "-m", "fast", "-w", "-D"]).arg(data).current_dir("/");
-        // It fails when only the file was left behind; then there is nothing to stop.
-        let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await;
-    }
 }

@@ -48,6 +48,7 @@ async fn what_is_eaten_is_taken_once_and_never_below_zero() {
     users.world.say("stock.consumed", &eaten("crumbs", ssd, LENTILS, 1)).await;
     users.world.caught_up(&streams::SHELVES_CONSUMED).await;
     users.shelf_holds(ssd, LENTILS, 0).await;
+    assert!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().is_empty(), "a repetition is no poison");
 }
 
 #[tokio::test]
