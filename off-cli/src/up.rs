@@ -7,7 +7,6 @@ use crate::{
     view::{self, View},
 };
 use anyhow::Context;
-use indicatif::{ProgressBar, ProgressStyle};
 use off_etl::{ApiConfig, Profile, Report, SourceName, api::Api};
 use off_generator::Generator;
 use off_kit::{Bus, Clock, bus, db, service::parse_speed, telemetry};
@@ -15,7 +14,7 @@ use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use sqlx::PgPool;
-use std::{io::IsTerminal, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     time::Instant,
@@ -177,19 +176,7 @@ async fn load_catalogue(options: &Options, pool: &PgPool) -> anyhow::Result<()> 
             let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
             api.import(Profile::Default, pool, on_page).await?
         }
-        source => {
-            let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
-            let bar = bar
-                .with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg} records  {eta} left")?);
-            let report = off_etl::import(source, Profile::Default, pool, |progress| {
-                bar.set_length(progress.total_bytes);
-                bar.set_position(progress.bytes);
-                bar.set_message(progress.read.to_string());
-            });
-            let report = report.await?;
-            bar.finish_and_clear();
-            report
-        }
+        source => off_etl::import_with_bar(source, Profile::Default, pool).await?,
     };
     let (read, loaded, updated) = (report.read, report.loaded, report.updated);
     say(&format!("  {read} records read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));

@@ -8,7 +8,9 @@ use crate::{
     store,
 };
 use anyhow::bail;
+use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::PgPool;
+use std::io::IsTerminal;
 use tokio::sync::mpsc;
 
 /// How far an import has come.
@@ -19,6 +21,21 @@ pub struct Progress {
     /// Bytes of the source read, as it lies on disk, and all there are.
     pub bytes: u64,
     pub total_bytes: u64,
+}
+
+/// The same as [`import`], with a progress bar on standard error where that is a terminal.
+pub async fn import_with_bar(source: &SourceName, profile: Profile, db: &PgPool) -> anyhow::Result<Report> {
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
+    let bar =
+        bar.with_style(ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes}  {msg} records  {eta} left")?);
+    let report = import(source, profile, db, |progress| {
+        bar.set_length(progress.total_bytes);
+        bar.set_position(progress.bytes);
+        bar.set_message(progress.read.to_string());
+    })
+    .await;
+    bar.finish_and_clear();
+    report
 }
 
 /// Batches that may wait between the reader and the database.

@@ -10,7 +10,7 @@ mod source;
 mod store;
 
 pub use config::{Config, SourceName};
-pub use import::{Progress, import};
+pub use import::{Progress, import, import_with_bar};
 pub use product::Profile;
 pub use report::Report;
 pub use source::api::{self, ApiConfig};

@@ -62,6 +62,15 @@ impl TryFrom<&[u8]> for IdempotencyKey {
     }
 }
 
+/// An order someone wants placed.
+#[derive(Debug)]
+pub(crate) struct Wish {
+    pub(crate) order: Order,
+    pub(crate) key: Option<IdempotencyKey>,
+    /// The trace of the request.
+    pub(crate) traceparent: Option<String>,
+}
+
 /// Whether two orders ask for the same.
 pub(crate) fn same_wish(one: &Order, other: &Order) -> bool {
     (one.ssd_id, &one.product_id, one.quantity) == (other.ssd_id, &other.product_id, other.quantity)

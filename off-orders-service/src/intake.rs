@@ -5,7 +5,7 @@
 //! after the commit of its own order.
 
 use crate::{
-    domain::{IdempotencyKey, same_wish},
+    domain::{IdempotencyKey, Wish, same_wish},
     store::{self, Obstacle},
 };
 use metrics::histogram;
@@ -21,14 +21,6 @@ const BATCH: usize = 512;
 
 /// The most orders that wait for the next transaction; more are told to come back.
 const QUEUE: usize = 4 * BATCH;
-
-/// An order someone wants placed.
-#[derive(Debug)]
-pub(crate) struct Wish {
-    pub(crate) order: Order,
-    pub(crate) key: Option<IdempotencyKey>,
-    traceparent: Option<String>,
-}
 
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]

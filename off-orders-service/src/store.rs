@@ -1,9 +1,6 @@
 //! All its SQL.
 
-use crate::{
-    domain::{OrderWithHistory, history},
-    intake::Wish,
-};
+use crate::domain::{OrderWithHistory, Wish, history};
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
 use sqlx::{PgConnection, PgPool};

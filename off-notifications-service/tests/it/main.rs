@@ -119,10 +119,11 @@ async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
 #[tokio::test]
 async fn while_the_broker_is_frozen_nothing_is_lost() {
     let nats = TestNats::new().await;
-    let _service = start(&nats, Duration::from_millis(100)).await;
+    let service = start(&nats, Duration::from_millis(100)).await;
     say(&nats, "orders.pending", &pending()).await;
     nats.server.signal(Signal::SIGSTOP).unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    eventually("the service notices", || async { (service.http.get("/readyz").await.status == 503).then_some(()) })
+        .await;
     nats.server.signal(Signal::SIGCONT).unwrap();
     hear(&nats, "orders.completed", 1).await;
 }
