@@ -159,6 +159,16 @@ fn yours() -> anyhow::Result<(Option<String>, Option<String>)> {
 }
 
 impl Servers {
+    /// What is about to be started, for people.
+    pub(crate) fn announcement() -> anyhow::Result<&'static str> {
+        Ok(match yours()? {
+            (None, None) => "starting PostgreSQL and NATS",
+            (Some(_), None) => "using your PostgreSQL, starting NATS",
+            (None, Some(_)) => "starting PostgreSQL, using your NATS",
+            (Some(_), Some(_)) => "using your PostgreSQL and your NATS",
+        })
+    }
+
     /// Starts those of the two servers that are not yours.
     pub(crate) async fn start(home: &Home) -> anyhow::Result<Self> {
         let (database_url, nats_url) = yours()?;

@@ -51,14 +51,13 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     telemetry::init(&log)?;
     home.remove_running();
 
-    say("starting PostgreSQL and NATS");
+    say(Servers::announcement()?);
     let mut servers = tokio::select! {
         servers = Servers::start(home) => servers?,
         () = asked_to_stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
     let outcome = run_beside(home, &options, &mut servers, &asked_to_stop).await;
     home.remove_running();
-    say("stopping PostgreSQL and NATS");
     let stopped = servers.stop().await;
     outcome?;
     stopped?;

@@ -104,7 +104,7 @@ pub async fn run<S: Service>() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("openapi") {
         return finish(print_openapi::<S>());
     }
-    let command = command.mut_arg("http_service_port", |arg| arg.default_value(S::PORT.to_string()));
+    let command = command.mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()));
     let program = match Program::<S::Config>::from_arg_matches(&command.get_matches()) {
         Ok(program) => program,
         Err(error) => error.exit(),

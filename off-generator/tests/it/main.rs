@@ -6,7 +6,7 @@ use off_events::streams;
 use off_generator::{Config, Generator};
 use off_kit::{Clock, Service};
 use off_orders_service::OrdersService;
-use off_testkit::{LENTILS, Running, World, eventually};
+use off_testkit::{LENTILS, Program, Running, World, eventually};
 use off_users_service::UsersService;
 use serde_json::{Value, json};
 
@@ -170,6 +170,21 @@ async fn it_waits_for_services_that_are_away() {
     let generator = Running::start::<Generator>(config, Clock::real(1.0)).await;
     assert_eq!(generator.http.get("/livez").await.status, 200);
     generator.stop().await;
+}
+
+#[tokio::test]
+async fn it_runs_as_a_program_and_ends_well_when_asked() {
+    let town = Town::new().await;
+    let settings = [
+        ("NATS_URL", &*town.world.nats.url),
+        ("USERS_URL", town.users.http.base()),
+        ("ORDERS_URL", town.orders.http.base()),
+        ("HTTP_SERVICE_PORT", "0"),
+        ("GENERATOR_HOUSEHOLDS", "2"),
+    ];
+    let program = Program::start(env!("CARGO_BIN_EXE_off-generator"), &settings).await;
+    eventually("2 households", || async { (town.emails().await.len() == 2).then_some(()) }).await;
+    assert!(program.terminate().await);
 }
 
 #[test]

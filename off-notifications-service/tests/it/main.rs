@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use off_events::streams;
 use off_kit::{Clock, Service, bus};
 use off_notifications_service::{Config, NotificationsService};
-use off_testkit::{Running, TestNats, eventually};
+use off_testkit::{Program, Running, TestNats, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
@@ -145,6 +145,15 @@ async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
     let refused = NotificationsService::start(config, kit).await.unwrap_err();
     assert!(format!("{refused:#}").contains("SUPPLIER_DELAY_MAX"), "{refused:#}");
     assert!(streams::LONGEST_WAIT < month);
+}
+
+#[tokio::test]
+async fn it_runs_as_a_program_and_ends_well_when_asked() {
+    let nats = TestNats::new().await;
+    let settings = [("NATS_URL", &*nats.url), ("HTTP_SERVICE_PORT", "0"), ("SUPPLIER_DELAY_MIN", "0s")];
+    let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
+    eventually("it is ready", || async { program.http.get("/readyz").await.status.is_success().then_some(()) }).await;
+    assert!(program.terminate().await);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bad_weather;
 mod bus;
 mod openapi;
 mod orders;
+mod program;
 
 use chrono::{DateTime, Utc};
 use off_events::streams;

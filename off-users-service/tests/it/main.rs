@@ -2,6 +2,7 @@
 
 mod bad_weather;
 mod openapi;
+mod program;
 mod registration;
 mod shelves;
 
