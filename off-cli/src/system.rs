@@ -45,6 +45,11 @@ impl System {
         &self.services
     }
 
+    /// Whether a service has stopped by itself.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.services.iter().any(|service| service.tasks.is_stopping())
+    }
+
     /// Ends when a service stops by itself, which is a failure.
     pub(crate) async fn stopping(&self) {
         if self.services.is_empty() {

@@ -125,6 +125,9 @@ async fn run_beside(
         }
         Err(error) => Err(error),
     };
+    if outcome.is_err() || system.has_failed() {
+        say("something failed; stopping everything in order");
+    }
     let stopped = system.stop(|name| say(&format!("stopped {name}"))).await;
     let summary = view::summary(&pool).await;
     bus.close().await;
