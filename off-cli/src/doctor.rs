@@ -29,19 +29,17 @@ impl Findings {
 
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let mut findings = Findings { all_well: true };
-    let postgres = find_postgres().await;
-    findings.note(
-        "PostgreSQL",
-        postgres
-            .map(|(folder, version)| format!("{version} in {}", folder.display()))
-            .map_err(|error| format!("{error:#}")),
-    );
-    let nats = find_nats_server(&home.tools()).await;
-    findings.note(
-        "nats-server",
-        nats.map(|(path, version)| format!("{version} at {}", path.display())).map_err(|error| format!("{error:#}")),
-    );
-    let is_yours = env::var_os("DATABASE_URL").is_some() && env::var_os("NATS_URL").is_some();
+    let is_yours = |name| env::var_os(name).is_some();
+    if !is_yours("DATABASE_URL") {
+        let found = find_postgres().await.map(|(folder, version)| format!("{version} in {}", folder.display()));
+        findings.note("PostgreSQL", found.map_err(|error| format!("{error:#}")));
+    }
+    if !is_yours("NATS_URL") {
+        let found = find_nats_server(&home.tools()).await;
+        let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
+        findings.note("nats-server", found.map_err(|error| format!("{error:#}")));
+    }
+    let is_yours = is_yours("DATABASE_URL") && is_yours("NATS_URL");
     let running = if home.lock().is_err() { home.running() } else { None };
     match (&running, is_yours) {
         (Some(running), _) => {

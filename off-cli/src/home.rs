@@ -133,7 +133,7 @@ impl Home {
         }
         match self.lock() {
             Ok(lock) => {
-                if !self.folder.join("postgres").exists() {
+                if !self.folder.join("postgres").exists() && !self.folder.join("nats").exists() {
                     bail!("nothing has ever run in {}: start it with `off up`", self.folder.display());
                 }
                 self.remove_running();

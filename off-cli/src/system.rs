@@ -33,7 +33,7 @@ impl System {
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, S::PORT));
         let port = if TcpListener::bind(wanted).is_ok() { S::PORT } else { 0 };
         let address = http::Config { http_service_host: wanted.ip(), http_service_port: port };
-        let kit = Kit::new::<S>(address, clock.clone());
+        let kit = Kit::new::<S>(address, *clock);
         let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
         S::start(config, kit).await.with_context(|| format!("{} did not start", S::NAME))?;
         let address = *address.get().with_context(|| format!("{} does not listen", S::NAME))?;

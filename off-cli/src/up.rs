@@ -35,6 +35,12 @@ pub(crate) struct Options {
     /// Where products come from: `sample`, `api`, or the path of a JSONL export.
     #[arg(long, env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
     catalogue: SourceName,
+    /// Which state tags a record needs.
+    #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
+    profile: Profile,
+    /// How the log in the folder is written.
+    #[arg(long, env = "OFF_LOG_FORMAT", default_value = "json", value_enum)]
+    log_format: telemetry::Format,
     /// Stops by itself after this time, like 30s or 5m.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
@@ -47,7 +53,8 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let _lock = home.lock()?;
     let asked_to_stop = stop_on_signal()?;
     home.keep_last_log()?;
-    let log = telemetry::Config { log: log_filter(), log_format: None, log_file: Some(home.log_file()) };
+    let log =
+        telemetry::Config { log: log_filter(), log_format: Some(options.log_format), log_file: Some(home.log_file()) };
     telemetry::init(&log)?;
     home.remove_running();
 
@@ -112,14 +119,8 @@ async fn run_beside(
     let started = start_services(&mut system, options, servers).await;
     let outcome = match started {
         Ok(()) => {
-            home.write_running(&Running {
-                pid: std::process::id(),
-                database_url: servers.database_url.clone(),
-                nats_url: servers.nats_url.clone(),
-                services: addresses(&system),
-            })?;
             tokio::select! {
-                shown = show(options, servers, &system, &pool, &bus) => shown,
+                shown = show(home, options, servers, &system, &pool, &bus) => shown,
                 () = asked_to_stop.cancelled() => Ok(()),
             }
         }
@@ -143,14 +144,21 @@ async fn prepare(options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<
     load_catalogue(options, pool).await
 }
 
-/// Shows what happens until it is time to stop.
+/// Tells the other commands where the system is, and shows what happens until it is time to stop.
 async fn show(
+    home: &Home,
     options: &Options,
     servers: &mut Servers,
     system: &System,
     pool: &PgPool,
     bus: &Bus,
 ) -> anyhow::Result<()> {
+    home.write_running(&Running {
+        pid: std::process::id(),
+        database_url: servers.database_url.clone(),
+        nats_url: servers.nats_url.clone(),
+        services: addresses(system),
+    })?;
     let deadline = options.run_for.map(|duration| Instant::now() + duration);
     let time_is_up = async {
         match deadline {
@@ -176,9 +184,9 @@ async fn load_catalogue(options: &Options, pool: &PgPool) -> anyhow::Result<()> 
             // The API's patience is measured in real seconds, whatever the speed here.
             let api = Api::new(&config, Clock::real(1.0))?;
             let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
-            api.import(Profile::Default, pool, on_page).await?
+            api.import(options.profile, pool, on_page).await?
         }
-        source => off_etl::import_with_bar(source, Profile::Default, pool).await?,
+        source => off_etl::import_with_bar(source, options.profile, pool).await?,
     };
     let (read, loaded, updated) = (report.read, report.loaded, report.updated);
     say(&format!("  {read} records read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));

@@ -69,7 +69,7 @@ impl View {
         {
             subscriptions.push(self.bus.client.subscribe(subject).await?);
         }
-        let clock = self.clock.clone();
+        let clock = self.clock;
         Ok(select_all(subscriptions).map(move |message| SeenEvent {
             at: clock.now(),
             subject: message.subject.to_string(),

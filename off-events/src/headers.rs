@@ -30,5 +30,7 @@ pub const DEAD_SUBJECT: &str = "Off-Dead-Subject";
 pub const DEAD_SEQUENCE: &str = "Off-Dead-Sequence";
 /// How often it had been delivered when it was given up.
 pub const DEAD_DELIVERIES: &str = "Off-Dead-Deliveries";
+/// There, and `true`, where the body was too large to be kept with it.
+pub const DEAD_WITHOUT_BODY: &str = "Off-Dead-Without-Body";
 /// When it was given up, RFC 3339 in UTC.
 pub const DEAD_TIME: &str = "Off-Dead-Time";

@@ -82,7 +82,7 @@ impl Life {
             app,
             market,
             bus,
-            clock: kit.clock.clone(),
+            clock: kit.clock,
             tasks: kit.tasks.clone(),
             run: Uuid::now_v7(),
             numbers: Arc::default(),

@@ -1,6 +1,7 @@
 //! Checking what a client sent, field by field, so that it hears of everything that is wrong at once.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::ToSchema;
 
 /// A field of the request that is wrong.
@@ -19,6 +20,11 @@ impl FieldError {
     }
 }
 
+/// A field as it came: of any type, or not at all. With `#[serde(default)]` its absence is no error of the whole body.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Raw(Value);
+
 /// Collects what is wrong while a request is read.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<FieldError>);
@@ -27,6 +33,19 @@ impl Fields {
     /// The value, or nothing and a note of what is wrong with `field`.
     pub fn check<T, E: ToString>(&mut self, field: impl Into<String>, value: Result<T, E>) -> Option<T> {
         value.map_err(|error| self.0.push(FieldError::new(field, &error))).ok()
+    }
+
+    /// The text in `field`.
+    pub fn text<'a>(&mut self, field: &str, raw: &'a Raw) -> Option<&'a str> {
+        self.check(field, raw.0.as_str().ok_or(if raw.0.is_null() { "it is missing" } else { "expected text" }))
+    }
+
+    /// The whole number in `field`.
+    pub fn integer(&mut self, field: &str, raw: &Raw) -> Option<i64> {
+        self.check(
+            field,
+            raw.0.as_i64().ok_or(if raw.0.is_null() { "it is missing" } else { "expected a whole number" }),
+        )
     }
 
     /// `value` when every field was right; everything that was wrong otherwise.

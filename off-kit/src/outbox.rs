@@ -39,7 +39,7 @@ pub struct Entry<'a, E> {
 impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        let relay = Relay { source: kit.name, db: db.clone(), bus: bus.clone(), clock: kit.clock.clone() };
+        let relay = Relay { source: kit.name, db: db.clone(), bus: bus.clone(), clock: kit.clock };
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
         let (running, tasks) = (outbox.clone(), kit.tasks.clone());
         kit.tasks.spawn("outbox relay", async move {

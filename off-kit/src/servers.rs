@@ -7,7 +7,7 @@ mod postgres;
 mod process;
 
 pub use nats::{Nats, find_nats_server};
-pub use postgres::{Postgres, find_postgres};
+pub use postgres::{OLDEST_POSTGRES, Postgres, find_postgres};
 use process::Server;
 
 use anyhow::Context;

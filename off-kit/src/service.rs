@@ -81,15 +81,18 @@ pub fn parse_speed(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version, disable_help_subcommand = true, subcommand_negates_reqs = true)]
 struct Program<C: Args> {
     #[command(subcommand)]
-    command: Option<Command>,
+    _command: Option<Command>,
     #[command(flatten)]
     settings: Settings,
     #[command(flatten)]
     config: C,
 }
+
+/// The name of [`Command::Openapi`], which needs no settings and is answered before they are read.
+const OPENAPI: &str = "openapi";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -100,12 +103,13 @@ enum Command {
 /// The whole of a service's `main`: reads its settings, starts it and stops it in order when it is asked to.
 pub async fn run<S: Service>() -> ExitCode {
     let command = Program::<S::Config>::command().name(format!("off-{}", S::NAME)).about(S::ABOUT);
-    // `openapi` needs none of the settings, so it must not be refused for want of them.
-    if std::env::args().nth(1).as_deref() == Some("openapi") {
+    let matches = command
+        .mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()))
+        .get_matches();
+    if matches.subcommand_name() == Some(OPENAPI) {
         return finish(print_openapi::<S>());
     }
-    let command = command.mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()));
-    let program = match Program::<S::Config>::from_arg_matches(&command.get_matches()) {
+    let program = match Program::<S::Config>::from_arg_matches(&matches) {
         Ok(program) => program,
         Err(error) => error.exit(),
     };

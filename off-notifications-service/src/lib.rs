@@ -40,7 +40,7 @@ impl Service for NotificationsService {
         let supplier = config.supplier(kit.clock.speed())?;
         let delivery = config.delivery(kit.clock.speed())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
-        let app = App { bus: bus.clone(), clock: kit.clock.clone(), supplier, delivery, seed: config.seed };
+        let app = App { bus: bus.clone(), clock: kit.clock, supplier, delivery, seed: config.seed };
 
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);

@@ -2,31 +2,35 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
-use off_kit::fields::{FieldError, Fields};
+use off_kit::fields::{FieldError, Fields, Raw};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What a client asks for.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewOrder {
     /// The device whose shelf the products are for.
-    #[schema(example = 42)]
-    ssd_id: i64,
-    #[schema(example = "2000000000015")]
-    barcode: String,
+    #[serde(default)]
+    #[schema(value_type = i64, required, example = 42)]
+    ssd_id: Raw,
+    #[serde(default)]
+    #[schema(value_type = String, required, example = "2000000000015")]
+    barcode: Raw,
     /// How many units, 1 to 1000.
-    #[schema(minimum = 1, maximum = 1000, example = 3)]
-    quantity: i64,
+    #[serde(default)]
+    #[schema(value_type = i64, required, minimum = 1, maximum = 1000, example = 3)]
+    quantity: Raw,
 }
 
 impl NewOrder {
     /// The order this asks for, pending; or every field that is wrong.
-    pub(crate) fn place(self, id: OrderId, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
+    pub(crate) fn place(&self, id: OrderId, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
         let mut fields = Fields::default();
-        let ssd = if self.ssd_id > 0 { Ok(SsdId(self.ssd_id)) } else { Err(InvalidValue("a device's id is above 0")) };
-        let ssd_id = fields.check("ssd_id", ssd);
-        let product_id = fields.check("barcode", self.barcode.parse::<Barcode>());
-        let quantity = fields.check("quantity", Quantity::try_from(self.quantity));
+        let ssd_id = fields.integer("ssd_id", &self.ssd_id).and_then(|id| fields.check("ssd_id", ssd(id)));
+        let barcode = fields.text("barcode", &self.barcode);
+        let product_id = barcode.and_then(|barcode| fields.check("barcode", barcode.parse::<Barcode>()));
+        let units = fields.integer("quantity", &self.quantity);
+        let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
         let order = ssd_id.zip(product_id).zip(quantity).map(|((ssd_id, product_id), quantity)| Order {
             id,
             ssd_id,
@@ -37,6 +41,10 @@ impl NewOrder {
         });
         fields.finish(order)
     }
+}
+
+fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
+    if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device's id is above 0")) }
 }
 
 /// A client's own name for a request, so that it can repeat the request without ordering twice.
@@ -111,7 +119,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn new_order(ssd_id: i64, barcode: &str, quantity: i64) -> NewOrder {
-        NewOrder { ssd_id, barcode: barcode.to_owned(), quantity }
+        serde_json::from_value(serde_json::json!({"ssd_id": ssd_id, "barcode": barcode, "quantity": quantity})).unwrap()
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Service for OrdersService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
         let intake = Intake::start(&kit, db.clone(), outbox.clone());
-        let app = App { db, clock: kit.clock.clone(), intake };
+        let app = App { db, clock: kit.clock, intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);

@@ -16,7 +16,8 @@ pub struct Database {
     pub pool: PgPool,
     /// `None` where the server is shared. Stopped when the test ends.
     pub server: Option<servers::Postgres>,
-    _folder: Option<TempDir>,
+    /// Where that server's files are, until the test ends.
+    folder: Option<TempDir>,
 }
 
 /// Starts a Postgres that forgets everything on a power cut, with the database `off` migrated.
@@ -41,7 +42,10 @@ impl Database {
     /// A migrated, empty database.
     pub async fn new() -> Self {
         match env::var_os(SHARED_POSTGRES) {
-            Some(url) => Self::in_shared(url.to_str().expect("the URL is text")).await,
+            Some(url) => {
+                let (base, template) = url.to_str().and_then(|url| url.rsplit_once('/')).expect("it names a database");
+                Self::copy_of(base, template).await
+            }
             None => Self::in_own().await,
         }
     }
@@ -51,12 +55,19 @@ impl Database {
         let folder = tempfile::Builder::new().prefix("off-test-").tempdir().expect("a temporary folder");
         let server = start_postgres(folder.path()).await.expect("a Postgres of the test's own");
         let pool = PgPool::connect(&server.url).await.expect("a connection to it");
-        Self { url: server.url.clone(), pool, server: Some(server), _folder: Some(folder) }
+        Self { url: server.url.clone(), pool, server: Some(server), folder: Some(folder) }
     }
 
-    async fn in_shared(server_url: &str) -> Self {
+    /// A database with nothing in it, not even our schemas.
+    pub async fn empty() -> Self {
+        let beside = Self::new().await;
+        let (base, _) = beside.url.rsplit_once('/').expect("it names a database");
+        let empty = Self::copy_of(base, "template1").await;
+        Self { server: beside.server, folder: beside.folder, ..empty }
+    }
+
+    async fn copy_of(base: &str, template: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        let (base, template) = server_url.rsplit_once('/').expect("the URL names a database");
         let mut conn = PgConnection::connect(&format!("{base}/postgres")).await.expect("a connection to Postgres");
         // A template has no other users while it is copied; the lock lets the tests take turns.
         sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut conn).await.expect("the lock");
@@ -65,6 +76,6 @@ impl Database {
         conn.close().await.expect("closed");
         let url = format!("{base}/{name}");
         let pool = PgPool::connect(&url).await.expect("a connection to the new database");
-        Self { url, pool, server: None, _folder: None }
+        Self { url, pool, server: None, folder: None }
     }
 }

@@ -51,6 +51,11 @@ impl Program {
         timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it ended").success()
     }
 
+    /// Kills it on the spot.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("it dies");
+    }
+
     /// Runs the program with settings it cannot start with: its exit code, and what it said on standard error.
     pub async fn refuse(path: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
         let output = timeout(PATIENCE, command(path, settings).output()).await.expect("it ends").expect("it runs");

@@ -1,7 +1,7 @@
 //! A service that runs inside a test.
 
 use crate::{Http, eventually};
-use off_kit::{Clock, Kit, Service, Tasks, http};
+use off_kit::{Clock, Kit, Service, Tasks, http, telemetry};
 use std::{net::Ipv4Addr, sync::Once};
 
 /// A running service and a client of it.
@@ -14,8 +14,13 @@ pub struct Running {
 impl Running {
     /// Starts `S` on a free port and waits until it listens.
     pub async fn start<S: Service>(config: S::Config, clock: Clock) -> Self {
-        log_when_asked();
-        let address = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: 0 };
+        Self::start_at::<S>(config, clock, 0).await
+    }
+
+    /// The same, on a port of the test's choice.
+    pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
+        start_telemetry();
+        let address = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: port };
         let kit = Kit::new::<S>(address, clock);
         let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
         S::start(config, kit).await.expect("the service starts");
@@ -46,12 +51,13 @@ impl Drop for Running {
     }
 }
 
-/// `RUST_LOG=info` shows what the services of a test say.
-fn log_when_asked() {
+/// Telemetry as in a real process, so that traces are traces; `RUST_LOG=info` shows what the services of a test say.
+fn start_telemetry() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
-        // Another test of the process may have been first.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let log =
+            std::env::var_os("RUST_LOG").and_then(|log| log.into_string().ok()).unwrap_or_else(|| "off".to_owned());
+        let config = telemetry::Config { log, log_format: Some(telemetry::Format::Pretty), log_file: None };
+        telemetry::init(&config).expect("telemetry starts");
     });
 }

@@ -42,7 +42,7 @@ impl Service for UsersService {
         let db = db::pool_for(&kit, &config.db)?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
-        let app = App { db, clock: kit.clock.clone(), outbox: outbox.clone(), hasher: Hasher::new() };
+        let app = App { db, clock: kit.clock, outbox: outbox.clone(), hasher: Hasher::new() };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);

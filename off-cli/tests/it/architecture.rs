@@ -50,3 +50,17 @@ fn nothing_that_ships_is_built_on_the_testkit() {
         assert!(!built_on.contains("off-testkit"), "{name} is built on off-testkit");
     }
 }
+
+#[test]
+fn the_scripts_and_the_code_ask_for_the_same_versions() {
+    let prepare = std::fs::read_to_string(format!("{}/../scripts/prepare", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (major, minor, _) = off_kit::bus::OLDEST_SERVER;
+    let postgres = off_kit::servers::OLDEST_POSTGRES;
+    for line in [
+        format!("nats_oldest={major}.{minor}\n"),
+        format!("postgres_version={postgres}\n"),
+        format!("rust_version={}\n", env!("CARGO_PKG_RUST_VERSION")),
+    ] {
+        assert!(prepare.contains(&line), "scripts/prepare does not say {line}");
+    }
+}

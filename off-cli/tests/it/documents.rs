@@ -10,7 +10,7 @@ async fn the_asyncapi_document_in_docs_is_the_codes_own() {
     let committed = std::fs::read_to_string(path).unwrap();
     assert!(
         committed == printed,
-        "docs/asyncapi.json is out of date: write it with `off asyncapi > docs/asyncapi.json`"
+        "docs/asyncapi.json is out of date: write it with `target/debug/off asyncapi > docs/asyncapi.json`"
     );
 }
 

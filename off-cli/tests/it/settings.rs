@@ -1,6 +1,7 @@
 //! Wrong settings are refused before anything starts, in words that help.
 
-use crate::{Home, off, stderr};
+use crate::{Home, off, stderr, stdout};
+use off_testkit::{Database, TestNats};
 
 #[tokio::test]
 async fn a_wrong_setting_is_named_with_what_was_expected() {
@@ -35,4 +36,39 @@ async fn servers_that_are_not_there_are_named_without_their_passwords() {
         .unwrap();
     let text = stderr(&output);
     assert!(!output.status.success() && text.contains("127.0.0.1:1") && !text.contains("secret"), "{text}");
+}
+
+#[tokio::test]
+async fn your_own_servers_are_examined_migrated_and_used() {
+    let (database, nats) = (Database::empty().await, TestNats::without_streams().await);
+    let home = Home::new();
+    let run = async |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        command.env("DATABASE_URL", &database.url).env("NATS_URL", &nats.url);
+        let output = command.output().await.unwrap();
+        (output.status.success(), stdout(&output) + &stderr(&output))
+    };
+    let (well, said) = run(&["doctor"]).await;
+    assert!(!well && said.contains("never migrated") && said.contains("run `off migrate`"), "{said}");
+    let (done, said) = run(&["migrate"]).await;
+    assert!(done && said.contains("up to date"), "{said}");
+    let (well, said) = run(&["doctor"]).await;
+    assert!(well && said.contains("all is well"), "{said}");
+
+    let file = home.path().join("one.jsonl");
+    std::fs::create_dir_all(home.path()).unwrap();
+    let sample = include_str!("../../../off-etl/sample/products.jsonl");
+    std::fs::write(&file, sample.lines().next().unwrap()).unwrap();
+    let (done, said) =
+        run(&["up", "--for", "2s", "--households", "2", "--seed", "5", "--catalogue", file.to_str().unwrap()]).await;
+    assert!(
+        done && said.contains("using your PostgreSQL and your NATS") && said.contains("1 records read: 1 new"),
+        "{said}"
+    );
+    let emails: Vec<String> =
+        sqlx::query_scalar("SELECT email FROM users.users").fetch_all(&database.pool).await.unwrap();
+    assert!(emails.len() >= 2 && emails.iter().all(|email| email.contains(".5.")), "{emails:?}");
+    assert!(!home.path().join("postgres").exists() && !home.path().join("nats").exists());
+    let (passed, said) = run(&["audit"]).await;
+    assert!(passed, "{said}");
 }

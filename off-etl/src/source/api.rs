@@ -50,8 +50,8 @@ pub struct ApiConfig {
     #[arg(long, env = "ETL_MAX_RUNS", default_value_t = 10, value_name = "N")]
     pub max_runs: u32,
     /// Who asks, so that Open Food Facts can write to them: an e-mail address or a page.
-    #[arg(long, env = "ETL_CONTACT", default_value = "https://github.com/off", value_name = "CONTACT")]
-    pub contact: String,
+    #[arg(long, env = "ETL_CONTACT", value_name = "CONTACT")]
+    pub contact: Option<String>,
 }
 
 /// A page of a search.
@@ -86,10 +86,13 @@ enum Refusal {
 impl Api {
     /// A reader whose waits are those of `clock`; a real import takes the real one, whatever the simulation's speed.
     pub fn new(config: &ApiConfig, clock: Clock) -> anyhow::Result<Self> {
+        let contact = config.contact.as_deref().context(
+            "ETL_CONTACT: Open Food Facts asks its readers for an e-mail address or a page, so that it can write to them",
+        )?;
         // Whoever was first chose the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
-            .user_agent(format!("off/{} ({})", env!("CARGO_PKG_VERSION"), config.contact))
+            .user_agent(format!("off/{} ({})", env!("CARGO_PKG_VERSION"), contact))
             .timeout(Duration::from_mins(1))
             .connect_timeout(Duration::from_secs(10))
             .build()

@@ -41,14 +41,19 @@ fn page(records: &[String]) -> Response {
     ([("content-type", "application/json")], body).into_response()
 }
 
-/// Starts the stand-in with these answers; a reader of it whose 10 seconds pass in 10 milliseconds.
-async fn start(answers: Vec<Response>, max_runs: u32) -> (StandIn, Api) {
+/// Starts the stand-in with these answers; the settings of a reader of it.
+async fn listen(answers: Vec<Response>, max_runs: u32) -> (StandIn, ApiConfig) {
     let stand_in = StandIn { answers: Arc::new(Mutex::new(answers.into())), ..StandIn::default() };
     let app = Router::new().route("/api/v2/search", get(search)).with_state(stand_in.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let config = ApiConfig { api_url: url, run_period: 1, max_runs, contact: "tests@example.org".to_owned() };
+    (stand_in, ApiConfig { api_url: url, run_period: 1, max_runs, contact: Some("tests@example.org".to_owned()) })
+}
+
+/// The same, with a reader whose 10 seconds pass in 10 milliseconds.
+async fn start(answers: Vec<Response>, max_runs: u32) -> (StandIn, Api) {
+    let (stand_in, config) = listen(answers, max_runs).await;
     (stand_in, Api::new(&config, Clock::real(1000.0)).unwrap())
 }
 
@@ -95,14 +100,8 @@ async fn refusals_of_every_kind_are_survived() {
 async fn a_period_below_the_allowed_one_is_stretched() {
     let db = Database::new().await;
     let pages = vec![page(&[record("2000000000015", "One", 1)]), page(&[record("2000000000022", "Two", 1)])];
-    let (stand_in, _) = start(pages, 2).await;
-    // Six seconds at six times life's pace are one second here, where `ETL_RUN_PERIOD=1` would be a sixth of one.
-    let listening = stand_in.clone();
-    let app = Router::new().route("/api/v2/search", get(search)).with_state(listening);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let config = ApiConfig { api_url: url, run_period: 1, max_runs: 2, contact: "tests@example.org".to_owned() };
+    // Six seconds at three times life's pace are two; `ETL_RUN_PERIOD=1` would be a third of one.
+    let (stand_in, config) = listen(pages, 2).await;
     Api::new(&config, Clock::real(3.0)).unwrap().import(Profile::Default, &db.pool, |_| {}).await.unwrap();
     let asked = stand_in.asked.lock().unwrap();
     assert!((asked[1].2 - asked[0].2).as_millis() >= 1500, "the second page came after {:?}", asked[1].2 - asked[0].2);
@@ -114,4 +113,11 @@ async fn an_address_that_is_no_api_is_a_clear_error() {
     let (_, api) = start(vec![StatusCode::NOT_FOUND.into_response()], 1).await;
     let error = api.import(Profile::Default, &db.pool, |_| {}).await.unwrap_err();
     assert!(format!("{error:#}").contains("is ETL_API_URL right?"), "{error:#}");
+}
+
+#[tokio::test]
+async fn nobody_reads_the_api_without_saying_who_they_are() {
+    let (_, config) = listen(Vec::new(), 1).await;
+    let error = Api::new(&ApiConfig { contact: None, ..config }, Clock::real(1.0)).unwrap_err();
+    assert!(format!("{error:#}").contains("ETL_CONTACT"), "{error:#}");
 }

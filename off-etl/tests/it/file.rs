@@ -94,6 +94,16 @@ async fn a_bad_record_costs_itself_and_says_why() {
 }
 
 #[tokio::test]
+async fn a_line_without_end_costs_itself_and_no_memory() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let endless = "x".repeat(40 * 1024 * 1024);
+    let lines = [record("2000000000015", "Before", 1), endless, record("2000000000022", "After", 1)];
+    let report = import_file(&db, &file(&folder, "long.jsonl", lines.join("\n").as_bytes())).await.unwrap();
+    assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
+    assert_eq!(reasons(&report), [("the line is longer than 16 MiB".to_owned(), 1)]);
+}
+
+#[tokio::test]
 async fn gzip_is_read_in_one_member_or_several() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut bytes = gzip((record("2000000000015", "One", 1) + "\n").as_bytes());

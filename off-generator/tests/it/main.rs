@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "what goes wrong here fails the test that asked")]
 
+use futures::StreamExt;
 use off_events::streams;
 use off_generator::{Config, Generator};
 use off_kit::{Clock, Service};
@@ -9,6 +10,7 @@ use off_orders_service::OrdersService;
 use off_testkit::{LENTILS, Program, Running, World, eventually};
 use off_users_service::UsersService;
 use serde_json::{Value, json};
+use std::net::TcpListener;
 
 /// A world with both services, and the settings of a generator in it that does nothing by itself.
 struct Town {
@@ -105,11 +107,11 @@ async fn while_nobody_is_registered_nothing_is_ordered() {
     let town = Town::new().await;
     let config = Config { rate: 20.0, registration_weight: 0, consumption_weight: 0, ..town.config() };
     let generator = town.start(config).await;
-    eventually("the question is asked", || async {
-        let metrics = town.users.http.get("/readyz").await;
-        metrics.status.is_success().then_some(())
-    })
-    .await;
+    let mut answers = town.world.nats.bus.client.subscribe("orders.new").await.expect("the answers are heard");
+    let nobody = json!({"ssd_id": null});
+    while serde_json::from_slice::<Value>(&answers.next().await.expect("an answer").payload).ok()
+        != Some(nobody.clone())
+    {}
     assert!(town.placed().await.is_empty());
     let ssd = town.world.add_device().await;
     eventually("an order, now that there is a device", || async {
@@ -163,12 +165,29 @@ async fn what_stands_on_a_shelf_is_eaten() {
 
 #[tokio::test]
 async fn it_waits_for_services_that_are_away() {
-    let world = World::new().await;
-    let nowhere = "http://127.0.0.1:1".parse().expect("a URL");
     let town = Town::new().await;
-    let config = Config { bus: world.bus_config(), users_url: nowhere, households: 3, ..town.config() };
-    let generator = Running::start::<Generator>(config, Clock::real(1.0)).await;
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port();
+    let users_url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
+    let generator =
+        Running::start::<Generator>(Config { users_url, households: 3, ..town.config() }, Clock::real(1.0)).await;
     assert_eq!(generator.http.get("/livez").await.status, 200);
+    let config = off_users_service::Config { db: town.world.db_config(), bus: town.world.bus_config() };
+    let _late = Running::start_at::<UsersService>(config, Clock::real(1.0), port).await;
+    eventually("3 households", || async { (town.emails().await.len() == 3).then_some(()) }).await;
+    generator.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_are_no_answers_disturb_nothing() {
+    let town = Town::new().await;
+    town.world.add_device().await;
+    let client = &town.world.nats.bus.client;
+    let config = Config { rate: 10.0, registration_weight: 0, consumption_weight: 0, ..town.config() };
+    let generator = town.start(config).await;
+    for (subject, body) in [("orders.new", "poison"), ("orders.completed", "poison"), ("orders.random", "\u{0}")] {
+        client.publish(subject, body.into()).await.expect("it is sent");
+    }
+    eventually("2 orders", || async { (town.placed().await.len() >= 2).then_some(()) }).await;
     generator.stop().await;
 }
 

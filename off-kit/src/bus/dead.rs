@@ -16,9 +16,6 @@ use off_events::{
 /// What the headers of a dead letter take at the most, in bytes.
 const HEADERS_ROOM: usize = 8 * 1024;
 
-/// Stands for a body that cannot be kept.
-const TOO_LARGE: &[u8] = b"the body is too large to be kept here; its sequence number finds it in its stream";
-
 /// A message that could not be handled.
 #[derive(Debug, Clone)]
 pub struct DeadLetter {
@@ -37,7 +34,9 @@ pub struct DeadLetter {
     pub time: String,
     /// The headers it came with, without the broker's own.
     pub headers: Vec<(String, String)>,
+    /// Empty where it was too large to be kept; its sequence number finds it in its stream.
     pub body: Bytes,
+    pub is_without_body: bool,
 }
 
 /// Puts `message` with `reason` among the dead letters of `consumer`. The same message is put there once, however
@@ -63,7 +62,10 @@ pub(super) async fn bury(
     map.insert(headers::DEAD_TIME, rfc3339(now).as_str());
     // With its new headers a message of the largest size would be larger than the broker takes.
     let fits = message.payload.len() + HEADERS_ROOM <= bus.client.server_info().max_payload;
-    let body = if fits { message.payload.clone() } else { Bytes::from_static(TOO_LARGE) };
+    if !fits {
+        map.insert(headers::DEAD_WITHOUT_BODY, "true");
+    }
+    let body = if fits { message.payload.clone() } else { Bytes::new() };
     let letter = PublishMessage::build().headers(map).payload(body);
     bus.jetstream.send_publish(consumer.dead_subject(), letter).await?.await?;
     Ok(())
@@ -96,6 +98,9 @@ pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Resu
     if letter.subject.is_empty() {
         bail!("dead letter {number} does not say which subject it came from");
     }
+    if letter.is_without_body && body.is_none() {
+        bail!("the body of dead letter {number} was too large to be kept: give it with --body");
+    }
     let mut map = HeaderMap::new();
     for (name, value) in &letter.headers {
         map.insert(name.as_str(), value.as_str());
@@ -121,6 +126,7 @@ fn letter(number: u64, subject: &str, map: Option<&HeaderMap>, body: Bytes) -> D
         deliveries: header(headers::DEAD_DELIVERIES),
         time: header(headers::DEAD_TIME),
         headers: portable_headers(map),
+        is_without_body: header(headers::DEAD_WITHOUT_BODY) == "true",
         body,
     }
 }

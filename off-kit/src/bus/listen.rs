@@ -30,7 +30,7 @@ const DEAD_AFTER: i64 = 10;
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// When to try again to put a message among dead letters that are full or away.
-const BURY_AGAIN: Duration = Duration::from_secs(30);
+const BURY_AGAIN: Duration = Duration::from_secs(5);
 
 /// An event as it arrived.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ where
     let listener = Listener {
         bus: bus.clone(),
         tasks: kit.tasks.clone(),
-        clock: kit.clock.clone(),
+        clock: kit.clock,
         consumer,
         handle: move |batch| handler(app.clone(), batch),
         event: std::marker::PhantomData::<fn() -> E>,

@@ -18,7 +18,7 @@ use std::{
 use tokio::process::Command;
 
 /// The oldest Postgres that is tried out with this code.
-const OLDEST: u32 = 15;
+pub const OLDEST_POSTGRES: u32 = 15;
 
 /// How long it may take until it answers: it may have to recover first.
 const ANSWER_WITHIN: Duration = Duration::from_mins(2);
@@ -54,11 +54,11 @@ pub async fn find_postgres() -> anyhow::Result<(PathBuf, u32)> {
         }
     }
     let Some((folder, version)) = found.into_iter().max_by_key(|(_, version)| *version) else {
-        bail!("the PostgreSQL server is not installed: ./run installs it ({OLDEST} or newer is needed)");
+        bail!("the PostgreSQL server is not installed: ./run installs it ({OLDEST_POSTGRES} or newer is needed)");
     };
     anyhow::ensure!(
-        version >= OLDEST,
-        "PostgreSQL {version} in {} is too old, {OLDEST} or newer is needed",
+        version >= OLDEST_POSTGRES,
+        "PostgreSQL {version} in {} is too old, {OLDEST_POSTGRES} or newer is needed",
         folder.display()
     );
     Ok((folder, version))

@@ -87,7 +87,13 @@ async fn an_order_that_is_announced_twice_waits_once() {
 #[tokio::test]
 async fn waits_outlive_the_service_and_the_broker() {
     let mut nats = TestNats::new().await;
-    let service = start(&nats, Duration::from_secs(2)).await;
+    let settings = [
+        ("NATS_URL", &*nats.url),
+        ("HTTP_SERVICE_PORT", "0"),
+        ("SUPPLIER_DELAY_MIN", "2s"),
+        ("SUPPLIER_DELAY_MAX", "2s"),
+    ];
+    let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
     for _ in 0..100 {
         say(&nats, "orders.pending", &pending()).await;
     }
@@ -96,7 +102,7 @@ async fn waits_outlive_the_service_and_the_broker() {
         (waits.len() == 100).then_some(())
     })
     .await;
-    service.stop().await;
+    program.kill().await;
     nats.kill_and_start_again().await;
     // Nobody of ours is there: JetStream ships them by itself.
     hear(&nats, "orders.shipped", 100).await;

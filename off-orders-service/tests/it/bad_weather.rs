@@ -2,11 +2,11 @@
 
 use crate::{Orders, states};
 use chrono::DateTime;
-use nix::sys::signal::Signal;
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{LENTILS, Running, World, eventually};
 use reqwest::Method;
+use serde_json::json;
 
 #[tokio::test]
 async fn a_body_that_is_not_an_order_is_a_clear_error() {
@@ -23,6 +23,8 @@ async fn a_body_that_is_not_an_order_is_a_clear_error() {
         let answer = orders.http().post_text("/api/orders", body).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{body}");
     }
+    let empty = orders.http().post_text("/api/orders", "{}").await;
+    assert_eq!(empty.wrong_fields(), ["ssd_id", "barcode", "quantity"]);
     let huge = orders.http().post_text("/api/orders", vec![b' '; 100 * 1024]).await;
     assert_eq!((huge.status.as_u16(), huge.code()), (413, "too_large"));
     let form = orders.http().request(Method::POST, "/api/orders").body("ssd_id=1").send().await.unwrap();
@@ -56,27 +58,39 @@ async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
 
 #[tokio::test]
 async fn while_nats_is_away_orders_are_taken_and_announced_later() {
-    let orders = Orders::start().await;
-    orders.world.nats.server.signal(Signal::SIGSTOP).unwrap();
+    let mut orders = Orders::start().await;
+    orders.world.nats.server.kill().await.unwrap();
+    eventually("the service notices", || async { (orders.http().get("/readyz").await.status == 503).then_some(()) })
+        .await;
     let order = orders.place(LENTILS, 1).await;
     assert_eq!(orders.find(&order).await.status, 200);
-    orders.world.nats.server.signal(Signal::SIGCONT).unwrap();
+    assert_eq!(orders.count_in_outbox().await, 1);
+    orders.world.nats.server.start_again().await.unwrap();
     orders.world.hear("ORDERS", "orders.pending", 1).await;
     orders.outbox_empty().await;
     assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 1);
 }
 
 #[tokio::test]
-async fn it_starts_without_postgres_and_nats_and_says_what_it_waits_for() {
-    let config = Config {
-        db: off_kit::db::Config { database_url: "postgres://off@127.0.0.1:1/off".into(), database_connections: 2 },
-        bus: off_kit::bus::Config { nats_url: "nats://127.0.0.1:1".into() },
-    };
+async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
+    let mut world = World::with_own_postgres().await;
+    let ssd = world.add_device().await;
+    world.database.server.as_mut().unwrap().stop().await.unwrap();
+    world.nats.server.kill().await.unwrap();
+    let config = Config { db: world.db_config(), bus: world.bus_config() };
     let service = Running::start::<OrdersService>(config, Clock::real(1.0)).await;
     assert_eq!(service.http.get("/livez").await.status, 200);
     let readiness = service.http.get("/readyz").await;
-    assert_eq!(readiness.status, 503);
-    assert_eq!(readiness.body["needs"]["nats"], "not connected");
-    assert!(readiness.body["needs"]["postgres"].as_str().unwrap().starts_with("no answer"), "{readiness:?}");
+    assert_eq!((readiness.status.as_u16(), &readiness.body["needs"]["nats"]), (503, &"not connected".into()));
+    assert_ne!(readiness.body["needs"]["postgres"], "ok");
+
+    world.database.server.as_mut().unwrap().start_again().await.unwrap();
+    world.nats.server.start_again().await.unwrap();
+    eventually("the service is ready", || async {
+        service.http.get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
+    let wish = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
+    assert_eq!(service.http.post("/api/orders", &wish).await.status, 201);
     service.stop().await;
 }

@@ -54,13 +54,14 @@ async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
     elsewhere["status"] = json!("completed");
     orders.world.say_bytes("orders.shipped", b"\x00\xffnot json".to_vec()).await;
     orders.world.say("orders.shipped", &json!({"id": 1})).await;
+    orders.world.say("orders.completed", &json!([])).await;
     orders.world.say("orders.shipped", &unknown).await;
     orders.world.say("orders.shipped", &elsewhere).await;
     orders.say(&order, "shipped", at(10)).await;
     orders.caught_up().await;
     assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
 
-    let letters = orders.world.bury(4).await;
+    let letters = orders.world.bury(5).await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert!(reasons.iter().any(|reason| reason.starts_with("not readable: expected value")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("there is no order 01890a5d")), "{reasons:?}");

@@ -80,16 +80,13 @@ impl Orders {
             .unwrap()
     }
 
+    async fn count_in_outbox(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&self.world.database.pool).await.unwrap()
+    }
+
     /// Waits until the outbox has nothing left.
     async fn outbox_empty(&self) {
-        eventually("the outbox is empty", || async {
-            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox.messages")
-                .fetch_one(&self.world.database.pool)
-                .await
-                .ok()?;
-            (count == 0).then_some(())
-        })
-        .await;
+        eventually("the outbox is empty", || async { (self.count_in_outbox().await == 0).then_some(()) }).await;
     }
 }
 

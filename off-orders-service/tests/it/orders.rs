@@ -34,6 +34,17 @@ async fn an_order_is_stored_announced_and_shown() {
 }
 
 #[tokio::test]
+async fn an_order_and_its_event_are_of_one_trace() {
+    let orders = Orders::start().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = orders.http().request(reqwest::Method::POST, "/api/orders").header("traceparent", traceparent);
+    assert_eq!(request.json(&orders.wish(LENTILS, 1)).send().await.unwrap().status(), 201);
+    let announced = orders.world.hear("ORDERS", "orders.pending", 1).await;
+    let said = announced[0].headers.as_ref().unwrap().get("traceparent").unwrap().as_str();
+    assert!(said.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{said}");
+}
+
+#[tokio::test]
 async fn many_at_once_are_each_placed_and_announced_once() {
     let orders = Orders::start().await;
     let placed = (1..=200).map(|quantity| {
@@ -82,6 +93,7 @@ async fn wrong_values_are_named_field_by_field() {
         (json!("1"), json!(LENTILS), json!(2), vec!["ssd_id"]),
         (json!(1), json!(LENTILS), json!(1.5), vec!["quantity"]),
         (json!(1), json!("9".repeat(60_000)), json!(1), vec!["barcode"]),
+        (json!(null), json!([]), json!("3"), vec!["ssd_id", "barcode", "quantity"]),
     ] {
         let answer =
             orders.http().post("/api/orders", &json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity})).await;
@@ -141,7 +153,11 @@ async fn orders_are_listed_newest_first_page_by_page() {
         path = format!("/api/orders?limit=2&status=pending&cursor={cursor}");
     }
     assert_eq!(quantities, [5, 4, 3, 2, 1]);
-    let none = orders.http().get(&format!("/api/orders?ssd_id={}&status=completed", orders.ssd)).await;
+    let other = orders.world.add_device().await;
+    let theirs = orders.http().post("/api/orders", &json!({"ssd_id": other, "barcode": TEA, "quantity": 9})).await;
+    let listed = orders.http().get(&format!("/api/orders?ssd_id={other}")).await;
+    assert_eq!(listed.body, json!({"orders": [theirs.body]}));
+    let none = orders.http().get("/api/orders?status=completed").await;
     assert_eq!(none.body, json!({"orders": []}));
 }
 

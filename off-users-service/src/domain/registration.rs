@@ -1,30 +1,38 @@
 //! A person registers with their devices.
 
 use off_events::{InvalidValue, MacAddress};
-use off_kit::fields::{FieldError, Fields};
+use off_kit::fields::{FieldError, Fields, Raw};
 use serde::Deserialize;
 use std::{collections::HashSet, fmt};
 use utoipa::ToSchema;
 
 /// What a client sends to register.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewRegistration {
+    #[serde(default)]
+    #[schema(required)]
     user: NewUser,
     /// 1 to 10 devices.
-    #[schema(min_items = 1, max_items = 10)]
+    #[serde(default)]
+    #[schema(required, min_items = 1, max_items = 10)]
     devices: Vec<NewDevice>,
 }
 
-#[derive(Clone, Deserialize, ToSchema)]
+#[derive(Clone, Default, Deserialize, ToSchema)]
 struct NewUser {
-    #[schema(min_length = 1, max_length = 100, example = "Ada")]
-    first_name: String,
-    #[schema(min_length = 1, max_length = 100, example = "Example")]
-    last_name: String,
-    #[schema(max_length = 254, example = "ada@example.org")]
-    email: String,
-    #[schema(min_length = 8, max_length = 200, format = "password", example = "correct horse battery")]
-    password: String,
+    #[serde(default)]
+    #[schema(value_type = String, required, min_length = 1, max_length = 100, example = "Ada")]
+    first_name: Raw,
+    #[serde(default)]
+    #[schema(value_type = String, required, min_length = 1, max_length = 100, example = "Example")]
+    last_name: Raw,
+    #[serde(default)]
+    #[schema(value_type = String, required, max_length = 254, example = "ada@example.org")]
+    email: Raw,
+    #[serde(default)]
+    #[schema(value_type = String, required, min_length = 8, max_length = 200, format = "password",
+        example = "correct horse battery")]
+    password: Raw,
 }
 
 /// Names nobody: what it holds is personal and secret.
@@ -34,10 +42,11 @@ impl fmt::Debug for NewUser {
     }
 }
 
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 struct NewDevice {
-    #[schema(example = "02:00:00:12:34:56")]
-    mac_address: String,
+    #[serde(default)]
+    #[schema(value_type = String, required, example = "02:00:00:12:34:56")]
+    mac_address: Raw,
 }
 
 /// A registration with everything in order.
@@ -85,21 +94,32 @@ fn name(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-fn password(text: String) -> Result<String, InvalidValue> {
+fn password(text: &str) -> Result<String, InvalidValue> {
     match text.chars().count() {
-        8..=200 => Ok(text),
+        8..=200 => Ok(text.to_owned()),
         _ => Err(InvalidValue("a password has 8 to 200 characters")),
     }
+}
+
+/// The value that the text in `field` is, by `parse`.
+fn check<T>(
+    fields: &mut Fields,
+    field: &str,
+    raw: &Raw,
+    parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
+) -> Option<T> {
+    let text = fields.text(field, raw)?;
+    fields.check(field, parse(text))
 }
 
 impl NewRegistration {
     /// The registration this asks for; or every field that is wrong.
     pub(crate) fn check(self) -> Result<Registration, Vec<FieldError>> {
         let mut fields = Fields::default();
-        let first_name = fields.check("user.first_name", name(&self.user.first_name));
-        let last_name = fields.check("user.last_name", name(&self.user.last_name));
-        let email = fields.check("user.email", Email::parse(&self.user.email));
-        let password = fields.check("user.password", password(self.user.password));
+        let first_name = check(&mut fields, "user.first_name", &self.user.first_name, name);
+        let last_name = check(&mut fields, "user.last_name", &self.user.last_name, name);
+        let email = check(&mut fields, "user.email", &self.user.email, Email::parse);
+        let password = check(&mut fields, "user.password", &self.user.password, password);
         let count = match self.devices.len() {
             1..=10 => Ok(()),
             _ => Err(InvalidValue("a person registers 1 to 10 devices")),
@@ -108,11 +128,13 @@ impl NewRegistration {
         let mut mac_addresses = Vec::with_capacity(self.devices.len().min(10));
         let mut seen = HashSet::new();
         for (index, device) in self.devices.iter().take(10).enumerate() {
-            let address = device.mac_address.parse::<MacAddress>().and_then(|address| {
+            let field = format!("devices[{index}].mac_address");
+            let address = check(&mut fields, &field, &device.mac_address, |text| {
+                let address = text.parse::<MacAddress>()?;
                 let twice = InvalidValue("the same device is listed twice");
                 if seen.insert(address.clone()) { Ok(address) } else { Err(twice) }
             });
-            mac_addresses.extend(fields.check(format!("devices[{index}].mac_address"), address));
+            mac_addresses.extend(address);
         }
         let person = first_name.zip(last_name).zip(email).zip(password);
         fields.finish(person.map(|(((first_name, last_name), email), password)| Registration {
@@ -131,15 +153,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn registration(first_name: &str, email: &str, password: &str, devices: &[&str]) -> NewRegistration {
-        NewRegistration {
-            user: NewUser {
-                first_name: first_name.to_owned(),
-                last_name: "Example".to_owned(),
-                email: email.to_owned(),
-                password: password.to_owned(),
-            },
-            devices: devices.iter().map(|&address| NewDevice { mac_address: address.to_owned() }).collect(),
-        }
+        let devices: Vec<_> = devices.iter().map(|address| serde_json::json!({"mac_address": address})).collect();
+        let user = serde_json::json!(
+            {"first_name": first_name, "last_name": "Example", "email": email, "password": password}
+        );
+        serde_json::from_value(serde_json::json!({"user": user, "devices": devices})).unwrap()
     }
 
     fn wrong_fields(new: NewRegistration) -> Vec<String> {

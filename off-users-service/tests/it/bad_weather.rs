@@ -19,8 +19,14 @@ async fn every_wrong_field_of_a_registration_is_named() {
     );
     let none = users.http().post("/api/register", &ada("ada@example.org", &[])).await;
     assert_eq!(none.wrong_fields(), ["devices"]);
-    let wrong_type = users.http().post("/api/register", &json!({"user": {"first_name": 1}, "devices": []})).await;
-    assert_eq!(wrong_type.wrong_fields(), ["user.first_name"]);
+    let wrong_types = json!({"user": {"first_name": 1, "password": null}, "devices": [{}]});
+    let wrong_types = users.http().post("/api/register", &wrong_types).await;
+    let every_field = ["user.first_name", "user.last_name", "user.email", "user.password"];
+    assert_eq!(wrong_types.wrong_fields(), [&every_field[..], &["devices[0].mac_address"]].concat());
+    let empty = users.http().post("/api/register", &json!({})).await;
+    assert_eq!(empty.wrong_fields(), [&every_field[..], &["devices"]].concat());
+    let no_object = users.http().post("/api/register", &json!({"user": "Ada"})).await;
+    assert_eq!(no_object.wrong_fields(), ["user"]);
     let malformed = users.http().post_text("/api/register", "{\"user\"").await;
     assert_eq!((malformed.status.as_u16(), malformed.code()), (400, "malformed_json"));
 }

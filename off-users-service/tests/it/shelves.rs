@@ -116,4 +116,13 @@ async fn when_the_dead_letters_are_full_poison_waits_and_all_else_goes_on() {
     let waiting = users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.unwrap();
     assert_eq!((waiting.pending, waiting.in_hand), (0, 1));
     assert_eq!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().len(), 1);
+
+    // Someone makes room.
+    jetstream.get_stream("DEAD_LETTERS").await.unwrap().delete_message(1).await.unwrap();
+    let letters = users.world.bury(1).await;
+    assert_eq!(
+        (&letters[0].body[..], &*letters[0].reason),
+        (&b"two"[..], "not readable: expected ident at line 1 column 2")
+    );
+    users.world.caught_up(&streams::SHELVES_CONSUMED).await;
 }

@@ -1,0 +1,104 @@
+//! The HTTP edge that every service has, around a service that behaves badly.
+
+use off_kit::{Clock, Kit, Service, http};
+use off_testkit::{Running, eventually};
+use reqwest::Method;
+use std::time::Duration;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// A service that panics, dawdles and never gets ready.
+struct Clumsy;
+
+#[utoipa::path(get, path = "/api/panic")]
+#[expect(clippy::panic, reason = "it is what the route is for")]
+async fn panic() -> String {
+    panic!("a secret of the inside")
+}
+
+#[utoipa::path(get, path = "/api/hang")]
+async fn hang() -> String {
+    std::future::pending().await
+}
+
+#[utoipa::path(get, path = "/api/dawdle")]
+async fn dawdle() -> String {
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    "done".to_owned()
+}
+
+fn clumsy_routes() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(panic)).routes(routes!(hang)).routes(routes!(dawdle))
+}
+
+impl Service for Clumsy {
+    const NAME: &'static str = "clumsy";
+    const ABOUT: &'static str = "Behaves badly.";
+    const PORT: u16 = 0;
+    type Config = http::Config;
+
+    fn openapi() -> OpenApi {
+        http::document::<Self, ()>(clumsy_routes())
+    }
+
+    async fn start(_: http::Config, kit: Kit) -> anyhow::Result<()> {
+        kit.needs.add("luck", || async { Err("none today".to_owned()) });
+        http::serve::<Self>(&kit, clumsy_routes()).await
+    }
+}
+
+async fn clumsy() -> Running {
+    let unused = http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0 };
+    Running::start::<Clumsy>(unused, Clock::real(1.0)).await
+}
+
+#[tokio::test]
+async fn a_panic_is_a_problem_of_one_request_and_tells_nothing() {
+    let service = clumsy().await;
+    let answer = service.http.get("/api/panic").await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (500, "internal"));
+    assert!(!answer.body.to_string().contains("secret"), "{answer:?}");
+    assert_eq!(service.http.get("/livez").await.status, 200);
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_belongs_to_the_trace_it_came_with() {
+    let service = clumsy().await;
+    let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let request = service.http.request(Method::GET, "/api/nothing").header("traceparent", traceparent);
+    let problem: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+    assert_eq!(problem["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+}
+
+#[tokio::test]
+async fn who_hangs_is_answered_for_in_time() {
+    let service = clumsy().await;
+    let answer = service.http.get("/api/hang").await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (503, "unavailable"));
+}
+
+#[tokio::test]
+async fn a_request_in_hand_is_finished_before_the_end() {
+    let service = clumsy().await;
+    let http = service.http.clone();
+    let request = tokio::spawn(async move { http.get("/api/dawdle").await });
+    // The metrics know of it once it is under way; a second is long enough to ask.
+    eventually("the request has arrived", || async {
+        service.http.get("/livez").await.status.is_success().then_some(())
+    })
+    .await;
+    tokio::task::yield_now().await;
+    service.stop().await;
+    let answer = request.await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, Some("done")));
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said_where_readiness_is_asked() {
+    let service = clumsy().await;
+    for path in ["/readyz", "/api/health"] {
+        let answer = service.http.get(path).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["needs"]["luck"]), (503, &"none today".into()));
+    }
+}
