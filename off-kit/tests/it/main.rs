@@ -1,9 +1,9 @@
 //! The HTTP edge that every service has, around a service that behaves badly.
 
 use off_kit::{Clock, Kit, Service, http};
-use off_testkit::{Running, eventually};
+use off_testkit::Running;
 use reqwest::Method;
-use std::time::Duration;
+use tokio::sync::Notify;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -21,9 +21,15 @@ async fn hang() -> String {
     std::future::pending().await
 }
 
+/// A request to `/api/dawdle` is in hand.
+static ARRIVED: Notify = Notify::const_new();
+/// It may be finished.
+static FINISH: Notify = Notify::const_new();
+
 #[utoipa::path(get, path = "/api/dawdle")]
 async fn dawdle() -> String {
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    ARRIVED.notify_one();
+    FINISH.notified().await;
     "done".to_owned()
 }
 
@@ -83,13 +89,9 @@ async fn a_request_in_hand_is_finished_before_the_end() {
     let service = clumsy().await;
     let http = service.http.clone();
     let request = tokio::spawn(async move { http.get("/api/dawdle").await });
-    // The metrics know of it once it is under way; a second is long enough to ask.
-    eventually("the request has arrived", || async {
-        service.http.get("/livez").await.status.is_success().then_some(())
-    })
-    .await;
-    tokio::task::yield_now().await;
-    service.stop().await;
+    ARRIVED.notified().await;
+    // Asked to stop first, and only then is the request let go on.
+    tokio::join!(service.stop(), async { FINISH.notify_one() });
     let answer = request.await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, Some("done")));
 }
