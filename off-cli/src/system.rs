@@ -4,7 +4,10 @@ use anyhow::Context;
 use clap::{Args, Command};
 use futures::future::select_all;
 use off_kit::{Clock, Kit, Service, Tasks, http};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    sync::{Arc, Mutex},
+};
 
 /// Services that run in this process, in the order in which they were started.
 #[derive(Debug, Default)]
@@ -31,9 +34,12 @@ impl System {
     /// Starts `S` on its own port, or on any that is free where that is taken.
     pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<SocketAddr> {
         let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, S::PORT));
-        let port = if TcpListener::bind(wanted).is_ok() { S::PORT } else { 0 };
-        let address = http::Config { http_service_host: wanted.ip(), http_service_port: port };
-        let kit = Kit::new::<S>(address, *clock);
+        // Bound here and handed over: another `off up` that starts now may want the same port.
+        let listener = TcpListener::bind(wanted).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+        listener.set_nonblocking(true)?;
+        let address = http::Config { http_service_host: wanted.ip(), http_service_port: S::PORT };
+        let mut kit = Kit::new::<S>(address, *clock);
+        kit.listener = Arc::new(Mutex::new(Some(listener)));
         let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
         S::start(config, kit).await.with_context(|| format!("{} did not start", S::NAME))?;
         let address = *address.get().with_context(|| format!("{} does not listen", S::NAME))?;

@@ -4,9 +4,9 @@ use crate::{Clock, Tasks, health::Needs, http, telemetry};
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     process::ExitCode,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::Duration,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +41,8 @@ pub struct Kit {
     /// What the service needs to be ready.
     pub needs: Needs,
     pub http: http::Config,
+    /// A socket that listens already, for a caller who had to be sure of it; else `http` says where.
+    pub listener: Arc<Mutex<Option<TcpListener>>>,
     /// Where the service answers, once it does.
     pub address: Arc<OnceLock<SocketAddr>>,
 }
@@ -54,6 +56,7 @@ impl Kit {
             tasks: Tasks::new(),
             needs: Needs::default(),
             http,
+            listener: Arc::default(),
             address: Arc::default(),
         }
     }

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{any::Any, net::SocketAddr, time::Duration};
+use std::{any::Any, net::SocketAddr, sync::PoisonError, time::Duration};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
@@ -59,9 +59,13 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(kit.name, observe));
     let address = SocketAddr::new(kit.http.http_service_host, kit.http.http_service_port);
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}: is another program there? HTTP_SERVICE_PORT chooses another port")
-    })?;
+    let given = kit.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let listener = match given {
+        Some(listener) => TcpListener::from_std(listener)?,
+        None => TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: is another program there? HTTP_SERVICE_PORT chooses another port")
+        })?,
+    };
     let address = listener.local_addr()?;
     // Set once: a service serves once.
     let _ = kit.address.set(address);
