@@ -47,11 +47,11 @@ pub(crate) enum Area {
 
 /// One look at everything.
 #[derive(Debug)]
-struct Look {
+pub(crate) struct Look {
     books: Books,
     whereabouts: Whereabouts,
     dead_letters: usize,
-    findings: BTreeSet<Finding>,
+    pub(crate) findings: BTreeSet<Finding>,
 }
 
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
@@ -64,7 +64,7 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
 }
 
 /// Looks until nothing is out of order, or patience ends; what is left was so at every look.
-async fn look_until_still(db: &PgPool, bus: &Bus, patience: Duration) -> anyhow::Result<Look> {
+pub(crate) async fn look_until_still(db: &PgPool, bus: &Bus, patience: Duration) -> anyhow::Result<Look> {
     let deadline = Instant::now() + patience;
     let mut look = look(db, bus).await?;
     while !look.findings.is_empty() && Instant::now() < deadline {

@@ -35,7 +35,7 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
         findings.note("PostgreSQL", found.map_err(|error| format!("{error:#}")));
     }
     if !is_yours("NATS_URL") {
-        let found = find_nats_server(&home.tools()).await;
+        let found = find_nats_server(home.tools()).await;
         let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
         findings.note("nats-server", found.map_err(|error| format!("{error:#}")));
     }

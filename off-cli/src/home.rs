@@ -23,6 +23,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub(crate) struct Home {
     folder: PathBuf,
+    tools: PathBuf,
 }
 
 /// Where a running system is; written by `off up` for the other commands.
@@ -63,7 +64,14 @@ pub(crate) struct Visit {
 impl Home {
     pub(crate) fn new(folder: PathBuf) -> anyhow::Result<Self> {
         // The servers' programs run elsewhere, so they need the whole path.
-        Ok(Self { folder: std::path::absolute(folder).context("OFF_HOME is not a path")? })
+        let folder = std::path::absolute(folder).context("OFF_HOME is not a path")?;
+        let tools = folder.join("bin");
+        Ok(Self { folder, tools })
+    }
+
+    /// A folder beneath this one, for a system beside the one here.
+    pub(crate) fn beneath(&self, name: &str) -> Self {
+        Self { folder: self.folder.join(name), tools: self.tools.clone() }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -71,8 +79,8 @@ impl Home {
     }
 
     /// Where `./run` puts programs that the machine does not have.
-    pub(crate) fn tools(&self) -> PathBuf {
-        self.folder.join("bin")
+    pub(crate) fn tools(&self) -> &Path {
+        &self.tools
     }
 
     pub(crate) fn log_file(&self) -> PathBuf {
@@ -183,8 +191,8 @@ impl Servers {
         let (nats, nats_url) = if let Some(url) = nats_url {
             (None, url)
         } else {
-            let (program, _) = find_nats_server(&home.tools()).await?;
-            let nats = Nats::start(&program, &home.folder.join("nats")).await?;
+            let (program, _) = find_nats_server(home.tools()).await?;
+            let nats = Nats::start(&program, &home.folder.join("nats"), &[]).await?;
             let url = nats.url.clone();
             (Some(nats), url)
         };

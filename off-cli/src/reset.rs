@@ -8,6 +8,13 @@ use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let _lock = home.lock()?;
     home.remove_running();
+    clear(home).await?;
+    println!("{} is empty again; `off up` starts from nothing", home.folder().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Deletes what a system has left in the folder, which is locked.
+pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
     let postgres = home.folder().join("postgres");
     // Servers of a system that was killed may still write here.
     Nats::stop_leftover(&home.folder().join("nats")).await;
@@ -16,11 +23,10 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     if let Ok(elsewhere) = fs::read_link(&postgres) {
         remove(&elsewhere)?;
     }
-    for name in ["postgres", "postgres.password", "postgres.log", "nats", "off.log", "off.log.old"] {
+    for name in ["postgres", "postgres.password", "postgres.log", "nats", "logs", "off.log", "off.log.old"] {
         remove(&home.folder().join(name))?;
     }
-    println!("{} is empty again; `off up` starts from nothing", home.folder().display());
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn remove(path: &Path) -> anyhow::Result<()> {

@@ -53,8 +53,9 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let _lock = home.lock()?;
     let asked_to_stop = stop_on_signal()?;
     home.keep_last_log()?;
-    let log =
-        telemetry::Config { log: log_filter(), log_format: Some(options.log_format), log_file: Some(home.log_file()) };
+    let log = std::env::var_os("OFF_LOG").and_then(|filter| filter.into_string().ok());
+    let log = log.unwrap_or_else(|| "info".to_owned());
+    let log = telemetry::Config { log, log_format: Some(options.log_format), log_file: Some(home.log_file()) };
     telemetry::init(&log)?;
     home.remove_running();
 
@@ -69,12 +70,6 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     outcome?;
     stopped?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Every request in the log would be gigabytes a day while the generator plays.
-fn log_filter() -> String {
-    let asked_for = std::env::var_os("OFF_LOG").and_then(|filter| filter.into_string().ok());
-    asked_for.unwrap_or_else(|| "info,off_kit::http=warn".to_owned())
 }
 
 /// The first signal asks to stop in order, whatever goes on; a second one ends the process on the spot, and leaves the

@@ -29,6 +29,15 @@ impl OrderStatus {
         }
     }
 
+    /// The state that follows; `None` after the last.
+    pub fn next(self) -> Option<Self> {
+        match self {
+            Self::Pending => Some(Self::Shipped),
+            Self::Shipped => Some(Self::Completed),
+            Self::Completed => None,
+        }
+    }
+
     /// The subject on which an order in this state is announced.
     pub const fn subject(self) -> &'static str {
         match self {

@@ -135,6 +135,9 @@ pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 pub const CONSUMERS: [Consumer; 7] =
     [SUPPLIER, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 
+/// Everyone who moves orders on.
+pub const ORDER_CONSUMERS: [Consumer; 5] = [SUPPLIER, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
+
 /// The stream that keeps `subject`, if one does.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
     match subject {

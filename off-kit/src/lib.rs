@@ -20,5 +20,5 @@ pub mod telemetry;
 pub use bus::Bus;
 pub use clock::Clock;
 pub use outbox::Outbox;
-pub use service::{Kit, Service, run};
+pub use service::{Kit, Service, run, run_with};
 pub use tasks::Tasks;

@@ -36,6 +36,30 @@ pub struct Entry<'a, E> {
     pub traceparent: Option<String>,
 }
 
+/// Events as columns of `outbox.messages`, for a statement that stores the fact and its event at once.
+#[derive(Debug, Default)]
+pub struct Rows {
+    pub subjects: Vec<String>,
+    pub message_ids: Vec<String>,
+    pub bodies: Vec<String>,
+    pub traceparents: Vec<Option<String>>,
+    pub times: Vec<DateTime<Utc>>,
+}
+
+impl Rows {
+    pub fn of<'a, E: Event>(entries: impl IntoIterator<Item = &'a Entry<'a, E>>) -> sqlx::Result<Self> {
+        let mut rows = Self::default();
+        for entry in entries {
+            rows.subjects.push(entry.event.subject().to_owned());
+            rows.message_ids.push(entry.event.message_id());
+            rows.bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
+            rows.traceparents.push(entry.traceparent.clone());
+            rows.times.push(entry.occurred_at);
+        }
+        Ok(rows)
+    }
+}
+
 impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
@@ -51,28 +75,17 @@ impl Outbox {
 
     /// Writes events into the transaction of the fact they speak of. Call [`Outbox::wake`] after the commit.
     pub async fn put<E: Event>(&self, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
-        let mut subjects = Vec::with_capacity(entries.len());
-        let mut ids = Vec::with_capacity(entries.len());
-        let mut bodies = Vec::with_capacity(entries.len());
-        let mut traces = Vec::with_capacity(entries.len());
-        let mut times = Vec::with_capacity(entries.len());
-        for entry in entries {
-            subjects.push(entry.event.subject().to_owned());
-            ids.push(entry.event.message_id());
-            bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
-            traces.push(entry.traceparent.clone());
-            times.push(entry.occurred_at);
-        }
+        let rows = Rows::of(entries)?;
         sqlx::query!(
             "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
              SELECT $1, message.*
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
             self.relay.source,
-            &subjects,
-            &ids,
-            &bodies,
-            &traces as &[Option<String>],
-            &times,
+            &rows.subjects,
+            &rows.message_ids,
+            &rows.bodies,
+            &rows.traceparents as &[Option<String>],
+            &rows.times,
         )
         .execute(conn)
         .await?;
@@ -134,18 +147,24 @@ struct Relay {
 }
 
 impl Relay {
-    /// Publishes the oldest rows and deletes those the broker acknowledged; says how many it took.
+    /// Publishes the oldest rows and deletes those the broker acknowledged; says how many it took. They are deleted in
+    /// a transaction that ends after the broker's word, so that another replica passes over them meanwhile.
     async fn carry(&self) -> anyhow::Result<usize> {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
         let mut tx = self.db.begin().await?;
-        let rows = sqlx::query!(
-            "SELECT id, subject, message_id, body, traceparent, occurred_at FROM outbox.messages
-             WHERE source = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        // What is deleted and comes back after a crash is published once more, which is harmless; so nobody has to wait
+        // until the deletion is on disk.
+        sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;
+        let mut rows = sqlx::query!(
+            "DELETE FROM outbox.messages WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM outbox.messages WHERE source = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
+             RETURNING id, subject, message_id, body, traceparent, occurred_at",
             self.source,
             i64::from(BATCH),
         )
         .fetch_all(&mut *tx)
         .await?;
+        rows.sort_unstable_by_key(|row| row.id);
         let Some(oldest) = rows.first().map(|row| row.occurred_at) else {
             gauge!("off_outbox_lag_seconds", "service" => self.source).set(0.0);
             return Ok(0);
@@ -168,10 +187,15 @@ impl Relay {
             .zip(answers)
             .filter_map(|(id, answer)| answer.map(|()| id).map_err(|error| refusal = Some(error)).ok())
             .collect();
-        sqlx::query!("DELETE FROM outbox.messages WHERE source = $1 AND id = ANY($2)", self.source, &acknowledged)
-            .execute(&mut *tx)
-            .await?;
-        tx.commit().await?;
+        if refusal.is_none() {
+            tx.commit().await?;
+        } else {
+            // What was not acknowledged has to stay.
+            tx.rollback().await?;
+            sqlx::query!("DELETE FROM outbox.messages WHERE source = $1 AND id = ANY($2)", self.source, &acknowledged)
+                .execute(&self.db)
+                .await?;
+        }
         counter!("off_outbox_published_total", "service" => self.source).increment(acknowledged.len() as u64);
         histogram!("off_outbox_batch_size", "service" => self.source).record(taken as f64);
         match refusal {

@@ -4,6 +4,7 @@ use crate::{Clock, Tasks, health::Needs, http, telemetry};
 use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
+    ffi::OsString,
     net::{SocketAddr, TcpListener},
     process::ExitCode,
     sync::{Arc, Mutex, OnceLock},
@@ -105,10 +106,16 @@ enum Command {
 
 /// The whole of a service's `main`: reads its settings, starts it and stops it in order when it is asked to.
 pub async fn run<S: Service>() -> ExitCode {
-    let command = Program::<S::Config>::command().name(format!("off-{}", S::NAME)).about(S::ABOUT);
+    run_with::<S>(&format!("off-{}", S::NAME), std::env::args_os().skip(1)).await
+}
+
+/// The same under another name, with these arguments.
+pub async fn run_with<S: Service>(name: &str, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let command = Program::<S::Config>::command().bin_name(name).name(name.to_owned()).about(S::ABOUT);
+    let words = std::iter::once(OsString::from(name)).chain(arguments);
     let matches = command
         .mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()))
-        .get_matches();
+        .get_matches_from(words);
     if matches.subcommand_name() == Some(OPENAPI) {
         return finish(print_openapi::<S>());
     }

@@ -73,7 +73,14 @@ pub fn init(config: &Config) -> anyhow::Result<()> {
     let tracer = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).build().tracer("off");
     tracing_subscriber::registry()
         // A request belongs to its trace whatever is logged of it.
-        .with(tracing_opentelemetry::layer().with_tracer(tracer).with_filter(LevelFilter::INFO))
+        .with(
+            tracing_opentelemetry::layer()
+                .with_tracer(tracer)
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
+                .with_filter(LevelFilter::INFO),
+        )
         .with(output.with_filter(filter))
         .try_init()
         .context("logging was started twice")?;
@@ -129,6 +136,8 @@ fn describe_metrics() {
     describe_histogram!("off_message_batch_size", "Messages a consumer handled at once");
     describe_counter!("off_messages_handled_total", "Messages handled and acknowledged");
     describe_counter!("off_messages_dead_total", "Messages put among the dead letters");
+    describe_counter!("off_orders_announced_again_total", "Orders that had come to a halt and were announced again");
+    describe_counter!("off_shelves_reminded_total", "Shelves that stayed low and were spoken of again");
     describe_counter!("off_generator_events_total", "What the generator sent, by outcome");
     describe_histogram!("off_generator_event_duration_seconds", Unit::Seconds, "Time until what it sent was answered");
 }

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
-use off_kit::fields::{FieldError, Fields, Raw};
+use off_kit::{
+    fields::{FieldError, Fields, Raw},
+    outbox::Entry,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -77,6 +80,13 @@ pub(crate) struct Wish {
     pub(crate) key: Option<IdempotencyKey>,
     /// The trace of the request.
     pub(crate) traceparent: Option<String>,
+}
+
+impl Wish {
+    /// What there is to say once it is placed.
+    pub(crate) fn entry(&self) -> Entry<'_, Order> {
+        Entry { event: &self.order, occurred_at: self.order.timestamp, traceparent: self.traceparent.clone() }
+    }
 }
 
 /// Whether two orders ask for the same.

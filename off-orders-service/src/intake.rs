@@ -10,7 +10,7 @@ use crate::{
 };
 use metrics::histogram;
 use off_events::{Order, OrderId};
-use off_kit::{Kit, Outbox, fields::FieldError, http::Problem, outbox::Entry, telemetry};
+use off_kit::{Kit, Outbox, fields::FieldError, http::Problem, telemetry};
 use sqlx::PgPool;
 use std::{collections::HashMap, time::Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -115,23 +115,13 @@ async fn write(db: &PgPool, outbox: &Outbox, wishes: Vec<Wish>, answers: Vec<Ans
 
 /// Stores what can be stored, each order with its event; says what stood in the way of the rest.
 async fn store_batch(db: &PgPool, outbox: &Outbox, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
-    let mut tx = db.begin().await?;
-    let placed = store::insert_orders(&mut tx, wishes).await?;
-    let (stored, refused): (Vec<&Wish>, Vec<&Wish>) = wishes.iter().partition(|wish| placed.contains(&wish.order.id));
-    let obstacles = if refused.is_empty() { Vec::new() } else { store::list_obstacles(&mut tx, &refused).await? };
-    if !stored.is_empty() {
-        let entries: Vec<_> = stored
-            .iter()
-            .map(|wish| Entry {
-                event: &wish.order,
-                occurred_at: wish.order.timestamp,
-                traceparent: wish.traceparent.clone(),
-            })
-            .collect();
-        outbox.put(&mut tx, &entries).await?;
-    }
-    tx.commit().await?;
+    let placed = store::insert_orders(db, wishes).await?;
     outbox.wake();
+    let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
+    if refused.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let obstacles = store::list_obstacles(db, &refused).await?;
     Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
 }
 

@@ -5,6 +5,7 @@ mod domain;
 mod events;
 mod http;
 mod intake;
+mod reconcile;
 mod store;
 
 pub use config::Config;
@@ -42,6 +43,7 @@ impl Service for OrdersService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
         let intake = Intake::start(&kit, db.clone(), outbox.clone());
+        reconcile::start(&kit, &db, &bus);
         let app = App { db, clock: kit.clock, intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);

@@ -1,34 +1,57 @@
 //! All its SQL.
 
-use crate::domain::{OrderWithHistory, Wish, history};
+use crate::{
+    OrdersService,
+    domain::{OrderWithHistory, Wish, history},
+};
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
-use sqlx::{PgConnection, PgPool};
+use off_kit::{Service, outbox::Rows};
+use sqlx::PgPool;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// Stores every wish whose device and product exist and whose key is new; says which those were.
-pub(crate) async fn insert_orders(conn: &mut PgConnection, wishes: &[Wish]) -> sqlx::Result<HashSet<OrderId>> {
+/// Stores every wish whose device and product exist and whose key is new, each with its event; says which those were.
+/// One statement, and so one transaction and one round trip, for all.
+pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish]) -> sqlx::Result<HashSet<OrderId>> {
     let columns = Columns::of(wishes);
+    let entries: Vec<_> = wishes.iter().map(Wish::entry).collect();
+    let events = Rows::of(&entries)?;
     let ids = sqlx::query_scalar!(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
-         SELECT wish.*
-         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
-              AS wish (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
-         WHERE EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id)
-           AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode)
-         -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
-         ORDER BY wish.idempotency_key
-         ON CONFLICT (idempotency_key) DO NOTHING
-         RETURNING id",
+        // OFFSET 0 keeps the planner from joining: a look into an index for each wish costs the same however many
+        // devices and products there are, and whatever is known of their number.
+        "WITH placed AS (
+             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
+             SELECT wish.*
+             FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
+                  AS wish (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
+             WHERE EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id OFFSET 0)
+               AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode OFFSET 0)
+             -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
+             ORDER BY wish.idempotency_key
+             ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+             RETURNING id
+         ), announced AS (
+             INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
+             SELECT $7, event.subject, event.message_id, event.body, event.traceparent, event.occurred_at
+             FROM unnest($1::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $5::timestamptz[])
+                  AS event (order_id, subject, message_id, body, traceparent, occurred_at)
+             WHERE event.order_id IN (SELECT id FROM placed)
+         )
+         SELECT id FROM placed",
         &columns.ids,
         &columns.ssd_ids,
         &columns.barcodes,
         &columns.quantities,
         &columns.times,
         &columns.keys as &[Option<String>],
+        OrdersService::NAME,
+        &events.subjects,
+        &events.message_ids,
+        &events.bodies,
+        &events.traceparents as &[Option<String>],
     )
-    .fetch_all(conn)
+    .fetch_all(db)
     .await?;
     Ok(ids.into_iter().map(OrderId).collect())
 }
@@ -44,7 +67,7 @@ pub(crate) struct Obstacle {
 }
 
 /// What stood in the way of wishes that [`insert_orders`] did not store.
-pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
+pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
     let columns = Columns::of(wishes.iter().copied());
     let rows = sqlx::query!(
         r#"SELECT wish.id AS "wish_id!",
@@ -59,7 +82,7 @@ pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) ->
         &columns.barcodes,
         &columns.keys as &[Option<String>],
     )
-    .fetch_all(conn)
+    .fetch_all(db)
     .await?;
     rows.into_iter()
         .map(|row| {
@@ -190,6 +213,70 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
     rows.into_iter()
         .map(|row| order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status))
         .collect()
+}
+
+/// An order under way, which should be heard of again.
+#[derive(Debug)]
+pub(crate) struct Suspect {
+    pub(crate) order: Order,
+    /// When it reached its state.
+    pub(crate) since: DateTime<Utc>,
+}
+
+/// The last of the next `size` orders in this state; `None` when there are none after `after`.
+pub(crate) async fn find_page_end(
+    db: &PgPool,
+    status: OrderStatus,
+    after: Uuid,
+    size: i64,
+) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "SELECT id FROM (SELECT id FROM orders.product_orders
+                         WHERE status = ($1::text)::orders.order_status AND id > $2 ORDER BY id LIMIT $3) AS page
+         ORDER BY id DESC LIMIT 1",
+        status.as_str(),
+        after,
+        size,
+    )
+    .fetch_optional(db)
+    .await
+}
+
+/// The orders in this state, of those after `after` up to `through`, that are not where all orders end: on a shelf.
+pub(crate) async fn list_suspects(
+    db: &PgPool,
+    status: OrderStatus,
+    after: Uuid,
+    through: Uuid,
+) -> sqlx::Result<Vec<Suspect>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at,
+                  coalesce(completed_at, shipped_at, placed_at) AS "since!"
+           FROM orders.product_orders AS placed
+           WHERE status = ($1::text)::orders.order_status AND id > $2 AND id <= $3
+             AND ($1 <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
+           ORDER BY id"#,
+        status.as_str(),
+        after,
+        through,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let order = order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status)?;
+            Ok(Suspect { order, since: row.since })
+        })
+        .collect()
+}
+
+/// Whether the outbox of this service has a message of what happened at `time` or before.
+pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM outbox.messages WHERE source = 'orders' AND occurred_at <= $1) AS "found!""#,
+        time,
+    );
+    found.fetch_one(db).await
 }
 
 /// A product, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so that 32 draws

@@ -20,7 +20,7 @@ pub use catalogue::{BISCUITS, LENTILS, TEA, add_product};
 pub use clients::{Answer, Http};
 pub use database::{Database, SHARED_POSTGRES, start_postgres};
 pub use nats::TestNats;
-pub use patience::eventually;
+pub use patience::{eventually, eventually_within};
 pub use program::Program;
 pub use service::Running;
 pub use world::World;

@@ -10,7 +10,7 @@ pub struct TestNats {
     pub url: String,
     pub bus: Bus,
     pub server: servers::Nats,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl TestNats {
@@ -27,15 +27,24 @@ impl TestNats {
         self.server.start_again().await.expect("the server starts again");
     }
 
+    /// Kills the server and takes its disk away; it starts again with nothing, and is made ready as `off migrate` does.
+    pub async fn lose_everything(&mut self) {
+        self.server.kill().await.expect("the server dies");
+        std::fs::remove_dir_all(self.folder.path().join("store")).expect("its disk is lost");
+        self.server.start_again().await.expect("the server starts again");
+        self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
+        bus::declare(&self.bus).await.expect("the streams");
+    }
+
     /// A server with nothing in it.
     pub async fn without_streams() -> Self {
         let folder = tempfile::Builder::new().prefix("off-nats-").tempdir().expect("a temporary folder");
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
         let (program, _) = servers::find_nats_server(&tools).await.expect("nats-server");
-        let server = servers::Nats::start(&program, folder.path()).await.expect("a NATS of the test's own");
+        let server = servers::Nats::start(&program, folder.path(), &[]).await.expect("a NATS of the test's own");
         let config = bus::Config { nats_url: server.url.clone() };
         let bus = Bus::connect(&config, "test").await.expect("a client");
         bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
-        Self { url: server.url.clone(), bus, server, _folder: folder }
+        Self { url: server.url.clone(), bus, server, folder }
     }
 }

@@ -5,6 +5,7 @@ mod domain;
 mod events;
 mod http;
 mod password;
+mod remind;
 mod store;
 
 pub use config::Config;
@@ -42,6 +43,7 @@ impl Service for UsersService {
         let db = db::pool_for(&kit, &config.db)?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
+        remind::start(&kit, &db, &bus);
         let app = App { db, clock: kit.clock, outbox: outbox.clone(), hasher: Hasher::new() };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);

@@ -4,7 +4,9 @@
 
 mod architecture;
 mod audit;
+mod chaos;
 mod documents;
+mod lost_broker;
 mod settings;
 mod up;
 

@@ -60,6 +60,14 @@ impl Outgoing {
         Self { subject: subject.to_owned(), headers: map, body }
     }
 
+    /// The same message, said again at `now`. The broker must not drop it: it may remember the id of what it lost.
+    #[must_use]
+    pub fn again(mut self, now: DateTime<Utc>) -> Self {
+        let id = self.headers.get(headers::CE_ID).map(ToString::to_string).unwrap_or_default();
+        self.headers.insert(headers::NATS_MSG_ID, format!("{id}:again:{}", now.timestamp_micros()).as_str());
+        self
+    }
+
     /// The same message, kept by JetStream on `timer_subject` until `due` and only then put on its own subject, which
     /// must be of the same stream.
     #[must_use]

@@ -5,13 +5,21 @@ use anyhow::Context;
 use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
+    stream::DirectGetErrorKind,
 };
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt, stream};
 use off_events::streams::Consumer;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Messages fetched in one request.
 const PAGE: usize = 1000;
+
+/// Single messages asked for at once.
+const AT_ONCE: usize = 64;
+
+/// How often it is looked whether a consumer has caught up.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What lies before a durable consumer.
 #[derive(Debug, Clone, Copy)]
@@ -71,5 +79,43 @@ impl Bus {
             in_hand: info.num_ack_pending as u64,
             ack_floor: info.ack_floor.stream_sequence,
         })
+    }
+
+    /// Waits until `consumers` have handled all that is in their streams at this moment; `false` when that takes
+    /// longer than `patience`.
+    pub async fn catch_up(&self, consumers: &[Consumer], patience: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + patience;
+        for consumer in consumers {
+            let stream = self.jetstream.get_stream(consumer.stream).await;
+            let stream = stream.with_context(|| format!("cannot ask for stream {}", consumer.stream))?;
+            let newest = stream.cached_info().state.last_sequence;
+            loop {
+                let waiting = self.waiting(consumer).await?;
+                if waiting.ack_floor >= newest || (waiting.pending == 0 && waiting.in_hand == 0) {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    return Ok(false);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Which of `subjects` have a message in `stream`, in the same order.
+    pub async fn are_kept(&self, stream: &str, subjects: Vec<String>) -> anyhow::Result<Vec<bool>> {
+        let handle = self.jetstream.get_stream_no_info(stream).await?;
+        let answers = stream::iter(subjects).map(|subject| {
+            let handle = &handle;
+            async move {
+                match handle.direct_get_last_for_subject(subject).await {
+                    Ok(_) => Ok(true),
+                    Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(false),
+                    Err(error) => Err(error).with_context(|| format!("cannot look into stream {stream}")),
+                }
+            }
+        });
+        answers.buffered(AT_ONCE).try_collect().await
     }
 }

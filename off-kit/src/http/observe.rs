@@ -10,7 +10,7 @@ use axum::{
 use metrics::histogram;
 use off_events::headers;
 use std::time::Instant;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
 /// A method as a label: a client may invent methods, and a label must not grow with them.
 fn method_label(method: &Method) -> &'static str {
@@ -45,13 +45,11 @@ pub(super) async fn observe(State(service): State<&'static str>, request: Reques
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;
         let status = status.as_u16();
-        match status {
-            500.. => warn!(status, duration_ms, "{method} {path} answered {status}"),
-            // Probes and scrapes come every few seconds and say nothing while all is well.
-            _ if !route.starts_with("/api/") || route == "/api/health" => {
-                debug!(status, duration_ms, "{method} {path} answered {status}");
-            }
-            _ => info!(status, duration_ms, "{method} {path} answered {status}"),
+        if status >= 500 {
+            warn!(status, duration_ms, "{method} {path} answered {status}");
+        } else {
+            // Thousands a second would drown all else.
+            debug!(status, duration_ms, "{method} {path} answered {status}");
         }
     });
     response

@@ -46,8 +46,9 @@ pub async fn find_nats_server(tools: &Path) -> anyhow::Result<(PathBuf, String)>
 }
 
 impl Nats {
-    /// Starts a server that keeps all it has in `folder`; returns once it answers.
-    pub async fn start(program: &Path, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts a server that keeps all it has in `folder`, with these settings of JetStream beside its own; returns once
+    /// it answers.
+    pub async fn start(program: &Path, folder: &Path, settings: &[&str]) -> anyhow::Result<Self> {
         tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         Self::stop_leftover(folder).await;
         let (port, password) = (free_port()?, new_password());
@@ -58,10 +59,11 @@ impl Nats {
              listen: \"127.0.0.1:{port}\"\n\
              pid_file: {pid}\n\
              authorization {{ user: \"off\", password: \"{password}\" }}\n\
-             # An acknowledged message is on disk, not on its way there: what is acknowledged leaves the outbox.\n\
-             jetstream {{ store_dir: {store}, sync_interval: always }}\n",
+             # A kill loses nothing that was acknowledged, a power cut at most what came in the last second.\n\
+             jetstream {{ store_dir: {store}, sync_interval: \"1s\"{more} }}\n",
             pid = quoted(&folder.join("nats.pid")),
             store = quoted(&folder.join("store")),
+            more = settings.iter().flat_map(|&setting| [", ", setting]).collect::<String>(),
         );
         write_private(&config, &text)?;
         let url = format!("nats://off:{password}@127.0.0.1:{port}");

@@ -133,6 +133,11 @@ impl Postgres {
         self.answers().await
     }
 
+    /// Ends it on the spot, as a crash would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.server.kill().await
+    }
+
     /// Stops it in order; connections are cut.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         self.server.stop().await

@@ -7,6 +7,7 @@ mod bus;
 mod openapi;
 mod orders;
 mod program;
+mod reconciler;
 
 use chrono::{DateTime, Utc};
 use off_events::streams;

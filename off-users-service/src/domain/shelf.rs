@@ -44,15 +44,20 @@ impl Shelf {
     }
 
     fn look(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
-        (self.quantity <= self.reorder_point).then(|| {
+        if self.quantity <= self.reorder_point {
             self.low_since = Some(now);
-            StockLow {
-                ssd_id: self.ssd_id,
-                barcode: self.barcode.clone(),
-                quantity: self.quantity,
-                reorder_point: self.reorder_point,
-                timestamp: now,
-            }
+        }
+        self.low()
+    }
+
+    /// What there is to say of it while it is low.
+    pub(crate) fn low(&self) -> Option<StockLow> {
+        self.low_since.map(|since| StockLow {
+            ssd_id: self.ssd_id,
+            barcode: self.barcode.clone(),
+            quantity: self.quantity,
+            reorder_point: self.reorder_point,
+            timestamp: since,
         })
     }
 }

@@ -3,8 +3,11 @@
 use crate::domain::Shelf;
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, SsdId, StockConsumed};
-use sqlx::PgConnection;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use sqlx::{PgConnection, PgPool};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 use uuid::Uuid;
 
 /// An order that arrived.
@@ -100,13 +103,62 @@ pub(crate) async fn lock_shelves<'a>(
     .fetch_all(conn)
     .await?;
     let shelves = rows.into_iter().map(|row| {
-        let barcode: Barcode = row.barcode.parse().map_err(|error: InvalidValue| sqlx::Error::Decode(error.into()))?;
-        let ssd_id = SsdId(row.ssd_id);
-        let (quantity, reorder_point, low_since) = (row.quantity, row.reorder_point, row.low_since);
-        let shelf = Shelf { ssd_id, barcode: barcode.clone(), quantity, reorder_point, low_since };
-        Ok(((ssd_id, barcode), shelf))
+        let shelf = shelf(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
+        Ok(((shelf.ssd_id, shelf.barcode.clone()), shelf))
     });
     Ok(LockedShelves(shelves.collect::<sqlx::Result<_>>()?))
+}
+
+fn shelf(
+    ssd_id: i64,
+    barcode: &str,
+    quantity: i32,
+    reorder_point: i32,
+    low_since: Option<DateTime<Utc>>,
+) -> sqlx::Result<Shelf> {
+    let barcode: Barcode = barcode.parse().map_err(|error: InvalidValue| sqlx::Error::Decode(error.into()))?;
+    Ok(Shelf { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
+}
+
+/// Shelves that stay low, and come to an age of `first_age`, or twice that, or four times, and so on, between two
+/// moments.
+#[derive(Debug)]
+pub(crate) struct LowBetween {
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) to: DateTime<Utc>,
+    pub(crate) first_age: Duration,
+}
+
+/// The next of such shelves after `after`, in the order of their keys.
+pub(crate) async fn list_still_low(
+    db: &PgPool,
+    due: &LowBetween,
+    after: Option<&(SsdId, Barcode)>,
+    limit: i64,
+) -> sqlx::Result<Vec<Shelf>> {
+    let (ssd_id, barcode) = after.map_or((0, ""), |(ssd_id, barcode)| (ssd_id.0, barcode.as_str()));
+    let rows = sqlx::query!(
+        "SELECT ssd_id, barcode, quantity, reorder_point, low_since
+         FROM users.product_ssds,
+              LATERAL (SELECT extract(epoch FROM $1 - low_since)::float8 / $3 AS before,
+                              extract(epoch FROM $2 - low_since)::float8 / $3 AS now) AS age
+         WHERE low_since IS NOT NULL
+           -- A power of two, 1 at least, lies between the two ages.
+           AND floor(ln(greatest(age.now, 0.5)) / ln(2.0)) > floor(ln(greatest(age.before, 0.5)) / ln(2.0))
+           AND (ssd_id, barcode) > ($4, $5)
+         ORDER BY ssd_id, barcode LIMIT $6",
+        due.from,
+        due.to,
+        due.first_age.as_secs_f64(),
+        ssd_id,
+        barcode,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| shelf(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since))
+        .collect()
 }
 
 /// Writes back what became of locked shelves.

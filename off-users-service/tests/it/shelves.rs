@@ -2,7 +2,7 @@
 
 use crate::Users;
 use off_events::streams;
-use off_testkit::{LENTILS, TEA};
+use off_testkit::{LENTILS, TEA, World};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -125,4 +125,20 @@ async fn when_the_dead_letters_are_full_poison_waits_and_all_else_goes_on() {
         (&b"two"[..], "not readable: expected ident at line 1 column 2")
     );
     users.world.caught_up(&streams::SHELVES_CONSUMED).await;
+}
+
+#[tokio::test]
+async fn a_shelf_that_stays_low_is_spoken_of_again() {
+    // At this speed a quarter of an hour is the ten seconds between two looks.
+    let users = Users::start_at_speed(World::new().await, 900.0).await;
+    let ssd = users.world.add_device().await;
+    users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, TEA, 1)).await;
+    let first = users.world.hear("STOCK", "stock.low", 1).await.remove(0);
+    // The broker loses it before the device has heard of it.
+    users.world.nats.bus.jetstream.get_stream_no_info("STOCK").await.unwrap().purge().await.unwrap();
+    let again = users.world.hear("STOCK", "stock.low", 1).await.remove(0);
+    assert_eq!(again.payload, first.payload);
+    let [first_id, again_id] = [&first, &again].map(|message| message.headers.as_ref().unwrap().get("ce-id").cloned());
+    assert!(first_id.is_some() && first_id == again_id, "an order keyed by it is placed once");
+    users.service.stop().await;
 }
