@@ -1,0 +1,10 @@
+//! What the benchmarks stand on: servers of their own, services, a load, and a way to tell.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
+
+pub mod load;
+pub mod report;
+pub mod stage;
+
+pub use load::{Outcome, load};
+pub use stage::Stage;

@@ -1,0 +1,133 @@
+//! A Postgres and a NATS of a benchmark's own, and services beside them.
+
+use anyhow::Context;
+use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, servers, telemetry};
+use sqlx::PgPool;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+/// Devices and products that orders are for, unless a benchmark asks for more.
+pub const SSDS: i64 = 1000;
+pub const PRODUCTS: i64 = 1000;
+
+/// Servers as `off up` has them: everything an order needs is on disk before it is answered.
+#[derive(Debug)]
+pub struct Stage {
+    pub db: PgPool,
+    pub bus: Bus,
+    pub postgres: servers::Postgres,
+    pub nats: servers::Nats,
+    /// Where the programs of Postgres are.
+    pub programs: PathBuf,
+    _folder: TempDir,
+}
+
+/// A service that runs in this process.
+#[derive(Debug)]
+pub struct Running {
+    pub address: SocketAddr,
+    tasks: Tasks,
+}
+
+impl Stage {
+    /// Empty servers, migrated.
+    pub async fn new() -> anyhow::Result<Self> {
+        let log = telemetry::Config { log: "warn".to_owned(), log_format: None, log_file: None };
+        telemetry::init(&log)?;
+        let folder = tempfile::Builder::new().prefix("off-bench-").tempdir()?;
+        // Root's Postgres runs as another user, who has to get to its files.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        let (programs, _) = servers::find_postgres().await?;
+        let postgres = servers::Postgres::start(&programs, &folder.path().join("postgres"), &[]).await?;
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
+        let (program, _) = servers::find_nats_server(&tools).await?;
+        let nats = servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
+        let pool = PgPool::connect(&postgres.url).await?;
+        db::migrate(&pool, Duration::from_secs(10)).await?;
+        let bus = Bus::connect(&bus::Config { nats_url: nats.url.clone() }, "bench").await?;
+        bus.connected(Duration::from_secs(10)).await?;
+        bus::declare(&bus).await?;
+        Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
+    }
+
+    /// Products and devices to order, numbered from 1.
+    pub async fn settle(&self, products: i64, ssds: i64) -> anyhow::Result<()> {
+        sqlx::query(
+            "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
+             SELECT lpad(n::text, 13, '2000000000000'), 'Product ' || n, '500 g', 1, 'a', now()
+             FROM generate_series(1, $1) AS n",
+        )
+        .bind(products)
+        .execute(&self.db)
+        .await?;
+        sqlx::query(
+            "WITH person AS (
+                 INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
+                 VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
+             )
+             INSERT INTO users.ssds (user_id, mac_address)
+             SELECT person.id, '02:' || lpad(to_hex(n), 10, '0') FROM person, generate_series(1, $1) AS n",
+        )
+        .bind(ssds)
+        .execute(&self.db)
+        .await?;
+        sqlx::query("ANALYZE").execute(&self.db).await?;
+        Ok(())
+    }
+
+    pub fn db_config(&self, connections: u32) -> db::Config {
+        db::Config { database_url: self.postgres.url.clone(), database_connections: connections }
+    }
+
+    pub fn bus_config(&self) -> bus::Config {
+        bus::Config { nats_url: self.nats.url.clone() }
+    }
+
+    /// The orders service with its default settings.
+    pub async fn start_orders(&self) -> anyhow::Result<Running> {
+        let config = off_orders_service::Config { db: self.db_config(8), bus: self.bus_config() };
+        start::<off_orders_service::OrdersService>(config).await
+    }
+
+    /// Forgets all orders, so that every round begins with the same.
+    pub async fn forget_orders(&self) -> anyhow::Result<()> {
+        sqlx::query("TRUNCATE orders.product_orders, outbox.messages").execute(&self.db).await?;
+        self.bus.jetstream.get_stream_no_info("ORDERS").await?.purge().await?;
+        sqlx::query("CHECKPOINT").execute(&self.db).await?;
+        Ok(())
+    }
+
+    pub async fn end(mut self) -> anyhow::Result<()> {
+        self.bus.close().await;
+        self.db.close().await;
+        self.nats.stop().await?;
+        self.postgres.stop().await
+    }
+}
+
+/// The barcode of product `number`.
+pub fn barcode(number: i64) -> String {
+    let digits = number.to_string();
+    format!("{}{digits}", &"2000000000000"[..13 - digits.len()])
+}
+
+/// Starts `S` on a free port of this machine.
+pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
+    let address = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: 0 };
+    let kit = Kit::new::<S>(address, Clock::real(1.0));
+    let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
+    S::start(config, kit).await?;
+    Ok(Running { address: *address.get().context("the service does not listen")?, tasks })
+}
+
+impl Running {
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.tasks.stop();
+        self.tasks.stopped().await
+    }
+}
