@@ -1,6 +1,6 @@
 //! `off openapi` and `off asyncapi`: the contracts, as the code has them.
 
-use clap::ValueEnum;
+use crate::serve::Name;
 use off_generator::Generator;
 use off_kit::Service;
 use off_notifications_service::NotificationsService;
@@ -12,14 +12,6 @@ use std::process::ExitCode;
 pub(crate) struct Options {
     /// The service whose document it is.
     service: Name,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Name {
-    Users,
-    Orders,
-    Notifications,
-    Generator,
 }
 
 pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
 
 mod audit;
+mod chaos;
 mod dead;
 mod doctor;
 mod documents;
@@ -9,6 +10,7 @@ mod home;
 mod migrate;
 mod report;
 mod reset;
+mod serve;
 mod system;
 mod up;
 mod view;
@@ -33,6 +35,10 @@ struct Program {
 enum Command {
     /// Starts the whole system and shows what happens, until Ctrl-C.
     Up(Box<up::Options>),
+    /// Runs one service as a process of its own.
+    Serve(serve::Options),
+    /// Breaks a system of its own in every way it knows, and proves that nothing was lost.
+    Chaos(chaos::Options),
     /// Deletes the private servers' data and all state.
     Reset,
     /// Brings the database, the streams and the consumers up to date.
@@ -55,11 +61,11 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let Program { home, command } = Program::parse();
-    let is_up = matches!(command, Command::Up(_));
+    let stops_in_order = matches!(command, Command::Up(_) | Command::Serve(_));
     let outcome = tokio::select! {
         outcome = run(home, command) => outcome,
-        // `up` stops in order by itself; the others are left here, and servers they started end with them.
-        _ = tokio::signal::ctrl_c(), if !is_up => return ExitCode::from(130),
+        // Some stop in order by themselves; the others are left here, and processes they started end with them.
+        _ = tokio::signal::ctrl_c(), if !stops_in_order => return ExitCode::from(130),
     };
     match outcome {
         Ok(code) => code,
@@ -74,6 +80,8 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
     let home = Home::new(home)?;
     match command {
         Command::Up(options) => up::run(&home, *options).await,
+        Command::Serve(options) => Ok(serve::run(options).await),
+        Command::Chaos(options) => chaos::run(&home, options).await,
         Command::Reset => reset::run(&home).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Watch(options) => watch::run(&home, options).await,

@@ -1,0 +1,54 @@
+//! What people and devices know of what they sent: the other side of the reconciliation.
+
+use off_events::{Barcode, SsdId};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// What someone wanted to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wish {
+    pub(super) ssd_id: SsdId,
+    pub(super) barcode: Barcode,
+    pub(super) quantity: i64,
+}
+
+/// What came of it, as far as whoever sent it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Outcome<T> {
+    Accepted(T),
+    Refused(String),
+    /// No answer, or one that does not say: it may have happened.
+    Unknown,
+}
+
+/// Everything that was sent.
+#[derive(Debug, Default)]
+pub(super) struct Journal(Mutex<Pages>);
+
+#[derive(Debug, Default)]
+pub(super) struct Pages {
+    /// By their `Idempotency-Key`.
+    pub(super) orders: HashMap<String, (Wish, Outcome<Uuid>)>,
+    /// What devices reported as taken, by device and report.
+    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<()>)>,
+    /// What nobody can handle: how often each consumer has to give up which tag.
+    pub(super) poison: BTreeMap<(String, String), String>,
+    /// When orders were answered with 201.
+    pub(super) accepted_at: Vec<Instant>,
+    /// Answers that said something else than an earlier one to the same request.
+    pub(super) contradictions: Vec<String>,
+    /// Requests that were sent more than once.
+    pub(super) repeated: u64,
+    /// Orders that were not sent because too many waited for an answer.
+    pub(super) left_out: u64,
+}
+
+impl Journal {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Pages> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

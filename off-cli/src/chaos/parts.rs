@@ -1,0 +1,270 @@
+//! The system under test: two servers, four services as processes of their own, and a way that can be cut between any
+//! two of them.
+
+use super::{
+    proxy::{Proxy, Way},
+    schedule::Link,
+};
+use crate::{home::Home, serve::Name};
+use anyhow::Context;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use off_kit::{
+    Bus, bus, db,
+    servers::{Nats, Postgres, find_nats_server, find_postgres},
+};
+use sqlx::PgPool;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::{
+    process::{Child, Command},
+    sync::Mutex,
+    time::Instant,
+};
+use url::Url;
+
+/// What the broker may store: little enough to be filled in a moment.
+const BROKER_DISK: &str = "max_file_store: 768MB";
+
+/// How long a server may take to start again after a kill.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// All parts. What is done to them is done by one task at a time for each.
+#[derive(Debug)]
+pub(super) struct Parts {
+    postgres: Mutex<Postgres>,
+    nats: Mutex<Nats>,
+    services: BTreeMap<Name, Mutex<Process>>,
+    proxies: BTreeMap<Link, Proxy>,
+    /// Where each service answers, without a proxy between.
+    addresses: BTreeMap<Name, SocketAddr>,
+    /// Past all proxies.
+    pub(super) db: PgPool,
+    pub(super) bus: Bus,
+}
+
+/// A service as a process.
+#[derive(Debug)]
+struct Process {
+    name: Name,
+    settings: Vec<(&'static str, String)>,
+    log: PathBuf,
+    /// `None` while it is meant to be dead.
+    child: Option<Child>,
+}
+
+/// What the simulated world of a run is like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    pub(super) speed: f64,
+    pub(super) seed: u64,
+}
+
+impl Parts {
+    /// Starts everything in `folder`, with nothing in it yet.
+    pub(super) async fn start(home: &Home, folder: &Path, pace: Pace) -> anyhow::Result<Self> {
+        let (programs, _) = find_postgres().await?;
+        let postgres = Postgres::start(&programs, &folder.join("postgres"), &[]).await?;
+        let (program, _) = find_nats_server(home.tools()).await?;
+        let nats = Nats::start(&program, &folder.join("nats"), &[BROKER_DISK]).await?;
+        let config = db::Config { database_url: postgres.url.clone(), database_connections: 4 };
+        let pool = db::lazy_pool(&config, "off-chaos")?;
+        let bus = Bus::connect(&bus::Config { nats_url: nats.url.clone() }, "chaos").await?;
+        crate::migrate::all(&pool, &bus).await?;
+
+        let mut addresses = BTreeMap::new();
+        for name in Name::ALL {
+            // Free now; the service takes it a moment later, and again whenever it is started anew.
+            addresses.insert(name, TcpListener::bind(("127.0.0.1", 0))?.local_addr()?);
+        }
+        let mut proxies = BTreeMap::new();
+        for link in Link::ALL {
+            let to = match link {
+                Link::ToPostgres(_) => address_of(&postgres.url)?,
+                Link::ToNats(_) => address_of(&nats.url)?,
+                Link::FromPeople(name) | Link::FromGenerator(name) => addresses[&name],
+            };
+            proxies.insert(link, Proxy::start(to).await?);
+        }
+        let logs = folder.join("logs");
+        std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        let mut services = BTreeMap::new();
+        for name in Name::ALL {
+            let settings = settings(name, pace, &addresses, &proxies, &postgres.url, &nats.url)?;
+            let log = logs.join(format!("{name}.log"));
+            let mut process = Process { name, settings, log, child: None };
+            process.start()?;
+            services.insert(name, Mutex::new(process));
+        }
+        let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
+        Ok(Self { postgres, nats, services, proxies, addresses, db: pool, bus })
+    }
+
+    /// Where a service answers at the end of `link`.
+    pub(super) fn url(&self, link: Link) -> String {
+        format!("http://{}", self.proxies[&link].address)
+    }
+
+    /// Where a service answers, whatever is done to its ways.
+    pub(super) fn address(&self, name: Name) -> SocketAddr {
+        self.addresses[&name]
+    }
+
+    pub(super) fn set(&self, link: Link, way: Way) {
+        self.proxies[&link].set(way);
+    }
+
+    pub(super) async fn kill(&self, name: Name) -> anyhow::Result<()> {
+        self.services[&name].lock().await.kill().await
+    }
+
+    pub(super) async fn start_service(&self, name: Name) -> anyhow::Result<()> {
+        self.services[&name].lock().await.start()
+    }
+
+    /// Stops a service from running, without its knowing, or lets it run on.
+    pub(super) async fn signal(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
+        self.services[&name].lock().await.signal(signal)
+    }
+
+    /// Kills Postgres, and starts it again after `down`.
+    pub(super) async fn kill_postgres(&self, down: Duration) -> anyhow::Result<()> {
+        let mut postgres = self.postgres.lock().await;
+        postgres.kill().await?;
+        tokio::time::sleep(down).await;
+        let deadline = Instant::now() + START_WITHIN;
+        // Its children outlive it for a moment, and it does not start beside them.
+        while let Err(error) = postgres.start_again().await {
+            anyhow::ensure!(Instant::now() < deadline, error.context("Postgres does not start again"));
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// Kills NATS, and starts it again after `down`.
+    pub(super) async fn kill_nats(&self, down: Duration) -> anyhow::Result<()> {
+        let mut nats = self.nats.lock().await;
+        nats.kill().await?;
+        tokio::time::sleep(down).await;
+        nats.start_again().await.context("NATS does not start again")
+    }
+
+    /// Services that have ended without being killed; each is started again.
+    pub(super) async fn find_dead(&self) -> anyhow::Result<Vec<String>> {
+        let mut dead = Vec::new();
+        for process in self.services.values() {
+            let mut process = process.lock().await;
+            if let Some(status) = process.has_ended()? {
+                dead.push(format!("{} ended by itself ({status}); see {}", process.name, process.log.display()));
+                process.start()?;
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Stops all in order.
+    pub(super) async fn stop(self) -> anyhow::Result<()> {
+        for process in self.services.values() {
+            process.lock().await.kill().await?;
+        }
+        self.bus.close().await;
+        self.db.close().await;
+        self.nats.lock().await.stop().await?;
+        self.postgres.lock().await.stop().await
+    }
+}
+
+/// What a service is told: all its ways lead through proxies.
+fn settings(
+    name: Name,
+    pace: Pace,
+    addresses: &BTreeMap<Name, SocketAddr>,
+    proxies: &BTreeMap<Link, Proxy>,
+    database_url: &str,
+    nats_url: &str,
+) -> anyhow::Result<Vec<(&'static str, String)>> {
+    let http = |link| format!("http://{}", proxies[&link].address);
+    let mut settings = vec![
+        ("HTTP_SERVICE_PORT", addresses[&name].port().to_string()),
+        ("NATS_URL", through(nats_url, &proxies[&Link::ToNats(name)])?),
+        ("OFF_SPEED", pace.speed.to_string()),
+        ("OFF_LOG_FORMAT", "json".to_owned()),
+    ];
+    match name {
+        Name::Users | Name::Orders => {
+            settings.push(("DATABASE_URL", through(database_url, &proxies[&Link::ToPostgres(name)])?));
+        }
+        Name::Notifications => settings.push(("OFF_SEED", pace.seed.to_string())),
+        // Only its devices take part: they order what is low. Everyone else is played here, with a journal.
+        Name::Generator => settings.extend([
+            ("USERS_URL", http(Link::FromGenerator(Name::Users))),
+            ("ORDERS_URL", http(Link::FromGenerator(Name::Orders))),
+            ("GENERATOR_RATE", "0".to_owned()),
+            ("GENERATOR_HOUSEHOLDS", "0".to_owned()),
+        ]),
+    }
+    Ok(settings)
+}
+
+fn address_of(url: &str) -> anyhow::Result<SocketAddr> {
+    let url = Url::parse(url)?;
+    let host = url.host_str().context("a URL without a host")?;
+    Ok(format!("{host}:{}", url.port().context("a URL without a port")?).parse()?)
+}
+
+/// `url`, by way of a proxy.
+fn through(url: &str, proxy: &Proxy) -> anyhow::Result<String> {
+    let mut url = Url::parse(url)?;
+    url.set_port(Some(proxy.address.port())).map_err(|()| anyhow::anyhow!("a URL that takes no port"))?;
+    Ok(url.into())
+}
+
+impl Process {
+    fn start(&mut self) -> anyhow::Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log);
+        let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
+        let child = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .arg(self.name.as_str())
+            .env_remove("DATABASE_URL")
+            .envs(self.settings.iter().map(|(name, value)| (*name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            // Ctrl-C is for whoever started them.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.name))?;
+        self.child = Some(child);
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut child) = self.child.take() {
+            child.kill().await.with_context(|| format!("cannot kill {}", self.name))?;
+        }
+        Ok(())
+    }
+
+    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        let Some(id) = self.child.as_ref().and_then(Child::id) else { return Ok(()) };
+        kill(Pid::from_raw(i32::try_from(id)?), signal)
+            .with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    fn has_ended(&mut self) -> anyhow::Result<Option<std::process::ExitStatus>> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?),
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The course of a run, and what is said of it.
+
+use super::{
+    journal::{Journal, Outcome},
+    messages,
+    parts::{Pace, Parts},
+    people::People,
+    proxy::Way,
+    reconcile::{self, Verdict},
+    schedule::{Fault, Planned, plan},
+};
+use crate::{
+    audit::{self, Area},
+    home::Home,
+    report::{check, table},
+    reset,
+    serve::Name,
+};
+use anyhow::Context;
+use futures::future::try_join_all;
+use nix::sys::signal::Signal;
+use off_etl::{Profile, SourceName};
+use off_kit::{Clock, bus::dead, service::parse_speed, telemetry};
+use reqwest::Client;
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// How long it may take until all is still, once everything is healed.
+const STILL_WITHIN: Duration = Duration::from_mins(3);
+
+/// How often the services are asked whether they are ready, and whether they live.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often a run says how far it is.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
+/// The most pieces of evidence that are shown for one claim.
+const MOST_SHOWN: usize = 10;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How long the system is loaded, most of the time under faults.
+    #[arg(long = "for", default_value = "5m", value_name = "DURATION", value_parser = parse_length)]
+    length: Duration,
+    /// Orders a second, sent whether earlier ones were answered or not.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5000))]
+    rate: u32,
+    /// With the same seed the same faults happen at the same times, and the same is ordered.
+    #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Simulated seconds in a real one; at 60 suppliers and deliveries take one to four seconds each.
+    #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
+    speed: f64,
+}
+
+fn parse_length(text: &str) -> Result<Duration, String> {
+    let length = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let limits = Duration::from_secs(10)..=Duration::from_hours(24);
+    if limits.contains(&length) { Ok(length) } else { Err("from 10s to 24h".to_owned()) }
+}
+
+/// What was seen while the system was broken.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Each fault, when it began and when it was over.
+    faults: Vec<(Fault, Instant, Instant)>,
+    /// Whether every service was ready, look by look.
+    ready: Vec<(Instant, bool)>,
+    /// What must never happen.
+    findings: Vec<String>,
+    /// What was done, for the summary.
+    repeated: usize,
+}
+
+pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
+    // A folder of its own beside those of `off up`, whose data it never touches.
+    let home = home.beneath("chaos");
+    let _lock = home.lock()?;
+    reset::clear(&home).await?;
+    let log = telemetry::Config { log: "warn".to_owned(), log_format: None, log_file: Some(home.log_file()) };
+    telemetry::init(&log)?;
+    let Options { length, rate, seed, speed } = options;
+    println!(
+        "chaos with seed {seed}: {rate} orders a second for {}, at speed {speed}",
+        humantime::format_duration(length)
+    );
+    println!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
+    let parts = Arc::new(Parts::start(&home, home.folder(), Pace { speed, seed }).await?);
+    off_etl::import(&SourceName::Sample, Profile::Default, &parts.db, drop).await.context("the sample catalogue")?;
+    let clock = Clock::real(speed);
+    let journal = Arc::new(Journal::default());
+    let people = People::settle(&parts, journal.clone(), clock, seed).await?;
+
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let started = Instant::now();
+    let mut beside = JoinSet::new();
+    beside.spawn(watch(parts.clone(), seen.clone(), journal.clone(), started));
+    let (living, everyone) = (people.clone(), people.clone());
+    let life = tokio::spawn(async move { living.live(f64::from(rate), started + length).await });
+    break_everything(&parts, &everyone, &journal, &seen, clock, plan(seed, length)).await?;
+    tokio::time::sleep_until(started + length).await;
+    say(started, "everything is healed; the last answers come in");
+    life.await?;
+    let still = wait_until_still(&parts, started).await?;
+    beside.shutdown().await;
+
+    let verdicts = judge(&parts, &journal, &seen, still).await?;
+    let passed = print(&journal, &seen, started, length, &verdicts);
+    let parts = Arc::into_inner(parts).context("something still uses the system")?;
+    parts.stop().await?;
+    if passed {
+        reset::clear(&home).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("\nthe databases, streams and logs of this run are in {}", home.folder().display());
+    println!(
+        "repeat it with: off chaos --seed {seed} --for {} --rate {rate} --speed {speed}",
+        humantime::format_duration(length)
+    );
+    Ok(ExitCode::FAILURE)
+}
+
+fn say(started: Instant, text: &str) {
+    let seconds = started.elapsed().as_secs();
+    println!("{:>4}:{:02}  {text}", seconds / 60, seconds % 60);
+}
+
+/// Carries out the plan; returns when the last fault is healed.
+async fn break_everything(
+    parts: &Arc<Parts>,
+    people: &People,
+    journal: &Arc<Journal>,
+    seen: &Arc<Mutex<Seen>>,
+    clock: Clock,
+    plan: Vec<Planned>,
+) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut faults = JoinSet::new();
+    for (number, planned) in plan.into_iter().enumerate() {
+        tokio::time::sleep_until(started + planned.at).await;
+        say(started, &planned.fault.to_string());
+        let (parts, people, journal, seen) = (parts.clone(), people.clone(), journal.clone(), seen.clone());
+        faults.spawn(async move {
+            let began = Instant::now();
+            let fault = planned.fault.clone();
+            carry_out(&parts, &people, &journal, &seen, clock, &planned, number)
+                .await
+                .with_context(|| format!("{fault} could not be carried out or healed"))?;
+            seen.lock().unwrap_or_else(PoisonError::into_inner).faults.push((fault, began, Instant::now()));
+            anyhow::Ok(())
+        });
+        while let Some(done) = faults.try_join_next() {
+            done??;
+        }
+    }
+    while let Some(done) = faults.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+/// Does what the fault says, waits, and heals it.
+async fn carry_out(
+    parts: &Parts,
+    people: &People,
+    journal: &Journal,
+    seen: &Mutex<Seen>,
+    clock: Clock,
+    planned: &Planned,
+    number: usize,
+) -> anyhow::Result<()> {
+    let pass = tokio::time::sleep(planned.lasts);
+    match &planned.fault {
+        Fault::Kill(names) => {
+            try_join_all(names.iter().map(|&name| parts.kill(name))).await?;
+            pass.await;
+            try_join_all(names.iter().map(|&name| parts.start_service(name))).await?;
+        }
+        Fault::KillPostgres => parts.kill_postgres(planned.lasts).await?,
+        Fault::KillNats => parts.kill_nats(planned.lasts).await?,
+        Fault::Freeze(name) => {
+            parts.signal(*name, Signal::SIGSTOP).await?;
+            pass.await;
+            parts.signal(*name, Signal::SIGCONT).await?;
+        }
+        Fault::Cut(link) | Fault::Slow(link) => {
+            parts.set(*link, if matches!(planned.fault, Fault::Cut(_)) { Way::Cut } else { Way::Slow });
+            pass.await;
+            parts.set(*link, Way::Open);
+        }
+        Fault::Repeat => {
+            let repeated = messages::repeat(&parts.bus, number as u64).await;
+            // The broker may be away just now; then nothing is repeated.
+            seen.lock().unwrap_or_else(PoisonError::into_inner).repeated += repeated.unwrap_or_default();
+        }
+        Fault::Poison => messages::poison(&parts.bus, journal, clock, number).await.map(drop)?,
+        Fault::FillDisk => {
+            messages::fill_disk(&parts.bus).await?;
+            pass.await;
+            messages::clear_disk(&parts.bus).await?;
+        }
+        Fault::DropPeople => people.vanish(),
+        Fault::SkewClocks => {
+            people.skew_clocks(true);
+            pass.await;
+            people.skew_clocks(false);
+        }
+    }
+    Ok(())
+}
+
+/// Asks the services again and again whether they are ready, and whether any has ended by itself.
+async fn watch(parts: Arc<Parts>, seen: Arc<Mutex<Seen>>, journal: Arc<Journal>, started: Instant) {
+    let Ok(client) = Client::builder().timeout(Duration::from_millis(500)).no_proxy().build() else { return };
+    let mut said = Instant::now();
+    loop {
+        let asked = Name::ALL.map(|name| {
+            let url = format!("http://{}/readyz", parts.address(name));
+            let request = client.get(url).send();
+            async move { request.await.is_ok_and(|answer| answer.status().is_success()) }
+        });
+        let ready = futures::future::join_all(asked).await.into_iter().all(|ready| ready);
+        let dead = parts.find_dead().await.unwrap_or_else(|error| vec![format!("{error:#}")]);
+        {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            seen.ready.push((Instant::now(), ready));
+            seen.findings.extend(dead);
+        }
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            let pages = journal.lock();
+            say(started, &format!("{} orders sent, {} answered with 201", pages.orders.len(), pages.accepted_at.len()));
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Waits until nothing moves any more; how long that took, or `None` when it never came.
+async fn wait_until_still(parts: &Parts, started: Instant) -> anyhow::Result<Option<Duration>> {
+    let began = Instant::now();
+    let mut said = Instant::now();
+    while began.elapsed() < STILL_WITHIN {
+        let left = sqlx::query!(
+            r#"SELECT (SELECT count(*) FROM orders.product_orders WHERE status <> 'completed') AS "orders!",
+                      (SELECT count(*) FROM outbox.messages) AS "outbox!",
+                      (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!""#
+        );
+        let left = left.fetch_one(&parts.db).await?;
+        let mut unread = 0;
+        for consumer in &off_events::streams::CONSUMERS {
+            let waiting = parts.bus.waiting(consumer).await?;
+            unread += waiting.pending + waiting.in_hand;
+        }
+        if left.orders == 0 && left.outbox == 0 && left.low == 0 && unread == 0 {
+            return Ok(Some(began.elapsed()));
+        }
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            let (orders, outbox, low) = (left.orders, left.outbox, left.low);
+            let text = format!(
+                "not still yet: {orders} orders on their way, {outbox} messages in the outbox, {unread} unread, {low} shelves low"
+            );
+            say(started, &text);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(None)
+}
+
+async fn judge(
+    parts: &Parts,
+    journal: &Journal,
+    seen: &Mutex<Seen>,
+    still: Option<Duration>,
+) -> anyhow::Result<Vec<Verdict>> {
+    let letters = dead::list(&parts.bus).await?;
+    let look = audit::look_until_still(&parts.db, &parts.bus, Duration::from_secs(5)).await?;
+    let audited = look.findings.iter().filter(|finding| finding.area != Area::DeadLetters);
+    let (stillness, restless) = match still {
+        Some(after) => (
+            format!("outbox empty, all consumers caught up, {:.1} s after the last answer", after.as_secs_f64()),
+            vec![],
+        ),
+        None => (
+            "all is still in the end".to_owned(),
+            vec![format!("something moves on {} later", humantime::format_duration(STILL_WITHIN))],
+        ),
+    };
+    let mut verdicts = {
+        let pages = std::mem::take(&mut *journal.lock());
+        let verdicts = reconcile::judge(&parts.db, &parts.bus, &pages, &letters).await;
+        *journal.lock() = pages;
+        verdicts?
+    };
+    verdicts.push(Verdict::new(
+        "audit",
+        "what off audit finds: nothing",
+        audited.map(|finding| finding.text.clone()).collect(),
+    ));
+    verdicts.push(Verdict::new("stillness", stillness, restless));
+    let findings = seen.lock().unwrap_or_else(PoisonError::into_inner).findings.clone();
+    verdicts.push(Verdict::new("processes", "no service ended by itself", findings));
+    verdicts.push(reconcile::judge_replay(&parts.db, &parts.bus, &letters).await?);
+    Ok(verdicts)
+}
+
+/// Says what happened; whether everything was as it has to be.
+fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Duration, verdicts: &[Verdict]) -> bool {
+    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut pages = journal.lock();
+    seen.faults.sort_by_key(|(_, began, _)| *began);
+    pages.accepted_at.sort_unstable();
+    println!();
+    let mut faults = table(&["at", "for", "fault", "orders taken again after", "all ready again after"]);
+    for (fault, began, ended) in &seen.faults {
+        let after = |time: Option<Instant>| match time {
+            Some(time) => format!("{:.1} s", time.saturating_duration_since(*ended).as_secs_f64()),
+            None if *ended >= started + length => "the load had ended".to_owned(),
+            None => "never".to_owned(),
+        };
+        let next_accepted = pages.accepted_at.get(pages.accepted_at.partition_point(|at| at < ended)).copied();
+        let next_ready = seen.ready.iter().find(|(at, ready)| at > ended && *ready).map(|(at, _)| *at);
+        faults.add_row([
+            format!("{:.1} s", (*began - started).as_secs_f64()),
+            format!("{:.1} s", (*ended - *began).as_secs_f64()),
+            fault.to_string(),
+            after(next_accepted),
+            after(next_ready),
+        ]);
+    }
+    println!("{faults}\n");
+    let count =
+        |kind: fn(&Outcome<uuid::Uuid>) -> bool| pages.orders.values().filter(|(_, outcome)| kind(outcome)).count();
+    println!(
+        "{} faults; {} orders sent, {} answered with 201, {} without an answer, {} left out; {} requests repeated, {} \
+         messages said again",
+        seen.faults.len(),
+        pages.orders.len(),
+        count(|outcome| matches!(outcome, Outcome::Accepted(_))),
+        count(|outcome| matches!(outcome, Outcome::Unknown)),
+        pages.left_out,
+        pages.repeated,
+        seen.repeated,
+    );
+    let ends = [started].into_iter().chain(pages.accepted_at.iter().copied()).chain([started + length]);
+    let times: Vec<Instant> = ends.collect();
+    let longest = times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default();
+    println!("the longest time in which no order was answered with 201: {:.1} s\n", longest.as_secs_f64());
+    for verdict in verdicts {
+        println!("{}", check(verdict.evidence.is_empty(), verdict.name, &verdict.claim));
+        for piece in verdict.evidence.iter().take(MOST_SHOWN) {
+            println!("    {piece}");
+        }
+        if verdict.evidence.len() > MOST_SHOWN {
+            println!("    … and {} more", verdict.evidence.len() - MOST_SHOWN);
+        }
+    }
+    let passed = verdicts.iter().all(|verdict| verdict.evidence.is_empty());
+    if passed {
+        println!("not a single order was lost");
+    }
+    passed
+}
