@@ -3,7 +3,7 @@
 use crate::{Kit, backoff::Backoff};
 use anyhow::Context;
 use sqlx::{
-    PgPool,
+    Connection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -12,6 +12,9 @@ use tracing::warn;
 
 /// All of the database's history, in order.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
+
+/// How long a connection may lie idle before it is asked whether it still lives.
+const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// Where Postgres is.
 #[derive(Clone, clap::Args)]
@@ -61,10 +64,24 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
     let options = parse_url(&config.database_url)?;
-    Ok(PgPoolOptions::new()
-        .max_connections(config.database_connections)
+    Ok(pool_options(config.database_connections).connect_lazy_with(options.application_name(application)))
+}
+
+/// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked
+/// first whether it still lives.
+pub(crate) fn pool_options(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
-        .connect_lazy_with(options.application_name(application)))
+        .test_before_acquire(false)
+        .before_acquire(|conn, used| {
+            Box::pin(async move {
+                if used.idle_for > ASK_AFTER {
+                    conn.ping().await?;
+                }
+                Ok(true)
+            })
+        })
 }
 
 /// The pool of a service, which from now on is ready only while Postgres is, and is migrated.

@@ -17,6 +17,10 @@ pub mod service;
 pub mod tasks;
 pub mod telemetry;
 
+/// Requests and messages are many small pieces of memory for a short time, from many threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 pub use bus::Bus;
 pub use clock::Clock;
 pub use outbox::Outbox;

@@ -3,13 +3,13 @@
 //! There is no moment at which a crash loses one: a row is deleted only after the broker acknowledged its message, and
 //! a message that is published twice because of that is the same message by its id.
 
-use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing};
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, db};
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
 use sqlx::{PgConnection, PgPool};
 use std::{sync::Arc, time::Duration};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
 /// The most messages published in one go, all in flight at once.
@@ -17,6 +17,15 @@ const BATCH: u16 = 1000;
 
 /// How often the relay looks by itself, for rows whose writer died before it could say so. Between looks it is woken.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Rows are looked for from this many before the last one carried: who was slow to commit is seldom further behind, and
+/// is found by the next full look. Without that, each look would pass over all rows that were deleted since the table
+/// was last vacuumed.
+const SLACK: i64 = 2 * BATCH as i64;
+
+/// How long a relay that was woken lets more gather. A round costs the same for one message as for fifty, and whoever
+/// wrote the first is already at the next.
+const GATHER_FOR: Duration = Duration::from_millis(5);
 
 /// How long the last rows may take when the service stops; what is left goes out at its next start.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
@@ -63,7 +72,12 @@ impl Rows {
 impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        let relay = Relay { source: kit.name, db: db.clone(), bus: bus.clone(), clock: kit.clock };
+        // What is deleted and comes back after a crash is published once more, which is harmless; so the relay does not
+        // wait until the deletion is on disk. And a table that is empty whenever it is analysed looks cheap to read whole.
+        let settings = [("synchronous_commit", "off"), ("enable_seqscan", "off")];
+        let options = db.connect_options().as_ref().clone().options(settings);
+        let own = db::pool_options(1).connect_lazy_with(options);
+        let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock };
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
         let (running, tasks) = (outbox.clone(), kit.tasks.clone());
         kit.tasks.spawn("outbox relay", async move {
@@ -99,18 +113,24 @@ impl Outbox {
 
     async fn run(&self, tasks: &Tasks) {
         let mut backoff = Backoff::default();
+        // Where to look from, and since when that was not from the very beginning.
+        let (mut from, mut looked_fully) = (0, Instant::now());
         while !tasks.is_stopping() {
+            if looked_fully.elapsed() >= LOOK_EVERY {
+                (from, looked_fully) = (0, Instant::now());
+            }
             let carried = tokio::select! {
-                carried = self.relay.carry() => carried,
+                carried = self.relay.carry(from) => carried,
                 () = tasks.out_of_time() => return,
             };
             match carried {
                 Ok(carried) => {
                     backoff = Backoff::default();
-                    if carried < usize::from(BATCH) {
+                    from = carried.through - SLACK;
+                    if carried.count < usize::from(BATCH) {
                         tokio::select! {
                             () = tasks.stopping() => {}
-                            () = self.wake.notified() => {}
+                            () = self.wake.notified() => tokio::time::sleep(GATHER_FOR).await,
                             () = tokio::time::sleep(LOOK_EVERY) => {}
                         }
                     }
@@ -129,11 +149,19 @@ impl Outbox {
 
     /// Carries what is left, when nothing more is written; gives up where the database or the broker is away.
     pub async fn flush(&self) {
-        let flushing = async { while self.relay.carry().await.is_ok_and(|carried| carried > 0) {} };
+        let flushing = async { while self.relay.carry(0).await.is_ok_and(|carried| carried.count > 0) {} };
         if tokio::time::timeout(FLUSH_WITHIN, flushing).await.is_err() {
             warn!("the outbox is not empty; the rest goes out at the next start");
         }
     }
+}
+
+/// What a look into the outbox brought.
+#[derive(Debug, Clone, Copy)]
+struct Carried {
+    count: usize,
+    /// The last row that was taken.
+    through: i64,
 }
 
 /// Carries the rows of one service to the bus. Several replicas share the work: each takes rows the others have not.
@@ -147,19 +175,18 @@ struct Relay {
 }
 
 impl Relay {
-    /// Publishes the oldest rows and deletes those the broker acknowledged; says how many it took. They are deleted in
+    /// Publishes the oldest rows from the id `from` on and deletes those the broker acknowledged; says how many it took. They are deleted in
     /// a transaction that ends after the broker's word, so that another replica passes over them meanwhile.
-    async fn carry(&self) -> anyhow::Result<usize> {
+    async fn carry(&self, from: i64) -> anyhow::Result<Carried> {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
         let mut tx = self.db.begin().await?;
-        // What is deleted and comes back after a crash is published once more, which is harmless; so nobody has to wait
-        // until the deletion is on disk.
-        sqlx::query!("SET LOCAL synchronous_commit = off").execute(&mut *tx).await?;
         let mut rows = sqlx::query!(
             "DELETE FROM outbox.messages WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM outbox.messages WHERE source = $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED))
+                 SELECT ctid FROM outbox.messages WHERE source = $1 AND id >= $2 ORDER BY id LIMIT $3
+                 FOR UPDATE SKIP LOCKED))
              RETURNING id, subject, message_id, body, traceparent, occurred_at",
             self.source,
+            from,
             i64::from(BATCH),
         )
         .fetch_all(&mut *tx)
@@ -167,7 +194,7 @@ impl Relay {
         rows.sort_unstable_by_key(|row| row.id);
         let Some(oldest) = rows.first().map(|row| row.occurred_at) else {
             gauge!("off_outbox_lag_seconds", "service" => self.source).set(0.0);
-            return Ok(0);
+            return Ok(Carried { count: 0, through: from + SLACK });
         };
         let lag = (self.clock.now() - oldest).to_std().unwrap_or_default();
         gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
@@ -180,7 +207,7 @@ impl Relay {
             })
             .unzip();
         let answers = self.bus.publish_all(messages).await;
-        let taken = ids.len();
+        let carried = Carried { count: ids.len(), through: ids.last().copied().unwrap_or_default() };
         let mut refusal = None;
         let acknowledged: Vec<i64> = ids
             .into_iter()
@@ -197,10 +224,10 @@ impl Relay {
                 .await?;
         }
         counter!("off_outbox_published_total", "service" => self.source).increment(acknowledged.len() as u64);
-        histogram!("off_outbox_batch_size", "service" => self.source).record(taken as f64);
+        histogram!("off_outbox_batch_size", "service" => self.source).record(carried.count as f64);
         match refusal {
             Some(error) => Err(error.into()),
-            None => Ok(taken),
+            None => Ok(carried),
         }
     }
 }
