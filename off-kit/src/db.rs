@@ -64,12 +64,12 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
     let options = parse_url(&config.database_url)?;
-    Ok(pool_options(config.database_connections).connect_lazy_with(options.application_name(application)))
+    Ok(connect_lazily(config.database_connections, options.application_name(application)))
 }
 
 /// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked
 /// first whether it still lives.
-pub(crate) fn pool_options(connections: u32) -> PgPoolOptions {
+pub(crate) fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
@@ -82,11 +82,18 @@ pub(crate) fn pool_options(connections: u32) -> PgPoolOptions {
                 Ok(true)
             })
         })
+        .connect_lazy_with(options)
 }
+
+/// How the queries of a service are planned. Each finds a few rows by an index, in tables that grow faster than they are
+/// analysed: the planner would take them for small, and read them whole.
+const BY_INDEX: [(&str, &str); 4] =
+    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
 
 /// The pool of a service, which from now on is ready only while Postgres is, and is migrated.
 pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
-    let pool = lazy_pool(config, &format!("off-{}", kit.name))?;
+    let options = parse_url(&config.database_url)?.application_name(&format!("off-{}", kit.name)).options(BY_INDEX);
+    let pool = connect_lazily(config.database_connections, options);
     let checked = pool.clone();
     kit.needs.add("postgres", move || {
         let pool = checked.clone();

@@ -73,10 +73,9 @@ impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
         // What is deleted and comes back after a crash is published once more, which is harmless; so the relay does not
-        // wait until the deletion is on disk. And a table that is empty whenever it is analysed looks cheap to read whole.
-        let settings = [("synchronous_commit", "off"), ("enable_seqscan", "off")];
-        let options = db.connect_options().as_ref().clone().options(settings);
-        let own = db::pool_options(1).connect_lazy_with(options);
+        // wait until the deletion is on disk.
+        let options = db.connect_options().as_ref().clone().options([("synchronous_commit", "off")]);
+        let own = db::connect_lazily(1, options);
         let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock };
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
         let (running, tasks) = (outbox.clone(), kit.tasks.clone());

@@ -133,10 +133,15 @@ impl Columns {
 /// history learns when it was shipped. Says which orders exist.
 pub(crate) async fn mark_shipped(db: &PgPool, ids: &[Uuid], times: &[DateTime<Utc>]) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
-        "UPDATE orders.product_orders AS orders
+        // News of both states come at the same time, for the same orders: whoever locks them in the same order never
+        // waits in a circle.
+        "WITH locked AS MATERIALIZED (
+             SELECT id FROM orders.product_orders WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+         )
+         UPDATE orders.product_orders AS orders
          SET status = greatest(orders.status, 'shipped'), shipped_at = coalesce(orders.shipped_at, news.at)
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
-         WHERE orders.id = news.id
+         FROM locked JOIN unnest($1::uuid[], $2::timestamptz[]) AS news (id, at) USING (id)
+         WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
@@ -153,10 +158,13 @@ pub(crate) async fn mark_completed(
     times: &[DateTime<Utc>],
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
-        "UPDATE orders.product_orders AS orders
+        "WITH locked AS MATERIALIZED (
+             SELECT id FROM orders.product_orders WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+         )
+         UPDATE orders.product_orders AS orders
          SET status = 'completed', completed_at = coalesce(orders.completed_at, news.at)
-         FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
-         WHERE orders.id = news.id
+         FROM locked JOIN unnest($1::uuid[], $2::timestamptz[]) AS news (id, at) USING (id)
+         WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
