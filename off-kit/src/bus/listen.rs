@@ -20,6 +20,10 @@ use tracing::{Instrument, Span, error, info_span, warn};
 /// The most messages in one batch.
 const BATCH: usize = 500;
 
+/// How long after a batch more may gather for the next. A batch costs almost the same for one message as for many, and
+/// what comes after a pause is handled at once.
+const GATHER_FOR: Duration = Duration::from_millis(10);
+
 /// Delivered more often than this without an answer, a message is handled alone, so that it takes no others with it.
 const SUSPECT_AFTER: i64 = 3;
 
@@ -150,6 +154,7 @@ where
                 hand_back(chunks).await;
                 return Ok(());
             };
+            let is_full = chunk.len() >= BATCH;
             let mut messages = Vec::with_capacity(chunk.len());
             let mut interrupted = None;
             for message in chunk {
@@ -167,6 +172,9 @@ where
                 bail!(error);
             }
             *backoff = Backoff::default();
+            if !is_full {
+                tokio::time::sleep(GATHER_FOR).await;
+            }
         }
     }
 
