@@ -80,7 +80,12 @@ async fn main() -> anyhow::Result<()> {
     progress("");
     println!("{table}\n");
     ratio("orders a second with all queues level, against 5,000", best as f64 / RATE_HOPED_FOR, 1.0);
-    at_most("p99 from POST to orders.pending at half that rate", ms(&half.times[0], 0.99), MS_TO_PENDING_HOPED_FOR, "ms");
+    at_most(
+        "p99 from POST to orders.pending at half that rate",
+        ms(&half.times[0], 0.99),
+        MS_TO_PENDING_HOPED_FOR,
+        "ms",
+    );
     for service in services {
         service.stop().await?;
     }
