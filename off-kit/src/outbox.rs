@@ -174,8 +174,9 @@ struct Relay {
 }
 
 impl Relay {
-    /// Publishes the oldest rows from the id `from` on and deletes those the broker acknowledged; says how many it took. They are deleted in
-    /// a transaction that ends after the broker's word, so that another replica passes over them meanwhile.
+    /// Publishes the oldest rows from the id `from` on and deletes those the broker acknowledged; says how many it took.
+    /// They are deleted in a transaction that ends after the broker's word, so that another replica passes over them
+    /// meanwhile.
     async fn carry(&self, from: i64) -> anyhow::Result<Carried> {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
         let mut tx = self.db.begin().await?;

@@ -66,7 +66,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    /// How often it comes beside the others, and how long it lasts, in seconds.
+    /// One fault of each kind; `rng` draws whom it hits.
     fn kinds(rng: &mut ChaCha8Rng) -> [Self; 12] {
         let mut names = Name::ALL;
         names.shuffle(rng);
