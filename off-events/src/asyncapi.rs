@@ -1,7 +1,7 @@
 //! The AsyncAPI 3 document of all subjects, made from the same types as the code.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, RandomBarcode, RandomSsd, StockConsumed, StockLow, UserRegistered,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomSsd, StockConsumed, StockLow, UserRegistered,
     event::event_type, headers, streams,
 };
 use serde_json::{Map, Value, json};
@@ -19,7 +19,7 @@ struct Channel {
     heard_by: &'static [&'static str],
 }
 
-const CHANNELS: [Channel; 9] = [
+const CHANNELS: [Channel; 10] = [
     Channel {
         subject: ORDERS_RANDOM,
         meaning: "A question with an empty body: a device and a product to order, please.",
@@ -54,6 +54,14 @@ const CHANNELS: [Channel; 9] = [
         payloads: &["Order"],
         said_by: &["notifications-service"],
         heard_by: &["orders-service", "users-service"],
+    },
+    Channel {
+        subject: OrderDue::SUBJECT,
+        meaning: "The wait of an order is over: JetStream puts it here, for consumers of the stream only, when its schedule \
+            on orders.timer.<state>.<order> fires.",
+        payloads: &["Order"],
+        said_by: &["notifications-service"],
+        heard_by: &["notifications-service"],
     },
     Channel {
         subject: UserRegistered::SUBJECT,

@@ -16,7 +16,7 @@ mod values;
 
 pub use event::{Event, event_type};
 pub use ids::{OrderId, SsdId, UserId};
-pub use orders::{Order, OrderStatus};
+pub use orders::{Order, OrderDue, OrderStatus};
 pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomSsd};
 pub use stock::{StockConsumed, StockLow};
 pub use users::UserRegistered;

@@ -47,7 +47,8 @@ impl OrderStatus {
         }
     }
 
-    /// The subject on which the wait for this state is kept, one per order: a message schedule in the stream.
+    /// The subject on which the wait for this state is kept, one per order: a message schedule in the stream, which
+    /// becomes an [`OrderDue`] in the end.
     pub fn timer_subject(self, order: OrderId) -> String {
         format!("orders.timer.{}.{order}", self.as_str())
     }
@@ -101,5 +102,27 @@ impl Event for Order {
 
     fn message_id(&self) -> String {
         format!("{}:{}", self.id, self.status)
+    }
+}
+
+/// The wait of an order is over; the order is in the state that is to be announced now.
+///
+/// What JetStream puts into a stream when a schedule fires is heard by the stream's consumers and by nobody who merely
+/// subscribes (nats-server 2.15.1). So a schedule does not speak for the supplier: it tells them that it is time to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OrderDue(pub Order);
+
+impl OrderDue {
+    pub const SUBJECT: &'static str = "orders.due";
+}
+
+impl Event for OrderDue {
+    fn subject(&self) -> &'static str {
+        Self::SUBJECT
+    }
+
+    fn message_id(&self) -> String {
+        format!("{}:due", self.0.message_id())
     }
 }

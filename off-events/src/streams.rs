@@ -1,6 +1,6 @@
 //! Streams and durable consumers: declared here, made by `off migrate`, only used by the services.
 
-use crate::{Order, StockConsumed, StockLow, UserRegistered};
+use crate::{Order, OrderDue, StockConsumed, StockLow, UserRegistered};
 use std::time::Duration;
 
 /// A JetStream stream.
@@ -42,7 +42,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
     description: "Every step of every order, and the waits between the steps",
-    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*"],
+    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*", OrderDue::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
     max_bytes: -1,
     // JetStream keeps no schedules in a stream that refuses the new.
@@ -95,6 +95,13 @@ pub const DELIVERY: Consumer = Consumer {
     subject: Order::SHIPPED,
 };
 
+pub const ORDERS_DUE: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "orders-due",
+    description: "The supplier and the delivery firm say what was due",
+    subject: OrderDue::SUBJECT,
+};
+
 pub const ORDERS_SHIPPED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-shipped",
@@ -132,16 +139,25 @@ pub const DEVICES_LOW: Consumer = Consumer {
 
 pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
-pub const CONSUMERS: [Consumer; 7] =
-    [SUPPLIER, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
+pub const CONSUMERS: [Consumer; 8] = [
+    SUPPLIER,
+    ORDERS_DUE,
+    DELIVERY,
+    ORDERS_SHIPPED,
+    ORDERS_COMPLETED,
+    SHELVES_DELIVERED,
+    SHELVES_CONSUMED,
+    DEVICES_LOW,
+];
 
-/// Everyone who moves orders on.
-pub const ORDER_CONSUMERS: [Consumer; 5] = [SUPPLIER, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
+/// Everyone who moves orders on; who says something stands before those who hear it.
+pub const ORDER_CONSUMERS: [Consumer; 6] =
+    [SUPPLIER, ORDERS_DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
 
 /// The stream that keeps `subject`, if one does.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
     match subject {
-        Order::PENDING | Order::SHIPPED | Order::COMPLETED => Some(&ORDERS),
+        Order::PENDING | Order::SHIPPED | Order::COMPLETED | OrderDue::SUBJECT => Some(&ORDERS),
         StockConsumed::SUBJECT | StockLow::SUBJECT => Some(&STOCK),
         UserRegistered::SUBJECT => Some(&USERS),
         _ => None,

@@ -1,7 +1,7 @@
 //! One function per subject it listens to.
 
 use crate::{App, NotificationsService, domain::Delay};
-use off_events::{Order, OrderStatus};
+use off_events::{Order, OrderDue, OrderStatus};
 use off_kit::{
     Service,
     bus::{Batch, Failure, Outgoing},
@@ -17,7 +17,15 @@ pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(
     announce_later(&app, &orders, OrderStatus::Completed, app.delivery).await
 }
 
-/// Writes down the next state of each order, for JetStream to announce when it is due. The wait begins when the order
+/// `orders.due`: says of each order that it has reached its next state, with the time at which it was due.
+pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), Failure> {
+    let messages = due.iter().map(|received| {
+        Outgoing::of(NotificationsService::NAME, &received.event.0, received.at, received.traceparent().as_deref())
+    });
+    publish(&app, messages.collect::<Result<_, _>>().map_err(|error| Failure::Reject(error.to_string()))?).await
+}
+
+/// Writes down the next state of each order, for JetStream to hand back when it is due. The wait begins when the order
 /// reached its present state, however late that is heard of.
 async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, delay: Delay) -> Result<(), Failure> {
     let now = app.clock.now();
@@ -25,11 +33,20 @@ async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, del
     for received in orders.iter() {
         let order = received.event.with_status(next);
         let due = received.at + app.clock.real_wait(delay.of(order.id, next, app.seed));
-        let message = Outgoing::of(NotificationsService::NAME, &order, due, received.traceparent().as_deref())
-            .map_err(|error| Failure::Reject(error.to_string()))?;
-        messages.push(if due > now { message.kept_until(due, next.timer_subject(order.id)) } else { message });
+        let (source, trace) = (NotificationsService::NAME, received.traceparent());
+        let message = if due > now {
+            let timer = next.timer_subject(order.id);
+            Outgoing::of(source, &OrderDue(order), due, trace.as_deref()).map(|message| message.kept_until(due, timer))
+        } else {
+            Outgoing::of(source, &order, due, trace.as_deref())
+        };
+        messages.push(message.map_err(|error| Failure::Reject(error.to_string()))?);
     }
+    publish(app, messages).await
+}
+
+async fn publish(app: &App, messages: Vec<Outgoing>) -> Result<(), Failure> {
     let answers = app.bus.publish_all(messages).await;
-    // What was acknowledged is not repeated by the retry: the same wait has the same message id.
+    // What was acknowledged is not repeated by the retry: the same wait and the same news have the same message id.
     answers.into_iter().collect::<Result<(), _>>().map_err(|error| Failure::Unavailable(error.into()))
 }

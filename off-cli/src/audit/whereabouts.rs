@@ -24,6 +24,7 @@ pub(super) struct Whereabouts {
 const IN_OUTBOX: Place = "in the outbox, on the way to the bus";
 const TO_SUPPLIER: Place = "on the way to the supplier";
 const AT_SUPPLIER: Place = "at the supplier, the wait is kept by JetStream";
+const DUE: Place = "due, and the supplier or the delivery firm has yet to say so";
 const SHIPPED_NEWS: Place = "shipped, and the orders service has yet to note it";
 const TO_DELIVERY: Place = "shipped, on the way to the delivery firm";
 const AT_DELIVERY: Place = "with the delivery firm, the wait is kept by JetStream";
@@ -36,6 +37,7 @@ impl Whereabouts {
         let mut places = BTreeMap::new();
         for (place, consumer) in [
             (TO_SUPPLIER, streams::SUPPLIER),
+            (DUE, streams::ORDERS_DUE),
             (SHIPPED_NEWS, streams::ORDERS_SHIPPED),
             (TO_DELIVERY, streams::DELIVERY),
             (COMPLETED_NEWS, streams::ORDERS_COMPLETED),
@@ -55,8 +57,8 @@ impl Whereabouts {
         for (id, status) in &books.unfinished {
             // News travels to two readers: an order that is pending in the books may be with the delivery firm already.
             let expected: &[Place] = match status {
-                OrderStatus::Pending => &[IN_OUTBOX, TO_SUPPLIER, AT_SUPPLIER, SHIPPED_NEWS, COMPLETED_NEWS],
-                _ => &[TO_DELIVERY, AT_DELIVERY, COMPLETED_NEWS],
+                OrderStatus::Pending => &[IN_OUTBOX, TO_SUPPLIER, AT_SUPPLIER, DUE, SHIPPED_NEWS, COMPLETED_NEWS],
+                _ => &[TO_DELIVERY, AT_DELIVERY, DUE, COMPLETED_NEWS],
             };
             if !self.place(*id, expected) {
                 findings.push(Finding {

@@ -12,7 +12,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use off_events::{
-    Barcode, Event, Order, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, headers,
+    Barcode, Event, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, headers,
     streams::{self, Consumer},
 };
 use off_kit::{Bus, Clock, backoff::Backoff, bus::dead};
@@ -95,7 +95,9 @@ fn doses(clock: Clock) -> anyhow::Result<Vec<Poison>> {
     let listeners =
         |subject: &str| streams::CONSUMERS.into_iter().filter(|consumer| consumer.subject == subject).collect();
     let mut doses = Vec::new();
-    for subject in [Order::PENDING, Order::SHIPPED, Order::COMPLETED, StockConsumed::SUBJECT, StockLow::SUBJECT] {
+    for subject in
+        [Order::PENDING, OrderDue::SUBJECT, Order::SHIPPED, Order::COMPLETED, StockConsumed::SUBJECT, StockLow::SUBJECT]
+    {
         for body in ["not json at all", "{}", ""] {
             doses.push(Poison { subject, body: body.into(), consumers: listeners(subject) });
         }

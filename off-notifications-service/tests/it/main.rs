@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
 
+use futures::StreamExt;
 use nix::sys::signal::Signal;
 use off_events::streams;
 use off_kit::{Clock, Service, bus};
@@ -66,6 +67,19 @@ async fn an_order_is_shipped_and_then_arrives() {
 }
 
 #[tokio::test]
+async fn who_merely_subscribes_hears_every_step() {
+    let nats = TestNats::new().await;
+    let mut heard = nats.bus.client.subscribe("orders.*").await.unwrap();
+    nats.bus.client.flush().await.unwrap();
+    let _service = start(&nats, Duration::from_millis(300)).await;
+    say(&nats, "orders.pending", &pending()).await;
+    for subject in ["orders.pending", "orders.shipped", "orders.completed"] {
+        let message = tokio::time::timeout(Duration::from_secs(10), heard.next()).await.expect(subject).unwrap();
+        assert_eq!(message.subject.as_str(), subject);
+    }
+}
+
+#[tokio::test]
 async fn an_order_without_a_wait_goes_through_at_once() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::ZERO).await;
@@ -104,8 +118,8 @@ async fn waits_outlive_the_service_and_the_broker() {
     .await;
     program.kill().await;
     nats.kill_and_start_again().await;
-    // Nobody of ours is there: JetStream ships them by itself.
-    hear(&nats, "orders.shipped", 100).await;
+    // Nobody of ours is there: JetStream ends the waits by itself.
+    hear(&nats, "orders.due", 100).await;
     let _service = start(&nats, Duration::ZERO).await;
     hear(&nats, "orders.completed", 100).await;
 }
