@@ -3,8 +3,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
 
 pub mod load;
+pub mod program;
 pub mod report;
 pub mod stage;
 
 pub use load::{Outcome, load};
+pub use program::Program;
 pub use stage::Stage;

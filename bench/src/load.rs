@@ -1,4 +1,5 @@
-//! A closed loop of requests: each connection sends the next one as soon as the last is answered.
+//! Requests: in a closed loop, where each connection sends the next one as soon as the last is answered, and in an open
+//! one, where they are due at a rate, whether earlier ones were answered or not.
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -7,51 +8,72 @@ use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpStream, time::Instant};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 
 /// What came of a load.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     pub elapsed: Duration,
-    /// Answers by their status.
-    pub statuses: BTreeMap<u16, u64>,
-    /// Latencies in microseconds.
-    pub latencies: Histogram<u64>,
+    /// Latencies in microseconds of the answers with each status.
+    answers: BTreeMap<u16, Histogram<u64>>,
+    none: Histogram<u64>,
 }
 
 impl Outcome {
     pub fn empty() -> anyhow::Result<Self> {
-        let latencies = Histogram::new_with_bounds(1, 60_000_000, 3)?;
-        Ok(Self { elapsed: Duration::ZERO, statuses: BTreeMap::new(), latencies })
+        let none = Histogram::new_with_bounds(1, 60_000_000, 3)?;
+        Ok(Self { elapsed: Duration::ZERO, answers: BTreeMap::new(), none })
     }
 
     pub fn note(&mut self, status: StatusCode, latency: Duration) {
-        *self.statuses.entry(status.as_u16()).or_default() += 1;
-        self.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+        let latencies = self.answers.entry(status.as_u16()).or_insert_with(|| self.none.clone());
+        latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub fn add(&mut self, other: &Self) -> anyhow::Result<()> {
-        for (status, count) in &other.statuses {
-            *self.statuses.entry(*status).or_default() += count;
+        for (status, latencies) in &other.answers {
+            self.answers.entry(*status).or_insert_with(|| self.none.clone()).add(latencies)?;
         }
-        Ok(self.latencies.add(&other.latencies)?)
+        Ok(())
+    }
+
+    /// What had this status.
+    #[must_use]
+    pub fn of(&self, status: u16) -> Self {
+        let mut of = self.clone();
+        of.answers.retain(|&found, _| found == status);
+        of
+    }
+
+    pub fn count(&self) -> u64 {
+        self.answers.values().map(Histogram::len).sum()
     }
 
     /// Answers in a second.
     pub fn rate(&self) -> f64 {
-        self.latencies.len() as f64 / self.elapsed.as_secs_f64()
+        self.count() as f64 / self.elapsed.as_secs_f64()
     }
 
     /// A latency in milliseconds.
     pub fn ms(&self, quantile: f64) -> f64 {
-        self.latencies.value_at_quantile(quantile) as f64 / 1000.0
+        let mut all = self.none.clone();
+        for latencies in self.answers.values() {
+            all += latencies;
+        }
+        all.value_at_quantile(quantile) as f64 / 1000.0
     }
 
-    /// Fails unless every answer had this status.
-    pub fn expect_only(&self, status: u16) -> anyhow::Result<()> {
-        let others: Vec<_> = self.statuses.iter().filter(|&(&found, _)| found != status).collect();
-        anyhow::ensure!(others.is_empty(), "expected only {status}, and there was (status, times) {others:?}");
+    /// Fails unless every answer had one of these.
+    pub fn expect_only(&self, statuses: &[u16]) -> anyhow::Result<()> {
+        let found: Vec<_> = self.answers.iter().map(|(status, latencies)| (status, latencies.len())).collect();
+        let expected = self.answers.keys().all(|status| statuses.contains(status));
+        anyhow::ensure!(expected, "expected only {statuses:?}, and there was (status, times) {found:?}");
         Ok(())
     }
 }
@@ -80,6 +102,17 @@ impl Connection {
         }
         Ok(status)
     }
+}
+
+/// The body that `path` answers with.
+pub async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
+    let mut connection = Connection::open(address).await?;
+    Ok(connection.0.send_request(get(path)?).await?.into_body().collect().await?.to_bytes())
+}
+
+/// `GET path`.
+pub fn get(path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
+    Ok(Request::get(path).header("host", "localhost").body(Full::default())?)
 }
 
 /// `POST path` with a JSON body.
@@ -118,4 +151,74 @@ where
         whole.add(&outcome?)?;
     }
     Ok(whole)
+}
+
+/// What came of a rate that was offered.
+#[derive(Debug)]
+pub struct Offered {
+    pub outcome: Outcome,
+    /// Requests that were due while every connection was taken.
+    pub unsent: u64,
+}
+
+/// What the requests of an open loop share.
+struct Shared {
+    idle: Vec<Connection>,
+    outcome: Outcome,
+}
+
+/// Sends what `request` makes of a running number at `rate` a second for a while, over at most so many connections.
+pub async fn offer<R>(
+    address: SocketAddr,
+    rate: f64,
+    length: Duration,
+    connections: usize,
+    request: R,
+) -> anyhow::Result<Offered>
+where
+    R: Fn(u64) -> anyhow::Result<Request<Full<Bytes>>>,
+{
+    let shared = Arc::new(Mutex::new(Shared { idle: Vec::new(), outcome: Outcome::empty()? }));
+    let mut under_way = JoinSet::new();
+    let (mut number, mut unsent) = (0, 0);
+    let started = Instant::now();
+    while started.elapsed() < length {
+        let due = started.elapsed().as_secs_f64() * rate;
+        while (number as f64) < due {
+            let next = request(number)?;
+            number += 1;
+            let idle = lock(&shared).idle.pop();
+            if idle.is_none() && under_way.len() >= connections {
+                unsent += 1;
+                continue;
+            }
+            let shared = shared.clone();
+            under_way.spawn(async move {
+                let mut connection = match idle {
+                    Some(connection) => connection,
+                    None => Connection::open(address).await?,
+                };
+                let sent = Instant::now();
+                let status = connection.send(next).await?;
+                let mut shared = lock(&shared);
+                shared.outcome.note(status, sent.elapsed());
+                shared.idle.push(connection);
+                anyhow::Ok(())
+            });
+        }
+        while let Some(ended) = under_way.try_join_next() {
+            ended??;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    while let Some(ended) = under_way.join_next().await {
+        ended??;
+    }
+    let mut outcome = lock(&shared).outcome.clone();
+    outcome.elapsed = started.elapsed();
+    Ok(Offered { outcome, unsent })
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

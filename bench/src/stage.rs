@@ -1,15 +1,22 @@
 //! A Postgres and a NATS of a benchmark's own, and services beside them.
 
+use crate::load;
 use anyhow::Context;
+use off_events::streams;
 use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, servers, telemetry};
 use sqlx::PgPool;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
     time::Duration,
 };
 use tempfile::TempDir;
+use tokio::{net::TcpListener, time::Instant};
+
+/// Set once the log is written; a benchmark may have two stages.
+static LOG: OnceLock<()> = OnceLock::new();
 
 /// Devices and products that orders are for, unless a benchmark asks for more.
 pub const SSDS: i64 = 1000;
@@ -38,7 +45,9 @@ impl Stage {
     /// Empty servers, migrated.
     pub async fn new() -> anyhow::Result<Self> {
         let log = telemetry::Config { log: "warn".to_owned(), log_format: None, log_file: None };
-        telemetry::init(&log)?;
+        if LOG.set(()).is_ok() {
+            telemetry::init(&log)?;
+        }
         let folder = tempfile::Builder::new().prefix("off-bench-").tempdir()?;
         // Root's Postgres runs as another user, who has to get to its files.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
@@ -71,7 +80,9 @@ impl Stage {
                  VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
              )
              INSERT INTO users.ssds (user_id, mac_address)
-             SELECT person.id, '02:' || lpad(to_hex(n), 10, '0') FROM person, generate_series(1, $1) AS n",
+             -- Addresses of the devices that the generator plays.
+             SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
+             FROM person, generate_series(1, $1) AS n",
         )
         .bind(ssds)
         .execute(&self.db)
@@ -94,6 +105,37 @@ impl Stage {
         start::<off_orders_service::OrdersService>(config).await
     }
 
+    /// The users service with its default settings.
+    pub async fn start_users(&self) -> anyhow::Result<Running> {
+        let config = off_users_service::Config { db: self.db_config(8), bus: self.bus_config() };
+        start::<off_users_service::UsersService>(config).await
+    }
+
+    /// What a service needs that runs as a process of its own on `port`.
+    pub fn settings<'a>(&'a self, port: &'a str) -> [(&'a str, &'a str); 3] {
+        [("DATABASE_URL", &self.postgres.url), ("NATS_URL", &self.nats.url), ("HTTP_SERVICE_PORT", port)]
+    }
+
+    /// What waits in the outbox and before the consumers.
+    pub async fn backlog(&self) -> anyhow::Result<u64> {
+        let outbox: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&self.db).await?;
+        let mut backlog = u64::try_from(outbox)?;
+        for consumer in &streams::ORDER_CONSUMERS {
+            let waiting = self.bus.waiting(consumer).await?;
+            backlog += waiting.pending + waiting.in_hand;
+        }
+        Ok(backlog)
+    }
+
+    pub async fn wait_until_level(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_mins(3);
+        while self.backlog().await? > 0 {
+            (Instant::now() < deadline).then_some(()).context("the queues do not empty")?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
     /// Forgets all orders, so that every round begins with the same.
     pub async fn forget_orders(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE orders.product_orders, outbox.messages").execute(&self.db).await?;
@@ -114,6 +156,28 @@ impl Stage {
 pub fn barcode(number: i64) -> String {
     let digits = number.to_string();
     format!("{}{digits}", &"2000000000000"[..13 - digits.len()])
+}
+
+/// The body of an order, another one for every number.
+pub fn wish(number: u64) -> anyhow::Result<String> {
+    let number = i64::try_from(number)?;
+    let (ssd, barcode) = (1 + number % SSDS, barcode(1 + number / 7 % PRODUCTS));
+    Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":2}}"#))
+}
+
+/// A port that is free at the moment.
+pub async fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.port())
+}
+
+/// Waits until the service at `address` is ready.
+pub async fn wait_until_ready(address: SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !load::fetch(address, "/readyz").await.is_ok_and(|body| body.starts_with(br#"{"ready":true"#)) {
+        (Instant::now() < deadline).then_some(()).with_context(|| format!("nobody is ready at {address}"))?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 /// Starts `S` on a free port of this machine.

@@ -3,36 +3,24 @@
 
 #![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
 
-use anyhow::Context;
-use futures::{StreamExt, future::try_join_all};
+use futures::StreamExt;
 use hdrhistogram::Histogram;
 use off_bench::{
     Stage, load,
     report::{at_most, progress, ratio, table},
-    stage::{PRODUCTS, Running, SSDS, barcode, start},
+    stage::{PRODUCTS, Running, SSDS, start, wish},
 };
-use off_events::{Order, OrderStatus, streams};
+use off_events::{Order, OrderStatus};
 use off_kit::Clock;
 use off_notifications_service::NotificationsService;
-use off_users_service::UsersService;
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep_until},
-};
+use std::{net::SocketAddr, time::Duration};
+use tokio::task::JoinSet;
 
 /// How long each rate is kept up.
 const LENGTH: Duration = Duration::from_secs(15);
 
 /// Connections that share a rate.
-const CONNECTIONS: u64 = 64;
+const CONNECTIONS: usize = 64;
 
 /// By how many orders the rate grows from one try to the next.
 const STEP: u64 = 500;
@@ -106,7 +94,6 @@ fn ms(times: &Histogram<u64>, quantile: f64) -> f64 {
 
 /// The users service, and a notifications service whose suppliers and deliveries take no time.
 async fn start_others(stage: &Stage) -> anyhow::Result<Vec<Running>> {
-    let users = off_users_service::Config { db: stage.db_config(8), bus: stage.bus_config() };
     let notifications = off_notifications_service::Config {
         bus: stage.bus_config(),
         supplier_delay_min: Duration::ZERO,
@@ -115,7 +102,7 @@ async fn start_others(stage: &Stage) -> anyhow::Result<Vec<Running>> {
         delivery_delay_max: Duration::ZERO,
         seed: 0,
     };
-    Ok(vec![start::<UsersService>(users).await?, start::<NotificationsService>(notifications).await?])
+    Ok(vec![stage.start_users().await?, start::<NotificationsService>(notifications).await?])
 }
 
 /// Sends orders at this rate, whether earlier ones were answered or not as far as there are connections.
@@ -134,65 +121,18 @@ async fn attempt(stage: &Stage, address: SocketAddr, rate: u64) -> anyhow::Resul
             anyhow::Ok((status, times))
         });
     }
-    let accepted = send(address, rate).await?;
-    let backlog = backlog(stage).await?;
+    let offered =
+        load::offer(address, rate as f64, LENGTH, CONNECTIONS, |number| load::post("/api/orders", wish(number)?));
+    let outcome = offered.await?.outcome;
+    outcome.expect_only(&[201])?;
+    let accepted = outcome.rate();
+    let backlog = stage.backlog().await?;
     let mut times = [(); 3].map(|()| Histogram::new_with_bounds(1, 60_000_000, 3));
     while let Some(heard) = listeners.join_next().await {
         let (status, heard) = heard??;
         times[status as usize] = Ok(heard);
     }
     let [pending, shipped, completed] = times;
-    wait_until_level(stage).await?;
+    stage.wait_until_level().await?;
     Ok(Try { accepted, backlog, times: [pending?, shipped?, completed?] })
-}
-
-async fn send(address: SocketAddr, rate: u64) -> anyhow::Result<f64> {
-    let started = Instant::now();
-    let accepted = Arc::new(AtomicU64::new(0));
-    let senders = (0..CONNECTIONS).map(|first| {
-        let accepted = accepted.clone();
-        tokio::spawn(async move {
-            let mut connection = load::Connection::open(address).await?;
-            for number in (first..).step_by(usize::try_from(CONNECTIONS)?) {
-                let due = started + Duration::from_secs_f64(number as f64 / rate as f64);
-                if due >= started + LENGTH {
-                    return anyhow::Ok(());
-                }
-                sleep_until(due).await;
-                let wish = format!(
-                    r#"{{"ssd_id":{},"barcode":"{}","quantity":2}}"#,
-                    1 + i64::try_from(number)? % SSDS,
-                    barcode(1 + i64::try_from(number / 7)? % PRODUCTS)
-                );
-                let status = connection.send(load::post("/api/orders", wish)?).await?;
-                anyhow::ensure!(status == 201, "an order was answered with {status}");
-                accepted.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(())
-        })
-    });
-    for ended in try_join_all(senders).await? {
-        ended?;
-    }
-    Ok(accepted.load(Ordering::Relaxed) as f64 / started.elapsed().as_secs_f64())
-}
-
-/// What waits in the outbox and before the consumers.
-async fn backlog(stage: &Stage) -> anyhow::Result<u64> {
-    let outbox: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&stage.db).await?;
-    let mut backlog = u64::try_from(outbox)?;
-    for consumer in &streams::ORDER_CONSUMERS {
-        let waiting = stage.bus.waiting(consumer).await?;
-        backlog += waiting.pending + waiting.in_hand;
-    }
-    Ok(backlog)
-}
-
-async fn wait_until_level(stage: &Stage) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_mins(3);
-    while backlog(stage).await? > 0 {
-        (Instant::now() < deadline).then_some(()).context("the queues do not empty")?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
 }

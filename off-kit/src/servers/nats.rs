@@ -110,6 +110,11 @@ impl Nats {
         self.server.kill().await
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.server.id()
+    }
+
     /// Sends the server a signal, as tests do that freeze it.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         self.server.signal(signal)

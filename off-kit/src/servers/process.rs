@@ -74,6 +74,10 @@ impl Server {
     }
 
     /// Sends the server a signal.
+    pub(super) fn id(&self) -> anyhow::Result<u32> {
+        self.child.id().with_context(|| format!("{} has ended", self.name))
+    }
+
     pub(super) fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let Some(id) = self.child.id() else { bail!("{} does not run", self.name) };
         let pid = Pid::from_raw(i32::try_from(id)?);

@@ -1,0 +1,94 @@
+//! More orders than can be taken: what is offered doubles and doubles, and what is accepted should stay where it is, soon
+//! answered. Then ten thousand connections that say nothing, which nobody should notice.
+
+#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+
+use futures::{StreamExt, TryStreamExt, stream};
+use off_bench::{
+    Outcome, Program, Stage, load,
+    report::{at_most, progress, ratio, table},
+    stage::{PRODUCTS, SSDS, free_port, wait_until_ready, wish},
+};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::net::TcpStream;
+
+const LENGTH: Duration = Duration::from_secs(8);
+
+/// In the closed loop that finds out how much can be taken.
+const CONNECTIONS: u64 = 64;
+
+/// The most that are under way in the open loop; a client that has more keeps them to itself.
+const UNDER_WAY: usize = 6000;
+
+/// What is offered, in parts of what can be taken.
+const OFFERED: [f64; 5] = [0.5, 1.0, 2.0, 4.0, 8.0];
+
+const IDLE: usize = 10_000;
+
+/// How long an accepted order may take in the worst overload, in milliseconds.
+const BOUND: f64 = 1000.0;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    stage.settle(PRODUCTS, SSDS).await?;
+    let port = free_port().await?;
+    // A process of its own, with files of its own: ten thousand connections take as many here.
+    let service = Program::start(&["serve", "orders"], &stage.settings(&port.to_string()))?;
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    wait_until_ready(address).await?;
+
+    progress("warming up");
+    take(address).await?;
+    let capacity = take(address).await?;
+    stage.wait_until_level().await?;
+    let mut table =
+        table(&["offered/s", "sent/s", "accepted/s", "told to come back/s", "accepted p50 / p99 ms", "refused p99 ms"]);
+    let mut accepted = Vec::new();
+    for part in OFFERED {
+        let rate = part * capacity.rate();
+        progress(&format!("{rate:.0} orders a second"));
+        let offered = load::offer(address, rate, LENGTH, UNDER_WAY, |number| load::post("/api/orders", wish(number)?));
+        let offered = offered.await?;
+        offered.outcome.expect_only(&[201, 503])?;
+        let (taken, refused) = (offered.outcome.of(201), offered.outcome.of(503));
+        table.add_row([
+            format!("{rate:.0} ({part} ×)"),
+            format!("{:.0}", offered.outcome.rate()),
+            format!("{:.0}", taken.rate()),
+            format!("{:.0}", refused.rate()),
+            format!("{:.1} / {:.1}", taken.ms(0.5), taken.ms(0.99)),
+            format!("{:.1}", refused.ms(0.99)),
+        ]);
+        accepted.push(taken);
+        stage.wait_until_level().await?;
+    }
+    progress("ten thousand connections that say nothing");
+    let before = take(address).await?;
+    let idle = stream::iter(0..IDLE).map(|_| TcpStream::connect(address)).buffer_unordered(100);
+    let idle: Vec<TcpStream> = idle.try_collect().await?;
+    let beside = take(address).await?;
+    drop(idle);
+    progress("");
+    println!("{table}\n");
+    println!("{:.0} orders a second in a closed loop of {CONNECTIONS} connections\n", capacity.rate());
+    let worst = accepted.iter().map(|taken| taken.ms(0.99)).fold(0.0, f64::max);
+    at_most("p99 of what was accepted, at the worst", worst, BOUND, "ms");
+    let past: Vec<f64> =
+        accepted.iter().zip(OFFERED).filter(|(_, part)| *part >= 2.0).map(|(taken, _)| taken.rate()).collect();
+    let doubled = past.windows(2).map(|rates| rates[1] / rates[0]).fold(f64::INFINITY, f64::min);
+    ratio("accepted when what is offered past that doubles, at the worst", doubled, 0.9);
+    ratio("throughput beside 10,000 idle connections", beside.rate() / before.rate(), 0.9);
+    at_most("p99 beside them, against without", beside.ms(0.99) / before.ms(0.99), 1.25, "×");
+    service.stop().await?;
+    stage.end().await
+}
+
+async fn take(address: SocketAddr) -> anyhow::Result<Outcome> {
+    let outcome = load(address, CONNECTIONS, LENGTH, |number| load::post("/api/orders", wish(number)?)).await?;
+    outcome.expect_only(&[201])?;
+    Ok(outcome)
+}

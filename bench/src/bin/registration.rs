@@ -1,0 +1,95 @@
+//! `POST /api/register` against the bare password hash, and what other requests notice meanwhile.
+
+#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+
+use anyhow::anyhow;
+use argon2::{Argon2, password_hash::PasswordHasher};
+use off_bench::{
+    Outcome, Stage, load,
+    report::{at_most, median, progress, ratio},
+};
+use std::{
+    net::SocketAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    thread::available_parallelism,
+    time::{Duration, Instant},
+};
+
+const ROUNDS: usize = 5;
+const LENGTH: Duration = Duration::from_secs(5);
+const CONNECTIONS: u64 = 32;
+
+/// What others may wait for an answer, in milliseconds: a hash keeps a core for longer.
+const OTHERS_MAY_WAIT: f64 = 10.0;
+
+static PEOPLE: AtomicU64 = AtomicU64::new(0);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let stage = Stage::new().await?;
+    let users = stage.start_users().await?;
+    progress("warming up");
+    register(users.address).await?;
+    let (mut hashes, mut registrations, mut others) = (vec![], vec![], vec![]);
+    for round in 1..=ROUNDS {
+        progress(&format!("round {round} of {ROUNDS}"));
+        hashes.push(tokio::task::spawn_blocking(hash_on_all_cores).await??);
+        let (registered, asked) = tokio::try_join!(register(users.address), ask(users.address))?;
+        registrations.push(registered.rate());
+        others.push(asked.ms(0.99));
+    }
+    progress("");
+    println!(
+        "bare hash: {:.0} a second; registrations: {:.0} a second (medians of {ROUNDS} rounds)",
+        median(hashes.iter().copied()),
+        median(registrations.iter().copied())
+    );
+    let ratios = registrations.iter().zip(&hashes).map(|(registered, hashed)| registered / hashed);
+    ratio("registrations against the bare hash", median(ratios), 0.9);
+    at_most("p99 of GET /livez meanwhile", median(others), OTHERS_MAY_WAIT, "ms");
+    users.stop().await?;
+    stage.end().await
+}
+
+/// People who register in a closed loop.
+async fn register(address: SocketAddr) -> anyhow::Result<Outcome> {
+    let registered = load(address, CONNECTIONS, LENGTH, |_| {
+        let number = PEOPLE.fetch_add(1, Ordering::Relaxed);
+        let mac = number.to_be_bytes().map(|byte| format!("{byte:02x}"))[4..].join(":");
+        let body = format!(
+            r#"{{"user":{{"first_name":"Ada","last_name":"Example","email":"ada{number}@example.org",
+                "password":"correct horse battery"}},"devices":[{{"mac_address":"02:00:{mac}"}}]}}"#
+        );
+        load::post("/api/register", body)
+    });
+    let registered = registered.await?;
+    registered.expect_only(&[201])?;
+    Ok(registered)
+}
+
+/// Others, who now and then ask for something that costs nothing.
+async fn ask(address: SocketAddr) -> anyhow::Result<Outcome> {
+    let asked = load::offer(address, 100.0, LENGTH, 10, |_| load::get("/livez")).await?.outcome;
+    asked.expect_only(&[200])?;
+    Ok(asked)
+}
+
+/// Hashes in a second, with as many threads as there are cores.
+fn hash_on_all_cores() -> anyhow::Result<f64> {
+    let started = Instant::now();
+    let threads = available_parallelism()?.get();
+    let count: anyhow::Result<u32> = std::thread::scope(|scope| {
+        let hashing = || {
+            let mut count = 0_u32;
+            while started.elapsed() < LENGTH {
+                let hash = Argon2::default().hash_password(b"correct horse battery");
+                hash.map_err(|error| anyhow!("cannot hash: {error}"))?;
+                count += 1;
+            }
+            anyhow::Ok(count)
+        };
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(hashing)).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?).sum()
+    });
+    Ok(f64::from(count?) / started.elapsed().as_secs_f64())
+}

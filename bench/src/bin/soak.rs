@@ -1,0 +1,127 @@
+//! The whole way of orders at a steady rate for a long time: what each process holds should stay as it is, and every order
+//! that was answered should have arrived in the end.
+
+#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+
+use clap::Parser;
+use off_bench::{
+    Program, Stage, load,
+    program::memory_of,
+    report::at_most,
+    stage::{PRODUCTS, SSDS, free_port, wait_until_ready, wish},
+};
+use off_events::streams::CONSUMERS;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+use tokio::time::Instant;
+
+const CONNECTIONS: usize = 64;
+
+/// How long each line stands for.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// What a process holds after this many lines is compared to what it holds at the end.
+const WARM_AFTER: usize = 5;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// How many minutes.
+    #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u16).range(10..))]
+    minutes: u16,
+    /// Orders a second.
+    #[arg(long, default_value_t = 1500.0, value_name = "N")]
+    rate: f64,
+}
+
+/// What there is at a moment.
+struct Look {
+    /// Megabytes of each service.
+    memory: [f64; 3],
+    /// Open files and connections of each service.
+    files: [usize; 3],
+    nats_memory: f64,
+    /// Connections to Postgres, and consumers of all streams.
+    connections: i64,
+    consumers: usize,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let stage = Stage::new().await?;
+    stage.settle(PRODUCTS, SSDS).await?;
+    let ports = [free_port().await?, free_port().await?, free_port().await?];
+    let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    let ports = ports.map(|port| port.to_string());
+    let mut services = Vec::new();
+    for (name, port) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
+        let waits = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
+        let settings: Vec<_> = stage.settings(port).into_iter().chain(waits.map(|wait| (wait, "0s"))).collect();
+        services.push(Program::start(&["serve", name], &settings)?);
+    }
+    for address in addresses {
+        wait_until_ready(address).await?;
+    }
+    println!("minute   orders  p50/p99 ms   MB: users orders notifications nats   files   Postgres consumers");
+    let mut looks = Vec::new();
+    let mut accepted = 0;
+    for minute in 1..=options.minutes {
+        let began = Instant::now();
+        let offered = load::offer(addresses[1], options.rate, MINUTE, CONNECTIONS, |number| {
+            load::post("/api/orders", wish(number)?)
+        });
+        let outcome = offered.await?.outcome;
+        outcome.expect_only(&[201])?;
+        accepted += outcome.count();
+        let look = look(&stage, &services).await?;
+        println!(
+            "{minute:>6} {accepted:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
+            outcome.ms(0.5),
+            outcome.ms(0.99),
+            look.memory[0],
+            look.memory[1],
+            look.memory[2],
+            look.nats_memory,
+            look.files,
+            look.connections,
+            look.consumers,
+        );
+        looks.push(look);
+        anyhow::ensure!(began.elapsed() < 2 * MINUTE, "a minute took twice as long");
+    }
+    stage.wait_until_level().await?;
+    let arrived: i64 = sqlx::query_scalar("SELECT count(*) FROM users.deliveries").fetch_one(&stage.db).await?;
+    println!();
+    let (warm, last) = (&looks[WARM_AFTER - 1], &looks[looks.len() - 1]);
+    for (name, index) in [("users", 0), ("orders", 1), ("notifications", 2)] {
+        let name = format!("memory of {name} at the end against minute {WARM_AFTER}");
+        at_most(&name, last.memory[index] / warm.memory[index], 1.1, "×");
+    }
+    let more = |end: usize, begin: usize| end.saturating_sub(begin) as f64;
+    let files = (0..3).map(|index| more(last.files[index], warm.files[index])).fold(0.0, f64::max);
+    at_most("files and connections more, in any service", files, 5.0, "");
+    at_most("connections to Postgres more", (last.connections - warm.connections) as f64, 2.0, "");
+    at_most("consumers beside those declared", more(last.consumers, CONSUMERS.len()), 0.0, "");
+    at_most("orders answered and not on their shelf", accepted as f64 - arrived as f64, 0.0, "");
+    for service in services {
+        service.stop().await?;
+    }
+    stage.end().await
+}
+
+async fn look(stage: &Stage, services: &[Program]) -> anyhow::Result<Look> {
+    let (mut memory, mut files) = ([0.0; 3], [0; 3]);
+    for (index, service) in services.iter().enumerate() {
+        (memory[index], files[index]) = (service.memory()?, service.files()?);
+    }
+    let connections = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'";
+    let connections: i64 = sqlx::query_scalar(connections).fetch_one(&stage.db).await?;
+    let mut consumers = 0;
+    for stream in off_events::streams::STREAMS {
+        consumers += stage.bus.jetstream.get_stream(stream.name).await?.cached_info().state.consumer_count;
+    }
+    let nats_memory = memory_of(stage.nats.id()?)?;
+    Ok(Look { memory, files, nats_memory, connections, consumers })
+}

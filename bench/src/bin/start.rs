@@ -1,0 +1,80 @@
+//! How long `off up` takes from nothing to the first order that has arrived, and what the idle system holds.
+
+#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+
+use anyhow::Context;
+use off_bench::{
+    Program, load,
+    report::{at_most, median, progress},
+};
+use serde_json::Value;
+use std::{net::SocketAddr, path::Path, time::Duration};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+const ROUNDS: usize = 3;
+
+/// How long the idle system is left alone before it is looked at, and how long it is watched.
+const SETTLES: Duration = Duration::from_secs(10);
+const WATCHED: Duration = Duration::from_secs(10);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for round in 1..=ROUNDS {
+        progress(&format!("start {round} of {ROUNDS}"));
+        let home = TempDir::with_prefix("off-bench-")?;
+        let started = Instant::now();
+        let system = up(home.path(), &[])?;
+        let orders = find_orders(home.path()).await?;
+        while !has_completed(orders).await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        times.push(started.elapsed().as_secs_f64());
+        system.stop().await?;
+    }
+    progress("idle");
+    let home = TempDir::with_prefix("off-bench-")?;
+    let system = up(home.path(), &["--no-generator"])?;
+    find_orders(home.path()).await?;
+    tokio::time::sleep(SETTLES).await;
+    let before = system.processor_time()?;
+    tokio::time::sleep(WATCHED).await;
+    let idle = (system.processor_time()? - before) / WATCHED.as_secs_f64() * 100.0;
+    let memory = system.memory()?;
+    system.stop().await?;
+    progress("");
+    println!("from `off up` to the first order completed: {times:.1?} s");
+    at_most("the median of these", median(times), 15.0, "s");
+    at_most("memory of the idle system, without Postgres and NATS", memory, 60.0, "MB");
+    println!("processor time of the idle system: {idle:.1} % of a core");
+    Ok(())
+}
+
+fn up(home: &Path, arguments: &[&str]) -> anyhow::Result<Program> {
+    let home = home.to_str().context("the folder's name is not text")?;
+    Program::start(&[&["--home", home, "up"], arguments].concat(), &[])
+}
+
+/// Where the orders service answers, once it does.
+async fn find_orders(home: &Path) -> anyhow::Result<SocketAddr> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while Instant::now() < deadline {
+        if let Ok(text) = std::fs::read(home.join("running.json")) {
+            let running: Value = serde_json::from_slice(&text).unwrap_or_default();
+            let services = running["services"].as_array().into_iter().flatten();
+            let mut urls = services.filter(|service| service[0] == "orders").filter_map(|service| service[1].as_str());
+            if let Some(url) = urls.next() {
+                return Ok(url.trim_start_matches("http://").parse()?);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    anyhow::bail!("`off up` does not start; its log is in its folder")
+}
+
+async fn has_completed(orders: SocketAddr) -> bool {
+    let page = load::fetch(orders, "/api/orders?status=completed&limit=1").await;
+    let page: Value = page.ok().and_then(|body| serde_json::from_slice(&body).ok()).unwrap_or_default();
+    page["orders"].as_array().is_some_and(|orders| !orders.is_empty())
+}

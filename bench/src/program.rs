@@ -1,0 +1,70 @@
+//! `off` as a process of its own, so that it can be measured and killed.
+
+use anyhow::Context;
+use nix::{sys::signal::Signal, unistd::Pid};
+use std::process::Stdio;
+use tokio::process::{Child, Command};
+
+/// A running `off`.
+#[derive(Debug)]
+pub struct Program(Child);
+
+impl Program {
+    /// Starts `off` with these arguments and settings; it has to be built.
+    pub fn start(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let path = std::env::current_exe()?.with_file_name("off");
+        let child = Command::new(&path)
+            .args(arguments)
+            .envs(settings.iter().copied())
+            .env("OFF_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .kill_on_drop(true)
+            .spawn();
+        Ok(Self(child.with_context(|| format!("{} is not there: ./run doctor builds it", path.display()))?))
+    }
+
+    fn id(&self) -> anyhow::Result<u32> {
+        self.0.id().context("it has ended")
+    }
+
+    /// The memory it holds, in megabytes.
+    pub fn memory(&self) -> anyhow::Result<f64> {
+        memory_of(self.id()?)
+    }
+
+    /// The processor time it has used, in seconds.
+    pub fn processor_time(&self) -> anyhow::Result<f64> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()?))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        // User and system time in hundredths of a second, proc_pid_stat(5); these fields begin with the third.
+        let ticks = |field: usize| fields.get(field).context("no times")?.parse::<u64>().context("no number");
+        Ok((ticks(11)? + ticks(12)?) as f64 / 100.0)
+    }
+
+    /// The files and connections it has open.
+    pub fn files(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.id()?))?.count())
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) -> anyhow::Result<()> {
+        Ok(self.0.kill().await?)
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.id()?)?), Signal::SIGTERM)?;
+        let status = self.0.wait().await?;
+        anyhow::ensure!(status.success(), "it ended with {status}");
+        Ok(())
+    }
+}
+
+/// The memory that the process `id` holds, in megabytes.
+pub fn memory_of(id: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+    let kilobytes: f64 = line.split_whitespace().nth(1).context("no VmRSS")?.parse()?;
+    Ok(kilobytes / 1024.0)
+}
