@@ -1,5 +1,6 @@
 //! The HTTP edge every service has: its API and the document of it, health, metrics, problems, limits.
 
+mod connections;
 mod extract;
 mod observe;
 mod problem;

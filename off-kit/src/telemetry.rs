@@ -128,6 +128,7 @@ fn metrics_handle() -> anyhow::Result<&'static PrometheusHandle> {
 /// What each metric counts, in one place; each is recorded where the thing happens.
 fn describe_metrics() {
     describe_histogram!("off_http_request_duration_seconds", Unit::Seconds, "Time to answer a request");
+    describe_gauge!("off_http_connections", "Open connections");
     describe_histogram!("off_order_commit_seconds", Unit::Seconds, "Time to commit a batch of orders");
     describe_histogram!("off_order_batch_size", "Orders that shared one transaction");
     describe_histogram!("off_outbox_batch_size", "Messages a relay took from the outbox at once");

@@ -3,6 +3,7 @@
 use crate::{
     App,
     domain::NewRegistration,
+    password::Unhashed,
     store::{self, Device, Taken, User},
 };
 use axum::{
@@ -70,9 +71,12 @@ async fn create_registration(
         return Err(taken.into());
     }
     let password = std::mem::take(&mut registration.password);
-    let password_hash = app.hasher.hash(password).await.map_err(|failure| {
-        error!("{failure:#}");
-        Problem::internal()
+    let password_hash = app.hasher.hash(password).await.map_err(|failure| match failure {
+        Unhashed::Full => Problem::unavailable("more people register than can be registered; try again"),
+        Unhashed::Failed(_) => {
+            error!("{failure}");
+            Problem::internal()
+        }
     })?;
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;

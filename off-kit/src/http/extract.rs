@@ -54,9 +54,7 @@ fn unreadable(path: String, error: &serde_json::Error) -> Problem {
 
 fn refused_body(rejection: BytesRejection) -> Problem {
     match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than this service reads")
-        }
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
         status => Problem::new(status, "unreadable_body", "the body did not arrive whole"),
     }
 }

@@ -66,6 +66,11 @@ impl Problem {
         Self { retry_after: Some(2), ..problem }
     }
 
+    /// 413.
+    pub(super) fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than this service reads")
+    }
+
     /// 500. What happened is in the log, not in the answer.
     pub fn internal() -> Self {
         let detail = "something went wrong here; the request's trace leads to it in the log";

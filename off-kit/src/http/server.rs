@@ -1,18 +1,23 @@
 //! Serving a router with everything around it.
 
-use super::{Problem, observe::observe};
+use super::{Problem, connections, observe::observe};
 use crate::{Kit, Service, health::Readiness, tasks::panic_message, telemetry};
 use anyhow::Context;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{any::Any, net::SocketAddr, sync::PoisonError, time::Duration};
-use tokio::net::TcpListener;
+use std::{
+    any::Any,
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+use tokio::{net::TcpListener, sync::Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
 use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
@@ -24,6 +29,9 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 /// How long a request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The most requests under way at once; more are told at once to come back, instead of making all others slow.
+const AT_ONCE: usize = 2048;
 
 /// The OpenAPI document of a service with these routes.
 pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
@@ -45,7 +53,10 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let document = document::<S, ()>(routes.clone());
     let (api, _) = routes.split_for_parts();
     let (health, _) = health_routes().split_for_parts();
+    let room = Arc::new(Semaphore::new(AT_ONCE));
     let app: Router = api
+        // Health is asked after most when there is too much to do.
+        .layer(middleware::from_fn_with_state(room, answer_while_there_is_room))
         .merge(health.with_state(kit.clone()))
         .route("/metrics", get(|| async { telemetry::render_metrics() }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
@@ -57,6 +68,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn(answer_in_time))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::from_fn(refuse_what_is_too_large))
         .layer(middleware::from_fn_with_state(kit.name, observe));
     let address = SocketAddr::new(kit.http.http_service_host, kit.http.http_service_port);
     let given = kit.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -71,14 +83,14 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let _ = kit.address.set(address);
     info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
     let (tasks, giving_up) = (kit.tasks.clone(), kit.tasks.clone());
+    let service = kit.name;
     kit.tasks.spawn("http", async move {
-        let stopping = async move { tasks.stopping().await };
-        let serving = axum::serve(listener, app).with_graceful_shutdown(stopping).into_future();
         tokio::select! {
-            served = serving => served.context("the HTTP server failed"),
+            () = connections::serve(service, listener, app, &tasks) => {}
             // Someone who sends half a request does not hold up the end.
-            () = giving_up.out_of_time() => Ok(()),
+            () = giving_up.out_of_time() => {}
         }
+        Ok(())
     });
     Ok(())
 }
@@ -113,6 +125,22 @@ async fn readiness(kit: &Kit) -> (StatusCode, Json<Readiness>) {
     let readiness = kit.needs.readiness(kit.name, kit.tasks.is_stopping()).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
+}
+
+async fn answer_while_there_is_room(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match room.try_acquire() {
+        Ok(_held_until_answered) => next.run(request).await,
+        Err(_) => Problem::unavailable("more requests arrive than can be answered; try again").into_response(),
+    }
+}
+
+/// What says that it is too large is refused before anything of it arrives.
+async fn refuse_what_is_too_large(request: Request, next: Next) -> Response {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+        return Problem::too_large().into_response();
+    }
+    next.run(request).await
 }
 
 async fn answer_in_time(request: Request, next: Next) -> Response {

@@ -1,5 +1,7 @@
 //! The HTTP edge that every service has, around a service that behaves badly.
 
+mod standing_still;
+
 use off_kit::{Clock, Kit, Service, http};
 use off_testkit::Running;
 use reqwest::Method;
@@ -33,8 +35,13 @@ async fn dawdle() -> String {
     "done".to_owned()
 }
 
+#[utoipa::path(post, path = "/api/echo")]
+async fn echo(body: String) -> String {
+    body
+}
+
 fn clumsy_routes() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(panic)).routes(routes!(hang)).routes(routes!(dawdle))
+    OpenApiRouter::new().routes(routes!(panic)).routes(routes!(hang)).routes(routes!(dawdle)).routes(routes!(echo))
 }
 
 impl Service for Clumsy {

@@ -1,0 +1,110 @@
+//! Connections: bounded in number, and none is kept for a client that stands still.
+
+use crate::{Tasks, backoff::Backoff};
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+    service::TowerToHyperService,
+};
+use metrics::gauge;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tracing::{debug, warn};
+
+/// The most connections at once, where the process may have so many files; more wait to be taken in.
+const CONNECTIONS: u64 = 16 * 1024;
+
+/// Files that are left to all else: the database, NATS, logs.
+const OTHER_FILES: u64 = 512;
+
+/// How long a client may take to send the head of a request. A connection that lies idle is closed after that, too.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// How large the head of a request may be, in bytes.
+const HEAD_LIMIT: usize = 32 * 1024;
+
+/// How long a client may leave unread what it asked for.
+const READ_WITHIN: Duration = Duration::from_secs(30);
+
+/// Answers with `app` whoever connects, until the service stops and every request under way is answered.
+pub(super) async fn serve(service: &'static str, listener: TcpListener, app: Router, tasks: &Tasks) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_LIMIT);
+    let room = Arc::new(Semaphore::new(room()));
+    let open = GracefulShutdown::new();
+    let mut backoff = Backoff::default();
+    loop {
+        let accepted = tokio::select! {
+            () = tasks.stopping() => break,
+            accepted = accept(&listener, &room) => accepted,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                warn!("cannot take in a connection: {error}");
+                tokio::time::sleep(backoff.pause()).await;
+                continue;
+            }
+        };
+        backoff = Backoff::default();
+        gauge!("off_http_connections", "service" => service).set(open.count() as f64);
+        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let connection = open.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!("a connection ended early: {error}");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    open.shutdown().await;
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                stream.set_nodelay(true)?;
+                end_when_unread(&stream)?;
+                return Ok((stream, place));
+            }
+            // It was gone before it was taken in.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Has the kernel end the connection when the client leaves unread what was sent: `TCP_USER_TIMEOUT`, tcp(7).
+#[cfg(target_os = "linux")]
+fn end_when_unread(stream: &TcpStream) -> io::Result<()> {
+    use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+    let milliseconds = u32::try_from(READ_WITHIN.as_millis()).map_err(io::Error::other)?;
+    Ok(setsockopt(&stream.as_fd(), TcpUserTimeout, &milliseconds)?)
+}
+
+/// Nothing of the kind exists elsewhere.
+#[cfg(not(target_os = "linux"))]
+fn end_when_unread(_: &TcpStream) -> io::Result<()> {
+    Ok(())
+}
+
+/// How many connections there is room for, once the process may open as many files as it can be allowed.
+fn room() -> usize {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    let room = files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS);
+    usize::try_from(room).unwrap_or(usize::MAX)
+}
