@@ -206,7 +206,11 @@ impl Relay {
                 (row.id, Outgoing::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
             })
             .unzip();
+        let (in_flight, started) = (gauge!("off_outbox_in_flight", "service" => self.source), Instant::now());
+        in_flight.set(ids.len() as f64);
         let answers = self.bus.publish_all(messages).await;
+        in_flight.set(0.0);
+        histogram!("off_outbox_publish_seconds", "service" => self.source).record(started.elapsed());
         let carried = Carried { count: ids.len(), through: ids.last().copied().unwrap_or_default() };
         let mut refusal = None;
         let acknowledged: Vec<i64> = ids

@@ -131,10 +131,20 @@ fn describe_metrics() {
     describe_gauge!("off_http_connections", "Open connections");
     describe_histogram!("off_order_commit_seconds", Unit::Seconds, "Time to commit a batch of orders");
     describe_histogram!("off_order_batch_size", "Orders that shared one transaction");
+    describe_histogram!(
+        "off_order_wait_seconds",
+        Unit::Seconds,
+        "Longest wait of a batch for the transaction before it"
+    );
+    describe_gauge!("off_orders_waiting", "Orders that wait for the next transaction");
     describe_histogram!("off_outbox_batch_size", "Messages a relay took from the outbox at once");
+    describe_histogram!("off_outbox_publish_seconds", Unit::Seconds, "Time until all of a batch were acknowledged");
+    describe_gauge!("off_outbox_in_flight", "Messages published and not acknowledged yet");
     describe_counter!("off_outbox_published_total", "Messages carried from the outbox to the bus");
     describe_gauge!("off_outbox_lag_seconds", Unit::Seconds, "Age of the oldest message in the outbox");
     describe_histogram!("off_message_batch_size", "Messages a consumer handled at once");
+    describe_histogram!("off_message_batch_seconds", Unit::Seconds, "Time to handle a batch");
+    describe_gauge!("off_messages_in_hand", "Messages pulled and not acknowledged yet");
     describe_counter!("off_messages_handled_total", "Messages handled and acknowledged");
     describe_counter!("off_messages_dead_total", "Messages put among the dead letters");
     describe_counter!("off_orders_announced_again_total", "Orders that had come to a halt and were announced again");

@@ -8,7 +8,7 @@ use crate::{
     domain::{IdempotencyKey, Wish, same_wish},
     store::{self, Obstacle},
 };
-use metrics::histogram;
+use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
 use off_kit::{Kit, Outbox, fields::FieldError, http::Problem, telemetry};
 use sqlx::PgPool;
@@ -55,9 +55,12 @@ impl From<Refusal> for Problem {
 
 type Answer = oneshot::Sender<Result<Order, Refusal>>;
 
+/// A wish, since when it waits, and who waits for it.
+type Waiting = (Wish, Instant, Answer);
+
 /// Where orders are handed in. Clones lead to the same writer.
 #[derive(Debug, Clone)]
-pub(crate) struct Intake(mpsc::Sender<(Wish, Answer)>);
+pub(crate) struct Intake(mpsc::Sender<Waiting>);
 
 impl Intake {
     /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
@@ -66,7 +69,10 @@ impl Intake {
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(BATCH);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                let (wishes, answers): (Vec<_>, Vec<_>) = batch.drain(..).unzip();
+                gauge!("off_orders_waiting").set(waiting.len() as f64);
+                let longest = batch.iter().map(|(_, since, _): &Waiting| since.elapsed()).max();
+                histogram!("off_order_wait_seconds").record(longest.unwrap_or_default());
+                let (wishes, answers) = batch.drain(..).map(|(wish, _, answer)| (wish, answer)).unzip();
                 write(&db, &outbox, wishes, answers).await;
             }
             Ok(())
@@ -78,7 +84,7 @@ impl Intake {
     pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, Refusal> {
         let wish = Wish { order, key, traceparent: telemetry::current_traceparent() };
         let (answer, answered) = oneshot::channel();
-        self.0.try_send((wish, answer)).map_err(|_| Refusal::Full)?;
+        self.0.try_send((wish, Instant::now(), answer)).map_err(|_| Refusal::Full)?;
         answered.await.unwrap_or(Err(Refusal::Unavailable))
     }
 }

@@ -27,7 +27,7 @@ async fn ten_thousand_waiting_orders_outlive_the_loss_of_the_brokers_disk() {
     let orders_config = off_orders_service::Config { db: world.db_config(), bus: world.bus_config() };
     let orders = Running::start_ready::<OrdersService>(orders_config, Clock::real(1.0)).await;
     // Long enough that all of them wait when the disk is lost, and short enough that they are due when that is noticed.
-    let delay = Duration::from_secs(20);
+    let delay = Duration::from_secs(45);
     let notifications_config = off_notifications_service::Config {
         bus: world.bus_config(),
         supplier_delay_min: delay,

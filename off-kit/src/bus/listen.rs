@@ -12,9 +12,13 @@ use async_nats::jetstream::{
 };
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, StreamExt, stream::ReadyChunks};
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use off_events::{Event, headers, streams::Consumer};
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{Instrument, Span, error, info_span, warn};
 
 /// The most messages in one batch.
@@ -268,6 +272,8 @@ where
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
         // A batch of one belongs to that message's trace; a larger one belongs to none.
         let span = if let [received] = &batch[..] { received.span.clone() } else { Span::none() };
+        let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.consumer.name), Instant::now());
+        in_hand.set(messages.len() as f64);
         let mut handling = pin!((self.handle)(batch.clone()).instrument(span));
         loop {
             tokio::select! {
@@ -281,6 +287,8 @@ where
                 warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
             }
         }
+        in_hand.set(0.0);
+        histogram!("off_message_batch_seconds", "consumer" => self.consumer.name).record(started.elapsed());
         counter!("off_messages_handled_total", "consumer" => self.consumer.name).increment(messages.len() as u64);
         histogram!("off_message_batch_size", "consumer" => self.consumer.name).record(messages.len() as f64);
         Ok(())

@@ -10,6 +10,9 @@ use serde::Serialize;
 use tracing::{error, warn};
 use utoipa::ToSchema;
 
+/// The media type of a problem.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
+
 /// An answer that is not what the client hoped for. `code` is stable and made for programs, `detail` for people.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
@@ -98,7 +101,7 @@ impl IntoResponse for Problem {
         let retry_after = self.retry_after;
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }

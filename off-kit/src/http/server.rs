@@ -1,6 +1,10 @@
 //! Serving a router with everything around it.
 
-use super::{Problem, connections, observe::observe};
+use super::{
+    connections,
+    observe::observe,
+    problem::{self, Problem},
+};
 use crate::{Kit, Service, health::Readiness, tasks::panic_message, telemetry};
 use anyhow::Context;
 use axum::{
@@ -20,7 +24,7 @@ use std::{
 use tokio::{net::TcpListener, sync::Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
-use utoipa::openapi::{InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder};
+use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -44,7 +48,28 @@ pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiR
         .description(Some(S::ABOUT))
         .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
         .build();
+    document.paths.paths.values_mut().for_each(say_what_problems_are);
     OpenApiBuilder::from(document).info(info).build()
+}
+
+/// Documents every [`Problem`] as what it is sent as; by itself it would be taken for any other JSON.
+fn say_what_problems_are(path: &mut PathItem) {
+    let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
+    for response in operations.into_iter().flatten().flat_map(|operation| operation.responses.responses.values_mut()) {
+        let RefOr::T(response) = response else { continue };
+        let is_problem = response.content.values().any(|content| match content {
+            RefOr::T(Content { schema: Some(RefOr::Ref(reference)), .. }) => {
+                reference.ref_location.ends_with("/Problem")
+            }
+            _ => false,
+        });
+        if is_problem {
+            response.content = std::mem::take(&mut response.content)
+                .into_values()
+                .map(|content| (problem::CONTENT_TYPE.to_owned(), content))
+                .collect();
+        }
+    }
 }
 
 /// Serves `routes` beside health, metrics and documentation until the service stops; returns once it listens, with the
