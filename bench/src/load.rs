@@ -159,6 +159,17 @@ pub struct Offered {
     pub outcome: Outcome,
     /// Requests that were due while every connection was taken.
     pub unsent: u64,
+    /// Requests whose connection ended without an answer.
+    pub unanswered: u64,
+}
+
+impl Offered {
+    /// Fails unless every request was sent and answered with this status.
+    pub fn expect_all(&self, status: u16) -> anyhow::Result<()> {
+        let Self { unsent, unanswered, .. } = self;
+        anyhow::ensure!(*unanswered == 0, "{unanswered} requests were not answered ({unsent} were not sent)");
+        self.outcome.expect_only(&[status])
+    }
 }
 
 /// What the requests of an open loop share.
@@ -180,7 +191,7 @@ where
 {
     let shared = Arc::new(Mutex::new(Shared { idle: Vec::new(), outcome: Outcome::empty()? }));
     let mut under_way = JoinSet::new();
-    let (mut number, mut unsent) = (0, 0);
+    let (mut number, mut unsent, mut unanswered) = (0, 0, 0);
     let started = Instant::now();
     while started.elapsed() < length {
         let due = started.elapsed().as_secs_f64() * rate;
@@ -207,16 +218,16 @@ where
             });
         }
         while let Some(ended) = under_way.try_join_next() {
-            ended??;
+            unanswered += u64::from(ended?.is_err());
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     while let Some(ended) = under_way.join_next().await {
-        ended??;
+        unanswered += u64::from(ended?.is_err());
     }
     let mut outcome = lock(&shared).outcome.clone();
     outcome.elapsed = started.elapsed();
-    Ok(Offered { outcome, unsent })
+    Ok(Offered { outcome, unsent, unanswered })
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {

@@ -136,6 +136,17 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits until the outbox is empty, whether anybody reads what was carried or not.
+    pub async fn wait_until_carried(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let rows = "SELECT count(*) FROM outbox.messages";
+        while sqlx::query_scalar::<_, i64>(rows).fetch_one(&self.db).await? > 0 {
+            (Instant::now() < deadline).then_some(()).context("the outbox does not empty")?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
     /// Forgets all orders, so that every round begins with the same.
     pub async fn forget_orders(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE orders.product_orders, outbox.messages").execute(&self.db).await?;
@@ -173,7 +184,10 @@ pub async fn free_port() -> anyhow::Result<u16> {
 /// Waits until the service at `address` is ready.
 pub async fn wait_until_ready(address: SocketAddr) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !load::fetch(address, "/readyz").await.is_ok_and(|body| body.starts_with(br#"{"ready":true"#)) {
+    while !load::fetch(address, "/readyz")
+        .await
+        .is_ok_and(|body| String::from_utf8_lossy(&body).contains(r#""ready":true"#))
+    {
         (Instant::now() < deadline).then_some(()).with_context(|| format!("nobody is ready at {address}"))?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

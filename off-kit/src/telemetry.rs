@@ -147,6 +147,7 @@ fn describe_metrics() {
     describe_gauge!("off_messages_in_hand", "Messages pulled and not acknowledged yet");
     describe_counter!("off_messages_handled_total", "Messages handled and acknowledged");
     describe_counter!("off_messages_dead_total", "Messages put among the dead letters");
+    describe_counter!("off_order_looks_total", "Looks for orders that had come to a halt, by outcome");
     describe_counter!("off_orders_announced_again_total", "Orders that had come to a halt and were announced again");
     describe_counter!("off_shelves_reminded_total", "Shelves that stayed low and were spoken of again");
     describe_counter!("off_generator_events_total", "What the generator sent, by outcome");

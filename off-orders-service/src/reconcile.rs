@@ -55,12 +55,22 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
             }
             tokio::select! {
                 () = tasks.stopping() => return Ok(()),
-                looked = reconciler.look(&tasks) => if let Err(error) = looked {
-                    debug!("the look for halted orders is left for another time: {error:#}");
-                }
+                looked = reconciler.look(&tasks) => note(looked),
             }
         }
     });
+}
+
+/// Counts a look; one that failed is made another time.
+fn note(looked: anyhow::Result<()>) {
+    let outcome = match looked {
+        Ok(()) => "done",
+        Err(error) => {
+            debug!("the look for halted orders is left for another time: {error:#}");
+            "left"
+        }
+    };
+    counter!("off_order_looks_total", "outcome" => outcome).increment(1);
 }
 
 struct Reconciler {

@@ -35,11 +35,12 @@ const RATE: &str = "20000";
 async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
-    let users = stage.start_users().await?;
+    let (users, orders) = (stage.start_users().await?, stage.start_orders().await?);
     let (mut offered, mut accepted) = (vec![], vec![]);
     progress("meeting a hundred thousand devices");
-    let memory = remember(&stage, users.address).await?;
+    let memory = remember(&stage, users.address, orders.address).await?;
     users.stop().await?;
+    orders.stop().await?;
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         offered.push(offer_to_stand_ins(&stage).await?);
@@ -91,9 +92,9 @@ async fn start(
 }
 
 /// The memory of a generator that knows every device and plays them, at its usual rate, in megabytes.
-async fn remember(stage: &Stage, users: SocketAddr) -> anyhow::Result<f64> {
-    let (generator, address) = start(stage, users, users, "1").await?;
-    // It orders once it has met everyone; nobody takes the order here.
+async fn remember(stage: &Stage, users: SocketAddr, orders: SocketAddr) -> anyhow::Result<f64> {
+    let (generator, address) = start(stage, users, orders, "1").await?;
+    // It orders once it has met everyone.
     let deadline = Instant::now() + Duration::from_mins(1);
     while !metrics(address).await?.contains("off_generator_events_total") {
         (Instant::now() < deadline).then_some(()).context("the generator does not begin")?;
@@ -155,7 +156,7 @@ async fn count_orders(generator: SocketAddr) -> anyhow::Result<f64> {
 async fn accepted(generator: SocketAddr) -> anyhow::Result<f64> {
     let metrics = metrics(generator).await?;
     let mut lines = metrics.lines().filter(|line| line.starts_with("off_generator_events_total"));
-    let line = lines.find(|line| line.contains(r#"job="order""#) && line.contains(r#"outcome="accepted""#));
+    let line = lines.find(|line| line.contains(r#"job="product-order""#) && line.contains(r#"outcome="accepted""#));
     Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0))
 }
 

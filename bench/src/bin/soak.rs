@@ -72,8 +72,9 @@ async fn main() -> anyhow::Result<()> {
         let offered = load::offer(addresses[1], options.rate, MINUTE, CONNECTIONS, |number| {
             load::post("/api/orders", wish(number)?)
         });
-        let outcome = offered.await?.outcome;
-        outcome.expect_only(&[201])?;
+        let offered = offered.await?;
+        offered.expect_all(201)?;
+        let outcome = offered.outcome;
         accepted += outcome.count();
         let look = look(&stage, &services).await?;
         println!(

@@ -123,9 +123,9 @@ async fn attempt(stage: &Stage, address: SocketAddr, rate: u64) -> anyhow::Resul
     }
     let offered =
         load::offer(address, rate as f64, LENGTH, CONNECTIONS, |number| load::post("/api/orders", wish(number)?));
-    let outcome = offered.await?.outcome;
-    outcome.expect_only(&[201])?;
-    let accepted = outcome.rate();
+    let offered = offered.await?;
+    offered.expect_all(201)?;
+    let accepted = offered.outcome.rate();
     let backlog = stage.backlog().await?;
     let mut times = [(); 3].map(|()| Histogram::new_with_bounds(1, 60_000_000, 3));
     while let Some(heard) = listeners.join_next().await {

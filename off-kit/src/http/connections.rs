@@ -9,7 +9,10 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use metrics::gauge;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    socket::{Backlog, listen},
+};
 use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -19,6 +22,9 @@ use tracing::{debug, warn};
 
 /// The most connections at once, where the process may have so many files; more wait to be taken in.
 const CONNECTIONS: u64 = 16 * 1024;
+
+/// Connections that may wait to be taken in; the kernel may allow fewer.
+const BACKLOG: i32 = 4096;
 
 /// Files that are left to all else: the database, NATS, logs.
 const OTHER_FILES: u64 = 512;
@@ -33,7 +39,14 @@ const HEAD_LIMIT: usize = 32 * 1024;
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
 /// Answers with `app` whoever connects, until the service stops and every request under way is answered.
-pub(super) async fn serve(service: &'static str, listener: TcpListener, app: Router, tasks: &Tasks) {
+pub(super) async fn serve(
+    service: &'static str,
+    listener: TcpListener,
+    app: Router,
+    tasks: &Tasks,
+) -> anyhow::Result<()> {
+    // It listens already; this only makes more room before it.
+    listen(&listener, Backlog::new(BACKLOG)?)?;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_LIMIT);
     let room = Arc::new(Semaphore::new(room()));
@@ -65,6 +78,7 @@ pub(super) async fn serve(service: &'static str, listener: TcpListener, app: Rou
     }
     drop(listener);
     open.shutdown().await;
+    Ok(())
 }
 
 /// The next connection, once there is room for it.

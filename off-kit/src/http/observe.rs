@@ -45,7 +45,8 @@ pub(super) async fn observe(State(service): State<&'static str>, request: Reques
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;
         let status = status.as_u16();
-        if status >= 500 {
+        // Who is told to come back is told for a reason that is in the log already, or because there are too many.
+        if status >= 500 && status != 503 {
             warn!(status, duration_ms, "{method} {path} answered {status}");
         } else {
             // Thousands a second would drown all else.

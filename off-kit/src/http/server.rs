@@ -111,11 +111,10 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let service = kit.name;
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            () = connections::serve(service, listener, app, &tasks) => {}
+            served = connections::serve(service, listener, app, &tasks) => served,
             // Someone who sends half a request does not hold up the end.
-            () = giving_up.out_of_time() => {}
+            () = giving_up.out_of_time() => Ok(()),
         }
-        Ok(())
     });
     Ok(())
 }

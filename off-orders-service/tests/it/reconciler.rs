@@ -3,8 +3,9 @@
 use crate::Orders;
 use off_events::streams;
 use off_kit::Clock;
-use off_testkit::{LENTILS, eventually};
+use off_testkit::{LENTILS, eventually, eventually_within};
 use serde_json::Value;
+use std::time::Duration;
 
 impl Orders {
     /// Loses every message and every wait of every order.
@@ -96,8 +97,12 @@ async fn while_others_are_behind_nothing_is_said_twice() {
     let orders = Orders::start().await;
     let slow = orders.place(LENTILS, 1).await;
     orders.outbox_empty().await;
-    // Longer than a look takes; nobody reads what was announced.
-    tokio::time::sleep(std::time::Duration::from_secs(12)).await;
+    // Nobody reads what was announced: the look for what has halted waits for them, and gives up.
+    eventually_within(Duration::from_mins(1), "a look is left for another time", || async {
+        let metrics = orders.http().get("/metrics").await.body;
+        metrics.as_str()?.contains(r#"off_order_looks_total{outcome="left"}"#).then_some(())
+    })
+    .await;
     assert_eq!(orders.heard("orders.pending").await, [id(&slow)]);
     assert_eq!(orders.count_in_outbox().await, 0);
 }
