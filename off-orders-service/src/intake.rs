@@ -19,8 +19,9 @@ use tracing::{error, warn};
 /// The most orders in one transaction.
 const BATCH: usize = 512;
 
-/// The most orders that wait for the next transaction; more are told to come back.
-const QUEUE: usize = 4 * BATCH;
+/// The most orders that wait: as many as the next transaction takes. More are told to come back, instead of making
+/// everybody wait longer than two transactions.
+const QUEUE: usize = BATCH;
 
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]

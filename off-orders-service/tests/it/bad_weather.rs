@@ -2,6 +2,7 @@
 
 use crate::{Orders, states};
 use chrono::DateTime;
+use futures::{StreamExt, future::ready, stream::FuturesUnordered};
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{LENTILS, Running, World, eventually};
@@ -54,6 +55,25 @@ async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
     })
     .await;
     assert!(off_kit::bus::dead::list(&orders.world.nats.bus).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_would_wait_long_is_told_at_once_to_come_back() {
+    let orders = Orders::start().await;
+    // Nothing can be stored for a while.
+    let mut lock = orders.world.database.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE orders.product_orders IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let wish = orders.wish(LENTILS, 1);
+    let mut answers: FuturesUnordered<_> = (0..1500).map(|_| orders.http().post("/api/orders", &wish)).collect();
+    // At most two transactions' worth waits; all others are answered while it does.
+    for _ in 0..1500 - 2 * 512 {
+        let answer = answers.next().await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.code(), answer.header("retry-after")), (503, "unavailable", "2"));
+    }
+    lock.rollback().await.unwrap();
+    let placed = answers.filter(|answer| ready(answer.status == 201)).count().await;
+    assert!(placed > 512, "{placed} of those that waited were placed");
+    assert_eq!(orders.count_orders().await, i64::try_from(placed).unwrap());
 }
 
 #[tokio::test]
