@@ -296,11 +296,14 @@ pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) 
 /// are plenty; `None` is an empty catalogue or very bad luck.
 pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barcode>> {
     let barcode = sqlx::query_scalar!(
+        // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
         "WITH drawn AS MATERIALIZED (
-             SELECT turn, 1 + floor(random() * (SELECT max(number) FROM catalog.products))::bigint AS number
-             FROM generate_series(1, 32) AS turn
+             SELECT 1 + floor(random() * (SELECT max(number) FROM catalog.products))::bigint AS number
+             FROM generate_series(1, 32)
          )
-         SELECT barcode FROM drawn JOIN catalog.products USING (number) ORDER BY turn LIMIT 1"
+         SELECT found.barcode
+         FROM drawn, LATERAL (SELECT barcode FROM catalog.products WHERE products.number = drawn.number OFFSET 0) AS found
+         LIMIT 1"
     )
     .fetch_optional(db)
     .await?;

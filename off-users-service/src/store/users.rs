@@ -169,11 +169,13 @@ pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx:
 /// plenty; `None` is that none is registered, or very bad luck.
 pub(crate) async fn find_random_ssd(db: &PgPool) -> sqlx::Result<Option<SsdId>> {
     let id = sqlx::query_scalar!(
+        // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
         "WITH drawn AS MATERIALIZED (
-             SELECT turn, 1 + floor(random() * (SELECT max(id) FROM users.ssds))::bigint AS id
-             FROM generate_series(1, 32) AS turn
+             SELECT 1 + floor(random() * (SELECT max(id) FROM users.ssds))::bigint AS id FROM generate_series(1, 32)
          )
-         SELECT ssds.id FROM drawn JOIN users.ssds USING (id) ORDER BY turn LIMIT 1"
+         SELECT found.id
+         FROM drawn, LATERAL (SELECT id FROM users.ssds WHERE ssds.id = drawn.id OFFSET 0) AS found
+         LIMIT 1"
     )
     .fetch_optional(db)
     .await?;
