@@ -95,9 +95,9 @@ pub const DELIVERY: Consumer = Consumer {
     subject: Order::SHIPPED,
 };
 
-pub const ORDERS_DUE: Consumer = Consumer {
+pub const DUE: Consumer = Consumer {
     stream: ORDERS.name,
-    name: "orders-due",
+    name: "due",
     description: "The supplier and the delivery firm say what was due",
     subject: OrderDue::SUBJECT,
 };
@@ -139,20 +139,12 @@ pub const DEVICES_LOW: Consumer = Consumer {
 
 pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
-pub const CONSUMERS: [Consumer; 8] = [
-    SUPPLIER,
-    ORDERS_DUE,
-    DELIVERY,
-    ORDERS_SHIPPED,
-    ORDERS_COMPLETED,
-    SHELVES_DELIVERED,
-    SHELVES_CONSUMED,
-    DEVICES_LOW,
-];
+pub const CONSUMERS: [Consumer; 8] =
+    [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 
 /// Everyone who moves orders on; who says something stands before those who hear it.
 pub const ORDER_CONSUMERS: [Consumer; 6] =
-    [SUPPLIER, ORDERS_DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
+    [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
 
 /// The stream that keeps `subject`, if one does.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {

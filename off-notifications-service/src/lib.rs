@@ -43,7 +43,7 @@ impl Service for NotificationsService {
         let app = App { bus: bus.clone(), clock: kit.clock, supplier, delivery, seed: config.seed };
 
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
-        bus::listen(&kit, &bus, streams::ORDERS_DUE, app.clone(), events::on_order_due);
+        bus::listen(&kit, &bus, streams::DUE, app.clone(), events::on_order_due);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
         off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
         kit.tasks.spawn_last(async move { bus.close().await });

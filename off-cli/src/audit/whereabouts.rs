@@ -37,7 +37,7 @@ impl Whereabouts {
         let mut places = BTreeMap::new();
         for (place, consumer) in [
             (TO_SUPPLIER, streams::SUPPLIER),
-            (DUE, streams::ORDERS_DUE),
+            (DUE, streams::DUE),
             (SHIPPED_NEWS, streams::ORDERS_SHIPPED),
             (TO_DELIVERY, streams::DELIVERY),
             (COMPLETED_NEWS, streams::ORDERS_COMPLETED),
