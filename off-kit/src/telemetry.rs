@@ -144,7 +144,7 @@ fn describe_metrics() {
     describe_gauge!("off_outbox_lag_seconds", Unit::Seconds, "Age of the oldest message in the outbox");
     describe_histogram!("off_message_batch_size", "Messages a consumer handled at once");
     describe_histogram!("off_message_batch_seconds", Unit::Seconds, "Time to handle a batch");
-    describe_gauge!("off_messages_in_hand", "Messages pulled and not acknowledged yet");
+    describe_gauge!("off_messages_in_hand", "Messages that are being handled");
     describe_counter!("off_messages_handled_total", "Messages handled and acknowledged");
     describe_counter!("off_messages_dead_total", "Messages put among the dead letters");
     describe_counter!("off_order_looks_total", "Looks for orders that had come to a halt, by outcome");

@@ -275,19 +275,20 @@ where
         let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.consumer.name), Instant::now());
         in_hand.set(messages.len() as f64);
         let mut handling = pin!((self.handle)(batch.clone()).instrument(span));
-        loop {
+        let handled = loop {
             tokio::select! {
-                handled = &mut handling => break handled?,
+                handled = &mut handling => break handled,
                 () = tokio::time::sleep(PROGRESS_EVERY) => self.tell_progress(messages).await,
             }
-        }
+        };
+        in_hand.set(0.0);
+        handled?;
         for message in messages {
             // An acknowledgement that gets lost brings the message back, which is harmless.
             if let Err(error) = message.ack().await {
                 warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
             }
         }
-        in_hand.set(0.0);
         histogram!("off_message_batch_seconds", "consumer" => self.consumer.name).record(started.elapsed());
         counter!("off_messages_handled_total", "consumer" => self.consumer.name).increment(messages.len() as u64);
         histogram!("off_message_batch_size", "consumer" => self.consumer.name).record(messages.len() as f64);

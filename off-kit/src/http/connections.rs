@@ -66,13 +66,15 @@ pub(super) async fn serve(
             }
         };
         backoff = Backoff::default();
-        gauge!("off_http_connections", "service" => service).set(open.count() as f64);
+        let connections = gauge!("off_http_connections", "service" => service);
+        connections.increment(1.0);
         let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
         let connection = open.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("a connection ended early: {error}");
             }
+            connections.decrement(1.0);
             drop(place);
         });
     }
@@ -89,12 +91,12 @@ async fn accept(
     let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
+            // One that cannot be set up was gone before it was taken in.
             Ok((stream, _)) => {
-                stream.set_nodelay(true)?;
-                end_when_unread(&stream)?;
-                return Ok((stream, place));
+                if stream.set_nodelay(true).and_then(|()| end_when_unread(&stream)).is_ok() {
+                    return Ok((stream, place));
+                }
             }
-            // It was gone before it was taken in.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => return Err(error),
         }

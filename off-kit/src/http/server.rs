@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::Semaphore};
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
@@ -168,9 +168,10 @@ async fn refuse_what_is_too_large(request: Request, next: Next) -> Response {
 }
 
 async fn answer_in_time(request: Request, next: Next) -> Response {
-    tokio::time::timeout(ANSWER_WITHIN, next.run(request))
-        .await
-        .unwrap_or_else(|_| Problem::unavailable("the answer took too long; try again").into_response())
+    tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| {
+        warn!("a request was not answered within {} s", ANSWER_WITHIN.as_secs());
+        Problem::unavailable("the answer took too long; try again").into_response()
+    })
 }
 
 fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
