@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 /// Set once the log is written; a benchmark may have two stages.
 static LOG: OnceLock<()> = OnceLock::new();
@@ -174,11 +174,6 @@ pub fn wish(number: u64) -> anyhow::Result<String> {
     let number = i64::try_from(number)?;
     let (ssd, barcode) = (1 + number % SSDS, barcode(1 + number / 7 % PRODUCTS));
     Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":2}}"#))
-}
-
-/// A port that is free at the moment.
-pub async fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?.local_addr()?.port())
 }
 
 /// Waits until the service at `address` is ready.

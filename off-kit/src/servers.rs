@@ -22,7 +22,7 @@ use std::{
 use tokio::process::Command;
 
 /// A loopback port that is free now.
-fn free_port() -> std::io::Result<u16> {
+pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

@@ -4,7 +4,7 @@ use argon2::{Argon2, password_hash::PasswordHasher};
 use std::{sync::Arc, thread::available_parallelism};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-/// The most passwords that wait for each core; that is about a second. More are told to come back.
+/// The most passwords that wait for each core; that is about two seconds. More are told to come back.
 const WAITING: usize = 64;
 
 /// Why a password was not hashed.

@@ -13,10 +13,10 @@ use futures::StreamExt;
 use off_bench::{
     Program, Stage, load,
     report::{at_most, median, progress, ratio},
-    stage::{PRODUCTS, free_port, wait_until_ready},
+    stage::{PRODUCTS, wait_until_ready},
 };
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, headers};
-use off_kit::Bus;
+use off_kit::{Bus, servers::free_port};
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -72,7 +72,7 @@ async fn start(
     orders: SocketAddr,
     rate: &str,
 ) -> anyhow::Result<(Program, SocketAddr)> {
-    let port = free_port().await?;
+    let port = free_port()?;
     let (port_text, users, orders) = (port.to_string(), format!("http://{users}"), format!("http://{orders}"));
     let settings = [
         ("NATS_URL", &*stage.nats.url),

@@ -8,9 +8,10 @@ use off_bench::{
     Program, Stage, load,
     program::memory_of,
     report::at_most,
-    stage::{PRODUCTS, SSDS, free_port, wait_until_ready, wish},
+    stage::{PRODUCTS, SSDS, wait_until_ready, wish},
 };
 use off_events::streams::CONSUMERS;
+use off_kit::servers::free_port;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Duration,
@@ -52,7 +53,7 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
-    let ports = [free_port().await?, free_port().await?, free_port().await?];
+    let ports = [free_port()?, free_port()?, free_port()?];
     let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     let ports = ports.map(|port| port.to_string());
     let mut services = Vec::new();
@@ -66,7 +67,7 @@ async fn main() -> anyhow::Result<()> {
     }
     println!("minute   orders  p50/p99 ms   MB: users orders notifications nats   files   Postgres consumers");
     let mut looks = Vec::new();
-    let mut accepted = 0;
+    let (mut accepted, mut unsent) = (0, 0);
     for minute in 1..=options.minutes {
         let began = Instant::now();
         let offered = load::offer(addresses[1], options.rate, MINUTE, CONNECTIONS, |number| {
@@ -74,6 +75,7 @@ async fn main() -> anyhow::Result<()> {
         });
         let offered = offered.await?;
         offered.expect_all(201)?;
+        unsent += offered.unsent;
         let outcome = offered.outcome;
         accepted += outcome.count();
         let look = look(&stage, &services).await?;
@@ -105,6 +107,7 @@ async fn main() -> anyhow::Result<()> {
     at_most("files and connections more, in any service", files, 5.0, "");
     at_most("connections to Postgres more", (last.connections - warm.connections) as f64, 2.0, "");
     at_most("consumers beside those declared", more(last.consumers, CONSUMERS.len()), 0.0, "");
+    at_most("orders due while every connection was taken", unsent as f64, 0.0, "");
     at_most("orders answered and not on their shelf", accepted as f64 - arrived as f64, 0.0, "");
     for service in services {
         service.stop().await?;
