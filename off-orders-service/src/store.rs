@@ -36,7 +36,8 @@ pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish]) -> sqlx::Result<
              SELECT $7, event.subject, event.message_id, event.body, event.traceparent, event.occurred_at
              FROM unnest($1::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $5::timestamptz[])
                   AS event (order_id, subject, message_id, body, traceparent, occurred_at)
-             WHERE event.order_id IN (SELECT id FROM placed)
+             -- IS TRUE has the ids hashed. A join would compare each with each, as the pool's sessions join by index.
+             WHERE (event.order_id IN (SELECT id FROM placed)) IS TRUE
          )
          SELECT id FROM placed",
         &columns.ids,
@@ -141,12 +142,12 @@ pub(crate) async fn mark_shipped(db: &PgPool, ids: &[Uuid], times: &[DateTime<Ut
         // News of both states come at the same time, for the same orders: whoever locks them in the same order never
         // waits in a circle.
         "WITH locked AS MATERIALIZED (
-             SELECT id FROM orders.product_orders WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+             SELECT id, at FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
+             JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          )
          UPDATE orders.product_orders AS orders
-         SET status = greatest(orders.status, 'shipped'), shipped_at = coalesce(orders.shipped_at, news.at)
-         FROM locked JOIN unnest($1::uuid[], $2::timestamptz[]) AS news (id, at) USING (id)
-         WHERE orders.id = locked.id
+         SET status = greatest(orders.status, 'shipped'), shipped_at = coalesce(orders.shipped_at, locked.at)
+         FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
@@ -164,12 +165,12 @@ pub(crate) async fn mark_completed(
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
         "WITH locked AS MATERIALIZED (
-             SELECT id FROM orders.product_orders WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE
+             SELECT id, at FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
+             JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          )
          UPDATE orders.product_orders AS orders
-         SET status = 'completed', completed_at = coalesce(orders.completed_at, news.at)
-         FROM locked JOIN unnest($1::uuid[], $2::timestamptz[]) AS news (id, at) USING (id)
-         WHERE orders.id = locked.id
+         SET status = 'completed', completed_at = coalesce(orders.completed_at, locked.at)
+         FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
