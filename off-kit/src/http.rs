@@ -4,6 +4,7 @@ mod connections;
 mod extract;
 mod observe;
 mod problem;
+mod room;
 mod server;
 
 pub use extract::{ApiJson, ApiPath, ApiQuery};

@@ -129,6 +129,7 @@ fn metrics_handle() -> anyhow::Result<&'static PrometheusHandle> {
 fn describe_metrics() {
     describe_histogram!("off_http_request_duration_seconds", Unit::Seconds, "Time to answer a request");
     describe_gauge!("off_http_connections", "Open connections");
+    describe_counter!("off_http_turned_away_total", "Requests turned away because there was no room for more");
     describe_histogram!("off_order_commit_seconds", Unit::Seconds, "Time to commit a batch of orders");
     describe_histogram!("off_order_batch_size", "Orders that shared one transaction");
     describe_histogram!(

@@ -19,8 +19,7 @@ use tracing::{error, warn};
 /// The most orders in one transaction.
 const BATCH: usize = 512;
 
-/// The most orders that wait: as many as the next transaction takes. More are told to come back, instead of making
-/// everybody wait longer than two transactions.
+/// The most orders that wait: as many as the next transaction takes, so that nobody waits longer than two.
 const QUEUE: usize = BATCH;
 
 /// Why an order was not placed.

@@ -1,12 +1,11 @@
 //! Connections: bounded in number, and none is kept for a client that stands still.
 
+use super::room::Door;
 use crate::{Tasks, backoff::Backoff};
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use metrics::gauge;
 use nix::sys::{
@@ -38,11 +37,11 @@ const HEAD_LIMIT: usize = 32 * 1024;
 /// How long a client may leave unread what it asked for.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Answers with `app` whoever connects, until the service stops and every request under way is answered.
+/// Lets in by `door` whoever connects, until the service stops and every request under way is answered.
 pub(super) async fn serve(
     service: &'static str,
     listener: TcpListener,
-    app: Router,
+    door: Door,
     tasks: &Tasks,
 ) -> anyhow::Result<()> {
     // It listens already; this only makes more room before it.
@@ -68,7 +67,7 @@ pub(super) async fn serve(
         backoff = Backoff::default();
         let connections = gauge!("off_http_connections", "service" => service);
         connections.increment(1.0);
-        let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.clone()));
+        let connection = http.serve_connection(TokioIo::new(stream), door.clone());
         let connection = open.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -52,7 +52,7 @@ fn unreadable(path: String, error: &serde_json::Error) -> Problem {
     Problem::invalid(vec![FieldError::new(field, &message)])
 }
 
-fn refused_body(rejection: BytesRejection) -> Problem {
+pub(super) fn refused_body(rejection: BytesRejection) -> Problem {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
         status => Problem::new(status, "unreadable_body", "the body did not arrive whole"),

@@ -4,6 +4,7 @@ use super::{
     connections,
     observe::observe,
     problem::{self, Problem},
+    room::{Door, Room, answer_while_there_is_room},
 };
 use crate::{Kit, Service, health::Readiness, tasks::panic_message, telemetry};
 use anyhow::Context;
@@ -15,13 +16,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{
-    any::Any,
-    net::SocketAddr,
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
-use tokio::{net::TcpListener, sync::Semaphore};
+use std::{any::Any, net::SocketAddr, sync::PoisonError, time::Duration};
+use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info, warn};
 use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr};
@@ -33,9 +29,6 @@ const BODY_LIMIT: usize = 64 * 1024;
 
 /// How long a request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-
-/// The most requests under way at once; more are told at once to come back, instead of making all others slow.
-const AT_ONCE: usize = 2048;
 
 /// The OpenAPI document of a service with these routes.
 pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
@@ -78,10 +71,9 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let document = document::<S, ()>(routes.clone());
     let (api, _) = routes.split_for_parts();
     let (health, _) = health_routes().split_for_parts();
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let room = Room::new();
     let app: Router = api
-        // Health is asked after most when there is too much to do.
-        .layer(middleware::from_fn_with_state(room, answer_while_there_is_room))
+        .layer(middleware::from_fn_with_state(room.clone(), answer_while_there_is_room))
         .merge(health.with_state(kit.clone()))
         .route("/metrics", get(|| async { telemetry::render_metrics() }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
@@ -95,6 +87,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(refuse_what_is_too_large))
         .layer(middleware::from_fn_with_state(kit.name, observe));
+    let door = Door::new(kit.name, app, room).await?;
     let address = SocketAddr::new(kit.http.http_service_host, kit.http.http_service_port);
     let given = kit.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
     let listener = match given {
@@ -111,7 +104,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let service = kit.name;
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            served = connections::serve(service, listener, app, &tasks) => served,
+            served = connections::serve(service, listener, door, &tasks) => served,
             // Someone who sends half a request does not hold up the end.
             () = giving_up.out_of_time() => Ok(()),
         }
@@ -149,13 +142,6 @@ async fn readiness(kit: &Kit) -> (StatusCode, Json<Readiness>) {
     let readiness = kit.needs.readiness(kit.name, kit.tasks.is_stopping()).await;
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
-}
-
-async fn answer_while_there_is_room(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
-    match room.try_acquire() {
-        Ok(_held_until_answered) => next.run(request).await,
-        Err(_) => Problem::unavailable("more requests arrive than can be answered; try again").into_response(),
-    }
 }
 
 /// What says that it is too large is refused before anything of it arrives.

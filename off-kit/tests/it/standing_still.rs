@@ -16,7 +16,7 @@ use tokio::{
 const LET_GO_WITHIN: Duration = Duration::from_secs(45);
 
 /// More requests than are answered at once.
-const CROWD: usize = 2048;
+const CROWD: usize = 1024;
 
 fn address(service: &Running) -> SocketAddr {
     service.http.base().trim_start_matches("http://").parse().unwrap()
@@ -52,6 +52,19 @@ async fn who_never_ends_a_body_is_answered_for_in_time() {
     let mut answer = String::new();
     timeout(LET_GO_WITHIN, slow.read_to_string(&mut answer)).await.expect("an answer and the end").unwrap();
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+}
+
+#[tokio::test]
+async fn who_sends_slowly_takes_nobodys_place() {
+    let service = clumsy().await;
+    let half = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\nhalf";
+    let crowd = stream::iter(0..CROWD).map(|_| send(&service, half)).buffer_unordered(100);
+    let crowd: Vec<TcpStream> = crowd.try_collect().await.unwrap();
+    let whole = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfull";
+    let mut answer = String::new();
+    send(&service, whole).await.unwrap().read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(crowd);
 }
 
 #[tokio::test]

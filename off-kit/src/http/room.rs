@@ -1,0 +1,96 @@
+//! Room for so many requests at once. Who comes while there is none is told so before anything else is done: the more
+//! there is to refuse, the less may each refusal take from those who are being answered.
+
+use super::{extract::refused_body, problem::Problem};
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    extract::{FromRequest, Request, State},
+    http::{HeaderMap, StatusCode},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use futures::future::{Either, Ready, ready};
+use hyper::{body::Incoming, service::Service};
+use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
+use metrics::{Counter, counter};
+use std::{convert::Infallible, sync::Arc};
+use tokio::sync::Semaphore;
+
+/// The most requests that are being answered at once: many times what the database works on, and few enough that each
+/// is answered soon.
+const AT_ONCE: usize = 512;
+
+/// Places for the requests that are being answered.
+#[derive(Debug, Clone)]
+pub(super) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+fn no_room() -> Problem {
+    Problem::unavailable("more requests arrive than can be answered; try again")
+}
+
+/// Answers a request while there is room, once all of it is there: who sends slowly takes nobody's place.
+pub(super) async fn answer_while_there_is_room(State(room): State<Room>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
+        Ok(body) => body,
+        Err(rejection) => return refused_body(rejection).into_response(),
+    };
+    match room.0.try_acquire() {
+        Ok(_held_until_answered) => next.run(Request::from_parts(parts, Body::from(body))).await,
+        Err(_) => no_room().into_response(),
+    }
+}
+
+/// What every request comes through first.
+#[derive(Clone)]
+pub(super) struct Door {
+    app: TowerToHyperService<Router>,
+    room: Room,
+    turned_away: Counter,
+    /// The answer to who is turned away, made once.
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Door {
+    pub(super) async fn new(service: &'static str, app: Router, room: Room) -> anyhow::Result<Self> {
+        let (parts, body) = no_room().into_response().into_parts();
+        Ok(Self {
+            app: TowerToHyperService::new(app),
+            room,
+            turned_away: counter!("off_http_turned_away_total", "service" => service),
+            headers: parts.headers,
+            body: to_bytes(body, usize::MAX).await?,
+        })
+    }
+
+    /// Health is asked after most when there is too much to do.
+    fn is_full_for(&self, request: &Request<Incoming>) -> bool {
+        let path = request.uri().path();
+        path.starts_with("/api/") && path != "/api/health" && self.room.0.available_permits() == 0
+    }
+}
+
+impl Service<Request<Incoming>> for Door {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<Ready<Result<Response, Infallible>>, TowerToHyperServiceFuture<Router, Request<Incoming>>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if !self.is_full_for(&request) {
+            return Either::Right(self.app.call(request));
+        }
+        self.turned_away.increment(1);
+        let mut answer = Response::new(Body::from(self.body.clone()));
+        *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+        answer.headers_mut().clone_from(&self.headers);
+        Either::Left(ready(Ok(answer)))
+    }
+}
