@@ -9,7 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -173,7 +173,8 @@ impl Offered {
 
 /// What the requests of an open loop share.
 struct Shared {
-    idle: Vec<Connection>,
+    /// Used in turn, so that none lies idle until the service ends it.
+    idle: VecDeque<Connection>,
     outcome: Outcome,
 }
 
@@ -188,7 +189,7 @@ pub async fn offer<R>(
 where
     R: Fn(u64) -> anyhow::Result<Request<Full<Bytes>>>,
 {
-    let shared = Arc::new(Mutex::new(Shared { idle: Vec::new(), outcome: Outcome::empty()? }));
+    let shared = Arc::new(Mutex::new(Shared { idle: VecDeque::new(), outcome: Outcome::empty()? }));
     let mut under_way = JoinSet::new();
     let (mut number, mut unsent, mut unanswered) = (0, 0, 0);
     let started = Instant::now();
@@ -197,7 +198,7 @@ where
         while (number as f64) < due {
             let next = request(number)?;
             number += 1;
-            let idle = lock(&shared).idle.pop();
+            let idle = lock(&shared).idle.pop_front();
             if idle.is_none() && under_way.len() >= connections {
                 unsent += 1;
                 continue;
@@ -212,7 +213,7 @@ where
                 let status = connection.send(next).await?;
                 let mut shared = lock(&shared);
                 shared.outcome.note(status, sent.elapsed());
-                shared.idle.push(connection);
+                shared.idle.push_back(connection);
                 anyhow::Ok(())
             });
         }

@@ -28,8 +28,9 @@ const BACKLOG: i32 = 4096;
 /// Files that are left to all else: the database, NATS, logs.
 const OTHER_FILES: u64 = 512;
 
-/// How long a client may take to send the head of a request. A connection that lies idle is closed after that, too.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may take to send the head of a request. A connection that lies idle is closed after that, too: later
+/// than by the proxies that keep one for a minute, so that they do not send a request into its end.
+const HEAD_WITHIN: Duration = Duration::from_secs(75);
 
 /// How large the head of a request may be, in bytes.
 const HEAD_LIMIT: usize = 32 * 1024;
