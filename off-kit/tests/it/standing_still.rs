@@ -28,6 +28,11 @@ async fn send(service: &Running, text: &str) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// Sends this over many connections; not over all at the same moment, as connections that nobody takes in yet are few.
+async fn send_by_a_crowd(service: &Running, text: &str) -> Vec<TcpStream> {
+    stream::iter(0..CROWD).map(|_| send(service, text)).buffer_unordered(100).try_collect().await.unwrap()
+}
+
 #[tokio::test]
 async fn who_never_ends_a_head_is_let_go() {
     let service = clumsy().await;
@@ -58,8 +63,7 @@ async fn who_never_ends_a_body_is_answered_for_in_time() {
 async fn who_sends_slowly_takes_nobodys_place() {
     let service = clumsy().await;
     let half = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\nhalf";
-    let crowd = stream::iter(0..CROWD).map(|_| send(&service, half)).buffer_unordered(100);
-    let crowd: Vec<TcpStream> = crowd.try_collect().await.unwrap();
+    let crowd = send_by_a_crowd(&service, half).await;
     let whole = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfull";
     let mut answer = String::new();
     send(&service, whole).await.unwrap().read_to_string(&mut answer).await.unwrap();
@@ -102,10 +106,7 @@ async fn who_never_reads_is_let_go() {
 #[tokio::test]
 async fn more_than_can_be_answered_are_told_at_once_to_come_back() {
     let service = clumsy().await;
-    let hang = "GET /api/hang HTTP/1.1\r\nhost: here\r\n\r\n";
-    // Not all at the same moment: connections that nobody takes in yet are few.
-    let crowd = stream::iter(0..CROWD).map(|_| send(&service, hang)).buffer_unordered(100);
-    let crowd: Vec<TcpStream> = crowd.try_collect().await.unwrap();
+    let crowd = send_by_a_crowd(&service, "GET /api/hang HTTP/1.1\r\nhost: here\r\n\r\n").await;
     eventually_within(Duration::from_secs(8), "one more is told to come back", || async {
         let asked = Instant::now();
         let answer = timeout(Duration::from_secs(1), service.http.get("/api/hang")).await.ok()?;
@@ -115,5 +116,9 @@ async fn more_than_can_be_answered_are_told_at_once_to_come_back() {
     })
     .await;
     assert_eq!(service.http.get("/livez").await.status, 200);
+    let metrics = service.http.get("/metrics").await.body.as_str().unwrap().to_owned();
+    let turned_away =
+        metrics.lines().find_map(|line| line.strip_prefix(r#"off_http_turned_away_total{service="clumsy"} "#));
+    assert!(turned_away.is_some_and(|count| count != "0"), "turned away before all else: {turned_away:?}");
     drop(crowd);
 }
