@@ -17,7 +17,8 @@ pub mod service;
 pub mod tasks;
 pub mod telemetry;
 
-/// Requests and messages are many small pieces of memory for a short time, from many threads.
+/// Requests and messages are many small pieces of memory for a short time, from many threads. Of mimalloc the version 2: what
+/// a burst took is given back within a tenth of a second, where version 3 keeps it for the next.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
