@@ -2,11 +2,13 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
 
+pub mod cluster;
 pub mod load;
 pub mod program;
 pub mod report;
 pub mod stage;
 
+pub use cluster::Cluster;
 pub use load::{Outcome, load};
 pub use program::Program;
 pub use stage::Stage;

@@ -35,11 +35,7 @@ impl Program {
 
     /// The processor time it has used, in seconds.
     pub fn processor_time(&self) -> anyhow::Result<f64> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()?))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // User and system time in hundredths of a second, proc_pid_stat(5); these fields begin with the third.
-        let ticks = |field: usize| fields.get(field).context("no times")?.parse::<u64>().context("no number");
-        Ok((ticks(11)? + ticks(12)?) as f64 / 100.0)
+        processor_time_of(self.id()?)
     }
 
     /// The files and connections it has open.
@@ -59,6 +55,15 @@ impl Program {
         anyhow::ensure!(status.success(), "it ended with {status}");
         Ok(())
     }
+}
+
+/// The processor time that the process `id` has used, in seconds.
+pub fn processor_time_of(id: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    // User and system time in hundredths of a second, proc_pid_stat(5); these fields begin with the third.
+    let ticks = |field: usize| fields.get(field).context("no times")?.parse::<u64>().context("no number");
+    Ok((ticks(11)? + ticks(12)?) as f64 / 100.0)
 }
 
 /// The memory that the process `id` holds, in megabytes.

@@ -44,9 +44,8 @@ pub struct Running {
 impl Stage {
     /// Empty servers, migrated.
     pub async fn new() -> anyhow::Result<Self> {
-        let log = telemetry::Config { log: "warn".to_owned(), log_format: None, log_file: None };
         if LOG.set(()).is_ok() {
-            telemetry::init(&log)?;
+            telemetry::init("off-bench", &telemetry::Config::new("warn", None))?;
         }
         let folder = tempfile::Builder::new().prefix("off-bench-").tempdir()?;
         // Root's Postgres runs as another user, who has to get to its files.
@@ -58,45 +57,23 @@ impl Stage {
         let nats = servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
         let pool = PgPool::connect(&postgres.url).await?;
         db::migrate(&pool, Duration::from_secs(10)).await?;
-        let bus = Bus::connect(&bus::Config { nats_url: nats.url.clone() }, "bench").await?;
+        let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
-        bus::declare(&bus).await?;
+        bus::declare(&bus, 1).await?;
         Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
     }
 
-    /// Products and devices to order, numbered from 1.
+    /// The same as [`settle`], here.
     pub async fn settle(&self, products: i64, ssds: i64) -> anyhow::Result<()> {
-        sqlx::query(
-            "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
-             SELECT lpad(n::text, 13, '2000000000000'), 'Product ' || n, '500 g', 1, 'a', now()
-             FROM generate_series(1, $1) AS n",
-        )
-        .bind(products)
-        .execute(&self.db)
-        .await?;
-        sqlx::query(
-            "WITH person AS (
-                 INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
-                 VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
-             )
-             INSERT INTO users.ssds (user_id, mac_address)
-             -- Addresses of the devices that the generator plays.
-             SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
-             FROM person, generate_series(1, $1) AS n",
-        )
-        .bind(ssds)
-        .execute(&self.db)
-        .await?;
-        sqlx::query("ANALYZE").execute(&self.db).await?;
-        Ok(())
+        settle(&self.db, products, ssds).await
     }
 
     pub fn db_config(&self, connections: u32) -> db::Config {
-        db::Config { database_url: self.postgres.url.clone(), database_connections: connections }
+        db::Config::at(&self.postgres.url, connections)
     }
 
     pub fn bus_config(&self) -> bus::Config {
-        bus::Config { nats_url: self.nats.url.clone() }
+        bus::Config::at(&self.nats.url)
     }
 
     /// The orders service with its default settings.
@@ -161,6 +138,33 @@ impl Stage {
         self.nats.stop().await?;
         self.postgres.stop().await
     }
+}
+
+/// Products and devices to order, numbered from 1.
+pub async fn settle(db: &PgPool, products: i64, ssds: i64) -> anyhow::Result<()> {
+    sqlx::query(
+        "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
+         SELECT lpad(n::text, 13, '2000000000000'), 'Product ' || n, '500 g', 1, 'a', now()
+         FROM generate_series(1, $1) AS n",
+    )
+    .bind(products)
+    .execute(db)
+    .await?;
+    sqlx::query(
+        "WITH person AS (
+             INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
+             VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
+         )
+         INSERT INTO users.ssds (user_id, mac_address)
+         -- Addresses of the devices that the generator plays.
+         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
+         FROM person, generate_series(1, $1) AS n",
+    )
+    .bind(ssds)
+    .execute(db)
+    .await?;
+    sqlx::query("ANALYZE").execute(db).await?;
+    Ok(())
 }
 
 /// The barcode of product `number`.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use off_kit::{
-    Bus, bus, db,
+    Bus, bus, db, secret,
     servers::{Nats, Postgres, find_nats_server, find_postgres},
 };
 use serde::{Deserialize, Serialize};
@@ -157,13 +157,17 @@ impl Home {
     }
 }
 
-/// `DATABASE_URL` and `NATS_URL`, as far as they are set.
+/// `DATABASE_URL` and `NATS_URL`, as far as they are set, each with the password of its file if it has one.
 fn yours() -> anyhow::Result<(Option<String>, Option<String>)> {
-    let read = |name| match env::var_os(name) {
+    let read = |name, password_file| match env::var_os(name) {
         None => Ok(None),
-        Some(value) => value.into_string().map(Some).map_err(|_| anyhow::anyhow!("{name} is not text")),
+        Some(value) => {
+            let url = value.into_string().map_err(|_| anyhow::anyhow!("{name} is not text"))?;
+            let file = env::var_os(password_file).map(PathBuf::from);
+            secret::fill_in(&url, file.as_deref()).context(name).map(Some)
+        }
     };
-    Ok((read("DATABASE_URL")?, read("NATS_URL")?))
+    Ok((read("DATABASE_URL", "DATABASE_PASSWORD_FILE")?, read("NATS_URL", "NATS_PASSWORD_FILE")?))
 }
 
 impl Servers {
@@ -237,10 +241,10 @@ impl Visit {
         servers: Option<Servers>,
         lock: Option<Lock>,
     ) -> anyhow::Result<Self> {
-        let config = db::Config { database_url: database_url.to_owned(), database_connections: 4 };
+        let config = db::Config::at(database_url, 4);
         let db = db::lazy_pool(&config, "off")?;
         db.acquire().await.with_context(|| format!("Postgres does not answer at {}", db::redact(database_url)))?;
-        let bus = Bus::connect(&bus::Config { nats_url: nats_url.to_owned() }, "cli").await?;
+        let bus = Bus::connect(&bus::Config::at(nats_url), "cli").await?;
         bus.connected(ANSWER_WITHIN).await?;
         Ok(Self { db, bus, servers, _lock: lock })
     }

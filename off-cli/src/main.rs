@@ -10,6 +10,7 @@ mod home;
 mod migrate;
 mod report;
 mod reset;
+mod secrets;
 mod serve;
 mod system;
 mod up;
@@ -43,6 +44,8 @@ enum Command {
     Reset,
     /// Brings the database, the streams and the consumers up to date.
     Migrate(migrate::Options),
+    /// Looks at the passwords in a folder, before anything is set up with them.
+    Secrets(secrets::Options),
     /// Shows what travels on NATS.
     Watch(watch::Options),
     /// Proves that every order is accounted for; fails with the list when one is not.
@@ -84,6 +87,7 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Chaos(options) => chaos::run(&home, options).await,
         Command::Reset => reset::run(&home).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
+        Command::Secrets(options) => secrets::run(&options),
         Command::Watch(options) => watch::run(&home, options).await,
         Command::Audit(options) => audit::run(&home, &options).await,
         Command::Dead(action) => dead::run(&home, action).await,

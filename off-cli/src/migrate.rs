@@ -1,9 +1,14 @@
 //! `off migrate`: brings the database, the streams and the consumers up to date. Services never do this.
 
+mod roles;
+
 use crate::home::Home;
 use off_kit::{Bus, bus, db, service::START_PATIENCE};
 use sqlx::PgPool;
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// What to migrate; without these, the system in this folder.
 #[derive(Debug, clap::Args)]
@@ -14,18 +19,38 @@ pub(crate) struct Options {
     /// The broker, like nats://user:password@host:4222.
     #[arg(long, env = "NATS_URL", requires = "database_url", hide_env_values = true)]
     nats_url: Option<String>,
+    /// A file that holds the password of the database's user, where the address does not.
+    #[arg(long, env = "DATABASE_PASSWORD_FILE", requires = "database_url", value_name = "FILE")]
+    database_password_file: Option<PathBuf>,
+    /// A file that holds the password of the broker's user, where the address does not.
+    #[arg(long, env = "NATS_PASSWORD_FILE", requires = "nats_url", value_name = "FILE")]
+    nats_password_file: Option<PathBuf>,
+    /// How many servers of a cluster keep each stream: 1, 3 or 5.
+    #[arg(long, env = "NATS_REPLICAS", default_value = "1", value_name = "N", value_parser = parse_replicas)]
+    nats_replicas: usize,
+    /// Gives each program a database role of its own, off_etl, off_users, off_orders and off_operator, which may do only
+    /// what the program does. The folder has a file with the password of each: etl, users, orders, operator.
+    #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
+    roles: Option<PathBuf>,
 }
 
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
     if let (Some(database_url), Some(nats_url)) = (&options.database_url, &options.nats_url) {
         // They may be starting still, beside this command.
-        let config = db::Config { database_url: database_url.clone(), database_connections: 1 };
-        let pool = db::lazy_pool(&config, "off-migrate")?;
-        let bus = Bus::connect(&bus::Config { nats_url: nats_url.clone() }, "migrate").await?;
-        all(&pool, &bus).await?;
+        let database = db::Config {
+            database_password_file: options.database_password_file.clone(),
+            ..db::Config::at(database_url, 1)
+        };
+        let broker =
+            bus::Config { nats_password_file: options.nats_password_file.clone(), ..bus::Config::at(nats_url) };
+        let pool = db::lazy_pool(&database, "off-migrate")?;
+        let bus = Bus::connect(&broker, "migrate").await?;
+        all(&pool, &bus, options.nats_replicas).await?;
+        set_roles(&pool, options.roles.as_deref()).await?;
     } else {
         let visit = home.visit().await?;
-        all(&visit.db, &visit.bus).await?;
+        all(&visit.db, &visit.bus, options.nats_replicas).await?;
+        set_roles(&visit.db, options.roles.as_deref()).await?;
         visit.end().await?;
     }
     println!("the database, the streams and the consumers are up to date");
@@ -33,8 +58,23 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
 }
 
 /// Migrates the database and declares streams and consumers; waits for servers that are starting.
-pub(crate) async fn all(pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
+pub(crate) async fn all(pool: &PgPool, bus: &Bus, replicas: usize) -> anyhow::Result<()> {
     db::migrate(pool, START_PATIENCE).await?;
     bus.connected(START_PATIENCE).await?;
-    bus::declare(bus).await
+    bus::declare(bus, replicas).await
+}
+
+/// An even number of servers decides nothing that one fewer would not.
+fn parse_replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("expected 1, 3 or 5".to_owned()),
+    }
+}
+
+async fn set_roles(pool: &PgPool, folder: Option<&Path>) -> anyhow::Result<()> {
+    match folder {
+        Some(folder) => roles::set(pool, folder).await,
+        None => Ok(()),
+    }
 }

@@ -20,6 +20,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -41,6 +42,9 @@ pub(crate) struct Options {
     /// How the log in the folder is written.
     #[arg(long, env = "OFF_LOG_FORMAT", default_value = "json", value_enum)]
     log_format: telemetry::Format,
+    /// The collector that traces are sent to, by OTLP over HTTP, like http://localhost:4318; without it they are not sent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<Url>,
     /// Stops by itself after this time, like 30s or 5m.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
@@ -55,8 +59,12 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     home.keep_last_log()?;
     let log = std::env::var_os("OFF_LOG").and_then(|filter| filter.into_string().ok());
     let log = log.unwrap_or_else(|| "info".to_owned());
-    let log = telemetry::Config { log, log_format: Some(options.log_format), log_file: Some(home.log_file()) };
-    telemetry::init(&log)?;
+    let log = telemetry::Config {
+        log_format: Some(options.log_format),
+        otlp_endpoint: options.otlp_endpoint.clone(),
+        ..telemetry::Config::new(&log, Some(home.log_file()))
+    };
+    telemetry::init("off", &log)?;
     home.remove_running();
 
     say(Servers::announcement()?);
@@ -67,6 +75,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let outcome = run_beside(home, &options, &mut servers, &asked_to_stop).await;
     home.remove_running();
     let stopped = servers.stop().await;
+    telemetry::flush().await;
     outcome?;
     stopped?;
     Ok(ExitCode::SUCCESS)
@@ -103,9 +112,9 @@ async fn run_beside(
     servers: &mut Servers,
     asked_to_stop: &CancellationToken,
 ) -> anyhow::Result<()> {
-    let config = db::Config { database_url: servers.database_url.clone(), database_connections: 4 };
+    let config = db::Config::at(&servers.database_url, 4);
     let pool = db::lazy_pool(&config, "off-up")?;
-    let bus = Bus::connect(&bus::Config { nats_url: servers.nats_url.clone() }, "up").await?;
+    let bus = Bus::connect(&bus::Config::at(&servers.nats_url), "up").await?;
     tokio::select! {
         prepared = prepare(options, &pool, &bus) => prepared?,
         () = asked_to_stop.cancelled() => return Ok(()),
@@ -135,7 +144,7 @@ async fn run_beside(
 }
 
 async fn prepare(options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
-    migrate::all(pool, bus).await?;
+    migrate::all(pool, bus, 1).await?;
     load_catalogue(options, pool).await
 }
 

@@ -1,7 +1,7 @@
 //! Its settings.
 
 use crate::{ApiConfig, product::Profile};
-use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
 
 /// The settings of the importer.
 #[derive(Debug, Clone, clap::Args)]
@@ -15,6 +15,9 @@ pub struct Config {
     pub profile: Profile,
     #[command(flatten)]
     pub api: ApiConfig,
+    /// Where its metrics are shown while it runs, like 0.0.0.0:8080; nowhere without it.
+    #[arg(long, env = "ETL_METRICS", value_name = "ADDRESS")]
+    pub metrics: Option<SocketAddr>,
     #[command(flatten)]
     pub db: off_kit::db::Config,
     #[command(flatten)]

@@ -17,7 +17,10 @@ struct Program {
 #[expect(clippy::print_stdout, reason = "the report is what the command is for")]
 async fn main() -> anyhow::Result<()> {
     let config = Program::parse().config;
-    telemetry::init(&config.log)?;
+    telemetry::init("off-etl", &config.log)?;
+    if let Some(address) = config.metrics {
+        off_kit::http::show_metrics(address).await?;
+    }
     let pool = db::lazy_pool(&config.db, "off-etl")?;
     db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
     let report = match &config.source {
@@ -25,5 +28,6 @@ async fn main() -> anyhow::Result<()> {
         source => import_with_bar(source, config.profile, &pool).await?,
     };
     println!("{}\n{report}", config.source);
+    telemetry::flush().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use crate::product::Reject;
 use comfy_table::{CellAlignment, Table, presets};
+use metrics::counter;
 use std::{collections::BTreeMap, fmt, ops::AddAssign};
 
 /// Counts of records: every record read is in exactly one of the others.
@@ -20,6 +21,17 @@ pub struct Report {
 impl Report {
     pub fn rejected_total(&self) -> u64 {
         self.rejected.values().sum()
+    }
+
+    /// Adds it to the metrics of the process.
+    pub(crate) fn count(&self) {
+        for (outcome, records) in [("loaded", self.loaded), ("updated", self.updated), ("unchanged", self.unchanged)] {
+            counter!("off_etl_records_total", "outcome" => outcome, "reason" => "").increment(records);
+        }
+        for (reason, records) in &self.rejected {
+            counter!("off_etl_records_total", "outcome" => "rejected", "reason" => reason.to_string())
+                .increment(*records);
+        }
     }
 
     /// Notes a record that is no product for the catalogue.

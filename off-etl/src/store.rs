@@ -1,11 +1,13 @@
 //! All its SQL: a batch of products is merged in one transaction.
 
 use crate::{product::Product, report::Report, source::lines::Batch};
+use metrics::histogram;
 use sqlx::{PgConnection, PgPool, types::Json};
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 /// Merges a batch into the catalogue, where a product replaces an older one only; says what became of it.
 pub(crate) async fn merge(db: &PgPool, batch: Batch) -> sqlx::Result<Report> {
+    let started = Instant::now();
     let Batch { products, mut report, .. } = batch;
     let judged = products.len() as u64;
     let newest = newest_of_each(products);
@@ -22,6 +24,8 @@ pub(crate) async fn merge(db: &PgPool, batch: Batch) -> sqlx::Result<Report> {
         report.updated = changed.len() as u64 - report.loaded;
     }
     report.unchanged = judged - report.loaded - report.updated;
+    histogram!("off_etl_batch_seconds").record(started.elapsed());
+    report.count();
     Ok(report)
 }
 

@@ -13,11 +13,11 @@ pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{Outgoing, Unpublished};
 pub use read::Waiting;
 
-use crate::Kit;
+use crate::{Kit, secret};
 use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
 use percent_encoding::percent_decode_str;
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 use tracing::{info, warn};
 
 /// The oldest nats-server that keeps message schedules.
@@ -36,13 +36,26 @@ pub struct Config {
     /// The broker, like nats://user:password@host:4222; several of one cluster are separated by commas.
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: String,
+    /// A file that holds the password of the address's user, where the address does not.
+    #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE")]
+    pub nats_password_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// The broker at `url`, which has its password.
+    pub fn at(url: &str) -> Self {
+        Self { nats_url: url.to_owned(), nats_password_file: None }
+    }
 }
 
 /// The password shows as dots.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers: Vec<_> = self.nats_url.split(',').map(crate::db::redact).collect();
-        f.debug_struct("Config").field("nats_url", &servers).finish()
+        f.debug_struct("Config")
+            .field("nats_url", &servers)
+            .field("nats_password_file", &self.nats_password_file)
+            .finish()
     }
 }
 
@@ -62,9 +75,12 @@ pub struct Bus {
 impl Bus {
     /// Connects in the background, for as long as it takes: a service starts while NATS is still away.
     pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Self> {
-        let servers = parse_url(&config.nats_url)?;
+        let url = secret::fill_in(&config.nats_url, config.nats_password_file.as_deref()).context("NATS_URL")?;
+        let servers = parse_url(&url)?;
         let mut options = ConnectOptions::new()
             .name(format!("off-{name}"))
+            // Answers come to an inbox of its own, so that a broker can be told to let nobody else read them.
+            .custom_inbox_prefix(format!("_INBOX_{name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
             .ping_interval(Duration::from_secs(10))

@@ -1,13 +1,14 @@
 //! Postgres: the pool, the migrations, and which errors mean that it is only away.
 
-use crate::{Kit, backoff::Backoff};
+use crate::{Kit, backoff::Backoff, secret};
 use anyhow::Context;
+use metrics::gauge;
 use sqlx::{
     Connection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
 use tracing::warn;
 
 /// All of the database's history, in order.
@@ -16,6 +17,9 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long a connection may lie idle before it is asked whether it still lives.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
+/// How often connections are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(2);
+
 /// Where Postgres is.
 #[derive(Clone, clap::Args)]
 #[group(skip)]
@@ -23,10 +27,26 @@ pub struct Config {
     /// The database, like postgres://user:password@host:5432/off.
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: String,
+    /// A file that holds the password of the address's user, where the address does not.
+    #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
+    pub database_password_file: Option<PathBuf>,
     /// The most connections this service holds open.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
+}
+
+impl Config {
+    /// At most `connections` to the database at `url`, which has its password.
+    pub fn at(url: &str, connections: u32) -> Self {
+        Self { database_url: url.to_owned(), database_password_file: None, database_connections: connections }
+    }
+
+    fn options(&self) -> anyhow::Result<PgConnectOptions> {
+        let url =
+            secret::fill_in(&self.database_url, self.database_password_file.as_deref()).context("DATABASE_URL")?;
+        parse_url(&url)
+    }
 }
 
 /// The password shows as dots.
@@ -34,6 +54,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("database_url", &redact(&self.database_url))
+            .field("database_password_file", &self.database_password_file)
             .field("database_connections", &self.database_connections)
             .finish()
     }
@@ -63,7 +84,7 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
-    let options = parse_url(&config.database_url)?;
+    let options = config.options()?;
     Ok(connect_lazily(config.database_connections, options.application_name(application)))
 }
 
@@ -92,14 +113,31 @@ const BY_INDEX: [(&str, &str); 4] =
 
 /// The pool of a service, which from now on is ready only while Postgres is, and is migrated.
 pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
-    let options = parse_url(&config.database_url)?.application_name(&format!("off-{}", kit.name)).options(BY_INDEX);
+    let options = config.options()?.application_name(&format!("off-{}", kit.name)).options(BY_INDEX);
     let pool = connect_lazily(config.database_connections, options);
+    count_connections(kit, &pool);
     let checked = pool.clone();
     kit.needs.add("postgres", move || {
         let pool = checked.clone();
         async move { check(&pool).await }
     });
     Ok(pool)
+}
+
+/// Shows now and then how many connections are open, and how many of them are in use.
+fn count_connections(kit: &Kit, pool: &PgPool) {
+    let (pool, service, tasks) = (pool.clone(), kit.name, kit.tasks.clone());
+    kit.tasks.spawn("connection count", async move {
+        loop {
+            let (open, idle) = (pool.size() as usize, pool.num_idle());
+            gauge!("off_database_connections", "service" => service).set(open as f64);
+            gauge!("off_database_connections_in_use", "service" => service).set(open.saturating_sub(idle) as f64);
+            tokio::select! {
+                () = tasks.stopping() => return Ok(()),
+                () = tokio::time::sleep(COUNT_EVERY) => {}
+            }
+        }
+    });
 }
 
 /// Whether the database answers and has every migration; else what is wrong, in words.
@@ -160,8 +198,7 @@ mod tests {
 
     #[test]
     fn a_password_never_shows() {
-        let config =
-            Config { database_url: "postgres://off:secret@localhost:5432/off".into(), database_connections: 8 };
+        let config = Config::at("postgres://off:secret@localhost:5432/off", 8);
         let shown = format!("{config:?}");
         assert!(!redact("postgres://localhost/off?password=secret").contains("secret"));
         assert!(!shown.contains("secret") && shown.contains("off:…@localhost"), "{shown}");

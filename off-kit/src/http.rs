@@ -1,5 +1,6 @@
 //! The HTTP edge every service has: its API and the document of it, health, metrics, problems, limits.
 
+mod ask;
 mod connections;
 mod extract;
 mod observe;
@@ -7,9 +8,10 @@ mod problem;
 mod room;
 mod server;
 
+pub use ask::ask_whether_ready;
 pub use extract::{ApiJson, ApiPath, ApiQuery};
 pub use problem::Problem;
-pub use server::{document, serve};
+pub use server::{document, serve, show_metrics};
 
 use std::net::IpAddr;
 

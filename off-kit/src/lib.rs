@@ -12,6 +12,7 @@ pub mod health;
 pub mod http;
 pub mod outbox;
 pub mod schedule;
+pub mod secret;
 pub mod servers;
 pub mod service;
 pub mod tasks;

@@ -3,7 +3,7 @@
 //! There is no moment at which a crash loses one: a row is deleted only after the broker acknowledged its message, and
 //! a message that is published twice because of that is the same message by its id.
 
-use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, db};
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, db, telemetry};
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
@@ -202,7 +202,8 @@ impl Relay {
             .into_iter()
             .map(|row| {
                 let body = row.body.into_bytes().into();
-                let trace = row.traceparent.as_deref();
+                let trace = telemetry::carried(&row.subject, row.occurred_at, row.traceparent);
+                let trace = trace.as_deref();
                 (row.id, Outgoing::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
             })
             .unzip();

@@ -2,7 +2,7 @@
 
 use crate::{Clock, Tasks, health::Needs, http, telemetry};
 use anyhow::Context;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{
     ffi::OsString,
     net::{SocketAddr, TcpListener},
@@ -95,13 +95,16 @@ struct Program<C: Args> {
     config: C,
 }
 
-/// The name of [`Command::Openapi`], which needs no settings and is answered before they are read.
+/// The names of [`Command`]s. They need few settings or none, and are answered before all are read.
 const OPENAPI: &str = "openapi";
+const HEALTH: &str = "health";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Prints the OpenAPI document of its HTTP API and ends.
     Openapi,
+    /// Asks the service that runs with the same settings whether it is ready; fails with the reason when it is not.
+    Health,
 }
 
 /// The whole of a service's `main`: reads its settings, starts it and stops it in order when it is asked to.
@@ -116,8 +119,10 @@ pub async fn run_with<S: Service>(name: &str, arguments: impl IntoIterator<Item 
     let matches = command
         .mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()))
         .get_matches_from(words);
-    if matches.subcommand_name() == Some(OPENAPI) {
-        return finish(print_openapi::<S>());
+    match matches.subcommand_name() {
+        Some(OPENAPI) => return finish(print_openapi::<S>()),
+        Some(HEALTH) => return finish(ask_health(&matches).await),
+        _ => {}
     }
     let program = match Program::<S::Config>::from_arg_matches(&matches) {
         Ok(program) => program,
@@ -132,8 +137,15 @@ fn print_openapi<S: Service>() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[expect(clippy::print_stdout, reason = "the answer is what the command is for")]
+async fn ask_health(matches: &ArgMatches) -> anyhow::Result<()> {
+    let config = http::Config::from_arg_matches(matches)?;
+    println!("{}", http::ask_whether_ready(&config).await?);
+    Ok(())
+}
+
 async fn serve<S: Service>(program: Program<S::Config>) -> anyhow::Result<()> {
-    telemetry::init(&program.settings.log)?;
+    telemetry::init(&format!("off-{}", S::NAME), &program.settings.log)?;
     let kit = Kit::new::<S>(program.settings.http, Clock::real(program.settings.speed));
     let tasks = kit.tasks.clone();
     stop_on_signal(&tasks)?;
@@ -143,6 +155,7 @@ async fn serve<S: Service>(program: Program<S::Config>) -> anyhow::Result<()> {
     }
     let ended = tasks.stopped().await;
     info!("{} has stopped", S::NAME);
+    telemetry::flush().await;
     ended
 }
 

@@ -1,6 +1,7 @@
 //! One function per subject it listens to.
 
 use crate::{App, NotificationsService, domain::Delay};
+use metrics::histogram;
 use off_events::{Order, OrderDue, OrderStatus};
 use off_kit::{
     Service,
@@ -19,7 +20,10 @@ pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(
 
 /// `orders.due`: says of each order that it has reached its next state, with the time at which it was due.
 pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), Failure> {
+    let now = app.clock.now();
     let messages = due.iter().map(|received| {
+        let late = (now - received.at).to_std().unwrap_or_default();
+        histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
         Outgoing::of(NotificationsService::NAME, &received.event.0, received.at, received.traceparent().as_deref())
     });
     publish(&app, messages.collect::<Result<_, _>>().map_err(|error| Failure::Reject(error.to_string()))?).await

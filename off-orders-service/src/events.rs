@@ -2,8 +2,9 @@
 
 use crate::{App, store};
 use chrono::{DateTime, Utc};
+use metrics::histogram;
 use off_events::{Order, OrderId, RandomBarcode};
-use off_kit::bus::{Batch, Failure};
+use off_kit::bus::{Batch, Failure, Received};
 use std::collections::HashSet;
 use uuid::Uuid;
 
@@ -24,6 +25,7 @@ pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomBarcode> {
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     let (ids, times) = columns(&orders);
     let known = store::mark_shipped(&app.db, &ids, &times).await?;
+    note_ages(&orders);
     all_known(&orders, &known)
 }
 
@@ -31,11 +33,20 @@ pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     let (ids, times) = columns(&orders);
     let known = store::mark_completed(&app.db, &ids, &times).await?;
+    note_ages(&orders);
     all_known(&orders, &known)
 }
 
 fn columns(orders: &Batch<Order>) -> (Vec<Uuid>, Vec<DateTime<Utc>>) {
     orders.iter().map(|received| (received.event.id.0, received.at)).unzip()
+}
+
+/// How old orders were when they reached a state.
+fn note_ages(orders: &Batch<Order>) {
+    for Received { event: order, at, .. } in orders.iter() {
+        let age = (*at - order.timestamp).to_std().unwrap_or_default();
+        histogram!("off_order_age_seconds", "status" => order.status.as_str()).record(age);
+    }
 }
 
 /// An order is stored before anyone hears of it, so an unknown one was never placed here.

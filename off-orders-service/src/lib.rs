@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod ages;
 mod config;
 mod domain;
 mod events;
@@ -44,6 +45,7 @@ impl Service for OrdersService {
         let outbox = Outbox::start(&kit, &db, &bus);
         let intake = Intake::start(&kit, db.clone(), outbox.clone());
         reconcile::start(&kit, &db, &bus);
+        ages::start(&kit, &db);
         let app = App { db, clock: kit.clock, intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);

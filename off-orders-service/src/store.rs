@@ -284,6 +284,17 @@ pub(crate) async fn list_suspects(
         .collect()
 }
 
+/// When the oldest order of each state under way was placed; `None` where there is none.
+pub(crate) async fn find_oldest(db: &PgPool) -> sqlx::Result<[(OrderStatus, Option<DateTime<Utc>>); 2]> {
+    let row = sqlx::query!(
+        "SELECT (SELECT placed_at FROM orders.product_orders WHERE status = 'pending' ORDER BY id LIMIT 1) AS pending,
+                (SELECT placed_at FROM orders.product_orders WHERE status = 'shipped' ORDER BY id LIMIT 1) AS shipped"
+    )
+    .fetch_one(db)
+    .await?;
+    Ok([(OrderStatus::Pending, row.pending), (OrderStatus::Shipped, row.shipped)])
+}
+
 /// Whether the outbox of this service has a message of what happened at `time` or before.
 pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) -> sqlx::Result<bool> {
     let found = sqlx::query_scalar!(

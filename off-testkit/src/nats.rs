@@ -17,7 +17,7 @@ impl TestNats {
     /// A server with all streams declared.
     pub async fn new() -> Self {
         let nats = Self::without_streams().await;
-        bus::declare(&nats.bus).await.expect("the streams");
+        bus::declare(&nats.bus, 1).await.expect("the streams");
         nats
     }
 
@@ -33,7 +33,7 @@ impl TestNats {
         std::fs::remove_dir_all(self.folder.path().join("store")).expect("its disk is lost");
         self.server.start_again().await.expect("the server starts again");
         self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
-        bus::declare(&self.bus).await.expect("the streams");
+        bus::declare(&self.bus, 1).await.expect("the streams");
     }
 
     /// A server with nothing in it.
@@ -42,7 +42,7 @@ impl TestNats {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
         let (program, _) = servers::find_nats_server(&tools).await.expect("nats-server");
         let server = servers::Nats::start(&program, folder.path(), &[]).await.expect("a NATS of the test's own");
-        let config = bus::Config { nats_url: server.url.clone() };
+        let config = bus::Config::at(&server.url);
         let bus = Bus::connect(&config, "test").await.expect("a client");
         bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
         Self { url: server.url.clone(), bus, server, folder }

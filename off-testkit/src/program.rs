@@ -26,7 +26,17 @@ pub struct Program {
 impl Program {
     /// Starts the program at `path` with these settings and waits until it listens.
     pub async fn start(path: &str, settings: &[(&str, &str)]) -> Self {
-        let mut child = command(path, settings).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("it starts");
+        Self::start_with(path, &[], settings).await
+    }
+
+    /// The same, with arguments.
+    pub async fn start_with(path: &str, arguments: &[&str], settings: &[(&str, &str)]) -> Self {
+        let mut child = command(path, settings)
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
         let address = timeout(PATIENCE, async {
             while let Some(line) = log.next_line().await.expect("a line of its log") {
@@ -58,7 +68,13 @@ impl Program {
 
     /// Runs the program with settings it cannot start with: its exit code, and what it said on standard error.
     pub async fn refuse(path: &str, settings: &[(&str, &str)]) -> (Option<i32>, String) {
-        let output = timeout(PATIENCE, command(path, settings).output()).await.expect("it ends").expect("it runs");
+        Self::run(path, &[], settings).await
+    }
+
+    /// Runs a command of the program to its end: its exit code, and what it said on standard error.
+    pub async fn run(path: &str, arguments: &[&str], settings: &[(&str, &str)]) -> (Option<i32>, String) {
+        let running = command(path, settings).args(arguments).output();
+        let output = timeout(PATIENCE, running).await.expect("it ends").expect("it runs");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 }

@@ -57,8 +57,9 @@ fn start_telemetry() {
     ONCE.call_once(|| {
         let log =
             std::env::var_os("RUST_LOG").and_then(|log| log.into_string().ok()).unwrap_or_else(|| "off".to_owned());
-        let config = telemetry::Config { log, log_format: Some(telemetry::Format::Pretty), log_file: None };
-        telemetry::init(&config).expect("telemetry starts");
+        let config =
+            telemetry::Config { log_format: Some(telemetry::Format::Pretty), ..telemetry::Config::new(&log, None) };
+        telemetry::init("off-test", &config).expect("telemetry starts");
         // Why a test failed is said where the test runner looks for it, and not in a log that is off.
         drop(std::panic::take_hook());
     });

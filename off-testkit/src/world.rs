@@ -51,11 +51,11 @@ impl World {
     }
 
     pub fn db_config(&self) -> db::Config {
-        db::Config { database_url: self.database.url.clone(), database_connections: 5 }
+        db::Config::at(&self.database.url, 5)
     }
 
     pub fn bus_config(&self) -> bus::Config {
-        bus::Config { nats_url: self.nats.url.clone() }
+        bus::Config::at(&self.nats.url)
     }
 
     /// Puts a message into the stream that keeps `subject`, with no header but what a careless device would send.

@@ -75,10 +75,10 @@ impl Parts {
         let postgres = Postgres::start(&programs, &folder.join("postgres"), &[]).await?;
         let (program, _) = find_nats_server(home.tools()).await?;
         let nats = Nats::start(&program, &folder.join("nats"), &[BROKER_DISK]).await?;
-        let config = db::Config { database_url: postgres.url.clone(), database_connections: 4 };
+        let config = db::Config::at(&postgres.url, 4);
         let pool = db::lazy_pool(&config, "off-chaos")?;
-        let bus = Bus::connect(&bus::Config { nats_url: nats.url.clone() }, "chaos").await?;
-        crate::migrate::all(&pool, &bus).await?;
+        let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
+        crate::migrate::all(&pool, &bus, 1).await?;
 
         let mut addresses = BTreeMap::new();
         for name in Name::ALL {

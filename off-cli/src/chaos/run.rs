@@ -81,8 +81,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let home = home.beneath("chaos");
     let _lock = home.lock()?;
     reset::clear(&home).await?;
-    let log = telemetry::Config { log: "warn".to_owned(), log_format: None, log_file: Some(home.log_file()) };
-    telemetry::init(&log)?;
+    telemetry::init("off-chaos", &telemetry::Config::new("warn", Some(home.log_file())))?;
     let Options { length, rate, seed, speed } = options;
     println!(
         "chaos with seed {seed}: {rate} orders a second for {}, at speed {speed}",

@@ -6,8 +6,11 @@ mod architecture;
 mod audit;
 mod chaos;
 mod documents;
+mod instruments;
 mod lost_broker;
+mod rights;
 mod settings;
+mod traces;
 mod up;
 
 use serde_json::Value;

@@ -18,12 +18,15 @@ const MAX_ACK_PENDING: i64 = 5000;
 /// A publisher that repeats a message within this time adds nothing. Longer repetitions are harmless, but seen.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
-/// Creates what is missing and updates what differs.
-pub async fn declare(bus: &Bus) -> anyhow::Result<()> {
+/// Creates what is missing and updates what differs; every stream is kept by so many servers of a cluster.
+pub async fn declare(bus: &Bus, replicas: usize) -> anyhow::Result<()> {
     for stream in &STREAMS {
-        let made = bus.jetstream.create_or_update_stream(stream_config(stream)).await;
+        let made = bus.jetstream.create_or_update_stream(stream_config(stream, replicas)).await;
         made.with_context(|| {
-            format!("stream {} cannot be made: is JetStream on, with room on its disk?", stream.name)
+            format!(
+                "stream {} cannot be made on {replicas} servers: is JetStream on, with room on its disk?",
+                stream.name
+            )
         })?;
     }
     for consumer in &CONSUMERS {
@@ -51,13 +54,14 @@ pub async fn undeclared(bus: &Bus) -> Vec<String> {
     missing
 }
 
-fn stream_config(stream: &Stream) -> Config {
+fn stream_config(stream: &Stream, replicas: usize) -> Config {
     Config {
         name: stream.name.to_owned(),
         description: Some(stream.description.to_owned()),
         subjects: stream.subjects.iter().map(|&subject| subject.to_owned()).collect(),
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
+        num_replicas: replicas,
         max_age: stream.max_age,
         max_bytes: stream.max_bytes,
         discard: if stream.refuses_when_full { DiscardPolicy::New } else { DiscardPolicy::Old },

@@ -223,8 +223,10 @@ where
             .map(|time| time.with_timezone(&Utc))
             .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
             .unwrap_or_else(|| self.clock.now());
-        let span = info_span!(parent: None, "event", otel.name = format!("event.{}", message.subject),
-            message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
+        let span = info_span!(parent: None, "event", otel.name = format!("{}.{}", self.consumer.name, message.subject),
+            otel.kind = "consumer", messaging.system = "nats", messaging.operation.type = "process",
+            messaging.destination.name = message.subject.as_str(), messaging.consumer.group.name = self.consumer.name,
+            messaging.message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
         telemetry::continue_trace(&span, header(headers::TRACEPARENT));
         Ok(Received { event, at, span })
     }

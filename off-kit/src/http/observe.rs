@@ -31,7 +31,8 @@ pub(super) async fn observe(State(service): State<&'static str>, request: Reques
     let path = request.uri().path().to_owned();
     // A label must not grow with what clients invent.
     let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let span = info_span!("http", otel.name = format!("{method} {route}"), service, %method, path,
+    let span = info_span!("http", otel.name = format!("{method} {route}"), otel.kind = "server", service,
+        http.request.method = %method, url.path = path, http.response.status_code = tracing::field::Empty,
         trace_id = tracing::field::Empty);
     let traceparent = request.headers().get(headers::TRACEPARENT).and_then(|value| value.to_str().ok());
     telemetry::continue_trace(&span, traceparent);
@@ -42,6 +43,7 @@ pub(super) async fn observe(State(service): State<&'static str>, request: Reques
     histogram!("off_http_request_duration_seconds", "service" => service, "method" => method_label(&method),
         "route" => route.clone(), "status" => status.as_u16().to_string())
     .record(elapsed);
+    span.record("http.response.status_code", status.as_u16());
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;
         let status = status.as_u16();

@@ -112,6 +112,18 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     Ok(())
 }
 
+/// Shows the metrics of a program that serves nothing else, for as long as the process lives.
+pub async fn show_metrics(address: SocketAddr) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let app = Router::new().route("/metrics", get(|| async { telemetry::render_metrics() }));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, app).await {
+            warn!("metrics are shown no longer: {error}");
+        }
+    });
+    Ok(())
+}
+
 fn health_routes() -> OpenApiRouter<Kit> {
     OpenApiRouter::new().routes(routes!(find_livez)).routes(routes!(find_readyz)).routes(routes!(find_health))
 }

@@ -121,7 +121,7 @@ impl Nats {
     }
 
     async fn answers(&mut self) -> anyhow::Result<()> {
-        let bus = Bus::connect(&bus::Config { nats_url: self.url.clone() }, "start").await?;
+        let bus = Bus::connect(&bus::Config::at(&self.url), "start").await?;
         let deadline = tokio::time::Instant::now() + ANSWER_WITHIN;
         while bus.connected(Duration::from_millis(200)).await.is_err() {
             self.server.check_running()?;

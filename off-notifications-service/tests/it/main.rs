@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// The service with a NATS of its own, in which each step takes `delay`.
 async fn start(nats: &TestNats, delay: Duration) -> Running {
     let config = Config {
-        bus: bus::Config { nats_url: nats.url.clone() },
+        bus: bus::Config::at(&nats.url),
         supplier_delay_min: delay,
         supplier_delay_max: delay,
         delivery_delay_min: delay,
@@ -153,7 +153,7 @@ async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
     let nats = TestNats::new().await;
     let month = Duration::from_hours(30 * 24);
     let config = Config {
-        bus: bus::Config { nats_url: nats.url.clone() },
+        bus: bus::Config::at(&nats.url),
         supplier_delay_min: month,
         supplier_delay_max: month,
         delivery_delay_min: Duration::ZERO,

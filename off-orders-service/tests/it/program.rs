@@ -43,3 +43,25 @@ async fn a_port_that_is_taken_is_a_clear_error() {
     let (code, said) = Program::refuse(PROGRAM, &settings).await;
     assert!(code == Some(1) && said.contains("HTTP_SERVICE_PORT chooses another port"), "{said}");
 }
+
+#[tokio::test]
+async fn its_health_is_asked_for_with_its_own_settings() {
+    let world = World::new().await;
+    let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
+    let program = Program::start(PROGRAM, &settings).await;
+    let base = program.http.base().to_owned();
+    let (_, port) = base.rsplit_once(':').unwrap();
+    // As a container has it, whose service listens for everyone.
+    let told = [("HTTP_SERVICE_HOST", "0.0.0.0"), ("HTTP_SERVICE_PORT", port)];
+    eventually("it is well", || async {
+        let (code, _) = Program::run(PROGRAM, &["health"], &told).await;
+        (code == Some(0)).then_some(())
+    })
+    .await;
+    sqlx::raw_sql("DROP TABLE _sqlx_migrations").execute(&world.database.pool).await.unwrap();
+    let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
+    assert!(code == Some(1) && said.contains("is not ready") && said.contains("off migrate"), "{said}");
+    program.kill().await;
+    let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
+    assert!(code == Some(1) && said.contains("nothing listens on 127.0.0.1"), "{said}");
+}

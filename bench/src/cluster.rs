@@ -1,0 +1,119 @@
+//! Three NATS servers with the settings of production, on this machine.
+
+use crate::program::processor_time_of;
+use anyhow::Context;
+use off_kit::{
+    Bus, bus,
+    servers::{find_nats_server, free_port},
+};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+use tokio::process::{Child, Command};
+
+/// Whom the broker knows; each has the password [`PASSWORD`] here.
+const USERS: [&str; 6] = ["admin", "users", "orders", "notifications", "generator", "operator"];
+const PASSWORD: &str = "only-here-and-now";
+
+/// Servers that know each other, and every stream kept by all of them.
+#[derive(Debug)]
+pub struct Cluster {
+    program: PathBuf,
+    folder: PathBuf,
+    ports: [u16; 3],
+    servers: [Option<Child>; 3],
+}
+
+impl Cluster {
+    /// Starts three servers that keep what they have in `folder`, with the settings in `deploy/nats/cluster.conf`.
+    pub async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats");
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
+        let (program, _) = find_nats_server(&tools).await?;
+        let ports = [free_port()?, free_port()?, free_port()?];
+        let between = [free_port()?, free_port()?, free_port()?];
+        let settings = fs::read_to_string(deploy.join("cluster.conf")).context("deploy/nats/cluster.conf")?;
+        fs::copy(deploy.join("users.conf"), folder.join("users.conf")).context("deploy/nats/users.conf")?;
+        for index in 0..3 {
+            let mut text = settings
+                .replace("0.0.0.0:4222", &format!("127.0.0.1:{}", ports[index]))
+                .replace("0.0.0.0:6222", &format!("127.0.0.1:{}", between[index]))
+                .replace("http: \"0.0.0.0:8222\"\n", "")
+                .replace("\"/data\"", &format!("\"{}\"", folder.join(format!("nats-{index}")).display()));
+            for (other, port) in between.iter().enumerate() {
+                text = text.replace(&format!("nats-{other}.nats:6222"), &format!("127.0.0.1:{port}"));
+            }
+            fs::write(folder.join(format!("nats-{index}.conf")), text)?;
+        }
+        let mut cluster = Self { program, folder: folder.to_owned(), ports, servers: [None, None, None] };
+        for index in 0..3 {
+            cluster.start_server(index)?;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts server `index`, for the first time or again.
+    pub fn start_server(&mut self, index: usize) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.program);
+        for user in USERS {
+            command.env(format!("PASSWORD_{user}"), PASSWORD);
+        }
+        let child = command
+            .arg("--config")
+            .arg(self.folder.join(format!("nats-{index}.conf")))
+            .env("SERVER_NAME", server_name(index))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(self.folder.join(format!("nats-{index}.log")))?)
+            .kill_on_drop(true)
+            .spawn();
+        self.servers[index] = Some(child.context("cannot start nats-server")?);
+        Ok(())
+    }
+
+    /// `kill -9` of server `index`.
+    pub async fn kill_server(&mut self, index: usize) -> anyhow::Result<()> {
+        match self.servers[index].take() {
+            Some(mut server) => Ok(server.kill().await?),
+            None => Ok(()),
+        }
+    }
+
+    /// The addresses of all servers for `user`.
+    pub fn url(&self, user: &str) -> String {
+        self.ports.map(|port| format!("nats://{user}:{PASSWORD}@127.0.0.1:{port}")).join(",")
+    }
+
+    /// A connection as the operator.
+    pub async fn bus(&self) -> anyhow::Result<Bus> {
+        let bus = Bus::connect(&bus::Config::at(&self.url("operator")), "bench").await?;
+        bus.connected(Duration::from_secs(10)).await?;
+        Ok(bus)
+    }
+
+    /// The server that leads `stream`; `None` while they elect one.
+    pub async fn leader(&self, bus: &Bus, stream: &str) -> Option<usize> {
+        let stream = bus.jetstream.get_stream(stream).await.ok()?;
+        let leader = stream.cached_info().cluster.as_ref()?.leader.clone()?;
+        (0..3).find(|&index| server_name(index) == leader)
+    }
+
+    /// The processor time that all servers have used, in seconds.
+    pub fn processor_time(&self) -> anyhow::Result<f64> {
+        self.servers.iter().flatten().filter_map(Child::id).map(processor_time_of).sum()
+    }
+
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        for index in 0..3 {
+            self.kill_server(index).await?;
+        }
+        Ok(())
+    }
+}
+
+fn server_name(index: usize) -> String {
+    format!("nats-{index}")
+}

@@ -1,0 +1,224 @@
+//! Each program does its work with rights of its own: a database role, a user of the broker, and passwords from files.
+
+use crate::{off, stderr, stdout};
+use off_kit::servers::{find_nats_server, free_port};
+use off_testkit::{Database, LENTILS, Program, add_product, eventually};
+use sqlx::{Connection, PgConnection};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+const USERS: [&str; 7] = ["admin", "etl", "users", "orders", "notifications", "generator", "operator"];
+
+/// A Postgres and a NATS as production sets them up, and the passwords of everyone.
+struct Production {
+    database: Database,
+    nats_port: u16,
+    nats_log: PathBuf,
+    folder: TempDir,
+    _nats: Child,
+}
+
+impl Production {
+    async fn start() -> Self {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+        let folder = tempfile::Builder::new().prefix("off-rights-").tempdir().unwrap();
+        for user in USERS {
+            fs::write(folder.path().join(user), format!("a-password-of-{user}:/@%\n")).unwrap();
+        }
+        let nats_port = free_port().unwrap();
+        let config = fs::read_to_string(deploy.join("nats/prod.conf")).unwrap();
+        let config = config
+            .replace("\"0.0.0.0:4222\"", &format!("\"127.0.0.1:{nats_port}\""))
+            .replace("http: \"0.0.0.0:8222\"", "")
+            .replace("\"/data\"", &format!("\"{}\"", folder.path().join("data").display()));
+        fs::write(folder.path().join("nats.conf"), config).unwrap();
+        fs::copy(deploy.join("nats/users.conf"), folder.path().join("users.conf")).unwrap();
+        let nats_log = folder.path().join("nats.log");
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
+        let (program, _) = find_nats_server(&tools).await.unwrap();
+        let mut command = Command::new(program);
+        for user in USERS {
+            command.env(format!("PASSWORD_{user}"), format!("\"a-password-of-{user}:/@%\""));
+        }
+        let nats = command
+            .arg("--config")
+            .arg(folder.path().join("nats.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&nats_log).unwrap())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        // Roles belong to the whole server, so this one is of this test alone.
+        let database = Database::in_own().await;
+        Self { database, nats_port, nats_log, folder, _nats: nats }
+    }
+
+    /// The password file of `user`.
+    fn password_file(&self, user: &str) -> String {
+        self.folder.path().join(user).to_str().unwrap().to_owned()
+    }
+
+    /// The database's address for `user`, without a password.
+    fn database_url(&self, user: &str) -> String {
+        let (_, place) = self.database.url.rsplit_once('@').unwrap();
+        format!("postgres://{user}@{place}")
+    }
+
+    /// What a program of `user` is told.
+    fn settings(&self, user: &str) -> Vec<(&'static str, String)> {
+        vec![
+            ("DATABASE_URL", self.database_url(&format!("off_{user}"))),
+            ("DATABASE_PASSWORD_FILE", self.password_file(user)),
+            ("NATS_URL", format!("nats://{user}@127.0.0.1:{}", self.nats_port)),
+            ("NATS_PASSWORD_FILE", self.password_file(user)),
+        ]
+    }
+
+    async fn migrate(&self) {
+        let output = off(&["migrate"])
+            .env("DATABASE_URL", &self.database.url)
+            .env("NATS_URL", format!("nats://admin@127.0.0.1:{}", self.nats_port))
+            .env("NATS_PASSWORD_FILE", self.password_file("admin"))
+            .env("OFF_ROLES", self.folder.path())
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    async fn serve(&self, name: &str, more: &[(&'static str, String)]) -> Program {
+        let mut settings = self.settings(name);
+        settings.push(("HTTP_SERVICE_PORT", "0".to_owned()));
+        settings.extend_from_slice(more);
+        let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
+        let program = Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await;
+        eventually("it is ready", || async { program.http.get("/readyz").await.status.is_success().then_some(()) })
+            .await;
+        program
+    }
+
+    /// A connection to the database as `user`.
+    async fn connect(&self, user: &str) -> PgConnection {
+        let url = off_kit::secret::fill_in(
+            &self.database_url(&format!("off_{user}")),
+            Some(Path::new(&self.password_file(user))),
+        );
+        PgConnection::connect(&url.unwrap()).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn everyone_does_their_work_with_their_own_rights() {
+    let production = Production::start().await;
+    production.migrate().await;
+    // A second time changes nothing.
+    production.migrate().await;
+    add_product(&production.database.pool, LENTILS, "Red lentils").await;
+    let fast = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
+    let fast = fast.map(|name| (name, "300ms".to_owned()));
+    let users = production.serve("users", &[]).await;
+    let orders = production.serve("orders", &[]).await;
+    let notifications = production.serve("notifications", &fast).await;
+    let life = [
+        ("USERS_URL", users.http.base().to_owned()),
+        ("ORDERS_URL", orders.http.base().to_owned()),
+        ("GENERATOR_HOUSEHOLDS", "3".to_owned()),
+        ("GENERATOR_RATE", "20".to_owned()),
+    ];
+    let generator = production.serve("generator", &life).await;
+
+    eventually("orders of all kinds are completed, and something is eaten and runs low", || async {
+        let mut conn = production.connect("operator").await;
+        let completed: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM orders.product_orders WHERE status = 'completed'")
+                .fetch_one(&mut conn)
+                .await
+                .unwrap();
+        let eaten: i64 = sqlx::query_scalar("SELECT count(*) FROM users.consumptions WHERE taken > 0")
+            .fetch_one(&mut conn)
+            .await
+            .unwrap();
+        (completed > 5 && eaten > 5).then_some(())
+    })
+    .await;
+
+    for program in [generator, notifications, orders, users] {
+        assert!(program.terminate().await);
+    }
+    let mut audit = off(&["audit", "--patience", "10s"]);
+    audit.envs(production.settings("operator"));
+    let output = audit.output().await.unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    let log = fs::read_to_string(&production.nats_log).unwrap();
+    let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation") || line.contains("[ERR]")).collect();
+    assert!(refused.is_empty(), "the broker refused what is needed: {refused:#?}");
+}
+
+#[tokio::test]
+async fn nobody_may_do_what_is_not_their_work() {
+    let production = Production::start().await;
+    production.migrate().await;
+    for (user, statement) in [
+        ("etl", "SELECT FROM users.users"),
+        ("etl", "SELECT FROM orders.product_orders"),
+        ("users", "SELECT FROM orders.product_orders"),
+        ("users", "UPDATE users.deliveries SET quantity = 1"),
+        ("users", "DELETE FROM users.users"),
+        ("users", "UPDATE catalog.products SET name = 'mine'"),
+        ("orders", "SELECT FROM users.users"),
+        ("orders", "INSERT INTO users.deliveries DEFAULT VALUES"),
+        ("orders", "DELETE FROM orders.product_orders"),
+        ("orders", "CREATE TABLE orders.mine ()"),
+        ("orders", "CREATE TABLE public.mine ()"),
+        (
+            "orders",
+            "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+                    VALUES ('users', 'stock.low', 'x', '{}', now())",
+        ),
+        ("operator", "SELECT FROM users.users"),
+        ("operator", "UPDATE orders.product_orders SET status = 'completed'"),
+        ("operator", "DELETE FROM outbox.messages"),
+    ] {
+        let mut conn = production.connect(user).await;
+        let error = sqlx::query(statement).execute(&mut conn).await.expect_err(statement);
+        let code =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
+        assert_eq!(code, "42501", "{user}: {statement}: {error}");
+    }
+    // What another service has in the outbox is not there.
+    sqlx::query("INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now())")
+        .execute(&production.database.pool)
+        .await
+        .unwrap();
+    let count = "SELECT count(*) FROM outbox.messages";
+    for (user, expected) in [("orders", 0), ("users", 1), ("operator", 1)] {
+        let seen: i64 = sqlx::query_scalar(count).fetch_one(&mut production.connect(user).await).await.unwrap();
+        assert_eq!(seen, expected, "{user}");
+    }
+}
+
+#[tokio::test]
+async fn sample_passwords_start_nothing() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/sample-secrets");
+    let output = off(&["secrets", samples.to_str().unwrap()]).output().await.unwrap();
+    let said = stdout(&output);
+    assert!(!output.status.success() && said.contains("deploy/make-secrets"), "{said}");
+    for user in USERS {
+        assert!(said.contains(&format!("✗ {user}")), "{said}");
+    }
+
+    let own = TempDir::new().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-secrets");
+    assert!(Command::new(script).arg(own.path()).status().await.unwrap().success());
+    let output = off(&["secrets", own.path().to_str().unwrap()]).output().await.unwrap();
+    assert!(output.status.success(), "{}", stdout(&output));
+    fs::copy(own.path().join("users"), own.path().join("copy")).unwrap();
+    let output = off(&["secrets", own.path().to_str().unwrap()]).output().await.unwrap();
+    assert!(!output.status.success() && stdout(&output).contains("the same password"), "{}", stdout(&output));
+}

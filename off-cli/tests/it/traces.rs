@@ -1,0 +1,128 @@
+//! An order is one trace, from the request to the last who hears of it.
+
+use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
+use off_testkit::{LENTILS, Program, World, eventually};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
+use tokio::net::TcpListener;
+
+/// The trace that the client began.
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const CLIENT: &str = "b7ad6b7169203331";
+
+/// A span as it arrived: its program, its name, its id and its parent's.
+#[derive(Debug, Clone)]
+struct Arrived {
+    program: String,
+    name: String,
+    id: String,
+    parent: String,
+}
+
+type Spans = Arc<Mutex<Vec<Arrived>>>;
+
+/// A collector, as OTLP's HTTP side describes it, that keeps the spans of [`TRACE`].
+async fn collect() -> (String, Spans) {
+    let spans = Spans::default();
+    let app = Router::new().route("/v1/traces", post(take)).with_state(spans.clone());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, spans)
+}
+
+async fn take(State(spans): State<Spans>, body: Bytes) -> StatusCode {
+    let request = ExportTraceServiceRequest::decode(body).unwrap();
+    for of_program in request.resource_spans {
+        let attributes = of_program.resource.map(|resource| resource.attributes).unwrap_or_default();
+        let name = attributes.into_iter().find(|attribute| attribute.key == "service.name");
+        let program = format!("{:?}", name.and_then(|name| name.value).unwrap_or_default());
+        for span in of_program.scope_spans.into_iter().flat_map(|scope| scope.spans) {
+            if hex(&span.trace_id) == TRACE {
+                let (id, parent) = (hex(&span.span_id), hex(&span.parent_span_id));
+                spans.lock().unwrap().push(Arrived { program: program.clone(), name: span.name, id, parent });
+            }
+        }
+    }
+    StatusCode::OK
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+#[tokio::test]
+async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
+    let (collector, spans) = collect().await;
+    let world = World::new().await;
+    let ssd_id = world.add_device().await;
+    let mut settings = vec![
+        ("DATABASE_URL", &*world.database.url),
+        ("NATS_URL", &*world.nats.url),
+        ("HTTP_SERVICE_PORT", "0"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    for delay in ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"] {
+        settings.push((delay, "300ms"));
+    }
+    let mut programs = BTreeMap::new();
+    for name in ["users", "orders", "notifications"] {
+        programs.insert(name, Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await);
+    }
+    let orders = &programs["orders"].http;
+    eventually("it is ready", || async { orders.get("/readyz").await.status.is_success().then_some(()) }).await;
+
+    let placed = orders
+        .request(reqwest::Method::POST, "/api/orders")
+        .header("traceparent", format!("00-{TRACE}-{CLIENT}-01"))
+        .json(&json!({"ssd_id": ssd_id, "barcode": LENTILS, "quantity": 3}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(placed.status(), reqwest::StatusCode::CREATED);
+
+    let expected: BTreeSet<&str> = [
+        "POST /api/orders",
+        "outbox.orders.pending",
+        "supplier.orders.pending",
+        "due.orders.due",
+        "delivery.orders.shipped",
+        "orders-shipped.orders.shipped",
+        "orders-completed.orders.completed",
+        "shelves-delivered.orders.completed",
+    ]
+    .into();
+    eventually("every span arrives", || async {
+        let spans = spans.lock().unwrap();
+        let names: BTreeSet<&str> = spans.iter().map(|span| &*span.name).collect();
+        expected.is_subset(&names).then_some(())
+    })
+    .await;
+
+    let spans = spans.lock().unwrap().clone();
+    let ids: BTreeSet<&str> = spans.iter().map(|span| &*span.id).collect();
+    for span in &spans {
+        let is_first = span.name == "POST /api/orders" && span.parent == CLIENT;
+        assert!(is_first || ids.contains(&*span.parent), "{span:?} hangs in the air beside {spans:#?}");
+        let program = match span.name.split('.').next().unwrap() {
+            "supplier" | "due" | "delivery" => "off-notifications",
+            "shelves-delivered" => "off-users",
+            _ => "off-orders",
+        };
+        assert!(span.program.contains(program), "{span:?} is not of {program}");
+    }
+    assert!(spans.iter().filter(|span| span.name == "due.orders.due").count() >= 2, "both waits are in it: {spans:#?}");
+    for (_, program) in programs {
+        assert!(program.terminate().await);
+    }
+}

@@ -1,0 +1,37 @@
+//! How old the orders under way are, for those who watch: what stands still grows old.
+
+use crate::store;
+use metrics::gauge;
+use off_kit::{Kit, schedule::Schedule};
+use sqlx::PgPool;
+use std::time::Duration;
+use tracing::debug;
+
+/// How often it is looked.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Looks for the oldest order of each state under way, until the service stops.
+pub(crate) fn start(kit: &Kit, db: &PgPool) {
+    let (db, clock, tasks) = (db.clone(), kit.clock, kit.tasks.clone());
+    kit.tasks.spawn("order ages", async move {
+        let mut schedule = Schedule::new().await?;
+        schedule.every(LOOK_EVERY, ()).await?;
+        schedule.start().await?;
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => return Ok(()),
+                due = schedule.next() => due?,
+            }
+            match store::find_oldest(&db).await {
+                Ok(oldest) => {
+                    for (status, placed_at) in oldest {
+                        let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());
+                        gauge!("off_order_oldest_seconds", "status" => status.as_str())
+                            .set(age.unwrap_or_default().as_secs_f64());
+                    }
+                }
+                Err(error) => debug!("the oldest orders are looked for another time: {error}"),
+            }
+        }
+    });
+}
