@@ -1,0 +1,61 @@
+# Every program of off as an image of its own:
+#
+#     docker build --build-arg PROGRAM=off-orders-service --tag off/off-orders-service .
+#
+# PROGRAM is off, off-etl, off-users-service, off-orders-service, off-notifications-service or off-generator. All are built
+# together, so that the second image takes a second. Nothing here is of one architecture: with
+# `docker buildx build --platform linux/amd64,linux/arm64` each is built where it runs or emulated.
+
+ARG RUST_VERSION=1.95
+ARG DEBIAN=bookworm
+
+FROM rust:${RUST_VERSION}-${DEBIAN} AS rust
+WORKDIR /src
+# Queries are checked against .sqlx, not against a database.
+ENV SQLX_OFFLINE=true CARGO_TERM_COLOR=never
+
+# The sources are mounted here: each program is built anew and started again when one changes.
+FROM rust AS dev
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo install --locked --version 2.3.2 watchexec-cli
+ENV CARGO_TARGET_DIR=/target OFF_LOG_FORMAT=pretty
+COPY deploy/develop /usr/local/bin/develop
+ENTRYPOINT ["develop"]
+
+FROM rust AS chef
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo install --locked --version 0.1.78 cargo-chef
+
+FROM chef AS plan
+COPY . .
+RUN cargo chef prepare --recipe-path /recipe.json
+
+FROM chef AS build
+# All dependencies, in a layer that lasts until one of them changes.
+COPY --from=plan /recipe.json /recipe.json
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo chef cook --release --locked --recipe-path /recipe.json --package off-cli --package off-etl \
+        --package off-users-service --package off-orders-service --package off-notifications-service \
+        --package off-generator
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
+    cargo build --release --locked --bins --package off-cli --package off-etl --package off-users-service \
+        --package off-orders-service --package off-notifications-service --package off-generator \
+    && mkdir /out \
+    && for program in off off-etl off-users-service off-orders-service off-notifications-service off-generator; do \
+           install --strip target/release/$program /out/; \
+       done
+
+# No shell, no package manager, nobody's home: the C library, certificates, and the program.
+FROM gcr.io/distroless/cc-debian12:nonroot AS program
+ARG PROGRAM=off
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="${PROGRAM}" \
+      org.opencontainers.image.description="off keeps household shelves stocked without anyone shopping" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian12:nonroot"
+COPY --from=build /out/${PROGRAM} /program
+ENTRYPOINT ["/program"]
