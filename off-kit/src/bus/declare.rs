@@ -1,13 +1,18 @@
 //! Makes the streams and consumers that `off_events::streams` declares. Only `off migrate` does this.
 
 use super::Bus;
+use crate::backoff::Backoff;
 use anyhow::Context;
 use async_nats::jetstream::{
+    ErrorCode,
     consumer::{self, AckPolicy, DeliverPolicy},
-    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType},
+    context::CreateStreamErrorKind,
+    stream::{Config, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use off_events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
 use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
 
 /// How long a consumer's reader may hold a message before another gets it.
 const ACK_WAIT: Duration = Duration::from_secs(30);
@@ -18,11 +23,21 @@ const MAX_ACK_PENDING: i64 = 5000;
 /// A publisher that repeats a message within this time adds nothing. Longer repetitions are harmless, but seen.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
+/// How long the servers of a cluster that has just started may take to agree who leads.
+const AGREED_WITHIN: Duration = Duration::from_mins(1);
+
 /// Creates what is missing and updates what differs; every stream is kept by so many servers of a cluster.
 pub async fn declare(bus: &Bus, replicas: usize) -> anyhow::Result<()> {
     for stream in &STREAMS {
-        let made = bus.jetstream.create_or_update_stream(stream_config(stream, replicas)).await;
-        made.with_context(|| {
+        let made = once_agreed(
+            || bus.jetstream.create_or_update_stream(stream_config(stream, replicas)),
+            |error| match error.kind() {
+                CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
+                CreateStreamErrorKind::JetStream(error) => is_undecided(error.error_code()),
+                _ => false,
+            },
+        );
+        made.await.with_context(|| {
             format!(
                 "stream {} cannot be made on {replicas} servers: is JetStream on, with room on its disk?",
                 stream.name
@@ -30,10 +45,42 @@ pub async fn declare(bus: &Bus, replicas: usize) -> anyhow::Result<()> {
         })?;
     }
     for consumer in &CONSUMERS {
-        let made = bus.jetstream.create_consumer_on_stream(consumer_config(consumer), consumer.stream).await;
-        made.with_context(|| format!("consumer {} of stream {} cannot be made", consumer.name, consumer.stream))?;
+        let made = once_agreed(
+            || bus.jetstream.create_consumer_on_stream(consumer_config(consumer), consumer.stream),
+            |error| match error.kind() {
+                ConsumerErrorKind::TimedOut => true,
+                ConsumerErrorKind::JetStream(error) => is_undecided(error.error_code()),
+                _ => false,
+            },
+        );
+        made.await
+            .with_context(|| format!("consumer {} of stream {} cannot be made", consumer.name, consumer.stream))?;
     }
     Ok(())
+}
+
+/// Tries again what fails only because servers have yet to agree.
+async fn once_agreed<T, E, F>(mut make: impl FnMut() -> F, is_passing: impl Fn(&E) -> bool) -> Result<T, E>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let deadline = Instant::now() + AGREED_WITHIN;
+    let mut backoff = Backoff::default();
+    loop {
+        match make().await {
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                warn!("JetStream is not ready yet, trying again: {error}");
+                tokio::time::sleep(backoff.pause()).await;
+            }
+            made => return made,
+        }
+    }
+}
+
+/// Whether a cluster answers so while it has no leader, or has not heard of all its servers.
+fn is_undecided(code: ErrorCode) -> bool {
+    [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NO_PEERS].contains(&code)
 }
 
 /// What is declared and not there, in words; empty when all is there.
