@@ -2,7 +2,7 @@
 
 use crate::store;
 use metrics::gauge;
-use off_kit::{Kit, schedule::Schedule};
+use off_kit::Kit;
 use sqlx::PgPool;
 use std::time::Duration;
 use tracing::debug;
@@ -14,13 +14,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub(crate) fn start(kit: &Kit, db: &PgPool) {
     let (db, clock, tasks) = (db.clone(), kit.clock, kit.tasks.clone());
     kit.tasks.spawn("order ages", async move {
-        let mut schedule = Schedule::new().await?;
-        schedule.every(LOOK_EVERY, ()).await?;
-        schedule.start().await?;
         loop {
             tokio::select! {
                 () = tasks.stopping() => return Ok(()),
-                due = schedule.next() => due?,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             match store::find_oldest(&db).await {
                 Ok(oldest) => {
