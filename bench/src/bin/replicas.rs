@@ -127,17 +127,7 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
         sqlx::query_as("SELECT (SELECT count(*) FROM orders.product_orders), (SELECT count(*) FROM users.deliveries)")
             .fetch_one(&pool)
             .await?;
-    let (p50, p99, slowest): (f64, f64, f64) = sqlx::query_as(
-        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds), percentile_cont(0.99) WITHIN GROUP (ORDER BY seconds),
-                max(seconds)
-         FROM (SELECT extract(epoch FROM completed_at - placed_at)::float8 AS seconds FROM orders.product_orders) AS wait",
-    )
-    .fetch_one(&pool)
-    .await?;
     println!("{accepted} orders answered with 201 by {replicas} replicas, {others} requests otherwise or not at all");
-    println!(
-        "from placed to completed, of which two waits of one to two seconds: p50 {p50:.1} s, p99 {p99:.1} s, longest {slowest:.1} s"
-    );
     used.print();
     println!("the orders' stream was without a leader for {:.1} s", leaderless.as_secs_f64());
     at_most("orders answered with 201 and not stored", accepted as f64 - stored as f64, 0.0, "");
