@@ -1,9 +1,9 @@
 //! Logs, traces and metrics.
 
-mod numbers;
+mod metrics;
 mod traces;
 
-pub use numbers::{Kind, METRICS, render_metrics};
+pub use self::metrics::{Kind, METRICS, render_metrics};
 pub use traces::{carried, continue_trace, current_traceparent, flush};
 
 use anyhow::Context;
@@ -76,7 +76,7 @@ pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
         .try_init()
         .context("logging was started twice")?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    numbers::handle().map(drop)
+    metrics::handle().map(drop)
 }
 
 fn lines<S, W>(format: Format, writer: W, ansi: bool) -> Box<dyn Layer<S> + Send + Sync>
