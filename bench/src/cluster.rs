@@ -2,6 +2,7 @@
 
 use crate::program::processor_time_of;
 use anyhow::Context;
+use off_events::streams;
 use off_kit::{
     Bus, bus,
     servers::{find_nats_server, free_port},
@@ -99,6 +100,15 @@ impl Cluster {
         let stream = bus.jetstream.get_stream(stream).await.ok()?;
         let leader = stream.cached_info().cluster.as_ref()?.leader.clone()?;
         (0..3).find(|&index| server_name(index) == leader)
+    }
+
+    /// The bytes of all streams, each of which every server keeps.
+    pub async fn bytes(&self, bus: &Bus) -> anyhow::Result<u64> {
+        let mut bytes = 0;
+        for stream in streams::STREAMS {
+            bytes += bus.jetstream.get_stream(stream.name).await?.cached_info().state.bytes;
+        }
+        Ok(bytes)
     }
 
     /// The processor time that all servers have used, in seconds.

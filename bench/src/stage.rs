@@ -59,7 +59,7 @@ impl Stage {
         db::migrate(&pool, Duration::from_secs(10)).await?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
-        bus::declare(&bus, 1).await?;
+        bus::declare(&bus, bus::Keeping::default()).await?;
         Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
     }
 

@@ -3,7 +3,12 @@
 mod roles;
 
 use crate::home::Home;
-use off_kit::{Bus, bus, db, service::START_PATIENCE};
+use off_kit::{
+    Bus,
+    bus::{self, Keeping},
+    db,
+    service::START_PATIENCE,
+};
 use sqlx::PgPool;
 use std::{
     path::{Path, PathBuf},
@@ -25,9 +30,8 @@ pub(crate) struct Options {
     /// A file that holds the password of the broker's user, where the address does not.
     #[arg(long, env = "NATS_PASSWORD_FILE", requires = "nats_url", value_name = "FILE")]
     nats_password_file: Option<PathBuf>,
-    /// How many servers of a cluster keep each stream: 1, 3 or 5.
-    #[arg(long, env = "NATS_REPLICAS", default_value = "1", value_name = "N", value_parser = parse_replicas)]
-    nats_replicas: usize,
+    #[command(flatten)]
+    keeping: Keeping,
     /// Gives each program a database role of its own, off_etl, off_users, off_orders and off_operator, which may do only
     /// what the program does. The folder has a file with the password of each: etl, users, orders, operator.
     #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
@@ -45,11 +49,11 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
             bus::Config { nats_password_file: options.nats_password_file.clone(), ..bus::Config::at(nats_url) };
         let pool = db::lazy_pool(&database, "off-migrate")?;
         let bus = Bus::connect(&broker, "migrate").await?;
-        all(&pool, &bus, options.nats_replicas).await?;
+        all(&pool, &bus, options.keeping).await?;
         set_roles(&pool, options.roles.as_deref()).await?;
     } else {
         let visit = home.visit().await?;
-        all(&visit.db, &visit.bus, options.nats_replicas).await?;
+        all(&visit.db, &visit.bus, options.keeping).await?;
         set_roles(&visit.db, options.roles.as_deref()).await?;
         visit.end().await?;
     }
@@ -58,18 +62,10 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
 }
 
 /// Migrates the database and declares streams and consumers; waits for servers that are starting.
-pub(crate) async fn all(pool: &PgPool, bus: &Bus, replicas: usize) -> anyhow::Result<()> {
+pub(crate) async fn all(pool: &PgPool, bus: &Bus, keeping: Keeping) -> anyhow::Result<()> {
     db::migrate(pool, START_PATIENCE).await?;
     bus.connected(START_PATIENCE).await?;
-    bus::declare(bus, replicas).await
-}
-
-/// An even number of servers decides nothing that one fewer would not.
-fn parse_replicas(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
-        _ => Err("expected 1, 3 or 5".to_owned()),
-    }
+    bus::declare(bus, keeping).await
 }
 
 async fn set_roles(pool: &PgPool, folder: Option<&Path>) -> anyhow::Result<()> {

@@ -144,7 +144,7 @@ async fn run_beside(
 }
 
 async fn prepare(options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
-    migrate::all(pool, bus, 1).await?;
+    migrate::all(pool, bus, bus::Keeping::default()).await?;
     load_catalogue(options, pool).await
 }
 

@@ -11,8 +11,8 @@ pub struct Stream {
     pub subjects: &'static [&'static str],
     /// What is older is forgotten. Every stream keeps what was acknowledged until then, for people to look at.
     pub max_age: Duration,
-    /// The most the stream may hold, in bytes; -1 leaves it to the server's own limit.
-    pub max_bytes: i64,
+    /// The most the stream may hold, in hundredths of the room that all have together.
+    pub share: u8,
     /// Whether a full stream refuses the new (true) or forgets the old (false).
     pub refuses_when_full: bool,
     /// Whether a message may wait in it for a time to come.
@@ -44,7 +44,7 @@ pub const ORDERS: Stream = Stream {
     description: "Every step of every order, and the waits between the steps",
     subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*", OrderDue::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
-    max_bytes: -1,
+    share: 70,
     // JetStream keeps no schedules in a stream that refuses the new.
     refuses_when_full: false,
     keeps_schedules: true,
@@ -55,7 +55,7 @@ pub const USERS: Stream = Stream {
     description: "People and their devices",
     subjects: &["users.>"],
     max_age: Duration::from_hours(7 * 24),
-    max_bytes: -1,
+    share: 5,
     refuses_when_full: false,
     keeps_schedules: false,
 };
@@ -65,7 +65,7 @@ pub const STOCK: Stream = Stream {
     description: "What is taken off the shelves, and what runs low",
     subjects: &[StockConsumed::SUBJECT, StockLow::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
-    max_bytes: -1,
+    share: 24,
     refuses_when_full: false,
     keeps_schedules: false,
 };
@@ -76,7 +76,7 @@ pub const DEAD_LETTERS: Stream = Stream {
     description: "Messages that could not be handled, each whole and with the reason",
     subjects: &["dead.>"],
     max_age: Duration::from_hours(90 * 24),
-    max_bytes: 64 * 1024 * 1024,
+    share: 1,
     refuses_when_full: true,
     keeps_schedules: false,
 };

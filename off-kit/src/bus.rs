@@ -8,7 +8,7 @@ mod publish;
 mod read;
 
 pub use answer::answer;
-pub use declare::{declare, undeclared};
+pub use declare::{Keeping, declare, undeclared};
 pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{Outgoing, Unpublished};
 pub use read::Waiting;

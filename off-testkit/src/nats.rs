@@ -1,6 +1,10 @@
 //! A NATS server for one test.
 
-use off_kit::{Bus, bus, servers};
+use off_kit::{
+    Bus,
+    bus::{self, Keeping},
+    servers,
+};
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
@@ -17,7 +21,7 @@ impl TestNats {
     /// A server with all streams declared.
     pub async fn new() -> Self {
         let nats = Self::without_streams().await;
-        bus::declare(&nats.bus, 1).await.expect("the streams");
+        bus::declare(&nats.bus, Keeping::default()).await.expect("the streams");
         nats
     }
 
@@ -33,7 +37,7 @@ impl TestNats {
         std::fs::remove_dir_all(self.folder.path().join("store")).expect("its disk is lost");
         self.server.start_again().await.expect("the server starts again");
         self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
-        bus::declare(&self.bus, 1).await.expect("the streams");
+        bus::declare(&self.bus, Keeping::default()).await.expect("the streams");
     }
 
     /// A server with nothing in it.

@@ -129,6 +129,7 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
             .await?;
     println!("{accepted} orders answered with 201 by {replicas} replicas, {others} requests otherwise or not at all");
     used.print();
+    print_room(&cluster, &pool).await?;
     println!("the orders' stream was without a leader for {:.1} s", leaderless.as_secs_f64());
     at_most("orders answered with 201 and not stored", accepted as f64 - stored as f64, 0.0, "");
     at_most("orders stored and not delivered", (stored - delivered) as f64, 0.0, "");
@@ -204,6 +205,25 @@ impl Used {
             ms(self.postgres)
         );
     }
+}
+
+/// What is kept of each order, in bytes: for good in Postgres with all indexes, and until they are a week old in the streams.
+async fn print_room(cluster: &Cluster, pool: &PgPool) -> anyhow::Result<()> {
+    let bus = cluster.bus().await?;
+    let streams = cluster.bytes(&bus).await?;
+    bus.close().await;
+    let (tables, orders): (i64, i64) = sqlx::query_as(
+        "SELECT pg_total_relation_size('orders.product_orders') + pg_total_relation_size('users.deliveries'),
+                (SELECT count(*) FROM orders.product_orders)",
+    )
+    .fetch_one(pool)
+    .await?;
+    println!(
+        "room an order: Postgres {} bytes, each NATS server {}",
+        tables / orders,
+        streams / orders.cast_unsigned()
+    );
+    Ok(())
 }
 
 fn start(service: &'static str, database_url: &str, nats_url: &str) -> anyhow::Result<Replica> {

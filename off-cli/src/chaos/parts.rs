@@ -34,6 +34,9 @@ use url::Url;
 /// What the broker may store: little enough to be filled in a moment.
 const BROKER_DISK: &str = "max_file_store: 768MB";
 
+/// What of it the streams may take, in MiB.
+const BROKER_ROOM: u32 = 640;
+
 /// How long a server may take to start again after a kill.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -78,7 +81,7 @@ impl Parts {
         let config = db::Config::at(&postgres.url, 4);
         let pool = db::lazy_pool(&config, "off-chaos")?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
-        crate::migrate::all(&pool, &bus, 1).await?;
+        crate::migrate::all(&pool, &bus, bus::Keeping { room: BROKER_ROOM, ..bus::Keeping::default() }).await?;
 
         let mut addresses = BTreeMap::new();
         for name in Name::ALL {

@@ -6,6 +6,7 @@ mod architecture;
 mod audit;
 mod chaos;
 mod documents;
+mod full_broker;
 mod instruments;
 mod lost_broker;
 mod rights;

@@ -26,11 +26,41 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// How long the servers of a cluster that has just started may take to agree who leads.
 const AGREED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Creates what is missing and updates what differs; every stream is kept by so many servers of a cluster.
-pub async fn declare(bus: &Bus, replicas: usize) -> anyhow::Result<()> {
+/// How the servers keep the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+#[group(skip)]
+pub struct Keeping {
+    /// How many servers of a cluster keep each stream: 1, 3 or 5.
+    #[arg(long = "nats-replicas", env = "NATS_REPLICAS", default_value = "1", value_name = "N",
+        value_parser = parse_replicas)]
+    pub replicas: usize,
+    /// MiB that all streams together take at most, on each server that keeps them. Where one has used up its share, its
+    /// oldest messages go. The server has to allow more than this (max_file_store).
+    #[arg(long = "nats-room", env = "NATS_ROOM", default_value_t = 6144, value_name = "MIB",
+        value_parser = clap::value_parser!(u32).range(64..))]
+    pub room: u32,
+}
+
+/// On one server that need not hold anything else.
+impl Default for Keeping {
+    fn default() -> Self {
+        Self { replicas: 1, room: 6144 }
+    }
+}
+
+/// An even number of servers decides nothing that one fewer would not.
+fn parse_replicas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
+        _ => Err("expected 1, 3 or 5".to_owned()),
+    }
+}
+
+/// Creates what is missing and updates what differs.
+pub async fn declare(bus: &Bus, keeping: Keeping) -> anyhow::Result<()> {
     for stream in &STREAMS {
         let made = once_agreed(
-            || bus.jetstream.create_or_update_stream(stream_config(stream, replicas)),
+            || bus.jetstream.create_or_update_stream(stream_config(stream, keeping)),
             |error| match error.kind() {
                 CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
                 CreateStreamErrorKind::JetStream(error) => is_undecided(error.error_code()),
@@ -39,8 +69,8 @@ pub async fn declare(bus: &Bus, replicas: usize) -> anyhow::Result<()> {
         );
         made.await.with_context(|| {
             format!(
-                "stream {} cannot be made on {replicas} servers: is JetStream on, with room on its disk?",
-                stream.name
+                "stream {} cannot be made on {} servers: is JetStream on, with a max_file_store above {} MiB?",
+                stream.name, keeping.replicas, keeping.room
             )
         })?;
     }
@@ -101,16 +131,16 @@ pub async fn undeclared(bus: &Bus) -> Vec<String> {
     missing
 }
 
-fn stream_config(stream: &Stream, replicas: usize) -> Config {
+fn stream_config(stream: &Stream, keeping: Keeping) -> Config {
     Config {
         name: stream.name.to_owned(),
         description: Some(stream.description.to_owned()),
         subjects: stream.subjects.iter().map(|&subject| subject.to_owned()).collect(),
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
-        num_replicas: replicas,
+        num_replicas: keeping.replicas,
         max_age: stream.max_age,
-        max_bytes: stream.max_bytes,
+        max_bytes: i64::from(keeping.room) * 1024 * 1024 * i64::from(stream.share) / 100,
         discard: if stream.refuses_when_full { DiscardPolicy::New } else { DiscardPolicy::Old },
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,

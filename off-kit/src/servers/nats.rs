@@ -60,7 +60,7 @@ impl Nats {
              pid_file: {pid}\n\
              authorization {{ user: \"off\", password: \"{password}\" }}\n\
              # A kill loses nothing that was acknowledged, a power cut at most what came in the last second.\n\
-             jetstream {{ store_dir: {store}, sync_interval: \"1s\"{more} }}\n",
+             jetstream {{ store_dir: {store}, sync_interval: \"1s\", max_file_store: 8GB{more} }}\n",
             pid = quoted(&folder.join("nats.pid")),
             store = quoted(&folder.join("store")),
             more = settings.iter().flat_map(|&setting| [", ", setting]).collect::<String>(),
