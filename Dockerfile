@@ -17,14 +17,15 @@ ENV SQLX_OFFLINE=true CARGO_TERM_COLOR=never
 # The sources are mounted here: each program is built anew and started again when one changes.
 FROM rust AS dev
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    cargo install --locked --version 2.3.2 watchexec-cli
+    cargo install --locked --root /usr/local --version 2.3.2 watchexec-cli
 ENV CARGO_TARGET_DIR=/target OFF_LOG_FORMAT=pretty
 COPY deploy/develop /usr/local/bin/develop
 ENTRYPOINT ["develop"]
 
 FROM rust AS chef
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    cargo install --locked --version 0.1.78 cargo-chef
+    cargo install --locked --version 0.1.78 cargo-chef \
+    && cargo install --locked --version 0.7.4 cargo-auditable
 
 FROM chef AS plan
 COPY . .
@@ -42,8 +43,9 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
         --package off-users-service --package off-orders-service --package off-notifications-service \
         --package off-generator
 COPY . .
+# Auditable: each program holds the list of the crates it is made of, where scanners look for it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    cargo build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl --package off-users-service \
+    cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl --package off-users-service \
         --package off-orders-service --package off-notifications-service --package off-generator \
     && mkdir /out \
     && for program in off off-etl off-users-service off-orders-service off-notifications-service off-generator; do \
