@@ -16,7 +16,7 @@ impl Program {
         let child = Command::new(&path)
             .args(arguments)
             .envs(settings.iter().copied())
-            .env("OFF_LOG", "warn")
+            .env("OFF_LOG", "error")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .kill_on_drop(true)
