@@ -47,7 +47,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl --package off-users-service \
         --package off-orders-service --package off-notifications-service --package off-generator \
-    && mkdir /out \
+    && mkdir /out /downloads \
     && for program in off off-etl off-users-service off-orders-service off-notifications-service off-generator; do \
            install --strip "target/$(cat /host)/release/$program" /out/; \
        done
@@ -64,4 +64,6 @@ LABEL org.opencontainers.image.title="${PROGRAM}" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian12:nonroot"
 COPY --from=build /out/${PROGRAM} /program
+# Where the importer puts exports that it brings from elsewhere; a volume that is mounted here belongs to the same user.
+COPY --from=build --chown=65532:65532 /downloads /downloads
 ENTRYPOINT ["/program"]

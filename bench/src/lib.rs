@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
 
 pub mod cluster;
+pub mod export;
 pub mod load;
 pub mod program;
 pub mod report;

@@ -7,7 +7,7 @@ use crate::{
     view::{self, View},
 };
 use anyhow::Context;
-use off_etl::{ApiConfig, Profile, Report, SourceName, api::Api};
+use off_etl::{ApiConfig, Choice, Profile, Report, SourceName, api::Api};
 use off_generator::Generator;
 use off_kit::{Bus, Clock, bus, db, service::parse_speed, telemetry};
 use off_notifications_service::NotificationsService;
@@ -116,7 +116,7 @@ async fn run_beside(
     let pool = db::lazy_pool(&config, "off-up")?;
     let bus = Bus::connect(&bus::Config::at(&servers.nats_url), "up").await?;
     tokio::select! {
-        prepared = prepare(options, &pool, &bus) => prepared?,
+        prepared = prepare(home, options, &pool, &bus) => prepared?,
         () = asked_to_stop.cancelled() => return Ok(()),
     }
     let mut system = System::default();
@@ -143,9 +143,9 @@ async fn run_beside(
     Ok(())
 }
 
-async fn prepare(options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
+async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
     migrate::all(pool, bus, bus::Keeping::default()).await?;
-    load_catalogue(options, pool).await
+    load_catalogue(home, options, pool).await
 }
 
 /// Tells the other commands where the system is, and shows what happens until it is time to stop.
@@ -180,17 +180,28 @@ async fn show(
     }
 }
 
-async fn load_catalogue(options: &Options, pool: &PgPool) -> anyhow::Result<()> {
+async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
     say(&format!("loading the catalogue from {}", options.catalogue));
+    let choice = Choice::from(options.profile);
     let report = match &options.catalogue {
         SourceName::Api => {
             let config: ApiConfig = settings(&[])?;
             // The API's patience is measured in real seconds, whatever the speed here.
             let api = Api::new(&config, Clock::real(1.0))?;
             let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
-            api.import(options.profile, pool, on_page).await?
+            api.import(&choice, Some(pool), on_page).await?
         }
-        source => off_etl::import_with_bar(source, options.profile, pool).await?,
+        SourceName::Deltas => {
+            anyhow::bail!("changes alone are no catalogue: start with an export, and run off-etl deltas beside it")
+        }
+        source => {
+            let imported =
+                off_etl::import_and_tell(source, &choice, &home.folder().join("downloads"), Some(pool)).await?;
+            match imported.damage {
+                Some(damage) => return Err(damage),
+                None => imported.report,
+            }
+        }
     };
     let (read, loaded, updated) = (report.read, report.loaded, report.updated);
     say(&format!("  {read} records read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));

@@ -1,16 +1,23 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod filter;
 mod import;
 mod loose;
+pub mod mend;
+mod pipeline;
 pub mod product;
 pub mod record;
 mod report;
 mod source;
 mod store;
 
-pub use config::{Config, SourceName};
-pub use import::{Progress, import, import_with_bar};
+pub use config::{Choice, Config, SourceName};
+pub use filter::Filter;
+pub use import::{Imported, Progress, import, import_and_tell};
 pub use product::Profile;
-pub use report::Report;
-pub use source::api::{self, ApiConfig};
+pub use report::{Report, Tally};
+pub use source::{
+    api::{self, ApiConfig},
+    deltas::{DeltasConfig, keep_up},
+};

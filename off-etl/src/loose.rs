@@ -10,6 +10,9 @@ use serde::{
 };
 use std::fmt;
 
+/// The most items of a list that are kept: real ones have some hundred, and a line of 16 MiB could have millions.
+const MOST_ITEMS: usize = 2000;
+
 /// Text, a number, a list of such, or nothing of use.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) enum Loose {
@@ -20,6 +23,7 @@ pub(crate) enum Loose {
     /// A whole number, exactly: a barcode may have more digits than a float.
     Whole(u64),
     List(Vec<Loose>),
+    Yes,
 }
 
 impl Loose {
@@ -29,7 +33,7 @@ impl Loose {
             Self::Text(text) => Some(text.clone()),
             Self::Whole(number) => Some(number.to_string()),
             Self::Number(number) => Some(number.to_string()),
-            Self::Nothing | Self::List(_) => None,
+            Self::Nothing | Self::List(_) | Self::Yes => None,
         }
     }
 
@@ -39,9 +43,18 @@ impl Loose {
             Self::Number(number) => *number,
             Self::Whole(number) => *number as f64,
             Self::Text(text) => text.trim().parse().ok()?,
-            Self::Nothing | Self::List(_) => return None,
+            Self::Nothing | Self::List(_) | Self::Yes => return None,
         };
         number.is_finite().then_some(number)
+    }
+
+    /// Whether it says yes, in any of the ways that were used.
+    pub(crate) fn is_yes(&self) -> bool {
+        match self {
+            Self::Yes | Self::Whole(1) => true,
+            Self::Text(text) => matches!(text.as_str(), "on" | "1" | "true"),
+            _ => false,
+        }
     }
 
     /// A whole number; a fraction is none.
@@ -88,8 +101,8 @@ impl<'de> Deserialize<'de> for Loose {
                 Ok(Loose::Number(number as f64))
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Loose, E> {
-                Ok(Loose::Nothing)
+            fn visit_bool<E>(self, value: bool) -> Result<Loose, E> {
+                Ok(if value { Loose::Yes } else { Loose::Nothing })
             }
 
             fn visit_unit<E>(self) -> Result<Loose, E> {
@@ -98,9 +111,12 @@ impl<'de> Deserialize<'de> for Loose {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Loose, A::Error> {
                 let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
+                while list.len() < MOST_ITEMS
+                    && let Some(item) = items.next_element()?
+                {
                     list.push(item);
                 }
+                while items.next_element::<IgnoredAny>()?.is_some() {}
                 Ok(Loose::List(list))
             }
 

@@ -2,10 +2,16 @@
 
 use anyhow::Context;
 use clap::Parser;
-use off_etl::{Config, SourceName, api::Api, import_with_bar};
+use off_etl::{Config, Imported, Report, SourceName, api::Api, import_and_tell, keep_up};
 use off_kit::{Clock, db, telemetry};
+use sqlx::PgPool;
+use std::process::ExitCode;
 
-/// Fills the catalogue from Open Food Facts.
+/// The exit code of an import whose source could not be read to its end.
+const INCOMPLETE: u8 = 3;
+
+/// Fills the catalogue from Open Food Facts. Ends with 0 when everything was read, with 3 when the source is damaged and only what
+/// was sound is in the catalogue, and with 1 when something else went wrong.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Program {
@@ -14,20 +20,58 @@ struct Program {
 }
 
 #[tokio::main]
-#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let config = Program::parse().config;
     telemetry::init("off-etl", &config.log)?;
     if let Some(address) = config.metrics {
         off_kit::http::show_metrics(address).await?;
     }
-    let pool = db::lazy_pool(&config.db, "off-etl")?;
-    db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
-    let report = match &config.source {
-        SourceName::Api => Api::new(&config.api, Clock::real(1.0))?.import(config.profile, &pool, |_| {}).await?,
-        source => import_with_bar(source, config.profile, &pool).await?,
-    };
-    println!("{}\n{report}", config.source);
+    let pool = open(&config).await?;
+    let outcome = run(&config, pool.as_ref()).await;
     telemetry::flush().await;
-    Ok(())
+    outcome
+}
+
+/// The database, migrated; none for a dry run.
+async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
+    let Some(url) = config.database_url.as_deref().filter(|_| !config.dry_run) else { return Ok(None) };
+    let database =
+        db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
+    let pool = db::lazy_pool(&database, "off-etl")?;
+    db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
+    Ok(Some(pool))
+}
+
+async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<ExitCode> {
+    let (choice, downloads) = (&config.choice, &config.downloads);
+    let imported = match &config.source {
+        SourceName::Api => {
+            let api = Api::new(&config.api, Clock::real(1.0))?;
+            Imported { report: api.import(choice, db, |_| {}).await?, damage: None }
+        }
+        SourceName::Deltas => {
+            let db = db.context("deltas are for a catalogue: there is no dry run of them")?;
+            keep_up(&config.deltas, choice, downloads, db, print).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        source => import_and_tell(source, choice, downloads, db).await?,
+    };
+    print(&config.source.to_string(), &imported.report);
+    match imported.damage {
+        None => Ok(ExitCode::SUCCESS),
+        Some(damage) => {
+            say_incomplete(&damage);
+            Ok(ExitCode::from(INCOMPLETE))
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
+fn print(name: &str, report: &Report) {
+    println!("{name}\n{report}");
+}
+
+#[expect(clippy::print_stderr, reason = "the reason of a failing exit code belongs there")]
+fn say_incomplete(damage: &anyhow::Error) {
+    eprintln!("error: incomplete: {damage:#}");
 }

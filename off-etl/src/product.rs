@@ -2,13 +2,14 @@
 
 use crate::{
     loose::Loose,
+    mend::{Mend, Mends},
     record::{AggregatedNutrient, Record},
 };
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use off_events::Barcode;
-use serde::Serialize;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, collections::BTreeSet};
 
 /// A product as the catalogue keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -34,17 +35,22 @@ pub struct Product {
     /// Tags without their language, each once.
     pub brands: Vec<String>,
     pub categories: Vec<String>,
+    /// No longer sold.
+    pub obsolete: bool,
     /// When the record last changed; 1970 where it does not say.
     pub last_modified: DateTime<Utc>,
 }
 
 /// Why a record is no product for the catalogue. Of several reasons the first in this order counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case")]
 pub enum Reject {
-    #[error("the line is longer than 16 MiB")]
+    #[error("longer than 16 MiB")]
     TooLong,
     #[error("not JSON, or not an object")]
     NotJson,
+    #[error("a row with another number of columns than the header")]
+    BadRow,
     #[error("no barcode, or one that is not digits")]
     NoBarcode,
     #[error("no name")]
@@ -95,6 +101,7 @@ impl Profile {
 /// Longest texts the catalogue keeps, in characters; real ones are far below, spam is not.
 const LONGEST_NAME: usize = 300;
 const LONGEST_TAG: usize = 150;
+const LONGEST_UNIT: usize = 20;
 /// The most brands or categories of one product.
 const MOST_TAGS: usize = 100;
 
@@ -108,22 +115,23 @@ const MOST_KCAL_100G: f64 = 1000.0;
 const MOST_KCAL_SERVING: f64 = 10_000.0;
 
 impl Product {
-    /// The product that `record` describes.
-    pub fn from_record(record: &Record, profile: Profile) -> Result<Self, Reject> {
+    /// The product that `record` describes, and what was put right in it.
+    pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Mends), Reject> {
+        let mut mends = record.mends;
         let code = record.code.text().unwrap_or_default();
         let barcode: Barcode = code.trim().parse().map_err(|_| Reject::NoBarcode)?;
-        let name = name(record).ok_or(Reject::NoName)?;
-        let quantity = text(&record.quantity, LONGEST_TAG).ok_or(Reject::NoQuantity)?;
+        let name = name(record, &mut mends).ok_or(Reject::NoName)?;
+        let quantity = text(&record.quantity, LONGEST_TAG, &mut mends).ok_or(Reject::NoQuantity)?;
         let states = record.states_tags.texts();
         if !profile.tags().iter().all(|tag| states.iter().any(|state| state == tag)) {
             return Err(Reject::MissingState);
         }
         let image_url = image_url(record, &barcode).ok_or(Reject::NoPhoto)?;
-        let nova_group = match record.nova_group.whole() {
+        let nova_group = match whole(&record.nova_group, &mut mends) {
             Some(group @ 1..=4) => i16::try_from(group).map_err(|_| Reject::NovaGroup)?,
             _ => return Err(Reject::NovaGroup),
         };
-        let nutriscore_score = match record.nutriscore_score.whole() {
+        let nutriscore_score = match whole(&record.nutriscore_score, &mut mends) {
             None => None,
             Some(score @ -15..=40) => i16::try_from(score).ok(),
             Some(_) => return Err(Reject::NutriscoreScore),
@@ -132,56 +140,109 @@ impl Product {
         if !matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") {
             return Err(Reject::NutriscoreGrade);
         }
-        let levels = &record.nutrient_levels;
         let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
-        Ok(Self {
+        let product_quantity = number(&record.product_quantity, 1e6, &mut mends);
+        let kcal_100g = kcal_100g(record, &mut mends);
+        let kcal_serving =
+            kcal(&record.nutriments.kcal_serving, &record.nutriments.kj_serving, MOST_KCAL_SERVING, &mut mends);
+        let [fat, saturated_fat, sugars, salt] = levels(record);
+        let product = Self {
             barcode,
             name,
             quantity,
-            product_quantity: record.product_quantity.number().filter(|number| (0.0..=1e6).contains(number)),
-            product_quantity_unit: text(&record.product_quantity_unit, 20),
+            product_quantity,
+            product_quantity_unit: product_quantity
+                .and_then(|_| text(&record.product_quantity_unit, LONGEST_UNIT, &mut mends)),
             image_url: Some(image_url),
-            kcal_100g: kcal_100g(record),
-            kcal_serving: kcal(&record.nutriments.kcal_serving, &record.nutriments.kj_serving, MOST_KCAL_SERVING),
+            kcal_100g,
+            kcal_serving,
             nova_group,
             nutriscore_score,
             nutriscore_grade: grade,
-            fat: level(&levels.fat),
-            saturated_fat: level(&levels.saturated_fat),
-            sugars: level(&levels.sugars),
-            salt: level(&levels.salt),
-            brands: tags(brands, without_language),
-            categories: tags(&record.categories_tags, |tag| tag),
-            last_modified: last_modified(record),
-        })
+            fat,
+            saturated_fat,
+            sugars,
+            salt,
+            brands: tags(brands, without_language, &mut mends),
+            categories: tags(&record.categories_tags, |tag| tag, &mut mends),
+            obsolete: record.obsolete.is_yes(),
+            last_modified: last_modified(record, &mut mends),
+        };
+        Ok((product, mends))
+    }
+
+    /// Differs where anything of the product does, and is the same on every machine: of two records that changed in the same
+    /// second, the one with the greater one counts, whichever comes first.
+    pub(crate) fn fingerprint(&self) -> i64 {
+        let bytes = serde_json::to_vec(self).unwrap_or_default();
+        xxhash_rust::xxh3::xxh3_64(&bytes).cast_signed()
     }
 }
 
 /// The product's own name, else what it is, else its name in its own language, in English, in any.
-fn name(record: &Record) -> Option<String> {
+fn name(record: &Record, mends: &mut Mends) -> Option<String> {
     let own_language = record.lang.text().and_then(|lang| record.names.get(&lang));
     let others = own_language.into_iter().chain(record.names.get("en")).chain(record.names.values());
-    [&record.product_name, &record.generic_name].into_iter().chain(others).find_map(|name| text(name, LONGEST_NAME))
+    [&record.product_name, &record.generic_name]
+        .into_iter()
+        .chain(others)
+        .find_map(|name| text(name, LONGEST_NAME, mends))
 }
 
 /// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
 /// long; `None` when nothing is left.
-fn text(value: &Loose, longest: usize) -> Option<String> {
+fn text(value: &Loose, longest: usize, mends: &mut Mends) -> Option<String> {
     let raw = value.text()?;
     let decoded = html_escape::decode_html_entities(&raw);
+    if let Cow::Owned(_) = decoded {
+        mends.add(Mend::HtmlEntities);
+    }
+    if decoded.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+        mends.add(Mend::ControlCharacters);
+    }
     let words: Vec<&str> =
         decoded.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    let text: String = words.join(" ").chars().take(longest).collect();
+    let mut text = words.join(" ");
+    if let Some((cut, _)) = text.char_indices().nth(longest) {
+        mends.add(Mend::LongText);
+        text.truncate(cut);
+        text.truncate(text.trim_end().len());
+    }
+    if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
+        mends.add(Mend::OtherType);
+    }
     (!text.is_empty()).then_some(text)
 }
 
+/// A whole number; a text that is one is taken for it.
+fn whole(value: &Loose, mends: &mut Mends) -> Option<i64> {
+    let whole = value.whole();
+    if whole.is_some() && matches!(value, Loose::Text(_)) {
+        mends.add(Mend::OtherType);
+    }
+    whole
+}
+
+/// A number from 0 to `most`.
+fn number(value: &Loose, most: f64, mends: &mut Mends) -> Option<f64> {
+    let number = value.number()?;
+    if matches!(value, Loose::Text(_)) {
+        mends.add(Mend::OtherType);
+    }
+    let is_sound = (0.0..=most).contains(&number);
+    if !is_sound {
+        mends.add(Mend::AbsurdNumber);
+    }
+    is_sound.then_some(number)
+}
+
 /// Tags, each once, in their order.
-fn tags(value: &Loose, name: fn(&str) -> &str) -> Vec<String> {
+fn tags(value: &Loose, name: fn(&str) -> &str, mends: &mut Mends) -> Vec<String> {
     let mut seen = BTreeSet::new();
     value
         .texts()
         .into_iter()
-        .filter_map(|tag| text(&Loose::Text(tag), LONGEST_TAG))
+        .filter_map(|tag| text(&Loose::Text(tag), LONGEST_TAG, mends))
         .map(|tag| name(&tag).to_owned())
         .filter(|tag| !tag.is_empty() && seen.insert(tag.clone()))
         .take(MOST_TAGS)
@@ -196,24 +257,38 @@ fn without_language(tag: &str) -> &str {
     }
 }
 
+/// How much fat, saturated fat, sugar and salt there is, by the record's levels or else by its tags.
+fn levels(record: &Record) -> [Option<String>; 4] {
+    let levels = &record.nutrient_levels;
+    let stated = [&levels.fat, &levels.saturated_fat, &levels.sugars, &levels.salt].map(level);
+    if stated.iter().any(Option::is_some) || record.nutrient_levels_tags == Loose::Nothing {
+        return stated;
+    }
+    let tags = record.nutrient_levels_tags.texts();
+    ["fat", "saturated-fat", "sugars", "salt"].map(|nutrient| {
+        let prefix = format!("en:{nutrient}-in-");
+        tags.iter()
+            .find_map(|tag| level(&Loose::Text(tag.strip_prefix(&prefix)?.strip_suffix("-quantity")?.to_owned())))
+    })
+}
+
 fn level(value: &Loose) -> Option<String> {
     value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
 }
 
 /// The newer schema where a record has it, else the older; what a program only estimated is not taken.
-fn kcal_100g(record: &Record) -> Option<f64> {
+fn kcal_100g(record: &Record, mends: &mut Mends) -> Option<f64> {
     let nutrients = &record.nutrition.aggregated_set.0.nutrients.0;
     let stated = |nutrient: &AggregatedNutrient| {
         if nutrient.source.text().as_deref() == Some("estimate") { Loose::Nothing } else { nutrient.value.clone() }
     };
-    kcal(&stated(&nutrients.kcal.0), &stated(&nutrients.kj.0), MOST_KCAL_100G)
-        .or_else(|| kcal(&record.nutriments.kcal_100g, &record.nutriments.kj_100g, MOST_KCAL_100G))
+    kcal(&stated(&nutrients.kcal.0), &stated(&nutrients.kj.0), MOST_KCAL_100G, mends)
+        .or_else(|| kcal(&record.nutriments.kcal_100g, &record.nutriments.kj_100g, MOST_KCAL_100G, mends))
 }
 
 /// Kilocalories as they are stated, else from kilojoules; nothing where the number is absurd.
-fn kcal(kcal: &Loose, kj: &Loose, most: f64) -> Option<f64> {
-    let sound = |kcal: &f64| (0.0..=most).contains(kcal);
-    kcal.number().filter(sound).or_else(|| kj.number().map(|kj| kj / KJ_PER_KCAL).filter(sound))
+fn kcal(kcal: &Loose, kj: &Loose, most: f64, mends: &mut Mends) -> Option<f64> {
+    number(kcal, most, mends).or_else(|| number(kj, most * KJ_PER_KCAL, mends).map(|kj| kj / KJ_PER_KCAL))
 }
 
 /// The address that the record gives, else the one that its barcode and its photos make. Exports have no address; the
@@ -236,10 +311,13 @@ fn is_address(url: &str) -> bool {
     url.starts_with("https://") && url.len() <= 500 && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn last_modified(record: &Record) -> DateTime<Utc> {
+fn last_modified(record: &Record, mends: &mut Mends) -> DateTime<Utc> {
     // Milliseconds, and other times that are far from ours, are no times.
-    let seconds = record.last_modified_t.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds)).unwrap_or(0);
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default()
+    let seconds = whole(&record.last_modified_t, mends).filter(|seconds| (0..=LATEST_CHANGE).contains(seconds));
+    if seconds.is_none() {
+        mends.add(Mend::NoTime);
+    }
+    DateTime::from_timestamp(seconds.unwrap_or(0), 0).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -257,7 +335,45 @@ mod tests {
     }
 
     fn product(fields: &str) -> Result<Product, Reject> {
-        Product::from_record(&record(fields), Profile::Default)
+        Product::from_record(&record(fields), Profile::Default).map(|(product, _)| product)
+    }
+
+    fn mends(fields: &str) -> Vec<Mend> {
+        let with_time = format!(r#""last_modified_t": 1700000000{}{fields}"#, if fields.is_empty() { "" } else { "," });
+        Product::from_record(&record(&with_time), Profile::Default).unwrap().1.iter().collect()
+    }
+
+    #[test]
+    fn what_is_put_right_is_told() {
+        assert_eq!(mends(""), []);
+        for (fields, mend) in [
+            (r#""product_name": "a \ud83d b""#, Mend::HalfSurrogate),
+            (r#""product_name": "a\u0000b""#, Mend::ControlCharacters),
+            (r#""product_name": "a &amp; b""#, Mend::HtmlEntities),
+            (r#""nova_group": "4""#, Mend::OtherType),
+            (r#""quantity": 500"#, Mend::OtherType),
+            (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Mend::AbsurdNumber),
+            (r#""product_quantity": -1"#, Mend::AbsurdNumber),
+            (r#""last_modified_t": "soon""#, Mend::NoTime),
+        ] {
+            assert_eq!(mends(fields), [mend], "{fields}");
+        }
+        assert_eq!(mends(&format!(r#""product_name": "{}""#, "x".repeat(301))), [Mend::LongText]);
+    }
+
+    #[test]
+    fn levels_are_read_from_tags_where_there_is_nothing_else() {
+        let tags = r#""nutrient_levels_tags": ["en:fat-in-low-quantity", "en:saturated-fat-in-high-quantity"]"#;
+        let product = product(tags).unwrap();
+        assert_eq!((product.fat.as_deref(), product.saturated_fat.as_deref()), (Some("low"), Some("high")));
+        assert_eq!((product.sugars, product.salt), (None, None));
+    }
+
+    #[test]
+    fn what_is_no_longer_sold_is_marked() {
+        for (field, obsolete) in [("\"on\"", true), ("1", true), ("true", true), ("\"\"", false), ("false", false)] {
+            assert_eq!(product(&format!("\"obsolete\": {field}")).unwrap().obsolete, obsolete, "{field}");
+        }
     }
 
     #[test]

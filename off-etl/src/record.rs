@@ -1,6 +1,9 @@
 //! A product record of Open Food Facts, as far as it is of use, with types as loose as in life.
 
-use crate::loose::{Loose, LooseObject};
+use crate::{
+    loose::{Loose, LooseObject},
+    mend::{Mend, Mends},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, Visitor},
@@ -10,7 +13,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 /// Fields of a record that are asked for from the API, which would send a hundred times as much.
 pub(crate) const FIELDS: &str = "code,product_name,generic_name,quantity,product_quantity,product_quantity_unit,\
     image_url,image_front_url,images,lang,nutriments,nutrition,nutrient_levels,nova_group,nutriscore_score,\
-    nutriscore_grade,brands,brands_tags,categories_tags,states_tags,last_modified_t";
+    nutriscore_grade,brands,brands_tags,categories_tags,countries_tags,states_tags,obsolete,last_modified_t";
 
 /// One record. A field that comes twice counts as it came last.
 #[derive(Debug, Clone, Default)]
@@ -29,14 +32,20 @@ pub struct Record {
     pub(crate) nutriments: Nutriments,
     pub(crate) nutrition: Nutrition,
     pub(crate) nutrient_levels: NutrientLevels,
+    /// `en:fat-in-low-quantity` and the like, where a source has no `nutrient_levels`.
+    pub(crate) nutrient_levels_tags: Loose,
     pub(crate) nova_group: Loose,
     pub(crate) nutriscore_score: Loose,
     pub(crate) nutriscore_grade: Loose,
     pub(crate) brands: Loose,
     pub(crate) brands_tags: Loose,
     pub(crate) categories_tags: Loose,
+    pub(crate) countries_tags: Loose,
     pub(crate) states_tags: Loose,
+    pub(crate) obsolete: Loose,
     pub(crate) last_modified_t: Loose,
+    /// What was put right to read it at all.
+    pub(crate) mends: Mends,
 }
 
 /// Nutrients as most records have them.
@@ -143,13 +152,16 @@ impl<'de> Deserialize<'de> for Record {
                         "nutriments" => record.nutriments = fields.next_value::<LooseObject<_>>()?.0,
                         "nutrition" => record.nutrition = fields.next_value::<LooseObject<_>>()?.0,
                         "nutrient_levels" => record.nutrient_levels = fields.next_value::<LooseObject<_>>()?.0,
+                        "nutrient_levels_tags" => record.nutrient_levels_tags = fields.next_value()?,
                         "nova_group" => record.nova_group = fields.next_value()?,
                         "nutriscore_score" => record.nutriscore_score = fields.next_value()?,
                         "nutriscore_grade" => record.nutriscore_grade = fields.next_value()?,
                         "brands" => record.brands = fields.next_value()?,
                         "brands_tags" => record.brands_tags = fields.next_value()?,
                         "categories_tags" => record.categories_tags = fields.next_value()?,
+                        "countries_tags" => record.countries_tags = fields.next_value()?,
                         "states_tags" => record.states_tags = fields.next_value()?,
+                        "obsolete" => record.obsolete = fields.next_value()?,
                         "last_modified_t" => record.last_modified_t = fields.next_value()?,
                         name => match name.strip_prefix("product_name_") {
                             Some(language) if language.len() == 2 => {
@@ -205,10 +217,19 @@ impl Record {
     /// characters: they spoil the text they are in, not the record.
     pub fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         let text = String::from_utf8_lossy(line);
-        serde_json::from_str(&text).or_else(|error| match pair_surrogates(&text) {
-            Some(mended) => serde_json::from_str(&mended),
-            None => Err(error),
-        })
+        let mut record: Self = match serde_json::from_str(&text) {
+            Ok(record) => record,
+            Err(error) => {
+                let mended = pair_surrogates(&text).ok_or(error)?;
+                let mut record: Self = serde_json::from_str(&mended)?;
+                record.mends.add(Mend::HalfSurrogate);
+                record
+            }
+        };
+        if let Cow::Owned(_) = text {
+            record.mends.add(Mend::BrokenUtf8);
+        }
+        Ok(record)
     }
 }
 

@@ -1,53 +1,80 @@
 //! What an import came to.
 
-use crate::product::Reject;
+use crate::{mend::Mend, product::Reject};
+use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use metrics::counter;
-use std::{collections::BTreeMap, fmt, ops::AddAssign};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, fmt};
 
-/// Counts of records: every record read is in exactly one of the others.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Counts of records: every record read is passed over, rejected, or became a product.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub read: u64,
+    /// Not asked for: another country, category or brand.
+    pub passed_over: u64,
+    /// Became a product; this alone counts where nothing is written.
+    pub products: u64,
     /// New in the catalogue.
     pub loaded: u64,
     /// Newer than what the catalogue had.
     pub updated: u64,
     /// As new as what the catalogue had, or older.
     pub unchanged: u64,
-    pub rejected: BTreeMap<Reject, u64>,
+    /// When the product changed that changed last.
+    pub newest: Option<DateTime<Utc>>,
+    pub rejected: BTreeMap<Reject, Tally>,
+    /// What was put right in records that became products.
+    pub mended: BTreeMap<Mend, Tally>,
+}
+
+/// How often something was found, and where first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    pub count: u64,
+    /// The line of the source, or the number of the record where there are no lines; the first is 1.
+    pub first: u64,
+}
+
+impl Tally {
+    fn note(&mut self, line: u64) {
+        if self.count == 0 {
+            self.first = line;
+        }
+        self.count += 1;
+    }
 }
 
 impl Report {
     pub fn rejected_total(&self) -> u64 {
-        self.rejected.values().sum()
+        self.rejected.values().map(|tally| tally.count).sum()
     }
 
-    /// Adds it to the metrics of the process.
-    pub(crate) fn count(&self) {
-        for (outcome, records) in [("loaded", self.loaded), ("updated", self.updated), ("unchanged", self.unchanged)] {
+    /// Notes that the record in `line` is no product for the catalogue.
+    pub(crate) fn reject(&mut self, reason: Reject, line: u64) {
+        self.rejected.entry(reason).or_default().note(line);
+    }
+
+    /// Notes that something was put right in `line`.
+    pub(crate) fn mend(&mut self, mend: Mend, line: u64) {
+        self.mended.entry(mend).or_default().note(line);
+    }
+
+    /// Adds what has been counted since `before` to the metrics of the process.
+    pub(crate) fn count_since(&self, before: &Self) {
+        let outcomes = [
+            ("loaded", self.loaded - before.loaded),
+            ("updated", self.updated - before.updated),
+            ("unchanged", self.unchanged - before.unchanged),
+            ("passed over", self.passed_over - before.passed_over),
+        ];
+        for (outcome, records) in outcomes {
             counter!("off_etl_records_total", "outcome" => outcome, "reason" => "").increment(records);
         }
-        for (reason, records) in &self.rejected {
+        for (reason, tally) in &self.rejected {
+            let known = before.rejected.get(reason).map_or(0, |tally| tally.count);
             counter!("off_etl_records_total", "outcome" => "rejected", "reason" => reason.to_string())
-                .increment(*records);
-        }
-    }
-
-    /// Notes a record that is no product for the catalogue.
-    pub(crate) fn reject(&mut self, reason: Reject) {
-        *self.rejected.entry(reason).or_default() += 1;
-    }
-}
-
-impl AddAssign for Report {
-    fn add_assign(&mut self, more: Self) {
-        self.read += more.read;
-        self.loaded += more.loaded;
-        self.updated += more.updated;
-        self.unchanged += more.unchanged;
-        for (reason, count) in more.rejected {
-            *self.rejected.entry(reason).or_default() += count;
+                .increment(tally.count - known);
         }
     }
 }
@@ -56,14 +83,30 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        let rows =
-            [("read", self.read), ("loaded", self.loaded), ("updated", self.updated), ("unchanged", self.unchanged)];
-        for (name, count) in rows {
-            table.add_row([name.to_owned(), count.to_string()]);
+        let mut row = |name: &str, count: u64, first: Option<u64>| {
+            let first = first.map(|line| format!("first in {line}")).unwrap_or_default();
+            table.add_row([name.to_owned(), count.to_string(), first]);
+        };
+        row("read", self.read, None);
+        if self.passed_over > 0 {
+            row("not asked for", self.passed_over, None);
         }
-        table.add_row(["rejected".to_owned(), self.rejected_total().to_string()]);
-        for (reason, count) in &self.rejected {
-            table.add_row([format!("  {reason}"), count.to_string()]);
+        row("products", self.products, None);
+        // A dry run knows no more.
+        if self.loaded + self.updated + self.unchanged > 0 {
+            for (name, count) in [("loaded", self.loaded), ("updated", self.updated), ("unchanged", self.unchanged)] {
+                row(&format!("  {name}"), count, None);
+            }
+        }
+        row("rejected", self.rejected_total(), None);
+        for (reason, tally) in &self.rejected {
+            row(&format!("  {reason}"), tally.count, Some(tally.first));
+        }
+        if !self.mended.is_empty() {
+            row("put right in products", self.mended.values().map(|tally| tally.count).sum(), None);
+            for (mend, tally) in &self.mended {
+                row(&format!("  {mend}"), tally.count, Some(tally.first));
+            }
         }
         if let Some(counts) = table.column_mut(1) {
             counts.set_cell_alignment(CellAlignment::Right);

@@ -304,7 +304,7 @@ pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) 
     found.fetch_one(db).await
 }
 
-/// A product, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so that 32 draws
+/// A product that is still sold, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so that 32 draws
 /// are plenty; `None` is an empty catalogue or very bad luck.
 pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barcode>> {
     let barcode = sqlx::query_scalar!(
@@ -314,7 +314,8 @@ pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barc
              FROM generate_series(1, 32)
          )
          SELECT found.barcode
-         FROM drawn, LATERAL (SELECT barcode FROM catalog.products WHERE products.number = drawn.number OFFSET 0) AS found
+         FROM drawn, LATERAL (SELECT barcode FROM catalog.products
+                             WHERE products.number = drawn.number AND NOT products.obsolete OFFSET 0) AS found
          LIMIT 1"
     )
     .fetch_optional(db)

@@ -19,10 +19,11 @@ use crate::{
 use anyhow::Context;
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
-use off_etl::{Profile, SourceName};
+use off_etl::{Choice, Profile, SourceName};
 use off_kit::{Clock, bus::dead, service::parse_speed, telemetry};
 use reqwest::Client;
 use std::{
+    path::Path,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -89,7 +90,10 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     );
     println!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
     let parts = Arc::new(Parts::start(&home, home.folder(), Pace { speed, seed }).await?);
-    off_etl::import(&SourceName::Sample, Profile::Default, &parts.db, drop).await.context("the sample catalogue")?;
+    let choice = Choice::from(Profile::Default);
+    off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
+        .await
+        .context("the sample catalogue")?;
     let clock = Clock::real(speed);
     let journal = Arc::new(Journal::default());
     let people = People::settle(&parts, journal.clone(), clock, seed).await?;

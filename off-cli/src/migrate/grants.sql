@@ -10,6 +10,9 @@ GRANT USAGE ON SCHEMA catalog TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.products, catalog.nutrient_levels TO off_etl;
 GRANT SELECT, INSERT ON catalog.brands TO off_etl;
 GRANT SELECT, INSERT, DELETE ON catalog.product_brands TO off_etl;
+GRANT SELECT, INSERT, UPDATE ON catalog.imports TO off_etl;
+GRANT INSERT ON catalog.rejects TO off_etl;
+GRANT SELECT ON public.etl_incoming TO off_etl;
 
 GRANT USAGE ON SCHEMA catalog, users, outbox TO off_users;
 GRANT SELECT ON catalog.products TO off_users;

@@ -3,12 +3,15 @@
 //! It allows ten searches a minute and bans who asks for more; refusals come as HTML, with the status 429 or 503 or
 //! even 200. Whoever wants the whole catalogue reads an export instead.
 
-use super::lines::Batch;
+use super::Place;
 use crate::{
-    product::{Profile, Reject},
+    config::Choice,
+    filter::Filter,
+    import::{Sink, rules_of},
+    pipeline::JudgedPiece,
+    product::Reject,
     record::{FIELDS, Record},
     report::Report,
-    store,
 };
 use anyhow::Context;
 use off_kit::{Clock, backoff::Backoff, schedule::Schedule};
@@ -109,45 +112,48 @@ impl Api {
     }
 
     /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for;
-    /// tells `on_page` after each what it came to so far.
+    /// tells `on_page` after each what it came to so far. A search that was interrupted goes on at its page.
     pub async fn import(
         &self,
-        profile: Profile,
-        db: &PgPool,
+        choice: &Choice,
+        db: Option<&PgPool>,
         mut on_page: impl FnMut(&Report),
     ) -> anyhow::Result<Report> {
-        let mut report = Report::default();
+        let (rules, identity) = (rules_of(choice), format!("search of {}, {} pages", self.url, self.max_runs));
+        let mut sink = Sink::open(db, Some(&identity), choice, "the Open Food Facts API").await?;
         let mut schedule = Schedule::new().await?;
         schedule.every(self.clock.real_wait(self.period), ()).await?;
         schedule.start().await?;
-        let mut page = 1;
         loop {
-            let records = self.find_page(page).await?;
+            let Place { offset: pages, line } = sink.place();
+            let page = u32::try_from(pages)? + 1;
+            let is_enough = self.max_runs != 0 && page > self.max_runs || sink.has_enough(choice);
+            let records = if is_enough { Vec::new() } else { self.find_page(page, &choice.filter).await? };
             if records.is_empty() {
-                break;
+                sink.flush(true).await?;
+                return sink.close().await;
             }
-            let mut batch = Batch::default();
-            for record in records {
-                batch.take(Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson), profile);
-            }
-            report += store::merge(db, batch).await?;
+            let end = Place { offset: pages + 1, line: line + records.len() as u64 };
+            let read = |record: &RawValue| Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson);
+            let outcomes =
+                (line + 1..).zip(records).map(|(number, record)| (number, rules.judge(read(&record)))).collect();
+            sink.take(JudgedPiece { end, outcomes }, choice);
+            sink.flush(false).await?;
+            let report = sink.report();
             info!("page {page} of the API: {} products read, {} new", report.read, report.loaded);
-            on_page(&report);
-            if page == self.max_runs {
-                break;
+            on_page(report);
+            if !(page == self.max_runs || sink.has_enough(choice)) {
+                schedule.next().await?;
             }
-            page += 1;
-            schedule.next().await?;
         }
-        Ok(report)
     }
 
     /// The records of a page; asks again, later each time, while the API refuses for now.
-    async fn find_page(&self, page: u32) -> anyhow::Result<Vec<Box<RawValue>>> {
+    async fn find_page(&self, page: u32, filter: &Filter) -> anyhow::Result<Vec<Box<RawValue>>> {
         let mut backoff = Backoff::new(Duration::from_secs(10), Duration::from_mins(5));
         let mut attempt = 1;
         loop {
-            let refusal = match self.ask(page).await {
+            let refusal = match self.ask(page, filter).await {
                 Ok(page) => return Ok(page.products),
                 Err(refusal) => refusal,
             };
@@ -176,13 +182,19 @@ impl Api {
         *asked = Some(Instant::now());
     }
 
-    async fn ask(&self, page: u32) -> Result<Page, Refusal> {
+    async fn ask(&self, page: u32, filter: &Filter) -> Result<Page, Refusal> {
         self.keep_pace().await;
         let passing = |reason: String| Refusal::Passing { reason, retry_after: None };
         let url = self.url.join("/api/v2/search").map_err(|error| passing(error.to_string()))?;
         let page = page.to_string();
-        let query =
-            [("fields", FIELDS), ("page_size", PAGE_SIZE), ("page", page.as_str()), ("sort_by", "unique_scans_n")];
+        let mut query =
+            vec![("fields", FIELDS), ("page_size", PAGE_SIZE), ("page", page.as_str()), ("sort_by", "unique_scans_n")];
+        let wishes = [
+            ("countries_tags", &filter.country),
+            ("categories_tags", &filter.category),
+            ("brands_tags", &filter.brand),
+        ];
+        query.extend(wishes.into_iter().filter_map(|(field, wish)| Some((field, wish.as_deref()?))));
         let mut response =
             self.client.get(url).query(&query).send().await.map_err(|error| passing(error.to_string()))?;
         let status = response.status();

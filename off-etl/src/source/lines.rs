@@ -1,139 +1,144 @@
-//! JSON lines: an export file or the sample, streamed in batches, in flat memory whatever the length.
+//! JSON lines, cut into pieces of whole lines.
 
-use crate::{
-    product::{Product, Profile, Reject},
-    record::Record,
-    report::Report,
-};
-use anyhow::Context;
-use flate2::read::MultiGzDecoder;
+use super::{Content, Piece, Place};
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Read},
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    io::{self, BufRead, Read},
+    sync::mpsc::Receiver,
 };
-use tokio::sync::mpsc;
 
-/// The most records in a batch.
-const BATCH: u64 = 1000;
+/// The size of a piece, in bytes: small enough to stay in a processor's cache on its way to another thread.
+const PIECE: usize = 256 * 1024;
 
 /// The longest line that is read; the longest real one is below 2 MiB.
-const LONGEST_LINE: u64 = 16 * 1024 * 1024;
+const LONGEST_LINE: usize = 16 * 1024 * 1024;
 
-/// Some records, read and judged.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) products: Vec<Product>,
-    /// What was read and what was rejected; what becomes of the products is for the catalogue to say.
-    pub(crate) report: Report,
-    /// Bytes of the source read so far, as it lies on disk.
-    pub(crate) position: u64,
-}
-
-impl Batch {
-    /// Judges one record.
-    pub(crate) fn take(&mut self, record: Result<Record, Reject>, profile: Profile) {
-        self.report.read += 1;
-        match record.and_then(|record| Product::from_record(&record, profile)) {
-            Ok(product) => self.products.push(product),
-            Err(reason) => self.report.reject(reason),
-        }
-    }
-}
-
-/// Reads a file to its end, on a thread of its own, into `batches`.
-pub(crate) fn read_file(
-    path: &Path,
-    profile: Profile,
-    batches: mpsc::Sender<anyhow::Result<Batch>>,
-) -> anyhow::Result<u64> {
-    let opening = || format!("cannot read {}", path.display());
-    let file = File::open(path).with_context(opening)?;
-    let metadata = file.metadata().with_context(opening)?;
-    anyhow::ensure!(metadata.is_file(), "{} is not a file", path.display());
-    let position = Arc::new(AtomicU64::new(0));
-    let mut bytes = BufReader::with_capacity(1 << 20, Counted { inner: file, position: position.clone() });
-    let is_gzip = bytes.fill_buf().with_context(opening)?.starts_with(&[0x1f, 0x8b]);
-    let lines: Box<dyn BufRead + Send> =
-        if is_gzip { Box::new(BufReader::with_capacity(1 << 20, MultiGzDecoder::new(bytes))) } else { Box::new(bytes) };
-    let name = path.display().to_string();
-    std::thread::spawn(move || read_lines(lines, &name, &position, profile, &batches));
-    Ok(metadata.len())
-}
-
-/// Reads lines that are in memory already.
-pub(crate) fn read_memory(bytes: &'static [u8], profile: Profile, batches: mpsc::Sender<anyhow::Result<Batch>>) {
-    std::thread::spawn(move || {
-        let position = Arc::new(AtomicU64::new(0));
-        let lines = BufReader::new(Counted { inner: bytes, position: position.clone() });
-        read_lines(Box::new(lines), "the built-in sample", &position, profile, &batches);
-    });
-}
-
-/// Ends when the lines do, when they cannot be read on, or when nobody takes the batches any more.
-fn read_lines(
-    mut lines: Box<dyn BufRead + Send>,
-    name: &str,
-    position: &AtomicU64,
-    profile: Profile,
-    batches: &mpsc::Sender<anyhow::Result<Batch>>,
-) {
-    let mut batch = Batch::default();
-    let mut line = Vec::new();
-    let mut number = 0_u64;
+/// Gives every piece from `start` on, until there are no more or nobody takes them. `used` brings back the room of earlier ones.
+pub(super) fn cut(
+    mut bytes: impl BufRead,
+    start: Place,
+    used: &Receiver<Vec<u8>>,
+    mut give: impl FnMut(Piece) -> bool,
+) -> io::Result<()> {
+    skip(&mut bytes, start.offset)?;
+    let mut place = start;
+    let mut rest: Vec<u8> = Vec::new();
     loop {
-        line.clear();
-        let read = lines.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line);
-        let at_end = match read {
-            Ok(0) => true,
-            Ok(_) => {
-                number += 1;
-                let too_long = line.len() as u64 == LONGEST_LINE && !line.ends_with(b"\n");
-                if too_long {
-                    batch.take(Err(Reject::TooLong), profile);
-                    if lines.skip_until(b'\n').is_err() {
-                        continue;
-                    }
-                } else if !line.trim_ascii().is_empty() {
-                    batch.take(Record::read(&line).map_err(|_| Reject::NotJson), profile);
-                }
-                false
+        let mut room = used.try_recv().unwrap_or_default();
+        room.clear();
+        room.extend_from_slice(&rest);
+        let read = fill(&mut bytes, &mut room);
+        let is_last = matches!(read, Ok(false)) || read.is_err();
+        // What came before damage is whole up to its last line; at the end the last line needs no end.
+        let whole =
+            if matches!(read, Ok(false)) { room.len() } else { memchr::memrchr(b'\n', &room).map_or(0, |end| end + 1) };
+        rest.clear();
+        rest.extend_from_slice(&room[whole..]);
+        room.truncate(whole);
+        if whole > 0 {
+            let lines = memchr::memchr_iter(b'\n', &room).count() as u64 + u64::from(!room.ends_with(b"\n"));
+            let end = Place { offset: place.offset + whole as u64, line: place.line + lines };
+            if !give(Piece { start: place, end, content: Content::Lines(room) }) {
+                return Ok(());
             }
-            Err(error) => {
-                let offset = position.load(Ordering::Relaxed);
-                // What was sound before the damage is kept.
-                let sound = batches.blocking_send(Ok(std::mem::take(&mut batch)));
-                let damage =
-                    format!("{name} is damaged near byte {offset}, after line {number}: what came before is loaded");
-                if sound.is_ok() {
-                    let _ = batches.blocking_send(Err(error).context(damage));
-                }
-                return;
+            place = end;
+        }
+        if is_last {
+            return read.map(drop);
+        }
+        if rest.len() >= LONGEST_LINE {
+            let length = rest.len() as u64 + skip_line(&mut bytes)?;
+            rest.clear();
+            let end = Place { offset: place.offset + length, line: place.line + 1 };
+            if !give(Piece { start: place, end, content: Content::TooLong }) {
+                return Ok(());
             }
-        };
-        if at_end || batch.report.read >= BATCH {
-            batch.position = position.load(Ordering::Relaxed);
-            if batches.blocking_send(Ok(std::mem::take(&mut batch))).is_err() || at_end {
-                return;
-            }
+            place = end;
         }
     }
 }
 
-/// Counts what is read of a source.
-struct Counted<R> {
-    inner: R,
-    position: Arc<AtomicU64>,
+/// Reads until there is a whole piece, and where it has no line's end yet until there is one; whether there may be more.
+fn fill(bytes: &mut impl Read, room: &mut Vec<u8>) -> io::Result<bool> {
+    let mut wanted = PIECE;
+    loop {
+        let before = room.len();
+        let missing = wanted.saturating_sub(before).max(1);
+        let read = bytes.take(missing as u64).read_to_end(room)?;
+        if read < missing {
+            return Ok(false);
+        }
+        if memchr::memrchr(b'\n', &room[before..]).is_some() || room.len() >= LONGEST_LINE {
+            return Ok(true);
+        }
+        wanted = room.len() + PIECE;
+    }
 }
 
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.position.fetch_add(read as u64, Ordering::Relaxed);
-        Ok(read)
+fn skip(bytes: &mut impl BufRead, count: u64) -> io::Result<()> {
+    let skipped = io::copy(&mut bytes.take(count), &mut io::sink())?;
+    if skipped < count {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was when the import began"));
+    }
+    Ok(())
+}
+
+/// Skips to the next line; says how many bytes that were.
+fn skip_line(bytes: &mut impl BufRead) -> io::Result<u64> {
+    bytes.skip_until(b'\n').map(|skipped| skipped as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::mpsc;
+
+    fn pieces(bytes: &[u8], start: Place) -> Vec<Piece> {
+        let (_back, used) = mpsc::channel();
+        let mut pieces = Vec::new();
+        cut(bytes, start, &used, |piece| {
+            pieces.push(piece);
+            true
+        })
+        .unwrap();
+        pieces
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_is_in_one_piece_and_no_line_in_two(lengths in proptest::collection::vec(0usize..400_000, 0..12), ends in any::<bool>()) {
+            let mut bytes = Vec::new();
+            for length in &lengths {
+                bytes.extend(std::iter::repeat_n(b'x', *length));
+                bytes.push(b'\n');
+            }
+            if !ends { bytes.pop(); }
+            let all = pieces(&bytes, Place::default());
+            let mut place = Place::default();
+            let mut together = Vec::new();
+            for piece in &all {
+                prop_assert_eq!(piece.start, place);
+                let Content::Lines(lines) = &piece.content else { panic!("not too long") };
+                together.extend_from_slice(lines);
+                place = piece.end;
+            }
+            prop_assert_eq!(&together, &bytes);
+            prop_assert_eq!(place.offset, bytes.len() as u64);
+            // Going on after any piece gives the same rest.
+            if let Some(first) = all.first() {
+                let rest: Vec<Place> = pieces(&bytes, first.end).iter().map(|piece| piece.end).collect();
+                prop_assert_eq!(rest.last().copied().unwrap_or(first.end), place);
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_one_piece_that_takes_no_room() {
+        let mut bytes = b"{}\n".to_vec();
+        bytes.extend(std::iter::repeat_n(b'x', 40 * 1024 * 1024));
+        bytes.extend(b"\n{}\n");
+        let all = pieces(&bytes, Place::default());
+        assert_eq!(all.iter().filter(|piece| matches!(piece.content, Content::TooLong)).count(), 1);
+        assert_eq!(all.last().unwrap().end, Place { offset: bytes.len() as u64, line: 3 });
     }
 }

@@ -65,7 +65,7 @@ async fn pages_are_read_until_the_last() {
         page(&[record("2000000000039", "Three", 1)]),
     ];
     let (stand_in, api) = start(pages, 0).await;
-    let report = api.import(Profile::Default, &db.pool, |_| {}).await.unwrap();
+    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap();
     assert_eq!(counts(&report), [4, 3, 0, 0, 1]);
     let asked = stand_in.asked.lock().unwrap();
     let pages: Vec<&str> = asked.iter().map(|(query, ..)| query["page"].as_str()).collect();
@@ -88,7 +88,7 @@ async fn refusals_of_every_kind_are_survived() {
         page(&[record("2000000000015", "One", 1)]),
     ];
     let (stand_in, api) = start(answers, 1).await;
-    let report = api.import(Profile::Default, &db.pool, |_| {}).await.unwrap();
+    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap();
     assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
     let asked = stand_in.asked.lock().unwrap();
     assert_eq!(asked.len(), 5);
@@ -102,7 +102,11 @@ async fn a_period_below_the_allowed_one_is_stretched() {
     let pages = vec![page(&[record("2000000000015", "One", 1)]), page(&[record("2000000000022", "Two", 1)])];
     // Six seconds at three times life's pace are two; `ETL_RUN_PERIOD=1` would be a third of one.
     let (stand_in, config) = listen(pages, 2).await;
-    Api::new(&config, Clock::real(3.0)).unwrap().import(Profile::Default, &db.pool, |_| {}).await.unwrap();
+    Api::new(&config, Clock::real(3.0))
+        .unwrap()
+        .import(&Profile::Default.into(), Some(&db.pool), |_| {})
+        .await
+        .unwrap();
     let asked = stand_in.asked.lock().unwrap();
     assert!((asked[1].2 - asked[0].2).as_millis() >= 1500, "the second page came after {:?}", asked[1].2 - asked[0].2);
 }
@@ -111,7 +115,7 @@ async fn a_period_below_the_allowed_one_is_stretched() {
 async fn an_address_that_is_no_api_is_a_clear_error() {
     let db = Database::new().await;
     let (_, api) = start(vec![StatusCode::NOT_FOUND.into_response()], 1).await;
-    let error = api.import(Profile::Default, &db.pool, |_| {}).await.unwrap_err();
+    let error = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap_err();
     assert!(format!("{error:#}").contains("is ETL_API_URL right?"), "{error:#}");
 }
 

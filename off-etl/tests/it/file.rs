@@ -5,7 +5,10 @@ use flate2::{Compression, write::GzEncoder};
 use off_etl::{Profile, SourceName, import};
 use off_testkit::Database;
 use sqlx::Row;
-use std::{io::Write, path::PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 use tempfile::TempDir;
 
 /// A file of these lines.
@@ -100,7 +103,7 @@ async fn a_line_without_end_costs_itself_and_no_memory() {
     let lines = [record("2000000000015", "Before", 1), endless, record("2000000000022", "After", 1)];
     let report = import_file(&db, &file(&folder, "long.jsonl", lines.join("\n").as_bytes())).await.unwrap();
     assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
-    assert_eq!(reasons(&report), [("the line is longer than 16 MiB".to_owned(), 1)]);
+    assert_eq!(reasons(&report), [("longer than 16 MiB".to_owned(), 1)]);
 }
 
 #[tokio::test]
@@ -132,15 +135,27 @@ async fn what_is_no_export_is_a_clear_error() {
     let directory = import_file(&db, folder.path()).await.unwrap_err();
     assert!(format!("{directory:#}").contains("is not a file"), "{directory:#}");
     let empty = import_file(&db, &file(&folder, "empty.jsonl", b"")).await.unwrap_err();
-    assert!(format!("{empty:#}").contains("holds no records"), "{empty:#}");
+    assert!(format!("{empty:#}").contains("is empty"), "{empty:#}");
+    for (content, found) in
+        [("\n \n", "holds no records"), ("<!doctype html>", "HTML"), ("[{}]", "JSON array"), ("hello", "none of these")]
+    {
+        let error = import_file(&db, &file(&folder, "other.jsonl", content.as_bytes())).await.unwrap_err();
+        assert!(format!("{error:#}").contains(found), "{error:#}");
+    }
+    let part = import_file(&db, &file(&folder, "whole.jsonl.part", b"{}")).await.unwrap_err();
+    assert!(format!("{part:#}").contains("not whole yet"), "{part:#}");
 }
 
 #[tokio::test]
 async fn the_sample_fills_a_catalogue() {
     let db = Database::new().await;
     let mut last = 0;
-    let report =
-        import(&SourceName::Sample, Profile::Default, &db.pool, |progress| last = progress.bytes).await.unwrap();
+    let report = import(&SourceName::Sample, &Profile::Default.into(), Path::new("."), Some(&db.pool), |progress| {
+        last = progress.bytes;
+    })
+    .await
+    .unwrap()
+    .report;
     assert_eq!(counts(&report), [1000, 925, 0, 0, 75]);
     assert_eq!(count_products(&db.pool).await, 925);
     assert!(last > 500_000, "progress ends at byte {last}");

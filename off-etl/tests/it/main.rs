@@ -2,18 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
 
+mod any_order;
 mod api;
+mod download;
 mod file;
+mod fuzz;
+mod killed;
 mod real_data;
+mod tables;
 
-use off_etl::{Profile, Report, SourceName, import};
+use off_etl::{Choice, Imported, Profile, Report, SourceName, import};
 use off_testkit::Database;
 use sqlx::PgPool;
 use std::path::Path;
 
-/// Imports a file by the default profile.
+/// Imports a file by the default profile; damage is an error.
 async fn import_file(db: &Database, path: &Path) -> anyhow::Result<Report> {
-    import(&SourceName::File(path.to_owned()), Profile::Default, &db.pool, |_| {}).await
+    let imported = import_with(&db.pool, path, &Profile::Default.into()).await?;
+    match imported.damage {
+        Some(damage) => Err(damage),
+        None => Ok(imported.report),
+    }
+}
+
+async fn import_with(db: &PgPool, path: &Path, choice: &Choice) -> anyhow::Result<Imported> {
+    import(&SourceName::File(path.to_owned()), choice, Path::new("."), Some(db), |_| {}).await
 }
 
 /// Read, loaded, updated, unchanged, rejected.
@@ -23,7 +36,7 @@ fn counts(report: &Report) -> [u64; 5] {
 
 /// How often records were rejected, by what the report calls the reason.
 fn reasons(report: &Report) -> Vec<(String, u64)> {
-    report.rejected.iter().map(|(reason, count)| (reason.to_string(), *count)).collect()
+    report.rejected.iter().map(|(reason, tally)| (reason.to_string(), tally.count)).collect()
 }
 
 async fn count_products(db: &PgPool) -> i64 {

@@ -1,0 +1,69 @@
+//! Which records are wanted at all.
+
+use crate::{loose::Loose, record::Record};
+
+/// What a record has to have to be looked at; a field without a wish lets everything through.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+#[group(skip)]
+pub struct Filter {
+    /// Only products sold in this country, like france or en:france.
+    #[arg(long, env = "ETL_COUNTRY", value_name = "COUNTRY")]
+    pub country: Option<String>,
+    /// Only products of this category, like breakfast-cereals or en:breakfast-cereals.
+    #[arg(long, env = "ETL_CATEGORY", value_name = "CATEGORY")]
+    pub category: Option<String>,
+    /// Only products of this brand, like barilla.
+    #[arg(long, env = "ETL_BRAND", value_name = "BRAND")]
+    pub brand: Option<String>,
+    /// Stop after so many products.
+    #[arg(long, env = "ETL_LIMIT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub limit: Option<u64>,
+}
+
+impl Filter {
+    /// Whether `record` is wanted; the limit is for whoever counts.
+    pub(crate) fn lets_through(&self, record: &Record) -> bool {
+        let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
+        has(self.country.as_deref(), &record.countries_tags)
+            && has(self.category.as_deref(), &record.categories_tags)
+            && has(self.brand.as_deref(), brands)
+    }
+}
+
+fn has(wanted: Option<&str>, tags: &Loose) -> bool {
+    let Some(wanted) = wanted else { return true };
+    let wanted = tag(wanted);
+    tags.texts().iter().any(|found| is_same(&tag(found), &wanted))
+}
+
+/// As Open Food Facts makes a tag of a name.
+fn tag(name: &str) -> String {
+    name.trim().to_lowercase().replace([' ', '\''], "-")
+}
+
+/// With its language where `wanted` has one.
+fn is_same(found: &str, wanted: &str) -> bool {
+    found == wanted || found.split_once(':').is_some_and(|(language, name)| language.len() == 2 && name == wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_country_a_category_and_a_brand_may_be_asked_for() {
+        let record = Record::read(
+            br#"{"countries_tags": ["en:france", "en:united-kingdom"], "categories_tags": ["en:cereals"], "brands_tags": ["xx:so-good"]}"#,
+        )
+        .unwrap();
+        let wanted = |country: &str, category: &str, brand: &str| {
+            let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+            Filter { country: some(country), category: some(category), brand: some(brand), limit: None }
+                .lets_through(&record)
+        };
+        assert!(wanted("", "", "") && wanted("france", "", "") && wanted("en:france", "cereals", "So Good"));
+        assert!(wanted("United Kingdom", "", ""));
+        assert!(!wanted("fr:france", "", "") && !wanted("spain", "", "") && !wanted("france", "soups", ""));
+        assert!(!wanted("", "", "barilla"));
+    }
+}

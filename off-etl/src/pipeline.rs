@@ -1,0 +1,145 @@
+//! One thread cuts a source into pieces, others judge them, and they come out in the order they were cut.
+
+use crate::{
+    filter::Filter,
+    mend::Mends,
+    product::{Product, Profile, Reject},
+    record::Record,
+    source::{Content, Piece, Place, Source},
+};
+use std::{
+    sync::{Arc, Mutex, mpsc as threads},
+    thread,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Pieces that may be under way at once; with a piece of 256 KiB that bounds what is in memory.
+const UNDER_WAY: usize = 64;
+
+/// Pieces that wait for a thread to judge them.
+const WAITING: usize = 8;
+
+/// What a record came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Product(Box<Judged>),
+    Rejected(Reject, Option<String>),
+    PassedOver,
+}
+
+/// A product on its way into the catalogue.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub(crate) product: Product,
+    pub(crate) fingerprint: i64,
+    pub(crate) mends: Mends,
+}
+
+/// A piece whose records have been judged.
+#[derive(Debug)]
+pub(crate) struct JudgedPiece {
+    /// Where the source goes on.
+    pub(crate) end: Place,
+    /// Each with its line.
+    pub(crate) outcomes: Vec<(u64, Outcome)>,
+}
+
+/// By what a record is judged.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) profile: Profile,
+    pub(crate) filter: Filter,
+    /// Whether the barcode of what is rejected is wanted.
+    pub(crate) name_rejects: bool,
+}
+
+impl Rules {
+    pub(crate) fn judge(&self, record: Result<Record, Reject>) -> Outcome {
+        let record = match record {
+            Ok(record) if self.filter.lets_through(&record) => record,
+            Ok(_) => return Outcome::PassedOver,
+            Err(reason) => return Outcome::Rejected(reason, None),
+        };
+        match Product::from_record(&record, self.profile) {
+            Ok((product, mends)) => {
+                Outcome::Product(Box::new(Judged { fingerprint: product.fingerprint(), product, mends }))
+            }
+            Err(reason) => Outcome::Rejected(reason, record.code.text().filter(|_| self.name_rejects)),
+        }
+    }
+
+    fn judge_piece(&self, piece: Piece) -> (JudgedPiece, Option<Vec<u8>>) {
+        let Piece { start, end, content } = piece;
+        let (outcomes, room) = match content {
+            Content::Lines(bytes) => {
+                let lines = bytes.split(|&byte| byte == b'\n').zip(start.line + 1..);
+                let outcomes = lines
+                    .filter(|(line, _)| !line.trim_ascii().is_empty())
+                    .map(|(line, number)| (number, self.judge(Record::read(line).map_err(|_| Reject::NotJson))))
+                    .collect();
+                (outcomes, Some(bytes))
+            }
+            Content::TooLong => (vec![(start.line + 1, Outcome::Rejected(Reject::TooLong, None))], None),
+            Content::Rows(columns, rows) => {
+                let read = |row: Option<::csv::ByteRecord>| row.map(|row| columns.record(&row)).ok_or(Reject::BadRow);
+                (rows.into_iter().map(|(line, row)| (line, self.judge(read(row)))).collect(), None)
+            }
+            Content::Records(records) => {
+                let numbered = (start.line + 1..).zip(records);
+                (numbered.map(|(number, record)| (number, self.judge(Ok(record)))).collect(), None)
+            }
+        };
+        (JudgedPiece { end, outcomes }, room)
+    }
+}
+
+/// The judged pieces of a source, in their order; the last one may be the reason why there are no more.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    pieces: mpsc::Receiver<Result<oneshot::Receiver<JudgedPiece>, anyhow::Error>>,
+}
+
+impl Pipeline {
+    /// Starts to read `source` from `start` on.
+    pub(crate) fn start(source: Source, start: Place, rules: Rules) -> Self {
+        let (ordered, pieces) = mpsc::channel(UNDER_WAY);
+        let (work, waiting) = threads::sync_channel::<(Piece, oneshot::Sender<JudgedPiece>)>(WAITING);
+        let (give_back, used) = threads::channel();
+        let waiting = Arc::new(Mutex::new(waiting));
+        let rules = Arc::new(rules);
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            let (waiting, rules, give_back) = (waiting.clone(), rules.clone(), give_back.clone());
+            thread::spawn(move || {
+                loop {
+                    // The lock is held while waiting: others wait for it as they would for a piece.
+                    let next = waiting.lock().map(|waiting| waiting.recv());
+                    let Ok(Ok((piece, done))) = next else { return };
+                    let (judged, room) = rules.judge_piece(piece);
+                    // Nobody waits for it where the import has ended.
+                    let _ = done.send(judged);
+                    if let Some(room) = room {
+                        let _ = give_back.send(room);
+                    }
+                }
+            });
+        }
+        thread::spawn(move || {
+            let outcome = source.cut(start, &used, |piece| {
+                let (done, judged) = oneshot::channel();
+                ordered.blocking_send(Ok(judged)).is_ok() && work.send((piece, done)).is_ok()
+            });
+            if let Err(damage) = outcome {
+                let _ = ordered.blocking_send(Err(damage.into()));
+            }
+        });
+        Self { pieces }
+    }
+
+    /// The next piece; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Option<anyhow::Result<JudgedPiece>> {
+        match self.pieces.recv().await? {
+            Ok(judged) => Some(judged.await.map_err(|_| anyhow::anyhow!("a thread that judges records has panicked"))),
+            Err(damage) => Some(Err(damage)),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Deltas: what changed in the last days, file after file, as Open Food Facts publishes them. `index.txt` lists them, newest
+//! first; each is named after the times of the last change before it and in it.
+
+use super::{Source, download};
+use crate::{
+    config::Choice,
+    import::{Progress, import_source},
+    report::Report,
+    store::Catalogue,
+};
+use anyhow::{Context, bail, ensure};
+use off_kit::{Clock, schedule::Schedule};
+use sqlx::PgPool;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tracing::{info, warn};
+use url::Url;
+
+const INDEX: &str = "index.txt";
+
+/// How the deltas are read.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct DeltasConfig {
+    /// Where the deltas are: an address that ends with a slash, or a folder.
+    #[arg(
+        long,
+        env = "ETL_DELTAS_FROM",
+        default_value = "https://static.openfoodfacts.org/data/delta/",
+        value_name = "PLACE"
+    )]
+    pub deltas_from: String,
+    /// Look for new ones again and again after this time, like 24h; without it, once.
+    #[arg(long, env = "ETL_DELTAS_EVERY", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub deltas_every: Option<Duration>,
+}
+
+/// A file of changes after `from` until `to`, both UNIX time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Delta {
+    from: i64,
+    to: i64,
+    name: String,
+}
+
+/// Applies what is new since the last time, oldest first; again and again where that is asked for. Tells `on_delta` what each
+/// file came to.
+pub async fn keep_up(
+    config: &DeltasConfig,
+    choice: &Choice,
+    downloads: &Path,
+    db: &PgPool,
+    mut on_delta: impl FnMut(&str, &Report),
+) -> anyhow::Result<()> {
+    let Some(period) = config.deltas_every else { return catch_up(config, choice, downloads, db, &mut on_delta).await };
+    let mut schedule = Schedule::new().await?;
+    schedule.every(Clock::real(1.0).real_wait(period), ()).await?;
+    schedule.start().await?;
+    loop {
+        if let Err(error) = catch_up(config, choice, downloads, db, &mut on_delta).await {
+            warn!("the catalogue is not fresh, trying again in {}: {error:#}", humantime::format_duration(period));
+        }
+        schedule.next().await?;
+    }
+}
+
+async fn catch_up(
+    config: &DeltasConfig,
+    choice: &Choice,
+    downloads: &Path,
+    db: &PgPool,
+    on_delta: &mut impl FnMut(&str, &Report),
+) -> anyhow::Result<()> {
+    let place = DeltaPlace::parse(&config.deltas_from)?;
+    let index = place.index().await?;
+    let mut catalogue = Catalogue::open(db).await?;
+    let fresh_until = catalogue.fresh_until().await?;
+    catalogue.close().await?;
+    if fresh_until.is_none() {
+        warn!("no export was imported before: the catalogue will hold only what changed in the last days");
+    }
+    let new = new_since(fresh_until, in_order(&index)?)?;
+    if new.is_empty() {
+        info!("the catalogue is as fresh as the deltas");
+    }
+    for delta in new {
+        let path = place.bring(&delta.name, downloads).await?;
+        let imported = import_source(Source::file(&path)?, choice, Some(db), &mut |_: Progress| {}).await?;
+        if let Some(damage) = imported.damage {
+            return Err(damage);
+        }
+        // Only now: a delta that was interrupted is gone on with.
+        let mut catalogue = Catalogue::open(db).await?;
+        catalogue.note_delta(&delta.name, delta.to).await?;
+        catalogue.close().await?;
+        place.forget(&path).await;
+        on_delta(&delta.name, &imported.report);
+    }
+    Ok(())
+}
+
+/// Where deltas are.
+#[derive(Debug)]
+enum DeltaPlace {
+    Address(Url),
+    Folder(PathBuf),
+}
+
+impl DeltaPlace {
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        match Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") => {
+                ensure!(url.path().ends_with('/'), "ETL_DELTAS_FROM: {url} has to end with a slash");
+                Ok(Self::Address(url))
+            }
+            _ => Ok(Self::Folder(text.into())),
+        }
+    }
+
+    async fn index(&self) -> anyhow::Result<String> {
+        match self {
+            Self::Address(url) => download::fetch_text(&url.join(INDEX)?).await,
+            Self::Folder(folder) => {
+                let path = folder.join(INDEX);
+                tokio::fs::read_to_string(&path).await.with_context(|| format!("cannot read {}", path.display()))
+            }
+        }
+    }
+
+    async fn bring(&self, name: &str, downloads: &Path) -> anyhow::Result<PathBuf> {
+        match self {
+            Self::Address(url) => download::download(&url.join(name)?, downloads, |_, _| {}).await,
+            Self::Folder(folder) => Ok(folder.join(name)),
+        }
+    }
+
+    /// Removes what was brought here for this alone.
+    async fn forget(&self, path: &Path) {
+        if let Self::Address(_) = self
+            && let Err(error) = tokio::fs::remove_file(path).await
+        {
+            warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+}
+
+/// The files of an index, oldest first; what is no name of a delta is refused.
+fn in_order(index: &str) -> anyhow::Result<Vec<Delta>> {
+    let mut deltas = index
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .map(|name| delta(name).with_context(|| format!("{INDEX} lists {name:?}, which is no name of a delta")))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    deltas.sort_by_key(|delta| delta.to);
+    Ok(deltas)
+}
+
+/// `openfoodfacts_products_FROM_TO.json.gz`.
+fn delta(name: &str) -> Option<Delta> {
+    let times = name.strip_prefix("openfoodfacts_products_")?.strip_suffix(".json.gz")?;
+    let (from, to) = times.split_once('_')?;
+    let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+    (from < to).then(|| Delta { from, to, name: name.to_owned() })
+}
+
+/// Those that hold anything new, without a gap before or between them.
+fn new_since(fresh_until: Option<i64>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
+    let new: Vec<Delta> = deltas.into_iter().filter(|delta| fresh_until.is_none_or(|until| delta.to > until)).collect();
+    let mut until = fresh_until.or_else(|| new.first().map(|delta| delta.from));
+    for (index, delta) in new.iter().enumerate() {
+        // The first may begin before: what it repeats is known to be old. Those after it follow each other exactly.
+        let follows =
+            if index == 0 { until.is_some_and(|until| delta.from <= until) } else { until == Some(delta.from) };
+        if !follows {
+            bail!(
+                "changes are missing between {} and {}, before {}: import a whole export, and then the deltas again",
+                until.unwrap_or_default(),
+                delta.from,
+                delta.name
+            );
+        }
+        until = Some(delta.to);
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(index: &[(i64, i64)]) -> Vec<Delta> {
+        let lines: Vec<String> =
+            index.iter().map(|(from, to)| format!("openfoodfacts_products_{from}_{to}.json.gz")).collect();
+        in_order(&lines.join("\n")).unwrap()
+    }
+
+    fn spans(fresh_until: Option<i64>, index: &[(i64, i64)]) -> Option<Vec<(i64, i64)>> {
+        let new = new_since(fresh_until, names(index)).ok()?;
+        Some(new.into_iter().map(|delta| (delta.from, delta.to)).collect())
+    }
+
+    #[test]
+    fn deltas_are_applied_oldest_first_and_never_over_a_gap() {
+        let index = [(30, 40), (20, 30), (10, 20)];
+        assert_eq!(spans(None, &index), Some(vec![(10, 20), (20, 30), (30, 40)]));
+        assert_eq!(spans(Some(20), &index), Some(vec![(20, 30), (30, 40)]));
+        // The newest product of an export changed in the middle of a delta.
+        assert_eq!(spans(Some(25), &index), Some(vec![(20, 30), (30, 40)]));
+        assert_eq!(spans(Some(40), &index), Some(vec![]));
+        assert_eq!(spans(Some(5), &index), None);
+        assert_eq!(spans(Some(20), &[(30, 40), (20, 29)]), None);
+    }
+
+    #[test]
+    fn what_is_no_delta_is_refused() {
+        for name in
+            ["<html>", "openfoodfacts_products_20_10.json.gz", "../../etc/passwd", "openfoodfacts_products_1_x.json.gz"]
+        {
+            assert!(in_order(name).is_err(), "{name} was taken");
+        }
+    }
+}

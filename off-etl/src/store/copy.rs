@@ -1,0 +1,95 @@
+//! Rows for `COPY … FROM STDIN (FORMAT binary)`, as the PostgreSQL documentation describes it under "Binary Format".
+
+use chrono::{DateTime, Utc};
+
+/// What every copy begins with: the signature, no flags, no extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+/// The type `text` (pg_type.dat).
+const TEXT_OID: i32 = 25;
+
+/// The seconds from 1970, where UNIX begins to count, to 2000, where Postgres does.
+const POSTGRES_EPOCH: i64 = 946_684_800;
+
+/// Rows, one field after the other.
+#[derive(Debug)]
+pub(super) struct Rows(Vec<u8>);
+
+impl Rows {
+    pub(super) fn new() -> Self {
+        Self(HEADER.to_vec())
+    }
+
+    /// Begins a row of so many fields.
+    pub(super) fn row(&mut self, fields: i16) -> &mut Self {
+        self.0.extend(fields.to_be_bytes());
+        self
+    }
+
+    pub(super) fn text(&mut self, text: &str) -> &mut Self {
+        self.field(text.as_bytes())
+    }
+
+    pub(super) fn short(&mut self, number: i16) -> &mut Self {
+        self.field(&number.to_be_bytes())
+    }
+
+    pub(super) fn long(&mut self, number: i64) -> &mut Self {
+        self.field(&number.to_be_bytes())
+    }
+
+    pub(super) fn double(&mut self, number: f64) -> &mut Self {
+        self.field(&number.to_be_bytes())
+    }
+
+    pub(super) fn boolean(&mut self, value: bool) -> &mut Self {
+        self.field(&[u8::from(value)])
+    }
+
+    pub(super) fn time(&mut self, time: DateTime<Utc>) -> &mut Self {
+        self.long(time.timestamp_micros() - POSTGRES_EPOCH * 1_000_000)
+    }
+
+    pub(super) fn texts(&mut self, texts: &[String]) -> &mut Self {
+        let mut array = Vec::new();
+        // One dimension or none, no nulls, of text.
+        array.extend(i32::from(!texts.is_empty()).to_be_bytes());
+        array.extend(0_i32.to_be_bytes());
+        array.extend(TEXT_OID.to_be_bytes());
+        if !texts.is_empty() {
+            array.extend(length(texts.len()));
+            array.extend(1_i32.to_be_bytes());
+            for text in texts {
+                array.extend(length(text.len()));
+                array.extend(text.as_bytes());
+            }
+        }
+        self.field(&array)
+    }
+
+    /// A field that may be absent.
+    pub(super) fn maybe<T>(&mut self, value: Option<T>, write: fn(&mut Self, T) -> &mut Self) -> &mut Self {
+        if let Some(value) = value {
+            return write(self, value);
+        }
+        self.0.extend((-1_i32).to_be_bytes());
+        self
+    }
+
+    /// All rows, with the trailer.
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.0.extend((-1_i16).to_be_bytes());
+        self.0
+    }
+
+    fn field(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend(length(bytes.len()));
+        self.0.extend(bytes);
+        self
+    }
+}
+
+/// Everything in a product is bounded far below two gigabytes.
+fn length(bytes: usize) -> [u8; 4] {
+    i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes()
+}

@@ -1,0 +1,149 @@
+//! An import that is killed, again and again, at any moment; and one whose database goes away.
+
+use crate::{import_with, record};
+use off_etl::{Choice, Profile};
+use off_testkit::Database;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use sqlx::PgPool;
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt, process::Command};
+
+/// A file with everything that makes an import hard to repeat: the same barcodes far apart, newer before older, and rejects.
+fn file(folder: &TempDir) -> PathBuf {
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let lines: Vec<String> = (0..30_000)
+        .map(|_| {
+            let code = format!("20{:011}", random.random_range(0..12_000));
+            let name = if random.random_bool(0.1) { "" } else { "Lentils" };
+            record(&code, name, random.random_range(1..50))
+        })
+        .collect();
+    let path = folder.path().join("many.jsonl");
+    std::fs::write(&path, lines.join("\n")).unwrap();
+    path
+}
+
+fn importer(path: &Path, db: &Database) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_off-etl"));
+    command.arg(path).arg("--keep-rejects").env("DATABASE_URL", &db.url).env("OFF_LOG", "error");
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn report(output: &Output) -> String {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Everything in the catalogue but what no import promises: in which order products were numbered.
+async fn catalogue(db: &PgPool) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT concat_ws('|', product.barcode, name, quantity, last_modified, fingerprint, fat,
+                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
+                      WHERE product_brands.barcode = product.barcode ORDER BY 1))
+         FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode)
+         UNION ALL SELECT concat_ws('|', line, reason, code) FROM catalog.rejects
+         ORDER BY 1",
+    )
+    .fetch_all(db)
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_it_comes_to_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let undisturbed = Database::new().await;
+    let expected = report(&importer(&path, &undisturbed).output().await.unwrap());
+
+    let db = Database::new().await;
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let (mut kills, mut goes_on) = (0_u64, 0);
+    let last = loop {
+        assert!(kills < 200, "it never comes to its end");
+        let mut child = importer(&path, &db).spawn().unwrap();
+        // Longer from time to time, so that it comes to its end on a machine that is busy with other things, too.
+        let patience = Duration::from_millis(random.random_range(20..900) + 30 * kills);
+        if tokio::time::timeout(patience, child.wait()).await.is_ok() {
+            break report(&child.wait_with_output().await.unwrap());
+        }
+        child.kill().await.unwrap();
+        kills += 1;
+        let place: Option<i64> =
+            sqlx::query_scalar("SELECT place FROM catalog.imports").fetch_optional(&db.pool).await.unwrap();
+        goes_on += u32::from(place.is_some_and(|place| place > 0));
+    };
+    assert!(goes_on > 0, "none of {kills} kills came between two batches");
+    assert_eq!(last, expected, "after {kills} kills");
+    assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await, "after {kills} kills");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_is_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let mut db = Database::in_own().await;
+    let child = importer(&path, &db).spawn().unwrap();
+    off_testkit::eventually("the import is under way", || async {
+        let place: i64 =
+            sqlx::query_scalar("SELECT place FROM catalog.imports").fetch_optional(&db.pool).await.ok()??;
+        (place > 0).then_some(())
+    })
+    .await;
+    let postgres = db.server.as_mut().unwrap();
+    postgres.kill().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    postgres.start_again().await.unwrap();
+    let output = child.wait_with_output().await.unwrap();
+    let undisturbed = Database::new().await;
+    let expected = report(&importer(&path, &undisturbed).output().await.unwrap());
+    assert_eq!(report(&output), expected);
+    assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await);
+}
+
+#[tokio::test]
+async fn the_second_of_two_importers_says_so_and_leaves() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let db = Database::new().await;
+    // It is at work as long as its input does not end.
+    let mut first = importer(Path::new("-"), &db).stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = first.stdin.take().unwrap();
+    input.write_all(record("2000000000015", "Lentils", 1).as_bytes()).await.unwrap();
+    off_testkit::eventually("the first is at work", || async {
+        let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM catalog.imports").fetch_one(&db.pool).await.ok()?;
+        (begun == 1).then_some(())
+    })
+    .await;
+    let choice = Choice::from(Profile::Default);
+    let second = import_with(&db.pool, &path, &choice).await.unwrap_err();
+    assert!(format!("{second:#}").contains("another importer is at work"), "{second:#}");
+    drop(input);
+    report(&first.wait_with_output().await.unwrap());
+    assert!(import_with(&db.pool, &path, &choice).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_damaged_file_ends_with_a_code_of_its_own() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("cut.jsonl.gz");
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut encoder, &std::fs::read(file(&folder)).unwrap()).unwrap();
+    let mut packed = encoder.finish().unwrap();
+    packed.truncate(packed.len() * 2 / 3);
+    std::fs::write(&path, packed).unwrap();
+    let first = importer(&path, &db).output().await.unwrap();
+    assert_eq!(first.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(said.contains("incomplete") && said.contains("cut.jsonl.gz is damaged near byte"), "{said}");
+    // The same again: nothing is counted twice.
+    let second = importer(&path, &db).output().await.unwrap();
+    assert_eq!((second.status.code(), second.stdout), (Some(3), first.stdout));
+}

@@ -1,0 +1,312 @@
+//! The exports that are tables: CSV in both dialects, and Parquet; each as good as the JSON of the same products.
+
+use crate::{count_products, counts, import_file, import_with, reasons, record};
+use off_etl::{Choice, Filter, Profile, SourceName, import};
+use off_testkit::Database;
+use parquet::{
+    column::writer::ColumnWriter,
+    data_type::ByteArray,
+    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    schema::parser::parse_message_type,
+};
+use sqlx::{PgPool, Row};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+use tempfile::TempDir;
+
+const STATES: &str = "en:product-name-completed,en:brands-completed,en:quantity-completed,en:front-photo-selected,en:nutrition-facts-completed";
+
+const HEADER: [&str; 15] = [
+    "code",
+    "url",
+    "product_name",
+    "quantity",
+    "brands_tags",
+    "categories_tags",
+    "countries_tags",
+    "states_tags",
+    "nova_group",
+    "nutriscore_score",
+    "nutriscore_grade",
+    "nutrient_levels_tags",
+    "image_url",
+    "energy-kcal_100g",
+    "last_modified_t",
+];
+
+fn row(code: &str, name: &str) -> Vec<String> {
+    [
+        code,
+        "http://example.org",
+        name,
+        "500 g",
+        "xx:hollow-oak,mill-lane",
+        "en:legumes",
+        "en:france",
+        STATES,
+        "1",
+        "-3",
+        "a",
+        "en:fat-in-low-quantity,en:salt-in-high-quantity",
+        "https://images.example.org/1.jpg",
+        "345.5",
+        "1700000000",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+fn table(rows: &[Vec<String>]) -> String {
+    let mut text = HEADER.join("\t") + "\n";
+    for row in rows {
+        text += &(row.join("\t") + "\n");
+    }
+    text
+}
+
+fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+async fn assert_lentils(db: &PgPool) {
+    let product = sqlx::query(
+        "SELECT product.name, quantity, kcal_100g, nova_group, nutriscore_score, categories, image_url, fat, sugars, salt,
+                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
+                      WHERE product_brands.barcode = product.barcode ORDER BY 1) AS brands
+         FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = '2000000000015'",
+    )
+    .fetch_one(db)
+    .await
+    .unwrap();
+    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
+    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
+    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
+    assert_eq!(product.get::<Vec<String>, _>("brands"), ["hollow-oak", "mill-lane"]);
+    assert_eq!(product.get::<Vec<String>, _>("categories"), ["en:legumes"]);
+    let levels = ["fat", "sugars", "salt"].map(|level| product.get::<Option<String>, _>(level));
+    assert_eq!(levels, [Some("low".to_owned()), None, Some("high".to_owned())]);
+}
+
+#[tokio::test]
+async fn quotation_marks_in_the_bulk_export_are_data() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let mut one_too_many = row("2000000000022", "A");
+    one_too_many.insert(3, "B".to_owned());
+    let rows = [
+        row("2000000000015", "6\" lentils"),
+        row("2000000000039", "\"All day\" tea"),
+        one_too_many,
+        row("", "No code"),
+        row("2000000000046", "Last"),
+    ];
+    let path = write(&folder, "products.csv", table(&rows));
+    let report = import_file(&db, &path).await.unwrap();
+    assert_eq!(counts(&report), [5, 3, 0, 0, 2]);
+    let expected =
+        [("a row with another number of columns than the header", 1), ("no barcode, or one that is not digits", 1)];
+    assert_eq!(reasons(&report), expected.map(|(reason, count)| (reason.to_owned(), count)));
+    // With the header, the fourth line of the file.
+    assert_eq!(report.rejected.values().next().unwrap().first, 4);
+    assert_lentils(&db.pool).await;
+}
+
+#[tokio::test]
+async fn the_websites_export_is_recognised_by_its_header() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let quoted = |fields: &[String]| {
+        fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\""))).collect::<Vec<_>>().join("\t")
+    };
+    let header = HEADER.map(|name| if name == "url" { "producer_version_id" } else { name });
+    let text = [
+        header.join("\t"),
+        quoted(&row("2000000000015", "6\" lentils")),
+        quoted(&row("2000000000022", "Tea\nfrom\tthe hill")),
+    ]
+    .join("\n");
+    let report = import_file(&db, &write(&folder, "export.csv", text)).await.unwrap();
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
+    assert_lentils(&db.pool).await;
+    let name: String = sqlx::query_scalar("SELECT name FROM catalog.products WHERE barcode = '2000000000022'")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(name, "Tea from the hill");
+}
+
+#[tokio::test]
+async fn only_what_is_asked_for_is_taken() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let mut spanish = row("2000000000022", "Té");
+    spanish[6] = "en:spain".to_owned();
+    let rows =
+        [row("2000000000015", "6\" lentils"), spanish, row("2000000000039", "Soup"), row("2000000000046", "Last")];
+    let path = write(&folder, "products.csv", table(&rows));
+    let choice = |country: Option<&str>, limit: Option<u64>| Choice {
+        filter: Filter { country: country.map(str::to_owned), limit, ..Filter::default() },
+        ..Choice::from(Profile::Default)
+    };
+    let report = import_with(&db.pool, &path, &choice(Some("Spain"), None)).await.unwrap().report;
+    assert_eq!((counts(&report), report.passed_over), ([4, 1, 0, 0, 0], 3));
+    let report = import_with(&db.pool, &path, &choice(None, Some(2))).await.unwrap().report;
+    assert_eq!(counts(&report), [2, 1, 0, 1, 0]);
+
+    // A dry run comes to the same, and writes nothing.
+    let before = count_products(&db.pool).await;
+    let source = SourceName::File(path);
+    let dry = import(&source, &choice(Some("france"), None), Path::new("."), None, |_| {}).await.unwrap().report;
+    assert_eq!((dry.read, dry.products, dry.passed_over, dry.loaded), (4, 3, 1, 0));
+    assert_eq!(count_products(&db.pool).await, before);
+}
+
+/// A Parquet file with the columns that are used of the real one, and one that is not.
+fn parquet(path: &Path, products: &[(&str, &str)]) {
+    let schema = parse_message_type(
+        "message schema {
+             optional binary code (UTF8);
+             optional int32 additives_n;
+             optional group product_name (LIST) { repeated group list { optional group element {
+                 optional binary lang (UTF8); optional binary text (UTF8); } } }
+             optional binary quantity (UTF8);
+             optional group states_tags (LIST) { repeated group list { optional binary element (UTF8); } }
+             optional int32 nova_group;
+             optional int32 nutriscore_score;
+             optional binary nutriscore_grade (UTF8);
+             optional group images (LIST) { repeated group list { optional group element {
+                 optional binary key (UTF8); optional int32 rev; optional binary uploader (UTF8); } } }
+             optional group nutriments (LIST) { repeated group list { optional group element {
+                 optional binary name (UTF8); optional float 100g; optional float serving; optional binary unit (UTF8); } } }
+             optional group brands_tags (LIST) { repeated group list { optional binary element (UTF8); } }
+             optional boolean obsolete;
+             optional int64 last_modified_t;
+         }",
+    )
+    .unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), Arc::new(schema), properties).unwrap();
+    // A row group for each product, so that going on in the middle is tried, too.
+    for (code, name) in products {
+        let states: Vec<&str> = STATES.split(',').collect();
+        let texts: [&[&str]; 18] = [
+            &[code],
+            &[],
+            &["main", "en"],
+            &[name, "Other"],
+            &["500 g"],
+            &states,
+            &[],
+            &[],
+            &["a"],
+            &["front_en", "1"],
+            &[],
+            &["somebody", "somebody"],
+            &["energy-kcal", "fat"],
+            &[],
+            &[],
+            &["kcal", "g"],
+            &["xx:hollow-oak", "mill-lane"],
+            &[],
+        ];
+        let mut group = writer.next_row_group().unwrap();
+        let mut index = 0;
+        while let Some(mut column) = group.next_column().unwrap() {
+            let texts: Vec<ByteArray> =
+                texts.get(index).map_or(Vec::new(), |texts| texts.iter().map(|text| ByteArray::from(*text)).collect());
+            // A value that is there is at the deepest level; of those in a list, all but the first repeat.
+            let deepest = |count: usize, level: i16| vec![level; count];
+            let repeats = |count: usize| (0..count).map(|n| i16::from(n > 0)).collect::<Vec<_>>();
+            match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(writer) => {
+                    let (count, level) = (
+                        texts.len(),
+                        match index {
+                            0 | 4 | 8 => 1,
+                            5 | 16 => 3,
+                            _ => 4,
+                        },
+                    );
+                    let repetition = (level > 1).then(|| repeats(count));
+                    writer.write_batch(&texts, Some(&deepest(count, level)), repetition.as_deref()).unwrap();
+                }
+                ColumnWriter::Int32ColumnWriter(writer) if index == 10 => {
+                    writer.write_batch(&[7, 1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
+                }
+                ColumnWriter::Int32ColumnWriter(writer) => {
+                    let value = match index {
+                        6 => 1,
+                        7 => -3,
+                        _ => 0,
+                    };
+                    writer.write_batch(&[value], Some(&[1]), None).unwrap();
+                }
+                ColumnWriter::FloatColumnWriter(writer) => {
+                    writer.write_batch(&[345.5, 1.1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
+                }
+                ColumnWriter::BoolColumnWriter(writer) => {
+                    writer.write_batch(&[true], Some(&[1]), None).unwrap();
+                }
+                ColumnWriter::Int64ColumnWriter(writer) => {
+                    writer.write_batch(&[1_700_000_000], Some(&[1]), None).unwrap();
+                }
+                _ => unreachable!("a column of another type"),
+            }
+            column.close().unwrap();
+            index += 1;
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[tokio::test]
+async fn parquet_becomes_the_same_products() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("food.parquet");
+    parquet(&path, &[("2000000000015", "6\" lentils"), ("2000000000022", "Tea"), ("2-KG", "No barcode")]);
+    let report = import_file(&db, &path).await.unwrap();
+    assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
+    assert_eq!(report.rejected.values().next().unwrap().first, 3);
+    let product = sqlx::query(
+        "SELECT name, kcal_100g, kcal_serving, nova_group, nutriscore_score, image_url, obsolete
+         FROM catalog.products WHERE barcode = '2000000000015'",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
+    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
+    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
+    assert!(product.get::<String, _>("image_url").ends_with("/200/000/000/0015/front_en.7.400.jpg"));
+    assert!(product.get::<bool, _>("obsolete"));
+}
+
+#[tokio::test]
+async fn a_damaged_parquet_file_is_a_clear_error() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let path = folder.path().join("food.parquet");
+    parquet(&path, &[("2000000000015", "Lentils")]);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes.truncate(bytes.len() / 2);
+    let error = import_file(&db, &write(&folder, "half.parquet", bytes)).await.unwrap_err();
+    assert!(format!("{error:#}").contains("half.parquet is damaged"), "{error:#}");
+}
+
+#[tokio::test]
+async fn of_two_records_that_changed_in_one_second_the_same_one_stays_whichever_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, other) = (record("2000000000015", "One", 5), record("2000000000015", "Other", 5));
+    let mut names = Vec::new();
+    for lines in [[&one, &other], [&other, &one]] {
+        let db = Database::new().await;
+        let text = lines.map(String::as_str).join("\n");
+        import_file(&db, &write(&folder, "two.jsonl", text)).await.unwrap();
+        names.push(
+            sqlx::query_scalar::<_, String>("SELECT name FROM catalog.products").fetch_one(&db.pool).await.unwrap(),
+        );
+    }
+    assert_eq!(names[0], names[1]);
+}
