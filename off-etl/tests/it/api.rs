@@ -8,7 +8,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use off_etl::{ApiConfig, Profile, api::Api};
+use off_etl::{ApiConfig, Choice, Filter, Profile, api::Api};
 use off_kit::Clock;
 use off_testkit::Database;
 use std::{
@@ -109,6 +109,40 @@ async fn a_period_below_the_allowed_one_is_stretched() {
         .unwrap();
     let asked = stand_in.asked.lock().unwrap();
     assert!((asked[1].2 - asked[0].2).as_millis() >= 1500, "the second page came after {:?}", asked[1].2 - asked[0].2);
+}
+
+#[tokio::test]
+async fn a_search_that_broke_off_goes_on_at_its_page() {
+    let db = Database::new().await;
+    let answers = vec![
+        page(&[record("2000000000015", "One", 1), record("2000000000022", "Two", 1)]),
+        StatusCode::FORBIDDEN.into_response(),
+        page(&[record("2000000000039", "Three", 1)]),
+    ];
+    let (stand_in, api) = start(answers, 0).await;
+    let choice = Choice::from(Profile::Default);
+    api.import(&choice, Some(&db.pool), |_| {}).await.unwrap_err();
+    let report = api.import(&choice, Some(&db.pool), |_| {}).await.unwrap();
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
+    let asked = stand_in.asked.lock().unwrap();
+    let pages: Vec<&str> = asked.iter().map(|(query, ..)| query["page"].as_str()).collect();
+    assert_eq!(pages, ["1", "2", "2", "3"]);
+}
+
+#[tokio::test]
+async fn a_country_is_asked_for_and_looked_at_again_and_a_redirect_is_followed() {
+    let db = Database::new().await;
+    let french = record("2000000000015", "One", 1)
+        .replace("\"nova_group\"", "\"countries_tags\": [\"en:france\"], \"nova_group\"");
+    let redirect = (StatusCode::MOVED_PERMANENTLY, [("location", "/api/v2/search?page=elsewhere")]).into_response();
+    let (stand_in, api) = start(vec![redirect, page(&[french, record("2000000000022", "Two", 1)])], 1).await;
+    let filter = Filter { country: Some("france".to_owned()), ..Filter::default() };
+    let choice = Choice { filter, ..Choice::from(Profile::Default) };
+    let report = api.import(&choice, Some(&db.pool), |_| {}).await.unwrap();
+    assert_eq!((counts(&report), report.passed_over), ([2, 1, 0, 0, 0], 1));
+    let asked = stand_in.asked.lock().unwrap();
+    assert_eq!(asked[0].0["countries_tags"], "france");
+    assert_eq!(asked[1].0["page"], "elsewhere");
 }
 
 #[tokio::test]
