@@ -196,7 +196,7 @@ async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow
         }
         source => {
             let imported =
-                off_etl::import_and_tell(source, &choice, &home.folder().join("downloads"), Some(pool)).await?;
+                off_etl::import_and_tell(source, &choice, &home.folder().join("downloads"), Some(pool), |_| {}).await?;
             match imported.damage {
                 Some(damage) => return Err(damage),
                 None => imported.report,

@@ -41,34 +41,40 @@ pub struct Imported {
     pub damage: Option<anyhow::Error>,
 }
 
-/// The same as [`import`], told on standard error: by a progress bar on a terminal, else by a line in the log now and then.
+/// The same as [`import`], told on standard error: by a progress bar on a terminal, else by a line in the log now and then. What it
+/// came to goes to `on_report` before the import counts as finished: an import that is killed in between says it again.
 pub async fn import_and_tell(
     source: &SourceName,
     choice: &Choice,
     downloads: &Path,
     db: Option<&PgPool>,
+    on_report: impl FnOnce(&Report),
 ) -> anyhow::Result<Imported> {
     if !std::io::stderr().is_terminal() {
         let (started, mut said) = (Instant::now(), Instant::now());
-        let imported = import(source, choice, downloads, db, |progress| {
+        let on_progress = |progress| {
             if said.elapsed() >= SAY_EVERY {
                 said = Instant::now();
                 say(progress, started.elapsed());
             }
-        });
-        return imported.await;
+        };
+        return import_reported(source, choice, downloads, db, on_progress, on_report).await;
     }
     let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
         "{bar:30} {bytes}/{total_bytes}  {msg} records  {elapsed} passed, {eta} left",
     )?);
-    let imported = import(source, choice, downloads, db, |progress| {
+    let on_progress = |progress: Progress| {
         if let Some(total) = progress.total_bytes {
             bar.set_length(total);
         }
         bar.set_position(progress.bytes);
         bar.set_message(progress.read.to_string());
-    })
-    .await;
+    };
+    let on_report = |report: &Report| {
+        bar.finish_and_clear();
+        on_report(report);
+    };
+    let imported = import_reported(source, choice, downloads, db, on_progress, on_report).await;
     bar.finish_and_clear();
     imported
 }
@@ -94,7 +100,18 @@ pub async fn import(
     choice: &Choice,
     downloads: &Path,
     db: Option<&PgPool>,
+    on_progress: impl FnMut(Progress),
+) -> anyhow::Result<Imported> {
+    import_reported(source, choice, downloads, db, on_progress, |_| {}).await
+}
+
+async fn import_reported(
+    source: &SourceName,
+    choice: &Choice,
+    downloads: &Path,
+    db: Option<&PgPool>,
     mut on_progress: impl FnMut(Progress),
+    on_report: impl FnOnce(&Report),
 ) -> anyhow::Result<Imported> {
     let source = match source {
         SourceName::Sample => Source::sample(),
@@ -109,7 +126,7 @@ pub async fn import(
         SourceName::Api => bail!("the API is read page by page, see `Api::import`"),
         SourceName::Deltas => bail!("deltas are read one after the other, see `deltas::catch_up`"),
     };
-    import_source(source, choice, db, &mut on_progress).await
+    import_source(source, choice, db, &mut on_progress, on_report).await
 }
 
 pub(crate) async fn import_source(
@@ -117,6 +134,7 @@ pub(crate) async fn import_source(
     choice: &Choice,
     db: Option<&PgPool>,
     on_progress: &mut impl FnMut(Progress),
+    on_report: impl FnOnce(&Report),
 ) -> anyhow::Result<Imported> {
     let name = source.name.clone();
     let mut sink = Sink::open(db, source.identity.as_deref(), choice, &name).await?;
@@ -136,12 +154,15 @@ pub(crate) async fn import_source(
             break;
         }
     }
-    sink.flush(damage.is_none()).await?;
-    let report = sink.close().await?;
-    if report.read == 0 && damage.is_none() {
+    sink.flush(false).await?;
+    if sink.report().read == 0 && damage.is_none() {
         bail!("{name} holds no records: it should have a JSON object on each line");
     }
-    Ok(Imported { report, damage })
+    on_report(sink.report());
+    if damage.is_none() {
+        sink.flush(true).await?;
+    }
+    Ok(Imported { report: sink.close().await?, damage })
 }
 
 pub(crate) fn rules_of(choice: &Choice) -> Rules {

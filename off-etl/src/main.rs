@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use off_etl::{Config, Imported, Report, SourceName, api::Api, import_and_tell, keep_up};
+use off_etl::{Config, Report, SourceName, api::Api, import_and_tell, keep_up};
 use off_kit::{Clock, db, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
@@ -47,16 +47,19 @@ async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<ExitCode> {
     let imported = match &config.source {
         SourceName::Api => {
             let api = Api::new(&config.api, Clock::real(1.0))?;
-            Imported { report: api.import(choice, db, |_| {}).await?, damage: None }
+            print(&config.source.to_string(), &api.import(choice, db, |_| {}).await?);
+            return Ok(ExitCode::SUCCESS);
         }
         SourceName::Deltas => {
             let db = db.context("deltas are for a catalogue: there is no dry run of them")?;
             keep_up(&config.deltas, choice, downloads, db, print).await?;
             return Ok(ExitCode::SUCCESS);
         }
-        source => import_and_tell(source, choice, downloads, db).await?,
+        source => {
+            let on_report = |report: &Report| print(&source.to_string(), report);
+            import_and_tell(source, choice, downloads, db, on_report).await?
+        }
     };
-    print(&config.source.to_string(), &imported.report);
     match imported.damage {
         None => Ok(ExitCode::SUCCESS),
         Some(damage) => {

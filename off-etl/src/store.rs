@@ -178,6 +178,13 @@ async fn lock(conn: &mut PgConnection) -> Result<(), Refusal> {
     }
 }
 
+impl Drop for Catalogue {
+    /// An import that failed leaves no connection to others that still holds its lock.
+    fn drop(&mut self) {
+        drop(self.conn.take().map(PoolConnection::detach));
+    }
+}
+
 /// Makes the table that batches are copied into. Every join with it goes by an index of the other table: nothing is known of its
 /// size, and the planner would read the whole catalogue for each batch.
 async fn prepare(conn: &mut PgConnection) -> sqlx::Result<()> {

@@ -87,7 +87,7 @@ async fn catch_up(
     }
     for delta in new {
         let path = place.bring(&delta.name, downloads).await?;
-        let imported = import_source(Source::file(&path)?, choice, Some(db), &mut |_: Progress| {}).await?;
+        let imported = import_source(Source::file(&path)?, choice, Some(db), &mut |_: Progress| {}, |_| {}).await?;
         if let Some(damage) = imported.damage {
             return Err(damage);
         }
