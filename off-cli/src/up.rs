@@ -189,7 +189,7 @@ async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow
             // The API's patience is measured in real seconds, whatever the speed here.
             let api = Api::new(&config, Clock::real(1.0))?;
             let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
-            api.import(&choice, Some(pool), on_page).await?
+            api.import(&choice, Some(pool), on_page, |_| {}).await?
         }
         SourceName::Deltas => {
             anyhow::bail!("changes alone are no catalogue: start with an export, and run off-etl deltas beside it")
@@ -198,7 +198,7 @@ async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow
             let imported =
                 off_etl::import_and_tell(source, &choice, &home.folder().join("downloads"), Some(pool), |_| {}).await?;
             match imported.damage {
-                Some(damage) => return Err(damage),
+                Some(damage) => return Err(damage.into()),
                 None => imported.report,
             }
         }

@@ -4,10 +4,11 @@ use crate::{
     config::{Choice, SourceName},
     pipeline::{JudgedPiece, Outcome, Pipeline, Rules},
     report::Report,
-    source::{Place, Source, download},
+    source::{Damage, Freshness, Place, Source, download},
     store::{Batch, Catalogue, Import},
 };
 use anyhow::bail;
+use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::PgPool;
 use std::{io::IsTerminal, path::Path, time::Duration};
@@ -38,7 +39,7 @@ pub struct Progress {
 pub struct Imported {
     pub report: Report,
     /// Why the source could not be read to its end; what was sound before is in the catalogue.
-    pub damage: Option<anyhow::Error>,
+    pub damage: Option<Damage>,
 }
 
 /// The same as [`import`], told on standard error: by a progress bar on a terminal, else by a line in the log now and then. What it
@@ -115,7 +116,7 @@ async fn import_reported(
 ) -> anyhow::Result<Imported> {
     let source = match source {
         SourceName::Sample => Source::sample(),
-        SourceName::Input => Source::input(),
+        SourceName::Input => tokio::task::spawn_blocking(Source::input).await??,
         SourceName::File(path) => Source::file(path)?,
         SourceName::Address(url) => {
             let path = download::download(url, downloads, |bytes, total_bytes| {
@@ -138,29 +139,33 @@ pub(crate) async fn import_source(
 ) -> anyhow::Result<Imported> {
     let name = source.name.clone();
     let mut sink = Sink::open(db, source.identity.as_deref(), choice, &name).await?;
-    let (meter, total_bytes) = (source.meter.clone(), source.total_bytes);
+    let (meter, total_bytes, freshness) = (source.meter.clone(), source.total_bytes, source.freshness);
     let mut pipeline = Pipeline::start(source, sink.place(), rules_of(choice));
-    let mut damage = None;
-    while let Some(piece) = pipeline.next().await {
-        match piece {
-            Ok(piece) => sink.take(piece, choice),
-            Err(cause) => damage = Some(cause),
-        }
+    let damage = loop {
+        let Some(piece) = pipeline.next().await? else { break pipeline.end()? };
+        sink.take(piece, choice);
         on_progress(Progress { read: sink.report().read, bytes: meter.bytes(), total_bytes });
         if sink.is_full() {
-            sink.flush(false).await?;
+            sink.flush().await?;
         }
         if sink.has_enough(choice) {
-            break;
+            break None;
         }
-    }
-    sink.flush(false).await?;
+    };
+    sink.flush().await?;
     if sink.report().read == 0 && damage.is_none() {
         bail!("{name} holds no records: it should have a JSON object on each line");
     }
     on_report(sink.report());
     if damage.is_none() {
-        sink.flush(true).await?;
+        let fresh_until = match freshness {
+            // Only some of it was asked for.
+            _ if choice.filter.limit.is_some() => None,
+            Freshness::Unknown => None,
+            Freshness::Newest => sink.report().newest,
+            Freshness::Until(time) => Some(time),
+        };
+        sink.finish(fresh_until).await?;
     }
     Ok(Imported { report: sink.close().await?, damage })
 }
@@ -245,9 +250,8 @@ impl Sink {
     }
 
     /// Merges what has come together.
-    pub(crate) async fn flush(&mut self, is_last: bool) -> anyhow::Result<()> {
+    pub(crate) async fn flush(&mut self) -> anyhow::Result<()> {
         if let Some((catalogue, import)) = &mut self.catalogue {
-            self.batch.is_last = is_last;
             catalogue.merge(import, &self.batch).await?;
             self.batch.report = import.report.clone();
         }
@@ -255,6 +259,13 @@ impl Sink {
         self.batch.products.clear();
         self.batch.rejects.clear();
         Ok(())
+    }
+
+    /// Notes that the import came to its end, and how fresh the catalogue is with it.
+    pub(crate) async fn finish(&mut self, fresh_until: Option<DateTime<Utc>>) -> anyhow::Result<()> {
+        self.batch.is_last = true;
+        self.batch.fresh_until = fresh_until;
+        self.flush().await
     }
 
     pub(crate) async fn close(self) -> anyhow::Result<Report> {

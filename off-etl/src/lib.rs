@@ -18,6 +18,7 @@ pub use import::{Imported, Progress, import, import_and_tell};
 pub use product::Profile;
 pub use report::{Report, Tally};
 pub use source::{
+    Damage,
     api::{self, ApiConfig},
     deltas::{DeltasConfig, keep_up},
 };

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use clap::Parser;
-use off_etl::{Config, Report, SourceName, api::Api, import_and_tell, keep_up};
+use off_etl::{Config, Damage, Report, SourceName, api::Api, import_and_tell, keep_up};
 use off_kit::{Clock, db, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
@@ -29,7 +29,13 @@ async fn main() -> anyhow::Result<ExitCode> {
     let pool = open(&config).await?;
     let outcome = run(&config, pool.as_ref()).await;
     telemetry::flush().await;
-    outcome
+    match outcome {
+        Err(error) if error.is::<Damage>() => {
+            say_incomplete(&error);
+            Ok(ExitCode::from(INCOMPLETE))
+        }
+        outcome => outcome.map(|()| ExitCode::SUCCESS),
+    }
 }
 
 /// The database, migrated; none for a dry run.
@@ -42,31 +48,21 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
     Ok(Some(pool))
 }
 
-async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<ExitCode> {
+async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
     let (choice, downloads) = (&config.choice, &config.downloads);
-    let imported = match &config.source {
+    let on_report = |report: &Report| print(&config.source.to_string(), report);
+    let damage = match &config.source {
         SourceName::Api => {
-            let api = Api::new(&config.api, Clock::real(1.0))?;
-            print(&config.source.to_string(), &api.import(choice, db, |_| {}).await?);
-            return Ok(ExitCode::SUCCESS);
+            Api::new(&config.api, Clock::real(1.0))?.import(choice, db, |_| {}, on_report).await?;
+            None
         }
         SourceName::Deltas => {
-            let db = db.context("deltas are for a catalogue: there is no dry run of them")?;
             keep_up(&config.deltas, choice, downloads, db, print).await?;
-            return Ok(ExitCode::SUCCESS);
+            None
         }
-        source => {
-            let on_report = |report: &Report| print(&source.to_string(), report);
-            import_and_tell(source, choice, downloads, db, on_report).await?
-        }
+        source => import_and_tell(source, choice, downloads, db, on_report).await?.damage,
     };
-    match imported.damage {
-        None => Ok(ExitCode::SUCCESS),
-        Some(damage) => {
-            say_incomplete(&damage);
-            Ok(ExitCode::from(INCOMPLETE))
-        }
-    }
+    damage.map_or(Ok(()), |damage| Err(damage.into()))
 }
 
 #[expect(clippy::print_stdout, reason = "the report is what the command is for")]

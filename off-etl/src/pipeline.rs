@@ -5,11 +5,12 @@ use crate::{
     mend::Mends,
     product::{Product, Profile, Reject},
     record::Record,
-    source::{Content, Piece, Place, Source},
+    source::{Content, Damage, Piece, Place, Source},
 };
+use anyhow::{Context, anyhow};
 use std::{
     sync::{Arc, Mutex, mpsc as threads},
-    thread,
+    thread::{self, JoinHandle},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -93,10 +94,11 @@ impl Rules {
     }
 }
 
-/// The judged pieces of a source, in their order; the last one may be the reason why there are no more.
+/// The judged pieces of a source, in their order.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    pieces: mpsc::Receiver<Result<oneshot::Receiver<JudgedPiece>, anyhow::Error>>,
+    pieces: mpsc::Receiver<oneshot::Receiver<JudgedPiece>>,
+    cutting: JoinHandle<Result<(), Damage>>,
 }
 
 impl Pipeline {
@@ -123,23 +125,67 @@ impl Pipeline {
                 }
             });
         }
-        thread::spawn(move || {
-            let outcome = source.cut(start, &used, |piece| {
+        let cutting = thread::spawn(move || {
+            source.cut(start, &used, |piece| {
                 let (done, judged) = oneshot::channel();
-                ordered.blocking_send(Ok(judged)).is_ok() && work.send((piece, done)).is_ok()
-            });
-            if let Err(damage) = outcome {
-                let _ = ordered.blocking_send(Err(damage.into()));
-            }
+                ordered.blocking_send(judged).is_ok() && work.send((piece, done)).is_ok()
+            })
         });
-        Self { pieces }
+        Self { pieces, cutting }
     }
 
     /// The next piece; `None` after the last.
-    pub(crate) async fn next(&mut self) -> Option<anyhow::Result<JudgedPiece>> {
-        match self.pieces.recv().await? {
-            Ok(judged) => Some(judged.await.map_err(|_| anyhow::anyhow!("a thread that judges records has panicked"))),
-            Err(damage) => Some(Err(damage)),
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<JudgedPiece>> {
+        let Some(judged) = self.pieces.recv().await else { return Ok(None) };
+        // What is missing is not passed over: the import would count as having read it.
+        judged.await.map(Some).context("a thread that judges records has panicked")
+    }
+
+    /// Whether the source came to its end or broke off; to be asked after the last piece.
+    pub(crate) fn end(self) -> anyhow::Result<Option<Damage>> {
+        let outcome = self.cutting.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
+        Ok(outcome.err())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, Read, Result};
+
+    /// Two lines, and then what comes of `end`.
+    struct Lines<F> {
+        lines: &'static [u8],
+        end: F,
+    }
+
+    impl<F: Fn() -> Result<usize>> Read for Lines<F> {
+        fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
+            let read = self.lines.read(buffer)?;
+            if read > 0 { Ok(read) } else { (self.end)() }
         }
+    }
+
+    /// How many records come of it, and how it ends.
+    async fn read(end: fn() -> Result<usize>) -> (usize, anyhow::Result<Option<Damage>>) {
+        let source = Source::stream("it", Lines { lines: b"{}\n{}\n", end }).unwrap();
+        let rules = Rules { profile: Profile::All, filter: Filter::default(), name_rejects: false };
+        let mut pipeline = Pipeline::start(source, Place::default(), rules);
+        let mut records = 0;
+        while let Some(piece) = pipeline.next().await.unwrap() {
+            records += piece.outcomes.len();
+        }
+        (records, pipeline.end())
+    }
+
+    #[tokio::test]
+    async fn an_end_and_damage_and_a_panic_are_told_apart() {
+        let (records, end) = read(|| Ok(0)).await;
+        assert!(records == 2 && matches!(end, Ok(None)));
+        let (records, end) = read(|| Err(Error::other("it broke"))).await;
+        let damage = end.unwrap().unwrap().to_string();
+        assert!(records == 2 && damage.contains("near byte 6, after line 2: it broke"), "{damage}");
+        let (_, end) = read(|| panic!("as a reader of a strange file might")).await;
+        assert!(end.unwrap_err().to_string().contains("panicked"));
     }
 }

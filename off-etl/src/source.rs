@@ -6,11 +6,13 @@ mod csv;
 pub(crate) mod deltas;
 pub(crate) mod download;
 mod file;
+mod gunzip;
 mod lines;
 mod parquet;
 
 pub(crate) use csv::Columns;
-pub(crate) use file::Source;
+pub use file::Damage;
+pub(crate) use file::{Freshness, Source};
 
 use crate::record::Record;
 use ::csv::ByteRecord;

@@ -22,9 +22,6 @@ const LEAVE_AFTER: Duration = Duration::from_secs(10);
 /// Whoever holds this lock of Postgres imports. The number is the word `off-etl` in ASCII.
 const LOCK: i64 = 0x006f_6666_2d65_746c;
 
-/// The source that all deltas together are; its place is the time up to which they were applied.
-pub(crate) const DELTAS: &str = "deltas";
-
 /// Products of some records, in the order of the records, and what the import has come to with them.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -36,6 +33,8 @@ pub(crate) struct Batch {
     pub(crate) end: Place,
     /// Whether nothing comes after it.
     pub(crate) is_last: bool,
+    /// Up to when the changes of Open Food Facts are in the catalogue after the last one; `None` where that is not known.
+    pub(crate) fresh_until: Option<DateTime<Utc>>,
 }
 
 /// An import as the catalogue knows it.
@@ -80,15 +79,10 @@ impl Catalogue {
         self.retry(async |conn| Ok(begin(conn, source, rules, name).await?)).await
     }
 
-    /// Up to when the changes of Open Food Facts are in the catalogue, as UNIX time: by the last delta that was applied, or the
-    /// newest product of the last export; `None` where there was neither.
-    pub(crate) async fn fresh_until(&mut self) -> anyhow::Result<Option<i64>> {
+    /// Up to when the changes of Open Food Facts are in the catalogue, by the exports and deltas that were read to their end;
+    /// `None` where there was none.
+    pub(crate) async fn fresh_until(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.retry(async |conn| Ok(fresh_until(conn).await?)).await
-    }
-
-    /// Notes that the changes until `until`, UNIX time, are in the catalogue.
-    pub(crate) async fn note_delta(&mut self, name: &str, until: i64) -> anyhow::Result<()> {
-        self.retry(async |conn| Ok(note_delta(conn, name, until).await?)).await
     }
 
     /// Merges a batch, where a product replaces an older one only, and notes how far `import` has come; all of it or
@@ -236,30 +230,10 @@ async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<(Import, bool)> 
     Ok((Import { id, place: place(row.place, row.line), report: row.report.0 }, row.is_finished))
 }
 
-async fn fresh_until(conn: &mut PgConnection) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar!(
-        r#"SELECT max(CASE WHEN source = $1 THEN place
-                          ELSE extract(epoch FROM (report ->> 'newest')::timestamptz)::bigint END) AS "until"
-           FROM catalog.imports
-           WHERE finished_at IS NOT NULL AND (source = $1 OR source LIKE 'file of %')"#,
-        DELTAS,
-    )
-    .fetch_one(conn)
-    .await
-}
-
-async fn note_delta(conn: &mut PgConnection, name: &str, until: i64) -> sqlx::Result<()> {
-    sqlx::query!(
-        "INSERT INTO catalog.imports (source, rules, name, place, line, report, finished_at)
-         VALUES ($1, '', $2, $3, 0, $4, now())",
-        DELTAS,
-        name,
-        until,
-        Json(Report::default()) as _,
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+async fn fresh_until(conn: &mut PgConnection) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!("SELECT max(fresh_until) FROM catalog.imports WHERE finished_at IS NOT NULL")
+        .fetch_one(conn)
+        .await
 }
 
 fn place(offset: i64, line: i64) -> Place {
@@ -282,13 +256,15 @@ async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batch) -> sqlx:
     keep_rejects(&mut tx, import.id, batch).await?;
     sqlx::query!(
         "UPDATE catalog.imports
-         SET place = $2, line = $3, report = $4, changed_at = now(), finished_at = CASE WHEN $5 THEN now() END
+         SET place = $2, line = $3, report = $4, changed_at = now(), finished_at = CASE WHEN $5 THEN now() END,
+             fresh_until = $6
          WHERE id = $1",
         import.id,
         batch.end.offset.cast_signed(),
         batch.end.line.cast_signed(),
         Json(&report) as _,
         batch.is_last,
+        batch.fresh_until,
     )
     .execute(&mut *tx)
     .await?;

@@ -112,12 +112,14 @@ impl Api {
     }
 
     /// Reads page after page into the catalogue, one each period, until the last one or the most that was asked for;
-    /// tells `on_page` after each what it came to so far. A search that was interrupted goes on at its page.
+    /// tells `on_page` after each what it came to so far, and `on_report` what it came to, before the import counts as finished.
+    /// A search that was interrupted goes on at its page.
     pub async fn import(
         &self,
         choice: &Choice,
         db: Option<&PgPool>,
         mut on_page: impl FnMut(&Report),
+        on_report: impl FnOnce(&Report),
     ) -> anyhow::Result<Report> {
         let (rules, identity) = (rules_of(choice), format!("search of {}, {} pages", self.url, self.max_runs));
         let mut sink = Sink::open(db, Some(&identity), choice, "the Open Food Facts API").await?;
@@ -130,7 +132,8 @@ impl Api {
             let is_enough = self.max_runs != 0 && page > self.max_runs || sink.has_enough(choice);
             let records = if is_enough { Vec::new() } else { self.find_page(page, &choice.filter).await? };
             if records.is_empty() {
-                sink.flush(true).await?;
+                on_report(sink.report());
+                sink.finish(None).await?;
                 return sink.close().await;
             }
             let end = Place { offset: pages + 1, line: line + records.len() as u64 };
@@ -138,7 +141,7 @@ impl Api {
             let outcomes =
                 (line + 1..).zip(records).map(|(number, record)| (number, rules.judge(read(&record)))).collect();
             sink.take(JudgedPiece { end, outcomes }, choice);
-            sink.flush(false).await?;
+            sink.flush().await?;
             let report = sink.report();
             info!("page {page} of the API: {} products read, {} new", report.read, report.loaded);
             on_page(report);

@@ -1,7 +1,7 @@
 //! Bytes that are counted as they are read, so that progress can be told and damage be located.
 
 use std::{
-    io::Read,
+    io::{BufRead, Read, Result},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,22 +17,36 @@ impl Meter {
         self.0.load(Ordering::Relaxed)
     }
 
+    fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
     pub(super) fn set(&self, bytes: u64) {
         self.0.store(bytes, Ordering::Relaxed);
     }
 }
 
-/// A reader whose bytes are counted.
-#[derive(Debug)]
+/// A reader whose bytes are counted when they are taken, not when they are buffered: damage is where it stands.
 pub(super) struct Metered<R> {
     pub(super) inner: R,
     pub(super) meter: Meter,
 }
 
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl<R: BufRead> Read for Metered<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let read = self.inner.read(buffer)?;
-        self.meter.0.fetch_add(read as u64, Ordering::Relaxed);
+        self.meter.add(read);
         Ok(read)
+    }
+}
+
+impl<R: BufRead> BufRead for Metered<R> {
+    fn fill_buf(&mut self) -> Result<&[u8]> {
+        self.inner.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.inner.consume(bytes);
+        self.meter.add(bytes);
     }
 }

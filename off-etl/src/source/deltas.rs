@@ -1,7 +1,7 @@
 //! Deltas: what changed in the last days, file after file, as Open Food Facts publishes them. `index.txt` lists them, newest
 //! first; each is named after the times of the last change before it and in it.
 
-use super::{Source, download};
+use super::{Freshness, Source, download};
 use crate::{
     config::Choice,
     import::{Progress, import_source},
@@ -9,6 +9,7 @@ use crate::{
     store::Catalogue,
 };
 use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
 use sqlx::PgPool;
 use std::{
@@ -37,21 +38,24 @@ pub struct DeltasConfig {
     pub deltas_every: Option<Duration>,
 }
 
-/// A file of changes after `from` until `to`, both UNIX time.
+/// A file of changes after `from` until `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Delta {
-    from: i64,
-    to: i64,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
     name: String,
 }
 
-/// Applies what is new since the last time, oldest first; again and again where that is asked for. Tells `on_delta` what each
-/// file came to.
+/// Applies what is new since the last time, oldest first; again and again where that is asked for. Where there is no database all
+/// of them are judged. Tells `on_delta` what each file came to, before it counts as applied. Ends with [`Damage`] where one
+/// cannot be read to its end.
+///
+/// [`Damage`]: super::Damage
 pub async fn keep_up(
     config: &DeltasConfig,
     choice: &Choice,
     downloads: &Path,
-    db: &PgPool,
+    db: Option<&PgPool>,
     mut on_delta: impl FnMut(&str, &Report),
 ) -> anyhow::Result<()> {
     let Some(period) = config.deltas_every else { return catch_up(config, choice, downloads, db, &mut on_delta).await };
@@ -70,35 +74,39 @@ async fn catch_up(
     config: &DeltasConfig,
     choice: &Choice,
     downloads: &Path,
-    db: &PgPool,
+    db: Option<&PgPool>,
     on_delta: &mut impl FnMut(&str, &Report),
 ) -> anyhow::Result<()> {
     let place = DeltaPlace::parse(&config.deltas_from)?;
     let index = place.index().await?;
-    let mut catalogue = Catalogue::open(db).await?;
-    let fresh_until = catalogue.fresh_until().await?;
-    catalogue.close().await?;
-    if fresh_until.is_none() {
-        warn!("no export was imported before: the catalogue will hold only what changed in the last days");
-    }
+    let fresh_until = fresh_until(db).await?;
     let new = new_since(fresh_until, in_order(&index)?)?;
     if new.is_empty() {
         info!("the catalogue is as fresh as the deltas");
     }
     for delta in new {
         let path = place.bring(&delta.name, downloads).await?;
-        let imported = import_source(Source::file(&path)?, choice, Some(db), &mut |_: Progress| {}, |_| {}).await?;
+        let mut source = Source::file(&path)?;
+        source.freshness = Freshness::Until(delta.to);
+        let on_report = |report: &Report| on_delta(&delta.name, report);
+        let imported = import_source(source, choice, db, &mut |_: Progress| {}, on_report).await?;
         if let Some(damage) = imported.damage {
-            return Err(damage);
+            return Err(damage.into());
         }
-        // Only now: a delta that was interrupted is gone on with.
-        let mut catalogue = Catalogue::open(db).await?;
-        catalogue.note_delta(&delta.name, delta.to).await?;
-        catalogue.close().await?;
         place.forget(&path).await;
-        on_delta(&delta.name, &imported.report);
     }
     Ok(())
+}
+
+async fn fresh_until(db: Option<&PgPool>) -> anyhow::Result<Option<DateTime<Utc>>> {
+    let Some(db) = db else { return Ok(None) };
+    let mut catalogue = Catalogue::open(db).await?;
+    let fresh_until = catalogue.fresh_until().await?;
+    catalogue.close().await?;
+    if fresh_until.is_none() {
+        warn!("no export was imported before: the catalogue will hold only what changed in the last days");
+    }
+    Ok(fresh_until)
 }
 
 /// Where deltas are.
@@ -138,10 +146,8 @@ impl DeltaPlace {
 
     /// Removes what was brought here for this alone.
     async fn forget(&self, path: &Path) {
-        if let Self::Address(_) = self
-            && let Err(error) = tokio::fs::remove_file(path).await
-        {
-            warn!("cannot remove {}: {error}", path.display());
+        if let Self::Address(_) = self {
+            download::forget(path).await;
         }
     }
 }
@@ -162,12 +168,13 @@ fn in_order(index: &str) -> anyhow::Result<Vec<Delta>> {
 fn delta(name: &str) -> Option<Delta> {
     let times = name.strip_prefix("openfoodfacts_products_")?.strip_suffix(".json.gz")?;
     let (from, to) = times.split_once('_')?;
-    let (from, to) = (from.parse().ok()?, to.parse().ok()?);
+    let time = |seconds: &str| DateTime::from_timestamp(seconds.parse().ok()?, 0);
+    let (from, to) = (time(from)?, time(to)?);
     (from < to).then(|| Delta { from, to, name: name.to_owned() })
 }
 
 /// Those that hold anything new, without a gap before or between them.
-fn new_since(fresh_until: Option<i64>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
+fn new_since(fresh_until: Option<DateTime<Utc>>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
     let new: Vec<Delta> = deltas.into_iter().filter(|delta| fresh_until.is_none_or(|until| delta.to > until)).collect();
     let mut until = fresh_until.or_else(|| new.first().map(|delta| delta.from));
     for (index, delta) in new.iter().enumerate() {
@@ -176,7 +183,7 @@ fn new_since(fresh_until: Option<i64>, deltas: Vec<Delta>) -> anyhow::Result<Vec
             if index == 0 { until.is_some_and(|until| delta.from <= until) } else { until == Some(delta.from) };
         if !follows {
             bail!(
-                "changes are missing between {} and {}, before {}: import a whole export, and then the deltas again",
+                "the changes from {} to {} are missing, before {}: import a whole export, and then the deltas again",
                 until.unwrap_or_default(),
                 delta.from,
                 delta.name
@@ -198,8 +205,9 @@ mod tests {
     }
 
     fn spans(fresh_until: Option<i64>, index: &[(i64, i64)]) -> Option<Vec<(i64, i64)>> {
+        let fresh_until = fresh_until.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
         let new = new_since(fresh_until, names(index)).ok()?;
-        Some(new.into_iter().map(|delta| (delta.from, delta.to)).collect())
+        Some(new.into_iter().map(|delta| (delta.from.timestamp(), delta.to.timestamp())).collect())
     }
 
     #[test]

@@ -59,6 +59,15 @@ pub(crate) async fn download(
     }
 }
 
+/// Removes a download.
+pub(super) async fn forget(whole: &Path) {
+    for path in [whole, &Mark::of(whole).0] {
+        if let Err(error) = fs::remove_file(path).await {
+            warn!("cannot remove {}: {error}", path.display());
+        }
+    }
+}
+
 /// The text at `url`.
 pub(super) async fn fetch_text(url: &Url) -> anyhow::Result<String> {
     let answer = client()?.get(url.clone()).send().await.with_context(|| format!("{url} does not answer"))?;

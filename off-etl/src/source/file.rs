@@ -3,10 +3,12 @@
 use super::{
     Piece, Place, SAMPLE,
     bytes::{Meter, Metered},
-    csv, lines, parquet,
+    csv,
+    gunzip::{Gunzip, MAGIC},
+    lines, parquet,
 };
 use anyhow::{Context, bail, ensure};
-use flate2::bufread::MultiGzDecoder;
+use chrono::{DateTime, Utc};
 use std::{
     fs::File,
     io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
@@ -18,14 +20,16 @@ use xxhash_rust::xxh3::Xxh3;
 /// Bytes read of a file at once.
 const BUFFER: usize = 256 * 1024;
 
-/// Bytes at either end of a file by which it is known again, together with its length.
+/// Bytes at either end of a file by which it is known again, together with its length. That is enough for what is packed, whose
+/// last bytes are a checksum of it all; a plain file that was changed in between, to the same length, is known again only as
+/// long as its import is not finished.
 const KNOWN_BY: u64 = 1024 * 1024;
 
-const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// What some tools put before text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 const PARQUET: &[u8] = b"PAR1";
 
 /// A source that has been opened, and what is in it.
-#[derive(Debug)]
 pub(crate) struct Source {
     /// For people.
     pub(crate) name: String,
@@ -34,8 +38,20 @@ pub(crate) struct Source {
     /// Its length as it lies on disk, where that is known.
     pub(crate) total_bytes: Option<u64>,
     pub(crate) meter: Meter,
+    pub(crate) freshness: Freshness,
     format: Format,
     origin: Origin,
+}
+
+/// How fresh a catalogue is that has all of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// It says nothing of that.
+    Unknown,
+    /// It has every change up to the newest one in the source.
+    Newest,
+    /// It has every change up to this time.
+    Until(DateTime<Utc>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,24 +61,23 @@ enum Format {
     Parquet,
 }
 
-#[derive(Debug)]
 enum Origin {
     Memory(&'static [u8]),
     File(PathBuf),
-    Input,
+    /// Unpacked, from its beginning.
+    Input(Box<dyn BufRead + Send>),
 }
 
 /// Why a source could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "{name} is damaged near byte {byte}, after line {line} ({unpacked} unpacked): {cause}. What came before is kept"
-)]
-pub(crate) struct Damage {
+#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. What came before is kept")]
+pub struct Damage {
     name: String,
     /// As the source lies on disk.
     byte: u64,
-    line: u64,
-    unpacked: u64,
+    /// What was read last, in lines or rows.
+    reached: u64,
+    unit: &'static str,
     cause: io::Error,
 }
 
@@ -73,22 +88,24 @@ impl Source {
             identity: None,
             total_bytes: Some(SAMPLE.len() as u64),
             meter: Meter::default(),
+            freshness: Freshness::Unknown,
             format: Format::Lines,
             origin: Origin::Memory(SAMPLE),
         }
     }
 
-    /// JSON lines or a table, plain or packed.
-    pub(crate) fn input() -> Self {
-        Self {
-            name: "standard input".to_owned(),
-            identity: None,
-            total_bytes: None,
-            meter: Meter::default(),
-            // Found out when it is read: it can be read once only.
-            format: Format::Lines,
-            origin: Origin::Input,
-        }
+    /// JSON lines or a table, plain or packed; waits for the first bytes.
+    pub(crate) fn input() -> anyhow::Result<Self> {
+        Self::stream("standard input", io::stdin())
+    }
+
+    /// What can be read once only.
+    pub(crate) fn stream(name: &str, bytes: impl Read + Send + 'static) -> anyhow::Result<Self> {
+        let (name, meter) = (name.to_owned(), Meter::default());
+        let mut bytes = unpack(bytes, meter.clone()).with_context(|| format!("cannot read {name}"))?;
+        let format = format_of(&name, &mut bytes)?;
+        let origin = Origin::Input(bytes);
+        Ok(Self { name, identity: None, total_bytes: None, meter, freshness: Freshness::Newest, format, origin })
     }
 
     pub(crate) fn file(path: &Path) -> anyhow::Result<Self> {
@@ -110,14 +127,14 @@ impl Source {
             Format::Parquet
         } else {
             file.seek(SeekFrom::Start(0)).with_context(opening)?;
-            let mut bytes = unpack(Box::new(BufReader::with_capacity(BUFFER, file))).with_context(opening)?;
-            format_of(&name, &mut bytes)?
+            format_of(&name, &mut unpack(file, Meter::default()).with_context(opening)?)?
         };
         Ok(Self {
             name,
             identity: Some(identity),
             total_bytes: Some(metadata.len()),
             meter: Meter::default(),
+            freshness: Freshness::Newest,
             format,
             origin: Origin::File(path.to_owned()),
         })
@@ -137,50 +154,43 @@ impl Source {
             give(piece)
         };
         let cut = || -> io::Result<()> {
-            let bytes: Box<dyn Read + Send> = match origin {
-                Origin::Memory(bytes) => Box::new(bytes),
-                Origin::Input => Box::new(io::stdin()),
-                Origin::File(path) => {
-                    let file = File::open(path)?;
-                    if format == Format::Parquet {
-                        let total = total_bytes.unwrap_or(0);
-                        let on_group = |read: usize, of: usize| meter.set(total / of.max(1) as u64 * read as u64);
-                        return parquet::cut(file, start, on_group, noting);
-                    }
-                    Box::new(file)
+            let mut bytes = match origin {
+                Origin::Memory(bytes) => unpack(bytes, meter.clone())?,
+                Origin::Input(bytes) => bytes,
+                Origin::File(path) if format == Format::Parquet => {
+                    let total = total_bytes.unwrap_or(0);
+                    let on_group = |read: usize, of: usize| meter.set(total / of.max(1) as u64 * read as u64);
+                    return parquet::cut(File::open(path)?, start, on_group, noting);
                 }
+                Origin::File(path) => unpack(File::open(path)?, meter.clone())?,
             };
-            let bytes = BufReader::with_capacity(BUFFER, Metered { inner: bytes, meter: meter.clone() });
-            let mut bytes = unpack(Box::new(bytes))?;
-            match format_of(&name, &mut bytes).map_err(io::Error::other)? {
-                Format::Table => {
-                    let header = first_line(&mut bytes)?;
-                    csv::cut(Cursor::new(header.clone()).chain(bytes), &header, start, noting)
-                }
-                Format::Lines | Format::Parquet => lines::cut(bytes, start, used, noting),
+            if format == Format::Table {
+                let header = first_line(&mut bytes)?;
+                return csv::cut(Cursor::new(header.clone()).chain(bytes), &header, start, noting);
             }
+            lines::cut(bytes, start, used, noting)
         };
         let outcome = cut();
-        outcome.map_err(|cause| Damage {
-            byte: meter.bytes(),
-            name,
-            line: reached.line,
-            unpacked: reached.offset,
-            cause,
-        })
+        let unit = if format == Format::Parquet { "row" } else { "line" };
+        outcome.map_err(|cause| Damage { name, byte: meter.bytes(), reached: reached.line, unit, cause })
     }
 }
 
-/// Unpacks what is packed, in one member or several.
-fn unpack(mut bytes: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
-    let is_packed = bytes.fill_buf()?.starts_with(&GZIP);
-    Ok(if is_packed { Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(bytes))) } else { bytes })
+/// The text in `bytes`, unpacked where it is packed.
+fn unpack(bytes: impl Read + Send + 'static, meter: Meter) -> io::Result<Box<dyn BufRead + Send>> {
+    let mut bytes = Metered { inner: BufReader::with_capacity(BUFFER, bytes), meter };
+    let is_packed = bytes.fill_buf()?.starts_with(&MAGIC);
+    let mut text: Box<dyn BufRead + Send> =
+        if is_packed { Box::new(BufReader::with_capacity(BUFFER, Gunzip::new(bytes))) } else { Box::new(bytes) };
+    if text.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
+        text.consume(BYTE_ORDER_MARK.len());
+    }
+    Ok(text)
 }
 
 /// What `bytes` are, by their beginning.
 fn format_of(name: &str, bytes: &mut impl BufRead) -> anyhow::Result<Format> {
-    let start =
-        bytes.fill_buf().with_context(|| format!("{name} cannot be unpacked: it is damaged at its first byte"))?;
+    let start = bytes.fill_buf().with_context(|| format!("cannot read {name}"))?;
     let text = start.trim_ascii_start();
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     if text.starts_with(b"{") || csv::is_header(line) {

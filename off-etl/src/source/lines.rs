@@ -1,6 +1,7 @@
 //! JSON lines, cut into pieces of whole lines.
 
 use super::{Content, Piece, Place};
+use serde::de::IgnoredAny;
 use std::{
     io::{self, BufRead, Read},
     sync::mpsc::Receiver,
@@ -28,9 +29,13 @@ pub(super) fn cut(
         room.extend_from_slice(&rest);
         let read = fill(&mut bytes, &mut room);
         let is_last = matches!(read, Ok(false)) || read.is_err();
-        // What came before damage is whole up to its last line; at the end the last line needs no end.
-        let whole =
-            if matches!(read, Ok(false)) { room.len() } else { memchr::memrchr(b'\n', &room).map_or(0, |end| end + 1) };
+        let begun = memchr::memrchr(b'\n', &room).map_or(0, |end| end + 1);
+        // At the end the last line needs no end; before damage it does not where it is a record as it stands.
+        let is_whole = match read {
+            Ok(more) => !more,
+            Err(_) => serde_json::from_slice::<IgnoredAny>(&room[begun..]).is_ok(),
+        };
+        let whole = if is_whole { room.len() } else { begun };
         rest.clear();
         rest.extend_from_slice(&room[whole..]);
         room.truncate(whole);

@@ -65,7 +65,7 @@ async fn pages_are_read_until_the_last() {
         page(&[record("2000000000039", "Three", 1)]),
     ];
     let (stand_in, api) = start(pages, 0).await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap();
+    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [4, 3, 0, 0, 1]);
     let asked = stand_in.asked.lock().unwrap();
     let pages: Vec<&str> = asked.iter().map(|(query, ..)| query["page"].as_str()).collect();
@@ -88,7 +88,7 @@ async fn refusals_of_every_kind_are_survived() {
         page(&[record("2000000000015", "One", 1)]),
     ];
     let (stand_in, api) = start(answers, 1).await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap();
+    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
     let asked = stand_in.asked.lock().unwrap();
     assert_eq!(asked.len(), 5);
@@ -104,7 +104,7 @@ async fn a_period_below_the_allowed_one_is_stretched() {
     let (stand_in, config) = listen(pages, 2).await;
     Api::new(&config, Clock::real(3.0))
         .unwrap()
-        .import(&Profile::Default.into(), Some(&db.pool), |_| {})
+        .import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {})
         .await
         .unwrap();
     let asked = stand_in.asked.lock().unwrap();
@@ -121,8 +121,8 @@ async fn a_search_that_broke_off_goes_on_at_its_page() {
     ];
     let (stand_in, api) = start(answers, 0).await;
     let choice = Choice::from(Profile::Default);
-    api.import(&choice, Some(&db.pool), |_| {}).await.unwrap_err();
-    let report = api.import(&choice, Some(&db.pool), |_| {}).await.unwrap();
+    api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap_err();
+    let report = api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
     let asked = stand_in.asked.lock().unwrap();
     let pages: Vec<&str> = asked.iter().map(|(query, ..)| query["page"].as_str()).collect();
@@ -138,7 +138,7 @@ async fn a_country_is_asked_for_and_looked_at_again_and_a_redirect_is_followed()
     let (stand_in, api) = start(vec![redirect, page(&[french, record("2000000000022", "Two", 1)])], 1).await;
     let filter = Filter { country: Some("france".to_owned()), ..Filter::default() };
     let choice = Choice { filter, ..Choice::from(Profile::Default) };
-    let report = api.import(&choice, Some(&db.pool), |_| {}).await.unwrap();
+    let report = api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!((counts(&report), report.passed_over), ([2, 1, 0, 0, 0], 1));
     let asked = stand_in.asked.lock().unwrap();
     assert_eq!(asked[0].0["countries_tags"], "france");
@@ -149,7 +149,7 @@ async fn a_country_is_asked_for_and_looked_at_again_and_a_redirect_is_followed()
 async fn an_address_that_is_no_api_is_a_clear_error() {
     let db = Database::new().await;
     let (_, api) = start(vec![StatusCode::NOT_FOUND.into_response()], 1).await;
-    let error = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}).await.unwrap_err();
+    let error = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap_err();
     assert!(format!("{error:#}").contains("is ETL_API_URL right?"), "{error:#}");
 }
 

@@ -9,11 +9,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use futures::{StreamExt, stream};
-use off_etl::{Choice, DeltasConfig, Profile, Report, SourceName, import, keep_up};
+use futures::{FutureExt, StreamExt, stream};
+use off_etl::{Choice, DeltasConfig, Filter, Profile, Report, SourceName, import, keep_up};
 use off_testkit::Database;
+use sqlx::PgPool;
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     path::Path,
     sync::{Arc, Mutex},
     time::Duration,
@@ -127,46 +129,90 @@ async fn an_address_without_an_export_is_a_clear_error() {
     );
 }
 
-/// Everything that deltas at `place` bring, by file.
-async fn deltas(place: &str, folder: &Path, db: &Database) -> anyhow::Result<Vec<(String, u64)>> {
+/// Everything that deltas at `place` bring, by file: how many records become products, and how many are new.
+async fn deltas(place: &str, folder: &Path, db: Option<&PgPool>) -> anyhow::Result<Vec<(String, u64, u64)>> {
     let mut brought = Vec::new();
     let config = DeltasConfig { deltas_from: place.to_owned(), deltas_every: None };
     let choice = Choice::from(Profile::Default);
-    keep_up(&config, &choice, folder, &db.pool, |name, report| brought.push((name.to_owned(), report.loaded))).await?;
+    keep_up(&config, &choice, folder, db, |name, report| {
+        brought.push((name.to_owned(), report.products, report.loaded));
+    })
+    .await?;
     Ok(brought)
+}
+
+fn delta(from: i64, to: i64) -> String {
+    format!("openfoodfacts_products_{from}_{to}.json.gz")
+}
+
+impl StandIn {
+    /// Deltas with one change each, as if there were no others.
+    fn publish(&self, spans: &[(i64, i64)]) {
+        let index: Vec<String> = spans.iter().rev().map(|(from, to)| delta(*from, *to)).collect();
+        self.put("index.txt", "", index.join("\n"));
+        for (from, to) in spans {
+            self.put(&delta(*from, *to), "\"1\"", record(&format!("20{to:011}"), "Changed", *to));
+        }
+    }
 }
 
 #[tokio::test]
 async fn deltas_keep_a_catalogue_fresh() {
     let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), StandIn::default());
-    let name = |from: i64, to: i64| format!("openfoodfacts_products_{from}_{to}.json.gz");
-    let publish = |spans: &[(i64, i64)]| {
-        let index: Vec<String> = spans.iter().rev().map(|(from, to)| name(*from, *to)).collect();
-        server.put("index.txt", "", index.join("\n"));
-        for (from, to) in spans {
-            server.put(&name(*from, *to), "\"1\"", record(&format!("20{to:011}"), "Changed", *to));
-        }
-    };
-    let address = listen(&server).await;
-    publish(&[(10, 20), (20, 30)]);
-    assert_eq!(deltas(&address, folder.path(), &db).await.unwrap(), [(name(10, 20), 1), (name(20, 30), 1)]);
-    assert_eq!(deltas(&address, folder.path(), &db).await.unwrap(), []);
-    publish(&[(20, 30), (30, 40)]);
-    assert_eq!(deltas(&address, folder.path(), &db).await.unwrap(), [(name(30, 40), 1)]);
+    let (address, pool) = (listen(&server).await, Some(&db.pool));
+    server.publish(&[(10, 20), (20, 30)]);
+    assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(10, 20), 1, 1), (delta(20, 30), 1, 1)]);
+    assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), []);
+    server.publish(&[(20, 30), (30, 40)]);
+    assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(30, 40), 1, 1)]);
     assert_eq!(count_products(&db.pool).await, 3);
-    assert_eq!(
-        std::fs::read_dir(folder.path())
-            .unwrap()
-            .filter(|file| { file.as_ref().unwrap().path().extension().is_some_and(|extension| extension == "gz") })
-            .count(),
-        0
-    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "a download was left behind");
 
     // A day is missing: only a whole export can help.
-    publish(&[(50, 60)]);
-    let error = deltas(&address, folder.path(), &db).await.unwrap_err();
-    assert!(format!("{error:#}").contains("import a whole export"), "{error:#}");
+    server.publish(&[(50, 60)]);
+    let error = deltas(&address, folder.path(), pool).await.unwrap_err();
+    let expected = "from 1970-01-01 00:00:40 UTC to 1970-01-01 00:00:50 UTC are missing";
+    assert!(format!("{error:#}").contains(expected), "{error:#}");
     server.put("products.jsonl", "\"1\"", record("96385074", "Tea", 55));
+    let some = Choice { filter: Filter { limit: Some(1), ..Filter::default() }, ..Profile::Default.into() };
+    let source = format!("{address}products.jsonl").parse().unwrap();
+    import(&source, &some, folder.path(), pool, |_| {}).await.unwrap();
+    assert!(deltas(&address, folder.path(), pool).await.is_err(), "some of an export was taken for all of it");
     import_from(&address, folder.path(), &db).await.unwrap();
-    assert_eq!(deltas(&address, folder.path(), &db).await.unwrap(), [(name(50, 60), 1)]);
+    assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(50, 60), 1, 1)]);
+}
+
+#[tokio::test]
+async fn a_dry_run_judges_all_deltas() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), StandIn::default());
+    server.publish(&[(10, 20), (20, 30)]);
+    let judged = deltas(&listen(&server).await, folder.path(), None).await.unwrap();
+    assert_eq!(judged, [(delta(10, 20), 1, 0), (delta(20, 30), 1, 0)]);
+}
+
+#[tokio::test]
+async fn a_delta_that_was_told_and_not_finished_is_told_again() {
+    let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), StandIn::default());
+    server.publish(&[(10, 20)]);
+    let address = listen(&server).await;
+    let (config, choice) = (DeltasConfig { deltas_from: address.clone(), deltas_every: None }, Profile::Default.into());
+    // As good as a kill: nothing after it is done.
+    let told = |_: &str, report: &Report| panic!("{} loaded", report.loaded);
+    let killed = AssertUnwindSafe(keep_up(&config, &choice, folder.path(), Some(&db.pool), told));
+    assert!(killed.catch_unwind().await.is_err());
+    assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap(), [(delta(10, 20), 1, 1)]);
+    assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_damaged_delta_is_not_passed_over() {
+    let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), StandIn::default());
+    server.publish(&[(10, 20), (20, 30)]);
+    server.put(&delta(10, 20), "\"2\"", b"\x1f\x8b cut short".to_vec());
+    let address = listen(&server).await;
+    let error = deltas(&address, folder.path(), Some(&db.pool)).await.unwrap_err();
+    assert!(format!("{error:#}").contains(&delta(10, 20)), "{error:#}");
+    assert_eq!(count_products(&db.pool).await, 0);
+    server.publish(&[(10, 20), (20, 30)]);
+    assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap().len(), 2);
 }

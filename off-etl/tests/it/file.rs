@@ -2,7 +2,7 @@
 
 use crate::{count_products, counts, import_file, reasons, record};
 use flate2::{Compression, write::GzEncoder};
-use off_etl::{Profile, SourceName, import};
+use off_etl::{Damage, Profile, SourceName, import};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
@@ -115,16 +115,61 @@ async fn gzip_is_read_in_one_member_or_several() {
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
 }
 
-#[tokio::test]
-async fn what_was_sound_before_the_damage_is_kept() {
+/// Records with numbers from `first` on, a line each.
+fn lines(first: usize, count: usize) -> String {
+    (first..first + count).map(|number| record(&format!("20{number:011}"), "Lentils", 1) + "\n").collect()
+}
+
+/// How many products are there once `bytes` were read as far as they are sound, and why it was not further.
+async fn read_damaged(name: &str, bytes: &[u8]) -> (i64, String) {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    let lines: Vec<String> = (0..3000).map(|number| record(&format!("20{number:011}"), "Lentils", number)).collect();
-    let whole = gzip(lines.join("\n").as_bytes());
-    let error = import_file(&db, &file(&folder, "cut.jsonl.gz", &whole[..whole.len() / 2])).await.unwrap_err();
-    let text = format!("{error:#}");
-    assert!(text.contains("cut.jsonl.gz is damaged near byte") && text.contains("after line"), "{text}");
-    let kept = count_products(&db.pool).await;
-    assert!((500..3000).contains(&kept), "{kept} products were kept");
+    let error = import_file(&db, &file(&folder, name, bytes)).await.unwrap_err();
+    assert!(error.is::<Damage>(), "{error:#}");
+    (count_products(&db.pool).await, format!("{error:#}"))
+}
+
+#[tokio::test]
+async fn what_was_sound_before_a_file_was_cut_short_is_kept() {
+    let whole = gzip(lines(0, 3000).as_bytes());
+    let (kept, text) = read_damaged("cut.jsonl.gz", &whole[..whole.len() / 2]).await;
+    assert!((1400..1600).contains(&kept), "{kept} products were kept");
+    let place = format!("cut.jsonl.gz is damaged near byte {}, after line {kept}: it ends in", whole.len() / 2);
+    assert!(text.contains(&place), "{text}");
+}
+
+#[tokio::test]
+async fn what_was_sound_before_a_corrupt_block_is_kept() {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(lines(0, 100).as_bytes()).unwrap();
+    // Ends a block.
+    encoder.flush().unwrap();
+    let block = encoder.get_ref().len();
+    encoder.write_all(lines(100, 100).as_bytes()).unwrap();
+    let mut packed = encoder.finish().unwrap();
+    // A kind of block that does not exist.
+    packed[block] = 0xff;
+    let (kept, text) = read_damaged("corrupt.jsonl.gz", &packed).await;
+    assert_eq!(kept, 100);
+    let near = text.split("damaged near byte ").nth(1).unwrap().split(',').next().unwrap().parse::<usize>().unwrap();
+    assert!(near.abs_diff(block) < 16 && text.contains("after line 100: "), "block at {block}: {text}");
+}
+
+#[tokio::test]
+async fn what_was_sound_before_garbage_is_kept() {
+    // The last line of the first member has no end.
+    let mut packed = gzip(lines(0, 100).trim_end().as_bytes());
+    let end = packed.len();
+    packed.extend(b"<html>an error page that a download ended with</html>");
+    let (kept, text) = read_damaged("more.jsonl.gz", &packed).await;
+    assert_eq!(kept, 100);
+    assert!(text.contains(&format!("near byte {end}, after line 100: what follows is not packed")), "{text}");
+    // A member whose checksum is wrong, after a sound one.
+    let mut packed = gzip(lines(0, 100).as_bytes());
+    packed.extend(gzip(lines(100, 10).as_bytes()));
+    let end = packed.len();
+    packed[end - 8] ^= 1;
+    let (kept, text) = read_damaged("sum.jsonl.gz", &packed).await;
+    assert!(kept == 110 && text.contains("after line 110: "), "{kept}: {text}");
 }
 
 #[tokio::test]

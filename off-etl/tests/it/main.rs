@@ -20,7 +20,7 @@ use std::path::Path;
 async fn import_file(db: &Database, path: &Path) -> anyhow::Result<Report> {
     let imported = import_with(&db.pool, path, &Profile::Default.into()).await?;
     match imported.damage {
-        Some(damage) => Err(damage),
+        Some(damage) => Err(damage.into()),
         None => Ok(imported.report),
     }
 }

@@ -132,7 +132,7 @@ async fn real_deltas() {
     let config = DeltasConfig { deltas_from: folder, deltas_every: None };
     let mut read = Vec::new();
     let choice = Choice::from(Profile::All);
-    keep_up(&config, &choice, Path::new("."), &db.pool, |name, report| read.push((name.to_owned(), report.read)))
+    keep_up(&config, &choice, Path::new("."), Some(&db.pool), |name, report| read.push((name.to_owned(), report.read)))
         .await
         .unwrap();
     assert_eq!(read.iter().map(|(_, read)| *read).collect::<Vec<_>>(), [5, 7]);
