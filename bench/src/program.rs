@@ -68,8 +68,18 @@ pub fn processor_time_of(id: u32) -> anyhow::Result<f64> {
 
 /// The memory that the process `id` holds, in megabytes.
 pub fn memory_of(id: u32) -> anyhow::Result<f64> {
+    status_of(id, "VmRSS:")
+}
+
+/// The most memory that the process `id` has held so far, in megabytes.
+pub fn highest_memory_of(id: u32) -> anyhow::Result<f64> {
+    status_of(id, "VmHWM:")
+}
+
+/// A size that proc_pid_status(5) gives in kilobytes, in megabytes.
+fn status_of(id: u32, name: &'static str) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-    let kilobytes: f64 = line.split_whitespace().nth(1).context("no VmRSS")?.parse()?;
+    let line = status.lines().find(|line| line.starts_with(name)).context(name)?;
+    let kilobytes: f64 = line.split_whitespace().nth(1).context(name)?.parse()?;
     Ok(kilobytes / 1024.0)
 }

@@ -139,6 +139,9 @@ pub const DEVICES_LOW: Consumer = Consumer {
 
 pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
+// All the room is given away, and none of it twice.
+const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.share == 100);
+
 pub const CONSUMERS: [Consumer; 8] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 

@@ -304,8 +304,8 @@ pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) 
     found.fetch_one(db).await
 }
 
-/// A product that is still sold, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so that 32 draws
-/// are plenty; `None` is an empty catalogue or very bad luck.
+/// A product that is still sold, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so
+/// that 32 draws are plenty; `None` is an empty catalogue or very bad luck.
 pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barcode>> {
     let barcode = sqlx::query_scalar!(
         // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.

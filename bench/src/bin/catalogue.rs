@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use off_bench::{
     export::{self, Size},
+    program::highest_memory_of,
     report::{at_most, median, progress, table},
 };
 use off_kit::servers::{Postgres, find_postgres};
@@ -131,14 +132,6 @@ async fn run(command: &mut Command) -> anyhow::Result<Took> {
     };
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(Took { seconds: started.elapsed().as_secs_f64(), memory })
-}
-
-/// The most memory that the process `id` has held so far, in megabytes.
-fn highest_memory_of(id: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).context("no VmHWM")?;
-    let kilobytes: f64 = line.split_whitespace().nth(1).context("no VmHWM")?.parse()?;
-    Ok(kilobytes / 1024.0)
 }
 
 async fn empty(pool: &PgPool) -> anyhow::Result<()> {

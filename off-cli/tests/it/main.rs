@@ -10,6 +10,7 @@ mod full_broker;
 mod instruments;
 mod lost_broker;
 mod rights;
+mod services;
 mod settings;
 mod traces;
 mod up;

@@ -26,6 +26,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 /// How long the servers of a cluster that has just started may take to agree who leads.
 const AGREED_WITHIN: Duration = Duration::from_mins(1);
 
+/// MiB for all streams where nothing else is said.
+const ROOM: u32 = 6144;
+
 /// How the servers keep the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 #[group(skip)]
@@ -36,7 +39,7 @@ pub struct Keeping {
     pub replicas: usize,
     /// MiB that all streams together take at most, on each server that keeps them. Where one has used up its share, its
     /// oldest messages go. The server has to allow more than this (max_file_store).
-    #[arg(long = "nats-room", env = "NATS_ROOM", default_value_t = 6144, value_name = "MIB",
+    #[arg(long = "nats-room", env = "NATS_ROOM", default_value_t = ROOM, value_name = "MIB",
         value_parser = clap::value_parser!(u32).range(64..))]
     pub room: u32,
 }
@@ -44,7 +47,7 @@ pub struct Keeping {
 /// On one server that need not hold anything else.
 impl Default for Keeping {
     fn default() -> Self {
-        Self { replicas: 1, room: 6144 }
+        Self { replicas: 1, room: ROOM }
     }
 }
 
