@@ -1,0 +1,204 @@
+//! A batch of products, and how far the import has come with it, in one transaction.
+
+use super::{Batch, Import, copy::Rows};
+use crate::pipeline::Judged;
+use chrono::{DateTime, Utc};
+use sqlx::{Acquire, PgConnection, types::Json};
+use std::collections::HashMap;
+
+pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batch) -> sqlx::Result<Import> {
+    let mut tx = conn.begin().await?;
+    let known = find_known(&mut tx, &batch.products).await?;
+    let Decision { winners, loaded, updated, unchanged } = decide(&known, &batch.products);
+    let mut report = batch.report.clone();
+    report.loaded = import.report.loaded + loaded;
+    report.updated = import.report.updated + updated;
+    report.unchanged = import.report.unchanged + unchanged;
+    if !winners.is_empty() {
+        copy(&mut tx, &winners).await?;
+        write_products(&mut tx).await?;
+        write_brands(&mut tx).await?;
+    }
+    keep_rejects(&mut tx, import.id, batch).await?;
+    sqlx::query!(
+        "UPDATE catalog.imports
+         SET place = $2, line = $3, report = $4, changed_at = now(), finished_at = CASE WHEN $5 THEN now() END,
+             fresh_until = $6
+         WHERE id = $1",
+        import.id,
+        batch.end.offset.cast_signed(),
+        batch.end.line.cast_signed(),
+        Json(&report) as _,
+        batch.is_last,
+        batch.fresh_until,
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Import { id: import.id, place: batch.end, report })
+}
+
+/// How new a product is: when it changed, and of two that changed in the same second, the fingerprint.
+type Age = (DateTime<Utc>, i64);
+
+/// How new those products are that the catalogue has already.
+async fn find_known(conn: &mut PgConnection, products: &[Judged]) -> sqlx::Result<HashMap<String, Age>> {
+    let barcodes: Vec<&str> = products.iter().map(|judged| judged.product.barcode.as_str()).collect();
+    let rows = sqlx::query!(
+        "SELECT barcode, last_modified, fingerprint FROM catalog.products WHERE barcode = ANY($1)",
+        &barcodes as _,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.barcode, (row.last_modified, row.fingerprint))).collect())
+}
+
+/// What becomes of the products of a batch.
+#[derive(Debug, Default)]
+struct Decision<'a> {
+    /// The newest of each barcode, where it is newer than what there is; and whether there is none.
+    winners: Vec<(&'a Judged, bool)>,
+    loaded: u64,
+    updated: u64,
+    unchanged: u64,
+}
+
+/// As if the products came one by one, so that it makes no difference where one batch ends and the next begins.
+fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Judged]) -> Decision<'a> {
+    let mut decision = Decision::default();
+    let mut newest: HashMap<&str, (Age, &Judged)> = HashMap::with_capacity(products.len());
+    for judged in products {
+        let (barcode, age) = (judged.product.barcode.as_str(), (judged.product.last_modified, judged.fingerprint));
+        let standing = newest.get(barcode).map(|(age, _)| age).or_else(|| known.get(barcode));
+        match standing {
+            Some(standing) if *standing >= age => decision.unchanged += 1,
+            standing => {
+                match standing {
+                    Some(_) => decision.updated += 1,
+                    None => decision.loaded += 1,
+                }
+                newest.insert(barcode, (age, judged));
+            }
+        }
+    }
+    decision.winners =
+        newest.into_iter().map(|(barcode, (_, judged))| (judged, !known.contains_key(barcode))).collect();
+    // Neighbours in the index are written one after the other.
+    decision.winners.sort_unstable_by(|(one, _), (other, _)| one.product.barcode.cmp(&other.product.barcode));
+    decision
+}
+
+async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Result<()> {
+    let mut rows = Rows::new();
+    for (judged, is_new) in winners {
+        let product = &judged.product;
+        rows.row(21)
+            .text(product.barcode.as_str())
+            .text(&product.name)
+            .text(&product.quantity)
+            .maybe(product.product_quantity, Rows::double)
+            .maybe(product.product_quantity_unit.as_deref(), Rows::text)
+            .maybe(product.image_url.as_deref(), Rows::text)
+            .maybe(product.kcal_100g, Rows::double)
+            .maybe(product.kcal_serving, Rows::double)
+            .short(product.nova_group)
+            .maybe(product.nutriscore_score, Rows::short)
+            .text(&product.nutriscore_grade)
+            .maybe(product.fat.as_deref(), Rows::text)
+            .maybe(product.saturated_fat.as_deref(), Rows::text)
+            .maybe(product.sugars.as_deref(), Rows::text)
+            .maybe(product.salt.as_deref(), Rows::text)
+            .texts(&product.brands)
+            .texts(&product.categories)
+            .boolean(product.obsolete)
+            .time(product.last_modified)
+            .long(judged.fingerprint)
+            .boolean(*is_new);
+    }
+    let mut copy = conn.copy_in_raw("COPY etl_incoming FROM STDIN (FORMAT binary)").await?;
+    copy.send(rows.finish()).await?;
+    copy.finish().await?;
+    Ok(())
+}
+
+/// Updates what is older and inserts what is new. Not by ON CONFLICT DO UPDATE, which would draw a number for each product it
+/// updates, and the numbers are drawn from at random elsewhere.
+async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE catalog.products AS product
+         SET name = incoming.name, quantity = incoming.quantity, product_quantity = incoming.product_quantity,
+             product_quantity_unit = incoming.product_quantity_unit, image_url = incoming.image_url,
+             kcal_100g = incoming.kcal_100g, kcal_serving = incoming.kcal_serving, nova_group = incoming.nova_group,
+             nutriscore_score = incoming.nutriscore_score, nutriscore_grade = incoming.nutriscore_grade,
+             categories = incoming.categories, obsolete = incoming.obsolete,
+             last_modified = incoming.last_modified, fingerprint = incoming.fingerprint
+         FROM etl_incoming AS incoming
+         WHERE NOT incoming.is_new AND product.barcode = incoming.barcode",
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO catalog.products (barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
+             kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
+             last_modified, fingerprint)
+         SELECT barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
+             kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
+             last_modified, fingerprint
+         FROM etl_incoming WHERE is_new",
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO catalog.nutrient_levels (barcode, fat, saturated_fat, sugars, salt)
+         SELECT barcode, fat, saturated_fat, sugars, salt FROM etl_incoming
+         ON CONFLICT (barcode) DO UPDATE
+         SET fat = excluded.fat, saturated_fat = excluded.saturated_fat, sugars = excluded.sugars, salt = excluded.salt",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn write_brands(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO catalog.brands (name)
+         SELECT DISTINCT brand.name FROM etl_incoming, unnest(etl_incoming.brands) AS brand (name)
+         WHERE NOT EXISTS (SELECT FROM catalog.brands AS known WHERE known.name = brand.name)",
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "DELETE FROM catalog.product_brands AS old USING etl_incoming
+         WHERE NOT etl_incoming.is_new AND old.barcode = etl_incoming.barcode",
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO catalog.product_brands (barcode, brand_id)
+         SELECT etl_incoming.barcode, brands.id
+         FROM etl_incoming, unnest(etl_incoming.brands) AS brand (name) JOIN catalog.brands ON brands.name = brand.name",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn keep_rejects(conn: &mut PgConnection, import_id: i64, batch: &Batch) -> sqlx::Result<()> {
+    if batch.rejects.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<i64> = batch.rejects.iter().map(|(line, ..)| line.cast_signed()).collect();
+    let reasons: Vec<&str> = batch.rejects.iter().map(|(_, reason, _)| reason.as_str()).collect();
+    let codes: Vec<Option<&str>> = batch.rejects.iter().map(|(.., code)| code.as_deref()).collect();
+    sqlx::query!(
+        "INSERT INTO catalog.rejects (import_id, line, reason, code)
+         SELECT $1, line, reason, code FROM unnest($2::bigint[], $3::text[], $4::text[]) AS reject (line, reason, code)",
+        import_id,
+        &lines,
+        &reasons as _,
+        &codes as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
