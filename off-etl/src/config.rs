@@ -51,6 +51,13 @@ pub struct Choice {
     pub keep_rejects: bool,
 }
 
+impl Choice {
+    /// Which records become products, in words that are the same for the same choice, whether rejects are kept or not.
+    pub(crate) fn rules(&self) -> String {
+        format!("{:?}", Self { keep_rejects: false, ..self.clone() })
+    }
+}
+
 impl From<Profile> for Choice {
     /// Everything that keeps the rules of `profile`.
     fn from(profile: Profile) -> Self {

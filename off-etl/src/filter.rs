@@ -1,6 +1,7 @@
 //! Which records are wanted at all.
 
 use crate::{loose::Loose, record::Record};
+use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
 /// What a record has to have to be looked at; a field without a wish lets everything through.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
@@ -36,9 +37,12 @@ fn has(wanted: Option<&str>, tags: &Loose) -> bool {
     tags.texts().iter().any(|found| is_same(&tag(found), &wanted))
 }
 
-/// As Open Food Facts makes a tag of a name.
+/// As Open Food Facts makes a tag of a name: without accents, and with hyphens for all that is no letter or digit. A language before
+/// it stays.
 fn tag(name: &str) -> String {
-    name.trim().to_lowercase().replace([' ', '\''], "-")
+    let plain = name.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
+    let hyphened: String = plain.map(|c| if c.is_alphanumeric() || c == ':' { c } else { '-' }).collect();
+    hyphened.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
 /// With its language where `wanted` has one.
@@ -53,7 +57,7 @@ mod tests {
     #[test]
     fn a_country_a_category_and_a_brand_may_be_asked_for() {
         let record = Record::read(
-            br#"{"countries_tags": ["en:france", "en:united-kingdom"], "categories_tags": ["en:cereals"], "brands_tags": ["xx:so-good"]}"#,
+            br#"{"countries_tags": ["en:france", "en:united-kingdom"], "categories_tags": ["en:cereals"], "brands_tags": ["xx:so-good", "creme-co"]}"#,
         )
         .unwrap();
         let wanted = |country: &str, category: &str, brand: &str| {
@@ -62,7 +66,7 @@ mod tests {
                 .lets_through(&record)
         };
         assert!(wanted("", "", "") && wanted("france", "", "") && wanted("en:france", "cereals", "So Good"));
-        assert!(wanted("United Kingdom", "", ""));
+        assert!(wanted("United Kingdom", "", "") && wanted("", "", "Crème & Co."));
         assert!(!wanted("fr:france", "", "") && !wanted("spain", "", "") && !wanted("france", "soups", ""));
         assert!(!wanted("", "", "barilla"));
     }

@@ -3,16 +3,16 @@
 use crate::{
     config::{Choice, SourceName},
     pipeline::{JudgedPiece, Outcome, Pipeline, Rules},
+    progress::{Progress, Teller},
     report::Report,
     source::{Damage, Freshness, Place, Source, download},
     store::{Batch, Catalogue, Import},
 };
 use anyhow::bail;
 use chrono::{DateTime, Utc};
-use indicatif::{ProgressBar, ProgressStyle};
+use off_kit::Clock;
 use sqlx::PgPool;
-use std::{io::IsTerminal, path::Path, time::Duration};
-use tokio::time::Instant;
+use std::{cell::RefCell, path::Path, pin::pin, time::Duration};
 use tracing::info;
 
 /// Products that are merged at once.
@@ -21,18 +21,8 @@ const PRODUCTS: usize = 2000;
 /// Records after which it is noted how far the import has come, also where hardly one of them became a product.
 const RECORDS: u64 = 20_000;
 
-/// How often a container's log says how far the import has come.
-const SAY_EVERY: Duration = Duration::from_secs(5);
-
-/// How far an import has come.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    /// Records read.
-    pub read: u64,
-    /// Bytes of the source read, as it lies on disk, and all there are where that is known.
-    pub bytes: u64,
-    pub total_bytes: Option<u64>,
-}
+/// How long nothing is told while nothing comes: an import that goes on first unpacks what it has.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// What an import came to.
 #[derive(Debug)]
@@ -51,47 +41,15 @@ pub async fn import_and_tell(
     db: Option<&PgPool>,
     on_report: impl FnOnce(&Report),
 ) -> anyhow::Result<Imported> {
-    if !std::io::stderr().is_terminal() {
-        let (started, mut said) = (Instant::now(), Instant::now());
-        let on_progress = |progress| {
-            if said.elapsed() >= SAY_EVERY {
-                said = Instant::now();
-                say(progress, started.elapsed());
-            }
-        };
-        return import_reported(source, choice, downloads, db, on_progress, on_report).await;
-    }
-    let bar = ProgressBar::no_length().with_style(ProgressStyle::with_template(
-        "{bar:30} {bytes}/{total_bytes}  {msg} records  {elapsed} passed, {eta} left",
-    )?);
-    let on_progress = |progress: Progress| {
-        if let Some(total) = progress.total_bytes {
-            bar.set_length(total);
-        }
-        bar.set_position(progress.bytes);
-        bar.set_message(progress.read.to_string());
-    };
+    let teller = RefCell::new(Teller::new()?);
+    let on_progress = |progress| teller.borrow_mut().tell(progress);
     let on_report = |report: &Report| {
-        bar.finish_and_clear();
+        teller.borrow().finish();
         on_report(report);
     };
     let imported = import_reported(source, choice, downloads, db, on_progress, on_report).await;
-    bar.finish_and_clear();
+    teller.borrow().finish();
     imported
-}
-
-fn say(progress: Progress, passed: Duration) {
-    let per_second = progress.read as f64 / passed.as_secs_f64();
-    let share = progress.total_bytes.map(|total| progress.bytes as f64 / total.max(1) as f64);
-    let left = share.filter(|share| *share > 0.0).map(|share| passed.as_secs_f64() * (1.0 - share) / share);
-    info!(
-        read = progress.read,
-        per_second = per_second.round(),
-        bytes = progress.bytes,
-        total_bytes = progress.total_bytes,
-        seconds_left = left.map(f64::round),
-        "the import goes on"
-    );
 }
 
 /// Reads an export or the sample into the catalogue, or only judges it where there is no database; tells `on_progress` after
@@ -141,10 +99,20 @@ pub(crate) async fn import_source(
     let mut sink = Sink::open(db, source.identity.as_deref(), choice, &name).await?;
     let (meter, total_bytes, freshness) = (source.meter.clone(), source.total_bytes, source.freshness);
     let mut pipeline = Pipeline::start(source, sink.place(), rules_of(choice));
+    let progress = |sink: &Sink| Progress { read: sink.report().read, bytes: meter.bytes(), total_bytes };
     let damage = loop {
-        let Some(piece) = pipeline.next().await? else { break pipeline.end()? };
+        let piece = {
+            let mut next = pin!(pipeline.next());
+            loop {
+                match tokio::time::timeout(QUIET, &mut next).await {
+                    Ok(piece) => break piece?,
+                    Err(_) => on_progress(progress(&sink)),
+                }
+            }
+        };
+        let Some(piece) = piece else { break pipeline.end()? };
         sink.take(piece, choice);
-        on_progress(Progress { read: sink.report().read, bytes: meter.bytes(), total_bytes });
+        on_progress(progress(&sink));
         if sink.is_full() {
             sink.flush().await?;
         }
@@ -179,8 +147,9 @@ pub(crate) fn rules_of(choice: &Choice) -> Rules {
 pub(crate) struct Sink {
     catalogue: Option<(Catalogue, Import)>,
     batch: Batch,
-    /// Records of the report that the catalogue has.
-    merged: u64,
+    /// What the report was when it was last merged.
+    merged: Report,
+    started_at: DateTime<Utc>,
 }
 
 impl Sink {
@@ -190,14 +159,20 @@ impl Sink {
         choice: &Choice,
         name: &str,
     ) -> anyhow::Result<Self> {
-        let Some(db) = db else { return Ok(Self { catalogue: None, batch: Batch::default(), merged: 0 }) };
+        let started_at = Clock::real(1.0).now();
+        let Some(db) = db else {
+            return Ok(Self { catalogue: None, batch: Batch::default(), merged: Report::default(), started_at });
+        };
         let mut catalogue = Catalogue::open(db).await?;
-        let import = catalogue.begin(identity, &format!("{choice:?}"), name).await?;
+        // Rejects that are kept are kept from the first line on.
+        let suffix = if choice.keep_rejects { ", rejects kept" } else { "" };
+        let identity = identity.map(|identity| format!("{identity}{suffix}"));
+        let import = catalogue.begin(identity.as_deref(), &choice.rules(), name).await?;
         if import.report.read > 0 {
             info!("{name}: an earlier import was interrupted after {} records and goes on there", import.report.read);
         }
         let batch = Batch { report: import.report.clone(), end: import.place, ..Batch::default() };
-        Ok(Self { merged: import.report.read, catalogue: Some((catalogue, import)), batch })
+        Ok(Self { merged: import.report.clone(), catalogue: Some((catalogue, import)), batch, started_at })
     }
 
     /// Where its source goes on.
@@ -230,8 +205,9 @@ impl Sink {
                     for mend in judged.mends.iter() {
                         batch.report.mend(mend, line);
                     }
-                    let changed = judged.product.last_modified;
-                    batch.report.newest = batch.report.newest.max(Some(changed));
+                    // A time to come is a mistake, and says nothing of how fresh the source is.
+                    let changed = Some(judged.product.last_modified).filter(|changed| *changed <= self.started_at);
+                    batch.report.newest = batch.report.newest.max(changed);
                     if self.catalogue.is_some() {
                         batch.products.push(*judged);
                     }
@@ -246,7 +222,7 @@ impl Sink {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.batch.products.len() >= PRODUCTS || self.batch.report.read - self.merged >= RECORDS
+        self.batch.products.len() >= PRODUCTS || self.batch.report.read - self.merged.read >= RECORDS
     }
 
     /// Merges what has come together.
@@ -255,7 +231,8 @@ impl Sink {
             catalogue.merge(import, &self.batch).await?;
             self.batch.report = import.report.clone();
         }
-        self.merged = self.batch.report.read;
+        self.batch.report.count_since(&self.merged);
+        self.merged = self.batch.report.clone();
         self.batch.products.clear();
         self.batch.rejects.clear();
         Ok(())

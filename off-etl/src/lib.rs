@@ -7,6 +7,7 @@ mod loose;
 pub mod mend;
 mod pipeline;
 pub mod product;
+mod progress;
 pub mod record;
 mod report;
 mod source;
@@ -14,8 +15,9 @@ mod store;
 
 pub use config::{Choice, Config, SourceName};
 pub use filter::Filter;
-pub use import::{Imported, Progress, import, import_and_tell};
+pub use import::{Imported, import, import_and_tell};
 pub use product::Profile;
+pub use progress::Progress;
 pub use report::{Report, Tally};
 pub use source::{
     Damage,

@@ -27,6 +27,16 @@ pub(crate) enum Loose {
 }
 
 impl Loose {
+    /// Whether it says nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Text(text) => text.trim().is_empty(),
+            Self::List(items) => items.is_empty(),
+            Self::Number(_) | Self::Whole(_) | Self::Yes => false,
+        }
+    }
+
     /// Text as it is; a number as it is written.
     pub(crate) fn text(&self) -> Option<String> {
         match self {
@@ -42,7 +52,7 @@ impl Loose {
         let number = match self {
             Self::Number(number) => *number,
             Self::Whole(number) => *number as f64,
-            Self::Text(text) => text.trim().parse().ok()?,
+            Self::Text(text) => decimal(text.trim())?,
             Self::Nothing | Self::List(_) | Self::Yes => return None,
         };
         number.is_finite().then_some(number)
@@ -68,10 +78,15 @@ impl Loose {
     pub(crate) fn texts(&self) -> Vec<String> {
         match self {
             Self::List(items) => items.iter().filter_map(Self::text).collect(),
-            Self::Text(text) => text.split(',').map(str::to_owned).collect(),
+            Self::Text(text) => text.split(',').map(|item| item.trim().to_owned()).collect(),
             _ => Vec::new(),
         }
     }
+}
+
+/// A number as programs write it, or as people do in much of Europe: with a comma before its fraction.
+fn decimal(text: &str) -> Option<f64> {
+    text.parse().ok().or_else(|| text.replacen(',', ".", 1).parse().ok())
 }
 
 impl<'de> Deserialize<'de> for Loose {

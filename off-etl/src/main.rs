@@ -1,6 +1,6 @@
 //! The importer as a program of its own.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use clap::Parser;
 use off_etl::{Config, Damage, Report, SourceName, api::Api, import_and_tell, keep_up};
 use off_kit::{Clock, db, telemetry};
@@ -22,6 +22,10 @@ struct Program {
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let config = Program::parse().config;
+    ensure!(
+        !(config.dry_run && config.choice.keep_rejects),
+        "--keep-rejects keeps them in the database, to which --dry-run writes nothing: leave out one of them"
+    );
     telemetry::init("off-etl", &config.log)?;
     if let Some(address) = config.metrics {
         off_kit::http::show_metrics(address).await?;

@@ -1,6 +1,8 @@
 //! What is put right in a record instead of losing it.
 
+use crate::loose::Loose;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Something that was wrong with a record that became a product all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
@@ -18,7 +20,7 @@ pub enum Mend {
     LongText,
     #[error("a value of another type than usual")]
     OtherType,
-    #[error("an absurd number, left out")]
+    #[error("a number that cannot be, left out")]
     AbsurdNumber,
     #[error("no time of change that can be")]
     NoTime,
@@ -49,4 +51,52 @@ impl Mends {
     pub fn iter(self) -> impl Iterator<Item = Mend> {
         Mend::ALL.into_iter().filter(move |&mend| self.0 & (1 << mend as u16) != 0)
     }
+}
+
+/// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
+/// long; `None` when nothing is left.
+pub(crate) fn text(value: &Loose, longest: usize, mends: &mut Mends) -> Option<String> {
+    let raw = value.text()?;
+    let decoded = html_escape::decode_html_entities(&raw);
+    if let Cow::Owned(_) = decoded {
+        mends.add(Mend::HtmlEntities);
+    }
+    if decoded.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+        mends.add(Mend::ControlCharacters);
+    }
+    let words: Vec<&str> =
+        decoded.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
+    let mut text = words.join(" ");
+    if let Some((cut, _)) = text.char_indices().nth(longest) {
+        mends.add(Mend::LongText);
+        text.truncate(cut);
+        text.truncate(text.trim_end().len());
+    }
+    if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
+        mends.add(Mend::OtherType);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// A whole number; a text that is one is taken for it.
+pub(crate) fn whole(value: &Loose, mends: &mut Mends) -> Option<i64> {
+    let whole = value.whole();
+    if whole.is_some() && matches!(value, Loose::Text(_)) {
+        mends.add(Mend::OtherType);
+    }
+    whole
+}
+
+/// A number from 0 to `most`; what is given and is none is left out.
+pub(crate) fn number(value: &Loose, most: f64, mends: &mut Mends) -> Option<f64> {
+    if value.is_empty() {
+        return None;
+    }
+    let number = value.number().filter(|number| (0.0..=most).contains(number));
+    match value {
+        _ if number.is_none() => mends.add(Mend::AbsurdNumber),
+        Loose::Text(_) => mends.add(Mend::OtherType),
+        _ => {}
+    }
+    number
 }

@@ -5,20 +5,24 @@ use crate::{
     mend::Mends,
     product::{Product, Profile, Reject},
     record::Record,
-    source::{Content, Damage, Piece, Place, Source},
+    source::{Broken, Content, Damage, Meter, Piece, Place, Source},
 };
-use anyhow::{Context, anyhow};
+use anyhow::{anyhow, ensure};
 use std::{
+    io,
     sync::{Arc, Mutex, mpsc as threads},
     thread::{self, JoinHandle},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 /// Pieces that may be under way at once; with a piece of 256 KiB that bounds what is in memory.
 const UNDER_WAY: usize = 64;
 
 /// Pieces that wait for a thread to judge them.
 const WAITING: usize = 8;
+
+/// Parts of a piece that may wait until those before it were taken: lines are one part, a row group of Parquet is as many as it is long.
+const PARTS: usize = 8;
 
 /// What a record came to.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(crate) struct Judged {
     pub(crate) mends: Mends,
 }
 
-/// A piece whose records have been judged.
+/// A piece, or a part of one, whose records have been judged.
 #[derive(Debug)]
 pub(crate) struct JudgedPiece {
     /// Where the source goes on.
@@ -69,7 +73,8 @@ impl Rules {
         }
     }
 
-    fn judge_piece(&self, piece: Piece) -> (JudgedPiece, Option<Vec<u8>>) {
+    /// Gives what became of `piece`, part by part, and its room back.
+    fn judge_piece(&self, piece: Piece, mut give: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
         let Piece { start, end, content } = piece;
         let (outcomes, room) = match content {
             Content::Lines(bytes) => {
@@ -81,31 +86,55 @@ impl Rules {
                 (outcomes, Some(bytes))
             }
             Content::TooLong => (vec![(start.line + 1, Outcome::Rejected(Reject::TooLong, None))], None),
-            Content::Rows(columns, rows) => {
-                let read = |row: Option<::csv::ByteRecord>| row.map(|row| columns.record(&row)).ok_or(Reject::BadRow);
-                (rows.into_iter().map(|(line, row)| (line, self.judge(read(row)))).collect(), None)
+            Content::Rows(header, bytes) => {
+                let mut outcomes = Vec::new();
+                header.read(&bytes, |line, record| {
+                    outcomes.push((start.line + 1 + line, self.judge(record.ok_or(Reject::BadRow))));
+                });
+                (outcomes, Some(bytes))
             }
-            Content::Records(records) => {
-                let numbered = (start.line + 1..).zip(records);
-                (numbered.map(|(number, record)| (number, self.judge(Ok(record)))).collect(), None)
+            Content::Group(group) => {
+                let mut row = start.line;
+                let outcome = group.read(|records| {
+                    let numbered = (row + 1..).zip(records);
+                    let outcomes: Vec<_> = numbered.map(|(row, record)| (row, self.judge(Ok(record)))).collect();
+                    row += outcomes.len() as u64;
+                    give(Ok(JudgedPiece { end: Place { offset: row, line: row }, outcomes }))
+                });
+                if let Err(broken) = outcome {
+                    give(Err(broken));
+                }
+                return None;
             }
         };
-        (JudgedPiece { end, outcomes }, room)
+        give(Ok(JudgedPiece { end, outcomes }));
+        room
     }
 }
+
+/// What became of a part of a piece; or that it was broken, and what comes after it with it.
+type Part = Result<JudgedPiece, Broken>;
 
 /// The judged pieces of a source, in their order.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
-    pieces: mpsc::Receiver<oneshot::Receiver<JudgedPiece>>,
-    cutting: JoinHandle<Result<(), Damage>>,
+    name: String,
+    unit: &'static str,
+    meter: Meter,
+    /// The parts of each, and where it ends.
+    pieces: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
+    /// Those that are being taken.
+    parts: Option<(mpsc::Receiver<Part>, Place)>,
+    reached: Place,
+    broken: Option<Broken>,
+    cutting: JoinHandle<io::Result<()>>,
 }
 
 impl Pipeline {
     /// Starts to read `source` from `start` on.
     pub(crate) fn start(source: Source, start: Place, rules: Rules) -> Self {
         let (ordered, pieces) = mpsc::channel(UNDER_WAY);
-        let (work, waiting) = threads::sync_channel::<(Piece, oneshot::Sender<JudgedPiece>)>(WAITING);
+        let (work, waiting) = threads::sync_channel::<(Piece, mpsc::Sender<Part>)>(WAITING);
         let (give_back, used) = threads::channel();
         let waiting = Arc::new(Mutex::new(waiting));
         let rules = Arc::new(rules);
@@ -115,36 +144,61 @@ impl Pipeline {
                 loop {
                     // The lock is held while waiting: others wait for it as they would for a piece.
                     let next = waiting.lock().map(|waiting| waiting.recv());
-                    let Ok(Ok((piece, done))) = next else { return };
-                    let (judged, room) = rules.judge_piece(piece);
-                    // Nobody waits for it where the import has ended.
-                    let _ = done.send(judged);
+                    let Ok(Ok((piece, parts))) = next else { return };
+                    // Nobody takes them where the import has ended.
+                    let room = rules.judge_piece(piece, |part| parts.blocking_send(part).is_ok());
                     if let Some(room) = room {
                         let _ = give_back.send(room);
                     }
                 }
             });
         }
+        let (name, unit, meter) = (source.name.clone(), source.unit(), source.meter.clone());
         let cutting = thread::spawn(move || {
             source.cut(start, &used, |piece| {
-                let (done, judged) = oneshot::channel();
-                ordered.blocking_send(judged).is_ok() && work.send((piece, done)).is_ok()
+                let (parts, judged) = mpsc::channel(PARTS);
+                ordered.blocking_send((judged, piece.end)).is_ok() && work.send((piece, parts)).is_ok()
             })
         });
-        Self { pieces, cutting }
+        Self { name, unit, meter, pieces, parts: None, reached: start, broken: None, cutting }
     }
 
-    /// The next piece; `None` after the last.
+    /// The next piece or part of one; `None` after the last.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<JudgedPiece>> {
-        let Some(judged) = self.pieces.recv().await else { return Ok(None) };
-        // What is missing is not passed over: the import would count as having read it.
-        judged.await.map(Some).context("a thread that judges records has panicked")
+        loop {
+            let Some((parts, end)) = &mut self.parts else {
+                self.parts = self.pieces.recv().await;
+                if self.parts.is_none() {
+                    return Ok(None);
+                }
+                continue;
+            };
+            match parts.recv().await {
+                Some(Ok(piece)) => {
+                    self.reached = piece.end;
+                    return Ok(Some(piece));
+                }
+                Some(Err(broken)) => {
+                    self.broken = Some(broken);
+                    return Ok(None);
+                }
+                None => {
+                    // What is missing is not passed over: the import would count as having read it.
+                    ensure!(self.reached == *end, "a thread that judges records has panicked");
+                    self.parts = None;
+                }
+            }
+        }
     }
 
     /// Whether the source came to its end or broke off; to be asked after the last piece.
     pub(crate) fn end(self) -> anyhow::Result<Option<Damage>> {
-        let outcome = self.cutting.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
-        Ok(outcome.err())
+        let Self { name, unit, meter, pieces, reached, broken, cutting, .. } = self;
+        // What comes after something broken is wanted by nobody.
+        drop(pieces);
+        let outcome = cutting.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
+        let broken = broken.or_else(|| Some(Broken { byte: meter.bytes(), cause: outcome.err()? }));
+        Ok(broken.map(|Broken { byte, cause }| Damage { name, byte, reached: reached.line, unit, cause }))
     }
 }
 

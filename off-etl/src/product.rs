@@ -2,14 +2,14 @@
 
 use crate::{
     loose::Loose,
-    mend::{Mend, Mends},
+    mend::{Mend, Mends, number, text, whole},
     record::{AggregatedNutrient, Record},
 };
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use off_events::Barcode;
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 /// A product as the catalogue keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -132,7 +132,12 @@ impl Product {
             _ => return Err(Reject::NovaGroup),
         };
         let nutriscore_score = match whole(&record.nutriscore_score, &mut mends) {
-            None => None,
+            None => {
+                if !record.nutriscore_score.is_empty() {
+                    mends.add(Mend::AbsurdNumber);
+                }
+                None
+            }
             Some(score @ -15..=40) => i16::try_from(score).ok(),
             Some(_) => return Err(Reject::NutriscoreScore),
         };
@@ -142,9 +147,7 @@ impl Product {
         }
         let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
         let product_quantity = number(&record.product_quantity, 1e6, &mut mends);
-        let kcal_100g = kcal_100g(record, &mut mends);
-        let kcal_serving =
-            kcal(&record.nutriments.kcal_serving, &record.nutriments.kj_serving, MOST_KCAL_SERVING, &mut mends);
+        let (kcal_100g, kcal_serving) = energy(record, &mut mends);
         let [fat, saturated_fat, sugars, salt] = levels(record);
         let product = Self {
             barcode,
@@ -189,53 +192,6 @@ fn name(record: &Record, mends: &mut Mends) -> Option<String> {
         .find_map(|name| text(name, LONGEST_NAME, mends))
 }
 
-/// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
-/// long; `None` when nothing is left.
-fn text(value: &Loose, longest: usize, mends: &mut Mends) -> Option<String> {
-    let raw = value.text()?;
-    let decoded = html_escape::decode_html_entities(&raw);
-    if let Cow::Owned(_) = decoded {
-        mends.add(Mend::HtmlEntities);
-    }
-    if decoded.contains(|c: char| c.is_control() && !c.is_whitespace()) {
-        mends.add(Mend::ControlCharacters);
-    }
-    let words: Vec<&str> =
-        decoded.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    let mut text = words.join(" ");
-    if let Some((cut, _)) = text.char_indices().nth(longest) {
-        mends.add(Mend::LongText);
-        text.truncate(cut);
-        text.truncate(text.trim_end().len());
-    }
-    if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
-        mends.add(Mend::OtherType);
-    }
-    (!text.is_empty()).then_some(text)
-}
-
-/// A whole number; a text that is one is taken for it.
-fn whole(value: &Loose, mends: &mut Mends) -> Option<i64> {
-    let whole = value.whole();
-    if whole.is_some() && matches!(value, Loose::Text(_)) {
-        mends.add(Mend::OtherType);
-    }
-    whole
-}
-
-/// A number from 0 to `most`.
-fn number(value: &Loose, most: f64, mends: &mut Mends) -> Option<f64> {
-    let number = value.number()?;
-    if matches!(value, Loose::Text(_)) {
-        mends.add(Mend::OtherType);
-    }
-    let is_sound = (0.0..=most).contains(&number);
-    if !is_sound {
-        mends.add(Mend::AbsurdNumber);
-    }
-    is_sound.then_some(number)
-}
-
 /// Tags, each once, in their order.
 fn tags(value: &Loose, name: fn(&str) -> &str, mends: &mut Mends) -> Vec<String> {
     let mut seen = BTreeSet::new();
@@ -276,14 +232,22 @@ fn level(value: &Loose) -> Option<String> {
     value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
 }
 
-/// The newer schema where a record has it, else the older; what a program only estimated is not taken.
-fn kcal_100g(record: &Record, mends: &mut Mends) -> Option<f64> {
-    let nutrients = &record.nutrition.aggregated_set.0.nutrients.0;
+/// Kilocalories of 100 g or ml, and of a serving: by the newer schema where a record has it, else by the older; what a program only
+/// estimated is not taken.
+fn energy(record: &Record, mends: &mut Mends) -> (Option<f64>, Option<f64>) {
+    let (set, nutriments) = (&record.nutrition.aggregated_set.0, &record.nutriments);
     let stated = |nutrient: &AggregatedNutrient| {
         if nutrient.source.text().as_deref() == Some("estimate") { Loose::Nothing } else { nutrient.value.clone() }
     };
-    kcal(&stated(&nutrients.kcal.0), &stated(&nutrients.kj.0), MOST_KCAL_100G, mends)
-        .or_else(|| kcal(&record.nutriments.kcal_100g, &record.nutriments.kj_100g, MOST_KCAL_100G, mends))
+    let is_serving = set.per.text().as_deref() == Some("serving");
+    let most = if is_serving { MOST_KCAL_SERVING } else { MOST_KCAL_100G };
+    let newer = kcal(&stated(&set.nutrients.0.kcal.0), &stated(&set.nutrients.0.kj.0), most, mends);
+    let of_100g = newer.filter(|_| !is_serving);
+    let of_serving = newer.filter(|_| is_serving);
+    (
+        of_100g.or_else(|| kcal(&nutriments.kcal_100g, &nutriments.kj_100g, MOST_KCAL_100G, mends)),
+        of_serving.or_else(|| kcal(&nutriments.kcal_serving, &nutriments.kj_serving, MOST_KCAL_SERVING, mends)),
+    )
 }
 
 /// Kilocalories as they are stated, else from kilojoules; nothing where the number is absurd.
@@ -297,11 +261,13 @@ fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
     if let Some(url) = record.image_url.text().filter(|url| is_address(url)) {
         return Some(url);
     }
-    let front = &record.images.front;
-    let own_language = record.lang.text().and_then(|lang| front.get_key_value(&lang));
-    let (language, rev) = front.get_key_value("en").or(own_language).or_else(|| front.iter().next())?;
-    let is_language = language.len() <= 3 && language.bytes().all(|byte| byte.is_ascii_lowercase());
-    let rev = rev.whole().filter(|_| is_language)?;
+    let photo = |language: &str| {
+        let is_language = language.len() <= 3 && language.bytes().all(|byte| byte.is_ascii_lowercase());
+        let rev = record.images.front.get(language)?.whole()?;
+        is_language.then(|| (language.to_owned(), rev))
+    };
+    let any = || record.images.front.keys().find_map(|language| photo(language));
+    let (language, rev) = photo("en").or_else(|| photo(&record.lang.text()?)).or_else(any)?;
     let code = format!("{:0>13}", barcode.as_str());
     let (a, b, c, rest) = (code.get(..3)?, code.get(3..6)?, code.get(6..9)?, code.get(9..)?);
     Some(format!("https://images.openfoodfacts.org/images/products/{a}/{b}/{c}/{rest}/front_{language}.{rev}.400.jpg"))
@@ -354,6 +320,9 @@ mod tests {
             (r#""quantity": 500"#, Mend::OtherType),
             (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Mend::AbsurdNumber),
             (r#""product_quantity": -1"#, Mend::AbsurdNumber),
+            (r#""product_quantity": "NaN""#, Mend::AbsurdNumber),
+            (r#""product_quantity": "0,5""#, Mend::OtherType),
+            (r#""nutriscore_score": 1.5"#, Mend::AbsurdNumber),
             (r#""last_modified_t": "soon""#, Mend::NoTime),
         ] {
             assert_eq!(mends(fields), [mend], "{fields}");
@@ -435,6 +404,10 @@ mod tests {
         };
         assert_eq!(kcal(&aggregated("packaging")), Some(348.0));
         assert_eq!(kcal(&aggregated("estimate")), None);
+        let of_serving =
+            r#""nutrition": {"aggregated_set": {"per": "serving", "nutrients": {"energy-kcal": {"value": 100}}}}"#;
+        let product = product(of_serving).unwrap();
+        assert_eq!((product.kcal_100g, product.kcal_serving), (None, Some(100.0)));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(crate) struct Nutrition {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct AggregatedSet {
+    /// `100g`, `100ml`, or `serving`.
+    pub(crate) per: Loose,
     pub(crate) nutrients: LooseObject<AggregatedNutrients>,
 }
 
@@ -214,22 +216,29 @@ impl<'de> Deserialize<'de> for Images {
 
 impl Record {
     /// Reads one line of an export. Bytes that are no UTF-8 and halves of surrogate pairs become replacement
-    /// characters: they spoil the text they are in, not the record.
+    /// characters, and control characters blanks: they spoil the text they are in, not the record.
     pub fn read(line: &[u8]) -> Result<Self, serde_json::Error> {
         let text = String::from_utf8_lossy(line);
-        let mut record: Self = match serde_json::from_str(&text) {
-            Ok(record) => record,
-            Err(error) => {
-                let mended = pair_surrogates(&text).ok_or(error)?;
-                let mut record: Self = serde_json::from_str(&mended)?;
-                record.mends.add(Mend::HalfSurrogate);
-                record
-            }
-        };
+        let mut record = serde_json::from_str(&text).or_else(|error| Self::read_mended(&text).ok_or(error))?;
         if let Cow::Owned(_) = text {
             record.mends.add(Mend::BrokenUtf8);
         }
         Ok(record)
+    }
+
+    /// Reads a line that is no JSON as it stands.
+    fn read_mended(text: &str) -> Option<Self> {
+        let (mut mended, mut mends) = (Cow::Borrowed(text), Mends::default());
+        for mend in [Mend::HalfSurrogate, Mend::ControlCharacters] {
+            let better = if mend == Mend::HalfSurrogate { pair_surrogates(&mended) } else { blank_controls(&mended) };
+            let Some(better) = better else { continue };
+            mends.add(mend);
+            if let Ok(record) = serde_json::from_str(&better) {
+                return Some(Self { mends, ..record });
+            }
+            mended = Cow::Owned(better);
+        }
+        None
     }
 }
 
@@ -259,6 +268,11 @@ fn pair_surrogates(text: &str) -> Option<String> {
     (copied > 0).then_some(mended)
 }
 
+/// `text` with a blank for each control character, which JSON allows nowhere but between its tokens; `None` when there is none.
+fn blank_controls(text: &str) -> Option<String> {
+    text.contains(|c: char| c.is_ascii_control()).then(|| text.replace(|c: char| c.is_ascii_control(), " "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -282,6 +296,14 @@ mod tests {
     fn half_a_surrogate_pair_costs_a_character_only() {
         let record = Record::read(br#"{"product_name": "a\ud83d b\ud83d\ude00 \\ud83d", "code": "1"}"#).unwrap();
         assert_eq!(record.product_name.text().as_deref(), Some("a\u{fffd} b\u{1f600} \\ud83d"));
+    }
+
+    #[test]
+    fn a_control_character_costs_itself_only() {
+        let record = Record::read(b"{\"product_name\": \"a\0b\\ud83d\x01\",\t\"code\": \"1\"}\r").unwrap();
+        assert_eq!(record.product_name.text().as_deref(), Some("a b\u{fffd} "));
+        assert_eq!(record.mends.iter().collect::<Vec<_>>(), [Mend::HalfSurrogate, Mend::ControlCharacters]);
+        assert!(Record::read(b"{\"product_name\": \"a\0b\"").is_err());
     }
 
     proptest! {

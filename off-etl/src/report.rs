@@ -66,6 +66,7 @@ impl Report {
             ("loaded", self.loaded - before.loaded),
             ("updated", self.updated - before.updated),
             ("unchanged", self.unchanged - before.unchanged),
+            ("not written", self.not_written() - before.not_written()),
             ("passed over", self.passed_over - before.passed_over),
         ];
         for (outcome, records) in outcomes {
@@ -76,6 +77,15 @@ impl Report {
             counter!("off_etl_records_total", "outcome" => "rejected", "reason" => reason.to_string())
                 .increment(tally.count - known);
         }
+        for (mend, tally) in &self.mended {
+            let known = before.mended.get(mend).map_or(0, |tally| tally.count);
+            counter!("off_etl_mends_total", "reason" => mend.to_string()).increment(tally.count - known);
+        }
+    }
+
+    /// Products of a dry run.
+    fn not_written(&self) -> u64 {
+        self.products - self.loaded - self.updated - self.unchanged
     }
 }
 

@@ -2,21 +2,21 @@
 
 pub mod api;
 mod bytes;
-mod csv;
 pub(crate) mod deltas;
 pub(crate) mod download;
 mod file;
 mod gunzip;
 mod lines;
 mod parquet;
+mod table;
+mod text;
 
-pub(crate) use csv::Columns;
-pub use file::Damage;
+pub(crate) use bytes::Meter;
 pub(crate) use file::{Freshness, Source};
+pub(crate) use parquet::Group;
+pub(crate) use table::Header;
 
-use crate::record::Record;
-use ::csv::ByteRecord;
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 /// The built-in sample: about a thousand invented products in the shape of the export, with its dirt.
 pub(crate) const SAMPLE: &[u8] = include_bytes!("../sample/products.jsonl");
@@ -24,7 +24,7 @@ pub(crate) const SAMPLE: &[u8] = include_bytes!("../sample/products.jsonl");
 /// Where in a source something is, so that an import can go on there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// What lies before it: unpacked bytes of JSON lines, rows of a table, pages of the API.
+    /// What lies before it: unpacked bytes of text, rows of Parquet, pages of the API.
     pub(crate) offset: u64,
     /// Lines before it; rows and records where there are no lines.
     pub(crate) line: u64,
@@ -42,10 +42,29 @@ pub(crate) struct Piece {
 pub(crate) enum Content {
     /// Whole lines, each a record as JSON.
     Lines(Vec<u8>),
-    /// A line longer than any record is.
+    /// Longer than any record is.
     TooLong,
-    /// Rows of a table, each with its line in the file; `None` is a row that does not fit its header.
-    Rows(Arc<Columns>, Vec<(u64, Option<ByteRecord>)>),
-    /// Records that had to be read where they were cut.
-    Records(Vec<Record>),
+    /// Whole rows of a table.
+    Rows(Arc<Header>, Vec<u8>),
+    /// A row group of Parquet.
+    Group(Group),
+}
+
+/// Where a source broke off, in bytes as it lies on disk, and why.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    pub(crate) byte: u64,
+    pub(crate) cause: io::Error,
+}
+
+/// Why a source could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. What came before is kept")]
+pub struct Damage {
+    pub(crate) name: String,
+    pub(crate) byte: u64,
+    /// What was read last, in lines or rows.
+    pub(crate) reached: u64,
+    pub(crate) unit: &'static str,
+    pub(crate) cause: io::Error,
 }

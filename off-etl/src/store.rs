@@ -79,18 +79,18 @@ impl Catalogue {
         self.retry(async |conn| Ok(begin(conn, source, rules, name).await?)).await
     }
 
-    /// Up to when the changes of Open Food Facts are in the catalogue, by the exports and deltas that were read to their end;
-    /// `None` where there was none.
-    pub(crate) async fn fresh_until(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
-        self.retry(async |conn| Ok(fresh_until(conn).await?)).await
+    /// Up to when the changes of Open Food Facts are in the catalogue, by the exports and deltas that were read to their end by
+    /// these rules; `None` where there was none.
+    pub(crate) async fn fresh_until(&mut self, rules: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
+        self.retry(async |conn| Ok(fresh_until(conn, rules).await?)).await
     }
 
     /// Merges a batch, where a product replaces an older one only, and notes how far `import` has come; all of it or
     /// nothing, and once, however often the connection breaks.
     pub(crate) async fn merge(&mut self, import: &mut Import, batch: &Batch) -> anyhow::Result<()> {
         let started = Instant::now();
-        let (before, known) = (import.report.clone(), import.clone());
-        let merged = self
+        let known = import.clone();
+        *import = self
             .retry(async |conn| {
                 // The connection may have broken after the commit and before its answer.
                 let (stored, is_finished) = find(conn, known.id).await?;
@@ -104,8 +104,6 @@ impl Catalogue {
                 Ok(merge::merge(conn, &known, batch).await?)
             })
             .await?;
-        merged.report.count_since(&before);
-        *import = merged;
         histogram!("off_etl_batch_seconds").record(started.elapsed());
         Ok(())
     }
@@ -230,10 +228,13 @@ async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<(Import, bool)> 
     Ok((Import { id, place: place(row.place, row.line), report: row.report.0 }, row.is_finished))
 }
 
-async fn fresh_until(conn: &mut PgConnection) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!("SELECT max(fresh_until) FROM catalog.imports WHERE finished_at IS NOT NULL")
-        .fetch_one(conn)
-        .await
+async fn fresh_until(conn: &mut PgConnection, rules: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        "SELECT max(fresh_until) FROM catalog.imports WHERE rules = $1 AND finished_at IS NOT NULL",
+        rules,
+    )
+    .fetch_one(conn)
+    .await
 }
 
 fn place(offset: i64, line: i64) -> Place {

@@ -14,8 +14,12 @@ use crate::{
     report::Report,
 };
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use off_kit::{Clock, backoff::Backoff, schedule::Schedule};
-use reqwest::{Client, StatusCode, header};
+use reqwest::{
+    Client, StatusCode,
+    header::{self, HeaderMap},
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
@@ -202,8 +206,7 @@ impl Api {
             self.client.get(url).query(&query).send().await.map_err(|error| passing(error.to_string()))?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
-            let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let retry_after = retry_after.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs);
+            let retry_after = retry_after(response.headers(), self.clock.now());
             return Err(Refusal::Passing { reason: format!("the API answered {status}"), retry_after });
         }
         if !status.is_success() {
@@ -221,5 +224,30 @@ impl Api {
             return Err(passing("the API answered with an HTML page".to_owned()));
         }
         serde_json::from_slice(&body).map_err(|error| passing(format!("the answer is not a page of products: {error}")))
+    }
+}
+
+/// How long the API asks to be left alone, which it says in seconds or as a time (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    let until = || (DateTime::parse_from_rfc2822(value).ok()?.to_utc() - now).to_std().ok();
+    value.parse().map(Duration::from_secs).ok().or_else(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_ask_again_comes_in_two_forms() {
+        let now = DateTime::parse_from_rfc3339("2026-01-01T00:00:00Z").unwrap().to_utc();
+        let wait = |value: &str| {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, value.parse().unwrap())]);
+            retry_after(&headers, now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(wait("120"), Some(120));
+        assert_eq!(wait("Thu, 01 Jan 2026 00:01:30 GMT"), Some(90));
+        assert_eq!(wait("Wed, 31 Dec 2025 23:59:00 GMT"), None);
+        assert_eq!(wait("soon"), None);
     }
 }

@@ -2,12 +2,7 @@
 //! first; each is named after the times of the last change before it and in it.
 
 use super::{Freshness, Source, download};
-use crate::{
-    config::Choice,
-    import::{Progress, import_source},
-    report::Report,
-    store::Catalogue,
-};
+use crate::{config::Choice, import::import_source, progress::Progress, report::Report, store::Catalogue};
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
@@ -20,6 +15,9 @@ use tracing::{info, warn};
 use url::Url;
 
 const INDEX: &str = "index.txt";
+
+/// The longest index that is read, in bytes; a real one lists two weeks.
+const LONGEST_INDEX: u64 = 1024 * 1024;
 
 /// How the deltas are read.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,8 +76,8 @@ async fn catch_up(
     on_delta: &mut impl FnMut(&str, &Report),
 ) -> anyhow::Result<()> {
     let place = DeltaPlace::parse(&config.deltas_from)?;
-    let index = place.index().await?;
-    let fresh_until = fresh_until(db).await?;
+    let index = place.index(downloads).await?;
+    let fresh_until = fresh_until(db, choice).await?;
     let new = new_since(fresh_until, in_order(&index)?)?;
     if new.is_empty() {
         info!("the catalogue is as fresh as the deltas");
@@ -98,13 +96,15 @@ async fn catch_up(
     Ok(())
 }
 
-async fn fresh_until(db: Option<&PgPool>) -> anyhow::Result<Option<DateTime<Utc>>> {
+async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Option<DateTime<Utc>>> {
     let Some(db) = db else { return Ok(None) };
     let mut catalogue = Catalogue::open(db).await?;
-    let fresh_until = catalogue.fresh_until().await?;
+    let fresh_until = catalogue.fresh_until(&choice.rules()).await?;
     catalogue.close().await?;
     if fresh_until.is_none() {
-        warn!("no export was imported before: the catalogue will hold only what changed in the last days");
+        warn!(
+            "no export was imported by these rules before: of them the catalogue will have only what changed in the last days"
+        );
     }
     Ok(fresh_until)
 }
@@ -127,14 +127,14 @@ impl DeltaPlace {
         }
     }
 
-    async fn index(&self) -> anyhow::Result<String> {
-        match self {
-            Self::Address(url) => download::fetch_text(&url.join(INDEX)?).await,
-            Self::Folder(folder) => {
-                let path = folder.join(INDEX);
-                tokio::fs::read_to_string(&path).await.with_context(|| format!("cannot read {}", path.display()))
-            }
-        }
+    async fn index(&self, downloads: &Path) -> anyhow::Result<String> {
+        let path = self.bring(INDEX, downloads).await?;
+        let reading = || format!("cannot read {}", path.display());
+        let length = tokio::fs::metadata(&path).await.with_context(reading)?.len();
+        ensure!(length <= LONGEST_INDEX, "{} has {length} bytes, which is no list of deltas", path.display());
+        let index = tokio::fs::read_to_string(&path).await.with_context(reading)?;
+        self.forget(&path).await;
+        Ok(index)
     }
 
     async fn bring(&self, name: &str, downloads: &Path) -> anyhow::Result<PathBuf> {

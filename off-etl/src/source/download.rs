@@ -68,13 +68,6 @@ pub(super) async fn forget(whole: &Path) {
     }
 }
 
-/// The text at `url`.
-pub(super) async fn fetch_text(url: &Url) -> anyhow::Result<String> {
-    let answer = client()?.get(url.clone()).send().await.with_context(|| format!("{url} does not answer"))?;
-    ensure!(answer.status().is_success(), "{url} answered {}", answer.status());
-    answer.text().await.with_context(|| format!("{url} cannot be read"))
-}
-
 fn client() -> anyhow::Result<Client> {
     // Whoever was first chose the same.
     let _ = rustls::crypto::ring::default_provider().install_default();

@@ -3,17 +3,19 @@
 use super::{
     Piece, Place, SAMPLE,
     bytes::{Meter, Metered},
-    csv,
     gunzip::{Gunzip, MAGIC},
-    lines, parquet,
+    lines::Lines,
+    parquet,
+    table::{self, Header, Rows},
+    text,
 };
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
-    sync::mpsc::Receiver,
+    sync::{Arc, mpsc::Receiver},
 };
 use xxhash_rust::xxh3::Xxh3;
 
@@ -27,7 +29,6 @@ const KNOWN_BY: u64 = 1024 * 1024;
 
 /// What some tools put before text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-const PARQUET: &[u8] = b"PAR1";
 
 /// A source that has been opened, and what is in it.
 pub(crate) struct Source {
@@ -66,19 +67,6 @@ enum Origin {
     File(PathBuf),
     /// Unpacked, from its beginning.
     Input(Box<dyn BufRead + Send>),
-}
-
-/// Why a source could not be read to its end.
-#[derive(Debug, thiserror::Error)]
-#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. What came before is kept")]
-pub struct Damage {
-    name: String,
-    /// As the source lies on disk.
-    byte: u64,
-    /// What was read last, in lines or rows.
-    reached: u64,
-    unit: &'static str,
-    cause: io::Error,
 }
 
 impl Source {
@@ -122,8 +110,8 @@ impl Source {
         let identity = identity(&mut file, metadata.len()).with_context(opening)?;
         file.seek(SeekFrom::Start(0)).with_context(opening)?;
         let mut start = Vec::new();
-        Read::by_ref(&mut file).take(PARQUET.len() as u64).read_to_end(&mut start).with_context(opening)?;
-        let format = if start == PARQUET {
+        Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
+        let format = if start == parquet::MAGIC {
             Format::Parquet
         } else {
             file.seek(SeekFrom::Start(0)).with_context(opening)?;
@@ -140,39 +128,35 @@ impl Source {
         })
     }
 
+    /// What its records are counted in.
+    pub(crate) fn unit(&self) -> &'static str {
+        if self.format == Format::Parquet { "row" } else { "line" }
+    }
+
     /// Gives every piece from `start` on, until there are no more or nobody takes them.
-    pub(crate) fn cut(
-        self,
-        start: Place,
-        used: &Receiver<Vec<u8>>,
-        mut give: impl FnMut(Piece) -> bool,
-    ) -> Result<(), Damage> {
-        let Self { name, total_bytes, meter, format, origin, .. } = self;
-        let mut reached = start;
-        let noting = |piece: Piece| {
-            reached = piece.end;
-            give(piece)
-        };
-        let cut = || -> io::Result<()> {
-            let mut bytes = match origin {
-                Origin::Memory(bytes) => unpack(bytes, meter.clone())?,
-                Origin::Input(bytes) => bytes,
-                Origin::File(path) if format == Format::Parquet => {
-                    let total = total_bytes.unwrap_or(0);
-                    let on_group = |read: usize, of: usize| meter.set(total / of.max(1) as u64 * read as u64);
-                    return parquet::cut(File::open(path)?, start, on_group, noting);
-                }
-                Origin::File(path) => unpack(File::open(path)?, meter.clone())?,
-            };
-            if format == Format::Table {
-                let header = first_line(&mut bytes)?;
-                return csv::cut(Cursor::new(header.clone()).chain(bytes), &header, start, noting);
+    pub(crate) fn cut(self, start: Place, used: &Receiver<Vec<u8>>, give: impl FnMut(Piece) -> bool) -> io::Result<()> {
+        let Self { total_bytes, meter, format, origin, .. } = self;
+        let mut bytes = match origin {
+            Origin::Memory(bytes) => unpack(bytes, meter)?,
+            Origin::Input(bytes) => bytes,
+            Origin::File(path) if format == Format::Parquet => {
+                // How far it is by its bytes is a guess: the columns of a group lie one after the other.
+                let share = |rows: u64, all: u64| rows as f64 / all.max(1) as f64;
+                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
+                let on_rows = |rows, all| meter.set((total_bytes.unwrap_or(0) as f64 * share(rows, all)) as u64);
+                return parquet::cut(File::open(path)?, start, on_rows, give);
             }
-            lines::cut(bytes, start, used, noting)
+            Origin::File(path) => unpack(File::open(path)?, meter)?,
         };
-        let outcome = cut();
-        let unit = if format == Format::Parquet { "row" } else { "line" };
-        outcome.map_err(|cause| Damage { name, byte: meter.bytes(), reached: reached.line, unit, cause })
+        if format == Format::Table {
+            let line = first_line(&mut bytes)?;
+            let header = Place { offset: line.len() as u64, line: 1 };
+            let start = if start == Place::default() { header } else { start };
+            text::skip(&mut bytes, start.offset - header.offset)?;
+            return text::cut(bytes, Rows(Arc::new(Header::of(&line))), start, used, give);
+        }
+        text::skip(&mut bytes, start.offset)?;
+        text::cut(bytes, Lines, start, used, give)
     }
 }
 
@@ -193,13 +177,14 @@ fn format_of(name: &str, bytes: &mut impl BufRead) -> anyhow::Result<Format> {
     let start = bytes.fill_buf().with_context(|| format!("cannot read {name}"))?;
     let text = start.trim_ascii_start();
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    if text.starts_with(b"{") || csv::is_header(line) {
+    if text.starts_with(b"{") || table::is_header(line) {
         return Ok(if text.starts_with(b"{") { Format::Lines } else { Format::Table });
     }
     let found = match text.first() {
         None => "it holds no records",
         Some(b'<') => "it is a page of HTML or XML",
         Some(b'[') => "it is one JSON array",
+        Some(_) if text.starts_with(parquet::MAGIC) => "it is Parquet, which is read from a plain file only",
         // Some dirt on the first line of a long file is no reason to refuse it all.
         Some(_) if start.contains(&b'{') => return Ok(Format::Lines),
         Some(_) => "its first bytes are none of these",

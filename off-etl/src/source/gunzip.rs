@@ -116,10 +116,11 @@ mod tests {
         }
 
         #[test]
-        fn of_damage_it_gives_what_is_given_byte_by_byte(
+        fn of_damage_it_gives_all_that_is_given_byte_by_byte(
             words in proptest::collection::vec("[a-f]{1,8}", 1..1000), place in any::<prop::sample::Index>(), flips in any::<bool>()
         ) {
-            let mut packed = pack(words.join(" ").as_bytes());
+            let plain = words.join(" ").into_bytes();
+            let mut packed = pack(&plain);
             // The flags of the header aside, which may ask for a name or a comment.
             let place = 10 + place.index(packed.len() - 10);
             if flips { packed[place] ^= 1 } else { packed.truncate(place) }
@@ -133,7 +134,9 @@ mod tests {
                     Err(_) => break true,
                 }
             };
-            prop_assert_eq!(read, expected);
+            // Who reads byte by byte does not get what was unpacked together with the last one.
+            prop_assert!(read.starts_with(&expected), "{} bytes of {}", read.len(), expected.len());
+            prop_assert!(flips || plain.starts_with(&read));
             prop_assert_eq!(end.is_some(), is_damaged);
         }
     }

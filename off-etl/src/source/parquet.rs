@@ -1,16 +1,33 @@
 //! The Parquet export: only the columns that are needed are read.
 
-use super::{Content, Piece, Place};
+mod footer;
+mod view;
+
+pub(super) use footer::MAGIC;
+
+use super::{Broken, Content, Piece, Place};
 use crate::{loose::Loose, record::Record};
 use ::parquet::{
-    file::reader::{ChunkReader, FileReader, SerializedFileReader},
+    errors::ParquetError,
+    file::{
+        metadata::{ParquetStatisticsPolicy, RowGroupMetaData},
+        reader::FileReader,
+        serialized_reader::{ReadOptionsBuilder, SerializedFileReader},
+    },
     record::{Field, List, Row},
     schema::types::Type,
 };
-use std::{io, sync::Arc};
+use footer::{Footer, GroupPlace};
+use std::{
+    fs::File,
+    io,
+    panic::{self, AssertUnwindSafe},
+    sync::Arc,
+};
+use view::View;
 
-/// Rows in a piece.
-const ROWS: usize = 200;
+/// Records that are given at once.
+const ROWS: usize = 256;
 
 /// The columns that are read.
 const COLUMNS: [&str; 19] = [
@@ -39,45 +56,90 @@ const CHANGED: &str = "last_modified_t";
 /// Of each photo and each nutrient, what is read.
 const PARTS: [(&str, &[&str]); 2] = [("images", &["key", "rev"]), ("nutriments", &["name", "100g", "serving"])];
 
-/// Gives every piece from `start` on, until there are no more or nobody takes them; `on_group` is told how many row groups of
-/// how many are read.
+/// A row group, or what of it was not read before.
+#[derive(Debug)]
+pub(crate) struct Group {
+    file: Arc<File>,
+    footer: Arc<Footer>,
+    place: GroupPlace,
+    /// Rows of it that were read before.
+    done: u64,
+}
+
+/// Gives every row group from `start` on, until there are no more or nobody takes them; `on_rows` is told how many rows of how many
+/// come before each.
 pub(super) fn cut(
-    file: impl ChunkReader + 'static,
+    file: File,
     start: Place,
-    mut on_group: impl FnMut(usize, usize),
+    on_rows: impl Fn(u64, u64),
     mut give: impl FnMut(Piece) -> bool,
 ) -> io::Result<()> {
-    let reader = SerializedFileReader::new(file).map_err(io::Error::other)?;
-    let wanted = projection(reader.metadata().file_metadata().schema());
-    let (mut place, mut before) = (start, 0);
-    let groups = reader.num_row_groups();
-    for group in 0..groups {
-        let group_reader = reader.get_row_group(group).map_err(io::Error::other)?;
-        let rows = u64::try_from(group_reader.metadata().num_rows()).unwrap_or(0);
+    let footer = Arc::new(Footer::read(&file)?);
+    let file = Arc::new(file);
+    let all = footer.groups.iter().fold(0, |all: u64, group| all.saturating_add(group.rows));
+    let mut before = 0;
+    for &place in &footer.groups {
+        on_rows(before, all);
+        let after = before.saturating_add(place.rows);
         // A group that was read before is not even opened.
-        if before + rows <= start.offset {
-            before += rows;
-            continue;
-        }
-        let done = usize::try_from(start.offset.saturating_sub(before)).unwrap_or(usize::MAX);
-        let mut piece = Vec::with_capacity(ROWS);
-        let mut rows_of_group =
-            group_reader.get_row_iter(Some(wanted.clone())).map_err(io::Error::other)?.skip(done).peekable();
-        while let Some(row) = rows_of_group.next() {
-            piece.push(record(&row.map_err(io::Error::other)?));
-            if piece.len() == ROWS || rows_of_group.peek().is_none() {
-                let read = place.offset + piece.len() as u64;
-                let end = Place { offset: read, line: read };
-                if !give(Piece { start: place, end, content: Content::Records(std::mem::take(&mut piece)) }) {
-                    return Ok(());
-                }
-                place = end;
+        if after > start.offset {
+            let begin = start.offset.max(before);
+            let group = Group { file: file.clone(), footer: footer.clone(), place, done: begin - before };
+            let at = |row: u64| Place { offset: row, line: row };
+            if !give(Piece { start: at(begin), end: at(after), content: Content::Group(group) }) {
+                return Ok(());
             }
         }
-        before += rows;
-        on_group(group + 1, groups);
+        before = after;
     }
+    on_rows(all, all);
     Ok(())
+}
+
+impl Group {
+    /// Gives its records, some hundred at once, until there are no more or nobody takes them. What is broken is told with about where.
+    pub(crate) fn read(&self, give: impl FnMut(Vec<Record>) -> bool) -> Result<(), Broken> {
+        let mut near = self.place.start;
+        let read = AssertUnwindSafe(|| self.read_rows(&mut near, give));
+        // The reader checks less than what a damaged file may hold.
+        let outcome =
+            panic::catch_unwind(read).unwrap_or_else(|_| Err(ParquetError::General("it is garbled".to_owned())));
+        outcome.map_err(|error| Broken { byte: near, cause: io::Error::other(error) })
+    }
+
+    fn read_rows(&self, near: &mut u64, mut give: impl FnMut(Vec<Record>) -> bool) -> Result<(), ParquetError> {
+        // Nothing is chosen by what the file says of its columns' contents.
+        let options = ReadOptionsBuilder::new()
+            .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+            .build();
+        let view = View::of(&self.file, &self.footer, self.place)?;
+        let reader = SerializedFileReader::new_with_options(view, options)?;
+        let metadata = reader.metadata();
+        let pages = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+        *near = pages.filter_map(|column| column.data_page_offset().try_into().ok()).min().unwrap_or(*near);
+        let wanted = projection(metadata.file_metadata().schema());
+        let (mut records, mut read) = (Vec::with_capacity(ROWS), 0);
+        for row in reader.get_row_iter(Some(wanted))? {
+            let row = row?;
+            read += 1;
+            if read > self.done {
+                records.push(record(&row));
+            }
+            if records.len() == ROWS && !give(std::mem::replace(&mut records, Vec::with_capacity(ROWS))) {
+                return Ok(());
+            }
+        }
+        if !records.is_empty() {
+            give(records);
+        }
+        if read != self.place.rows {
+            let missing = format!("a row group has {read} rows and should have {}", self.place.rows);
+            return Err(ParquetError::General(missing));
+        }
+        Ok(())
+    }
 }
 
 /// The file's own schema, without what is not needed.

@@ -1,141 +1,175 @@
 //! Tables with tabs between the columns: the bulk export, whose quotation marks are data, and the website's, whose are not.
 
-use super::{Content, Piece, Place};
+use super::{Content, text::Records};
 use crate::{
     loose::Loose,
-    record::{Images, NutrientLevels, Nutriments, Nutrition, Record},
+    mend::{Mend, Mends},
+    record::Record,
 };
-use ::csv::{ByteRecord, Reader, ReaderBuilder};
-use std::{
-    collections::HashMap,
-    io::{self, Read},
-    sync::Arc,
-};
+use ::csv::{ByteRecord, ReaderBuilder};
+use std::{borrow::Cow, sync::Arc};
 
-/// Rows in a piece.
-const ROWS: usize = 200;
+/// Beginnings of columns that the website's export alone has, whose fields may be in quotation marks with line feeds inside.
+const WEBSITES_OWN: [&str; 3] = ["producer_", "off:", "sources_fields:"];
 
-/// A column of the website's export, whose fields may be in quotation marks with line feeds inside.
-const WEBSITES_OWN: &[u8] = b"producer_version_id";
+/// Puts what a column says into a record.
+type Put = fn(&mut Record, Loose);
 
-/// Where in a row each field is.
+/// The columns that are read; of two that are put in one place the later one counts, where it says anything.
+const COLUMNS: [(&str, Put); 27] = [
+    ("code", |record, value| record.code = value),
+    ("product_name", |record, value| record.product_name = value),
+    ("generic_name", |record, value| record.generic_name = value),
+    ("lc", |record, value| record.lang = value),
+    ("lang", |record, value| record.lang = value),
+    ("quantity", |record, value| record.quantity = value),
+    ("product_quantity", |record, value| record.product_quantity = number(value)),
+    ("product_quantity_unit", |record, value| record.product_quantity_unit = value),
+    ("image_front_url", |record, value| record.image_url = value),
+    ("image_url", |record, value| record.image_url = value),
+    ("energy-kcal_100g", |record, value| record.nutriments.kcal_100g = number(value)),
+    ("energy-kcal_serving", |record, value| record.nutriments.kcal_serving = number(value)),
+    ("energy-kj_100g", |record, value| record.nutriments.kj_100g = number(value)),
+    ("energy-kj_serving", |record, value| record.nutriments.kj_serving = number(value)),
+    ("nutrient_levels_tags", |record, value| record.nutrient_levels_tags = value),
+    ("nova_group", |record, value| record.nova_group = number(value)),
+    ("nutriscore_score", |record, value| record.nutriscore_score = number(value)),
+    ("nutriscore_grade", |record, value| record.nutriscore_grade = value),
+    ("brands", |record, value| record.brands = value),
+    ("brands_tags", |record, value| record.brands_tags = value),
+    ("categories_tags", |record, value| record.categories_tags = value),
+    ("countries", |record, value| record.countries_tags = value),
+    ("countries_tags", |record, value| record.countries_tags = value),
+    ("states", |record, value| record.states_tags = value),
+    ("states_tags", |record, value| record.states_tags = value),
+    ("obsolete", |record, value| record.obsolete = value),
+    ("last_modified_t", |record, value| record.last_modified_t = number(value)),
+];
+
+/// A table knows nothing but text, so that a number written as text is nothing to put right.
+fn number(value: Loose) -> Loose {
+    match value {
+        Loose::Text(text) => text.trim().parse().map_or(Loose::Text(text), Loose::Number),
+        other => other,
+    }
+}
+
+/// What is in which column, and how a row is read.
 #[derive(Debug, Default)]
-pub(crate) struct Columns {
-    places: HashMap<String, usize>,
+pub(crate) struct Header {
+    columns: Vec<(usize, Put)>,
+    /// `product_name_fr` and the like, by language.
+    names: Vec<(usize, String)>,
     count: usize,
+    is_quoted: bool,
 }
 
-impl Columns {
-    fn of(header: &ByteRecord) -> Self {
-        let name = |field: &[u8]| String::from_utf8_lossy(field).trim().to_owned();
+impl Header {
+    /// What `line`, the first one of a table, says.
+    pub(super) fn of(line: &[u8]) -> Self {
+        let columns: Vec<Cow<'_, str>> = names(line).map(String::from_utf8_lossy).collect();
         // Of two columns with one name the first counts.
-        let mut places = HashMap::new();
-        for (place, field) in header.iter().enumerate() {
-            places.entry(name(field)).or_insert(place);
+        let place = |name: &str| columns.iter().position(|column| column == name);
+        let language =
+            |column: &str| column.strip_prefix("product_name_").filter(|name| name.len() == 2).map(str::to_owned);
+        Self {
+            columns: COLUMNS.iter().filter_map(|(name, put)| Some((place(name)?, *put))).collect(),
+            names: columns.iter().enumerate().filter_map(|(place, column)| Some((place, language(column)?))).collect(),
+            count: columns.len(),
+            is_quoted: line.contains(&b'"')
+                || columns.iter().any(|column| WEBSITES_OWN.iter().any(|own| column.starts_with(own))),
         }
-        Self { places, count: header.len() }
     }
 
-    /// The record in `row`; an empty field is none.
-    pub(crate) fn record(&self, row: &ByteRecord) -> Record {
-        let field = |name: &str| -> Loose {
-            let bytes = self.places.get(name).and_then(|&place| row.get(place)).unwrap_or_default();
-            if bytes.is_empty() { Loose::Nothing } else { Loose::Text(String::from_utf8_lossy(bytes).into_owned()) }
-        };
-        let first = |names: [&str; 2]| match field(names[0]) {
-            Loose::Nothing => field(names[1]),
-            found => found,
-        };
-        // A table knows nothing but text, so that a number written as text is nothing to put right.
-        let number = |name: &str| match field(name) {
-            Loose::Text(text) => text.trim().parse().map_or(Loose::Text(text), Loose::Number),
-            nothing => nothing,
-        };
-        let names = self.places.keys().filter_map(|column| {
-            let language = column.strip_prefix("product_name_").filter(|language| language.len() == 2)?;
-            Some((language.to_owned(), field(column))).filter(|(_, name)| *name != Loose::Nothing)
-        });
-        let mut record = Record {
-            code: field("code"),
-            product_name: field("product_name"),
-            generic_name: field("generic_name"),
-            names: names.collect(),
-            lang: first(["lang", "lc"]),
-            quantity: field("quantity"),
-            product_quantity: number("product_quantity"),
-            product_quantity_unit: field("product_quantity_unit"),
-            image_url: first(["image_url", "image_front_url"]),
-            images: Images::default(),
-            nutriments: Nutriments {
-                kcal_100g: number("energy-kcal_100g"),
-                kcal_serving: number("energy-kcal_serving"),
-                kj_100g: number("energy-kj_100g"),
-                kj_serving: number("energy-kj_serving"),
-            },
-            nutrition: Nutrition::default(),
-            nutrient_levels: NutrientLevels::default(),
-            nutrient_levels_tags: field("nutrient_levels_tags"),
-            nova_group: number("nova_group"),
-            nutriscore_score: number("nutriscore_score"),
-            nutriscore_grade: field("nutriscore_grade"),
-            brands: field("brands"),
-            brands_tags: field("brands_tags"),
-            categories_tags: field("categories_tags"),
-            countries_tags: first(["countries_tags", "countries"]),
-            states_tags: first(["states_tags", "states"]),
-            obsolete: field("obsolete"),
-            last_modified_t: number("last_modified_t"),
-            ..Record::default()
-        };
-        if row.iter().any(|field| std::str::from_utf8(field).is_err()) {
-            record.mends.add(crate::mend::Mend::BrokenUtf8);
+    /// Gives the records in `text`, each with its line there, the first of which is 0; `None` is a row that does not fit.
+    pub(crate) fn read(&self, text: &[u8], mut give: impl FnMut(u64, Option<Record>)) {
+        if self.is_quoted {
+            let mut rows = ReaderBuilder::new().delimiter(b'\t').has_headers(false).flexible(true).from_reader(text);
+            let mut row = ByteRecord::new();
+            // In memory, and with rows of any length, nothing can fail.
+            while rows.read_byte_record(&mut row).unwrap_or(false) {
+                let line = row.position().map_or(0, |position| position.line() - 1);
+                give(line, self.record(&row.iter().collect::<Vec<_>>()));
+            }
+        } else {
+            let mut fields = Vec::with_capacity(self.count);
+            for (number, line) in (0..).zip(text.split(|&byte| byte == b'\n')) {
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                if !line.is_empty() {
+                    fields.clear();
+                    fields.extend(line.split(|&byte| byte == b'\t'));
+                    give(number, self.record(&fields));
+                }
+            }
         }
-        record
+    }
+
+    fn record(&self, fields: &[&[u8]]) -> Option<Record> {
+        if fields.len() != self.count {
+            return None;
+        }
+        let (mut record, mut mends) = (Record::default(), Mends::default());
+        let mut value = |place: usize| {
+            let bytes = fields.get(place).filter(|bytes| !bytes.is_empty())?;
+            let text = String::from_utf8_lossy(bytes);
+            if let Cow::Owned(_) = text {
+                mends.add(Mend::BrokenUtf8);
+            }
+            Some(Loose::Text(text.into_owned()))
+        };
+        for (place, put) in &self.columns {
+            // An empty field says nothing.
+            if let Some(value) = value(*place) {
+                put(&mut record, value);
+            }
+        }
+        for (place, language) in &self.names {
+            record.names.extend(value(*place).map(|name| (language.clone(), name)));
+        }
+        record.mends = mends;
+        Some(record)
     }
 }
 
-/// Whether `header`, the first line of a file, is that of a table of products.
+/// Whether `line`, the first of a file, is the header of a table of products.
 pub(super) fn is_header(line: &[u8]) -> bool {
-    let mut columns = line.split(|&byte| byte == b'\t').map(<[u8]>::trim_ascii);
-    columns.next().is_some_and(|name| name == b"code" || name == b"\"code\"") && columns.next().is_some()
+    names(line).any(|name| name == b"code") && names(line).count() > 1
 }
 
-/// Gives every piece from `start` on, until there are no more or nobody takes them.
-pub(super) fn cut(
-    bytes: impl Read,
-    header: &[u8],
-    start: Place,
-    mut give: impl FnMut(Piece) -> bool,
-) -> io::Result<()> {
-    let is_quoted = header.contains(&b'"') || header.split(|&byte| byte == b'\t').any(|name| name == WEBSITES_OWN);
-    let mut rows: Reader<_> =
-        ReaderBuilder::new().delimiter(b'\t').quoting(is_quoted).flexible(true).from_reader(bytes);
-    let columns = Arc::new(Columns::of(rows.byte_headers().map_err(io::Error::from)?));
-    let mut place = start;
-    let mut piece = Vec::new();
-    let mut number = 0;
-    let mut row = ByteRecord::new();
-    loop {
-        let more = rows.read_byte_record(&mut row);
-        if let Ok(true) = more {
-            number += 1;
-            if number <= start.offset {
-                continue;
+/// The names in a header; no name holds a quotation mark.
+fn names(header: &[u8]) -> impl Iterator<Item = &[u8]> {
+    header.split(|&byte| byte == b'\t').map(|field| {
+        let field = field.trim_ascii();
+        field.strip_prefix(b"\"").and_then(|field| field.strip_suffix(b"\"")).unwrap_or(field)
+    })
+}
+
+/// The rows of a table, after its header.
+pub(super) struct Rows(pub(super) Arc<Header>);
+
+impl Records for Rows {
+    fn last_end(&self, text: &[u8]) -> usize {
+        if !self.0.is_quoted {
+            return memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
+        }
+        // A quotation mark within a field is doubled, so that after it the field is still in quotation marks.
+        let (mut end, mut is_within) = (0, false);
+        for place in memchr::memchr2_iter(b'"', b'\n', text) {
+            match text[place] {
+                b'"' => is_within = !is_within,
+                _ if !is_within => end = place + 1,
+                _ => {}
             }
-            let line = row.position().map_or(0, ::csv::Position::line);
-            piece.push((line, (row.len() == columns.count).then(|| row.clone())));
         }
-        let is_last = !matches!(more, Ok(true));
-        if piece.len() == ROWS || is_last && !piece.is_empty() {
-            let end = Place { offset: number, line: rows.position().line() - 1 };
-            let content = Content::Rows(columns.clone(), std::mem::take(&mut piece));
-            if !give(Piece { start: place, end, content }) {
-                return Ok(());
-            }
-            place = end;
-        }
-        if is_last {
-            return more.map(drop).map_err(io::Error::from);
-        }
+        end
+    }
+
+    /// Nobody knows what is missing of its last field.
+    fn is_whole(&self, _: &[u8]) -> bool {
+        false
+    }
+
+    fn content(&self, text: Vec<u8>) -> Content {
+        Content::Rows(self.0.clone(), text)
     }
 }

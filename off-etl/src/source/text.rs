@@ -1,7 +1,6 @@
-//! JSON lines, cut into pieces of whole lines.
+//! Text, cut into pieces of whole records.
 
 use super::{Content, Piece, Place};
-use serde::de::IgnoredAny;
 use std::{
     io::{self, BufRead, Read},
     sync::mpsc::Receiver,
@@ -10,30 +9,42 @@ use std::{
 /// The size of a piece, in bytes: small enough to stay in a processor's cache on its way to another thread.
 const PIECE: usize = 256 * 1024;
 
-/// The longest line that is read; the longest real one is below 2 MiB.
-const LONGEST_LINE: usize = 16 * 1024 * 1024;
+/// The longest record that is read; the longest real one is below 2 MiB.
+const LONGEST: usize = 16 * 1024 * 1024;
 
-/// Gives every piece from `start` on, until there are no more or nobody takes them. `used` brings back the room of earlier ones.
+/// How the records of a text are told apart.
+pub(super) trait Records {
+    /// Where the last record in `text` ends, its line feed included; 0 where none does. `text` begins with a record.
+    fn last_end(&self, text: &[u8]) -> usize;
+
+    /// Whether `rest`, after which the source breaks off, is a record all the same.
+    fn is_whole(&self, rest: &[u8]) -> bool;
+
+    fn content(&self, text: Vec<u8>) -> Content;
+}
+
+/// Gives every piece of `bytes`, which go on at `start`, until there are no more or nobody takes them. `used` brings back the room
+/// of earlier ones.
 pub(super) fn cut(
     mut bytes: impl BufRead,
+    records: impl Records,
     start: Place,
     used: &Receiver<Vec<u8>>,
     mut give: impl FnMut(Piece) -> bool,
 ) -> io::Result<()> {
-    skip(&mut bytes, start.offset)?;
     let mut place = start;
     let mut rest: Vec<u8> = Vec::new();
     loop {
         let mut room = used.try_recv().unwrap_or_default();
         room.clear();
         room.extend_from_slice(&rest);
-        let read = fill(&mut bytes, &mut room);
+        let read = fill(&mut bytes, &mut room, &records);
         let is_last = matches!(read, Ok(false)) || read.is_err();
-        let begun = memchr::memrchr(b'\n', &room).map_or(0, |end| end + 1);
-        // At the end the last line needs no end; before damage it does not where it is a record as it stands.
+        let begun = records.last_end(&room);
+        // At the end the last record needs no line feed; before damage it does not where it is whole as it stands.
         let is_whole = match read {
             Ok(more) => !more,
-            Err(_) => serde_json::from_slice::<IgnoredAny>(&room[begun..]).is_ok(),
+            Err(_) => records.is_whole(&room[begun..]),
         };
         let whole = if is_whole { room.len() } else { begun };
         rest.clear();
@@ -42,7 +53,7 @@ pub(super) fn cut(
         if whole > 0 {
             let lines = memchr::memchr_iter(b'\n', &room).count() as u64 + u64::from(!room.ends_with(b"\n"));
             let end = Place { offset: place.offset + whole as u64, line: place.line + lines };
-            if !give(Piece { start: place, end, content: Content::Lines(room) }) {
+            if !give(Piece { start: place, end, content: records.content(room) }) {
                 return Ok(());
             }
             place = end;
@@ -50,7 +61,7 @@ pub(super) fn cut(
         if is_last {
             return read.map(drop);
         }
-        if rest.len() >= LONGEST_LINE {
+        if rest.len() >= LONGEST {
             let length = rest.len() as u64 + skip_line(&mut bytes)?;
             rest.clear();
             let end = Place { offset: place.offset + length, line: place.line + 1 };
@@ -62,8 +73,8 @@ pub(super) fn cut(
     }
 }
 
-/// Reads until there is a whole piece, and where it has no line's end yet until there is one; whether there may be more.
-fn fill(bytes: &mut impl Read, room: &mut Vec<u8>) -> io::Result<bool> {
+/// Reads until there is a whole piece, and where no record ends in it until one does; whether there may be more.
+fn fill(bytes: &mut impl Read, room: &mut Vec<u8>, records: &impl Records) -> io::Result<bool> {
     let mut wanted = PIECE;
     loop {
         let before = room.len();
@@ -72,14 +83,15 @@ fn fill(bytes: &mut impl Read, room: &mut Vec<u8>) -> io::Result<bool> {
         if read < missing {
             return Ok(false);
         }
-        if memchr::memrchr(b'\n', &room[before..]).is_some() || room.len() >= LONGEST_LINE {
+        if records.last_end(room) > 0 || room.len() >= LONGEST {
             return Ok(true);
         }
         wanted = room.len() + PIECE;
     }
 }
 
-fn skip(bytes: &mut impl BufRead, count: u64) -> io::Result<()> {
+/// Passes over what was read by an earlier import.
+pub(super) fn skip(bytes: &mut impl BufRead, count: u64) -> io::Result<()> {
     let skipped = io::copy(&mut bytes.take(count), &mut io::sink())?;
     if skipped < count {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it is shorter than it was when the import began"));
@@ -94,14 +106,15 @@ fn skip_line(bytes: &mut impl BufRead) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::lines::Lines, *};
     use proptest::prelude::*;
     use std::sync::mpsc;
 
     fn pieces(bytes: &[u8], start: Place) -> Vec<Piece> {
         let (_back, used) = mpsc::channel();
         let mut pieces = Vec::new();
-        cut(bytes, start, &used, |piece| {
+        let rest = &bytes[usize::try_from(start.offset).unwrap()..];
+        cut(rest, Lines, start, &used, |piece| {
             pieces.push(piece);
             true
         })

@@ -178,6 +178,12 @@ async fn deltas_keep_a_catalogue_fresh() {
     let source = format!("{address}products.jsonl").parse().unwrap();
     import(&source, &some, folder.path(), pool, |_| {}).await.unwrap();
     assert!(deltas(&address, folder.path(), pool).await.is_err(), "some of an export was taken for all of it");
+    let french = Choice {
+        filter: Filter { country: Some("france".to_owned()), ..Filter::default() },
+        ..Profile::Default.into()
+    };
+    import(&source, &french, folder.path(), pool, |_| {}).await.unwrap();
+    assert!(deltas(&address, folder.path(), pool).await.is_err(), "one country was taken for all of them");
     import_from(&address, folder.path(), &db).await.unwrap();
     assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(50, 60), 1, 1)]);
 }

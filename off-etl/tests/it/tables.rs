@@ -1,17 +1,23 @@
 //! The exports that are tables: CSV in both dialects, and Parquet; each as good as the JSON of the same products.
 
 use crate::{count_products, counts, import_file, import_with, reasons, record};
-use off_etl::{Choice, Filter, Profile, SourceName, import};
+use futures::FutureExt;
+use off_etl::{Choice, Damage, Filter, Profile, Progress, SourceName, import};
 use off_testkit::Database;
 use parquet::{
     column::writer::ColumnWriter,
     data_type::ByteArray,
-    file::{properties::WriterProperties, writer::SerializedFileWriter},
+    file::{
+        properties::WriterProperties,
+        reader::{FileReader, SerializedFileReader},
+        writer::SerializedFileWriter,
+    },
     schema::parser::parse_message_type,
 };
 use sqlx::{PgPool, Row};
 use std::{
     fs::File,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -73,6 +79,14 @@ fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
+async fn name_of(db: &PgPool, barcode: &str) -> String {
+    sqlx::query_scalar("SELECT name FROM catalog.products WHERE barcode = $1")
+        .bind(barcode)
+        .fetch_one(db)
+        .await
+        .unwrap()
+}
+
 async fn assert_lentils(db: &PgPool) {
     let product = sqlx::query(
         "SELECT product.name, quantity, kcal_100g, nova_group, nutriscore_score, categories, image_url, fat, sugars, salt,
@@ -116,6 +130,33 @@ async fn quotation_marks_in_the_bulk_export_are_data() {
 }
 
 #[tokio::test]
+async fn what_only_looks_like_the_end_of_a_row_is_data() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let rows = [row("2000000000015", "6\" lentils"), row("2000000000022", "Tea\rfrom the hill")];
+    // Lines that end as on Windows, an empty one, and no end of the last.
+    let text = table(&rows).replace('\n', "\r\n").replacen("\r\n", "\r\n\r\n", 1);
+    let report = import_file(&db, &write(&folder, "products.csv", text.trim_end())).await.unwrap();
+    assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
+    assert_lentils(&db.pool).await;
+    assert_eq!(name_of(&db.pool, "2000000000022").await, "Tea from the hill");
+}
+
+#[tokio::test]
+async fn a_quotation_mark_that_is_never_closed_costs_16_mib_and_no_memory() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let mut header = HEADER.map(str::to_owned);
+    header[1] = "producer_version_id".to_owned();
+    let mut text = header.join("\t") + "\n" + &row("2000000000015", "6 lentils").join("\t") + "\n";
+    text += &row("2000000000022", "\"Tea").join("\t");
+    text += &"\nfrom the hill".repeat(1_300_000);
+    text += &("\n".to_owned() + &row("2000000000039", "Soup").join("\t"));
+    let report = import_file(&db, &write(&folder, "export.csv", text)).await.unwrap();
+    assert_eq!(reasons(&report)[0], ("longer than 16 MiB".to_owned(), 1));
+    assert_eq!(report.rejected.values().next().unwrap().first, 3);
+    assert_eq!(name_of(&db.pool, "2000000000039").await, "Soup");
+}
+
+#[tokio::test]
 async fn the_websites_export_is_recognised_by_its_header() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let quoted = |fields: &[String]| {
@@ -131,11 +172,7 @@ async fn the_websites_export_is_recognised_by_its_header() {
     let report = import_file(&db, &write(&folder, "export.csv", text)).await.unwrap();
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
     assert_lentils(&db.pool).await;
-    let name: String = sqlx::query_scalar("SELECT name FROM catalog.products WHERE barcode = '2000000000022'")
-        .fetch_one(&db.pool)
-        .await
-        .unwrap();
-    assert_eq!(name, "Tea from the hill");
+    assert_eq!(name_of(&db.pool, "2000000000022").await, "Tea from the hill");
 }
 
 #[tokio::test]
@@ -164,7 +201,7 @@ async fn only_what_is_asked_for_is_taken() {
 }
 
 /// A Parquet file with the columns that are used of the real one, and one that is not.
-fn parquet(path: &Path, products: &[(&str, &str)]) {
+fn parquet(path: &Path, products: &[(String, &str)]) {
     let schema = parse_message_type(
         "message schema {
              optional binary code (UTF8);
@@ -266,7 +303,8 @@ fn parquet(path: &Path, products: &[(&str, &str)]) {
 async fn parquet_becomes_the_same_products() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("food.parquet");
-    parquet(&path, &[("2000000000015", "6\" lentils"), ("2000000000022", "Tea"), ("2-KG", "No barcode")]);
+    let products = [("2000000000015", "6\" lentils"), ("2000000000022", "Tea"), ("2-KG", "No barcode")];
+    parquet(&path, &products.map(|(code, name)| (code.to_owned(), name)));
     let report = import_file(&db, &path).await.unwrap();
     assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
     assert_eq!(report.rejected.values().next().unwrap().first, 3);
@@ -285,14 +323,47 @@ async fn parquet_becomes_the_same_products() {
 }
 
 #[tokio::test]
-async fn a_damaged_parquet_file_is_a_clear_error() {
+async fn what_was_sound_before_damage_in_parquet_is_kept() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("food.parquet");
-    parquet(&path, &[("2000000000015", "Lentils")]);
-    let mut bytes = std::fs::read(&path).unwrap();
-    bytes.truncate(bytes.len() / 2);
-    let error = import_file(&db, &write(&folder, "half.parquet", bytes)).await.unwrap_err();
-    assert!(format!("{error:#}").contains("half.parquet is damaged"), "{error:#}");
+    parquet(&path, &[0, 1, 2].map(|number| (format!("200000000000{number}"), "Lentils")));
+    let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+    let page = reader.metadata().row_group(1).column(0).byte_range().0;
+    let sound = std::fs::read(&path).unwrap();
+
+    let mut bytes = sound.clone();
+    bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
+    let error = import_file(&db, &write(&folder, "corrupt.parquet", bytes)).await.unwrap_err();
+    assert!(error.is::<Damage>() && format!("{error:#}").contains("corrupt.parquet is damaged"), "{error:#}");
+    assert!(format!("{error:#}").contains("after row 1: "), "{error:#}");
+    assert_eq!(count_products(&db.pool).await, 1);
+
+    // What is where is written at the end: without it there is nothing to find.
+    let half = write(&folder, "half.parquet", &sound[..sound.len() / 2]);
+    let error = import_file(&db, &half).await.unwrap_err();
+    assert!(error.is::<Damage>() && format!("{error:#}").contains("half.parquet is damaged"), "{error:#}");
+}
+
+#[tokio::test]
+async fn tables_and_parquet_go_on_in_the_middle() {
+    let folder = tempfile::tempdir().unwrap();
+    let products: Vec<(String, &str)> = (0..2600).map(|number| (format!("20{number:011}"), "Lentils")).collect();
+    let rows: Vec<Vec<String>> = products.iter().map(|(code, name)| row(code, name)).collect();
+    let quoted = table(&rows).replacen("url", "producer_version_id", 1);
+    let in_parquet = folder.path().join("food.parquet");
+    parquet(&in_parquet, &products);
+    for path in [write(&folder, "bulk.csv", table(&rows)), write(&folder, "website.csv", quoted), in_parquet] {
+        let db = Database::new().await;
+        let (source, choice) = (SourceName::File(path), Choice::from(Profile::Default));
+        // As good as a kill, after the first batch.
+        let kill = |progress: Progress| assert!(progress.read < 2500, "killed");
+        let killed = AssertUnwindSafe(import(&source, &choice, Path::new("."), Some(&db.pool), kill));
+        assert!(killed.catch_unwind().await.is_err());
+        let kept = count_products(&db.pool).await;
+        assert!((2000..2600).contains(&kept), "{kept} products were kept of {source}");
+        let report = import(&source, &choice, Path::new("."), Some(&db.pool), |_| {}).await.unwrap().report;
+        assert_eq!(counts(&report), [2600, 2600, 0, 0, 0], "{source}");
+    }
 }
 
 #[tokio::test]

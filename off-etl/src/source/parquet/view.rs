@@ -1,0 +1,75 @@
+//! A Parquet file as if it had one row group, so that any number of threads read one each.
+
+use super::footer::{Footer, GroupPlace};
+use ::parquet::{
+    errors::{ParquetError, Result},
+    file::reader::{ChunkReader, Length},
+};
+use bytes::Bytes;
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
+
+/// The file up to its own end, and then an end that knows of one group.
+pub(super) struct View {
+    file: Arc<File>,
+    start_of_end: u64,
+    end: Bytes,
+}
+
+impl View {
+    pub(super) fn of(file: &Arc<File>, footer: &Footer, group: GroupPlace) -> io::Result<Self> {
+        let end = footer.of(file, group)?.into();
+        Ok(Self { file: file.clone(), start_of_end: footer.start, end })
+    }
+
+    /// What of the end is asked for by something that begins at `start`.
+    fn end_from(&self, start: u64) -> Option<Bytes> {
+        let before = usize::try_from(start.checked_sub(self.start_of_end)?).ok()?;
+        Some(self.end.slice(before.min(self.end.len())..))
+    }
+}
+
+impl Length for View {
+    fn len(&self) -> u64 {
+        self.start_of_end + self.end.len() as u64
+    }
+}
+
+impl ChunkReader for View {
+    type T = Box<dyn Read>;
+
+    fn get_read(&self, start: u64) -> Result<Self::T> {
+        Ok(match self.end_from(start) {
+            Some(end) => Box::new(io::Cursor::new(end)),
+            None => Box::new(BufReader::new(From { file: self.file.clone(), at: start })),
+        })
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        if let Some(end) = self.end_from(start) {
+            let too_short = || ParquetError::EOF("it ends before what it says it holds".to_owned());
+            return (length <= end.len()).then(|| end.slice(..length)).ok_or_else(too_short);
+        }
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Reads from somewhere on, without moving where others read.
+struct From {
+    file: Arc<File>,
+    at: u64,
+}
+
+impl Read for From {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
