@@ -56,26 +56,39 @@ impl Mends {
 /// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
 /// long; `None` when nothing is left.
 pub(crate) fn text(value: &Loose, longest: usize, mends: &mut Mends) -> Option<String> {
-    let raw = value.text()?;
-    let decoded = html_escape::decode_html_entities(&raw);
+    let plain = plain(&value.text()?, mends);
+    let text = cut(plain.split_whitespace().collect::<Vec<_>>().join(" "), longest, mends);
+    if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
+        mends.add(Mend::OtherType);
+    }
+    (!text.is_empty()).then_some(text)
+}
+
+/// A tag, which is as it is but for what no text may hold; nothing may be left of it.
+pub(crate) fn tag(value: &str, longest: usize, mends: &mut Mends) -> String {
+    let plain = plain(value, mends);
+    cut(plain.trim().to_owned(), longest, mends)
+}
+
+/// Entities decoded, and blanks for control characters.
+fn plain(raw: &str, mends: &mut Mends) -> String {
+    let decoded = html_escape::decode_html_entities(raw);
     if let Cow::Owned(_) = decoded {
         mends.add(Mend::HtmlEntities);
     }
     if decoded.contains(|c: char| c.is_control() && !c.is_whitespace()) {
         mends.add(Mend::ControlCharacters);
     }
-    let words: Vec<&str> =
-        decoded.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty()).collect();
-    let mut text = words.join(" ");
-    if let Some((cut, _)) = text.char_indices().nth(longest) {
+    decoded.replace(char::is_control, " ")
+}
+
+fn cut(mut text: String, longest: usize, mends: &mut Mends) -> String {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
         mends.add(Mend::LongText);
-        text.truncate(cut);
+        text.truncate(end);
         text.truncate(text.trim_end().len());
     }
-    if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
-        mends.add(Mend::OtherType);
-    }
-    (!text.is_empty()).then_some(text)
+    text
 }
 
 /// A whole number; a text that is one is taken for it.

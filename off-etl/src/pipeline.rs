@@ -5,11 +5,10 @@ use crate::{
     mend::Mends,
     product::{Product, Profile, Reject},
     record::Record,
-    source::{Broken, Content, Damage, Meter, Piece, Place, Source},
+    source::{Broken, Content, Damage, Piece, Place, Source},
 };
 use anyhow::{anyhow, ensure};
 use std::{
-    io,
     sync::{Arc, Mutex, mpsc as threads},
     thread::{self, JoinHandle},
 };
@@ -120,14 +119,13 @@ type Part = Result<JudgedPiece, Broken>;
 pub(crate) struct Pipeline {
     name: String,
     unit: &'static str,
-    meter: Meter,
     /// The parts of each, and where it ends.
     pieces: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
     /// Those that are being taken.
     parts: Option<(mpsc::Receiver<Part>, Place)>,
     reached: Place,
     broken: Option<Broken>,
-    cutting: JoinHandle<io::Result<()>>,
+    cutting: JoinHandle<Result<(), Broken>>,
 }
 
 impl Pipeline {
@@ -153,14 +151,14 @@ impl Pipeline {
                 }
             });
         }
-        let (name, unit, meter) = (source.name.clone(), source.unit(), source.meter.clone());
+        let (name, unit) = (source.name.clone(), source.unit());
         let cutting = thread::spawn(move || {
             source.cut(start, &used, |piece| {
                 let (parts, judged) = mpsc::channel(PARTS);
                 ordered.blocking_send((judged, piece.end)).is_ok() && work.send((piece, parts)).is_ok()
             })
         });
-        Self { name, unit, meter, pieces, parts: None, reached: start, broken: None, cutting }
+        Self { name, unit, pieces, parts: None, reached: start, broken: None, cutting }
     }
 
     /// The next piece or part of one; `None` after the last.
@@ -193,11 +191,11 @@ impl Pipeline {
 
     /// Whether the source came to its end or broke off; to be asked after the last piece.
     pub(crate) fn end(self) -> anyhow::Result<Option<Damage>> {
-        let Self { name, unit, meter, pieces, reached, broken, cutting, .. } = self;
+        let Self { name, unit, pieces, reached, broken, cutting, .. } = self;
         // What comes after something broken is wanted by nobody.
         drop(pieces);
         let outcome = cutting.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
-        let broken = broken.or_else(|| Some(Broken { byte: meter.bytes(), cause: outcome.err()? }));
+        let broken = broken.or_else(|| outcome.err());
         Ok(broken.map(|Broken { byte, cause }| Damage { name, byte, reached: reached.line, unit, cause }))
     }
 }

@@ -2,14 +2,14 @@
 
 use crate::{
     loose::Loose,
-    mend::{Mend, Mends, number, text, whole},
+    mend::{Mend, Mends, number, tag, text, whole},
     record::{AggregatedNutrient, Record},
 };
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
 use off_events::Barcode;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// A product as the catalogue keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -63,7 +63,7 @@ pub enum Reject {
     NoPhoto,
     #[error("NOVA group absent or outside 1 to 4")]
     NovaGroup,
-    #[error("Nutri-Score outside -15 to 40")]
+    #[error("Nutri-Score outside -18 to 55")]
     NutriscoreScore,
     #[error("Nutri-Score grade absent or outside a to e")]
     NutriscoreGrade,
@@ -108,6 +108,10 @@ const MOST_TAGS: usize = 100;
 /// The first second of the year 2100, in UNIX time.
 const LATEST_CHANGE: i64 = 4_102_444_800;
 
+/// What the Nutri-Score of 2023 can be: against foods count energy 10, sugars 15, saturated fat 10 and salt 20, for drinks protein 7, fibre
+/// 5 and fruit 6 (`nutriscore.2023.data.components.*.points_max` in the documents of Open Food Facts).
+const NUTRISCORES: RangeInclusive<i64> = -18..=55;
+
 /// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).
 const KJ_PER_KCAL: f64 = 4.184;
 /// Pure fat has 900 kcal per 100 g; more is a typing error.
@@ -138,7 +142,7 @@ impl Product {
                 }
                 None
             }
-            Some(score @ -15..=40) => i16::try_from(score).ok(),
+            Some(score) if NUTRISCORES.contains(&score) => i16::try_from(score).ok(),
             Some(_) => return Err(Reject::NutriscoreScore),
         };
         let grade = record.nutriscore_grade.text().unwrap_or_default().to_ascii_lowercase();
@@ -198,8 +202,7 @@ fn tags(value: &Loose, name: fn(&str) -> &str, mends: &mut Mends) -> Vec<String>
     value
         .texts()
         .into_iter()
-        .filter_map(|tag| text(&Loose::Text(tag), LONGEST_TAG, mends))
-        .map(|tag| name(&tag).to_owned())
+        .map(|value| name(&tag(&value, LONGEST_TAG, mends)).to_owned())
         .filter(|tag| !tag.is_empty() && seen.insert(tag.clone()))
         .take(MOST_TAGS)
         .collect()
@@ -356,8 +359,8 @@ mod tests {
             (r#""images": {}"#, Reject::NoPhoto),
             (r#""nova_group": 5"#, Reject::NovaGroup),
             (r#""nova_group": 1.5"#, Reject::NovaGroup),
-            (r#""nutriscore_score": 41"#, Reject::NutriscoreScore),
-            (r#""nutriscore_score": "-16""#, Reject::NutriscoreScore),
+            (r#""nutriscore_score": 56"#, Reject::NutriscoreScore),
+            (r#""nutriscore_score": "-19""#, Reject::NutriscoreScore),
             (r#""nutriscore_grade": "unknown""#, Reject::NutriscoreGrade),
         ] {
             assert_eq!(product(fields).unwrap_err(), reason, "{fields}");
@@ -449,7 +452,7 @@ mod tests {
             if nova.is_finite() && kcal.is_finite() && let Ok(product) = product(&fields) {
                 prop_assert!((1..=300).contains(&product.name.chars().count()) && !product.name.contains('\0'));
                 prop_assert!((1..=4).contains(&product.nova_group));
-                prop_assert!(product.nutriscore_score.is_none_or(|score| (-15..=40).contains(&score)));
+                prop_assert!(product.nutriscore_score.is_none_or(|score| NUTRISCORES.contains(&i64::from(score))));
                 prop_assert!(product.kcal_100g.is_none_or(|kcal| (0.0..=1000.0).contains(&kcal)));
             }
         }

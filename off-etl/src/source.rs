@@ -11,7 +11,6 @@ mod parquet;
 mod table;
 mod text;
 
-pub(crate) use bytes::Meter;
 pub(crate) use file::{Freshness, Source};
 pub(crate) use parquet::Group;
 pub(crate) use table::Header;

@@ -1,7 +1,7 @@
 //! Files, standard input and the sample: what is in them is found out from their first bytes.
 
 use super::{
-    Piece, Place, SAMPLE,
+    Broken, Piece, Place, SAMPLE,
     bytes::{Meter, Metered},
     gunzip::{Gunzip, MAGIC},
     lines::Lines,
@@ -134,29 +134,40 @@ impl Source {
     }
 
     /// Gives every piece from `start` on, until there are no more or nobody takes them.
-    pub(crate) fn cut(self, start: Place, used: &Receiver<Vec<u8>>, give: impl FnMut(Piece) -> bool) -> io::Result<()> {
+    pub(crate) fn cut(
+        self,
+        start: Place,
+        used: &Receiver<Vec<u8>>,
+        give: impl FnMut(Piece) -> bool,
+    ) -> Result<(), Broken> {
         let Self { total_bytes, meter, format, origin, .. } = self;
-        let mut bytes = match origin {
-            Origin::Memory(bytes) => unpack(bytes, meter)?,
-            Origin::Input(bytes) => bytes,
-            Origin::File(path) if format == Format::Parquet => {
-                // How far it is by its bytes is a guess: the columns of a group lie one after the other.
-                let share = |rows: u64, all: u64| rows as f64 / all.max(1) as f64;
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
-                let on_rows = |rows, all| meter.set((total_bytes.unwrap_or(0) as f64 * share(rows, all)) as u64);
-                return parquet::cut(File::open(path)?, start, on_rows, give);
-            }
-            Origin::File(path) => unpack(File::open(path)?, meter)?,
-        };
-        if format == Format::Table {
-            let line = first_line(&mut bytes)?;
-            let header = Place { offset: line.len() as u64, line: 1 };
-            let start = if start == Place::default() { header } else { start };
-            text::skip(&mut bytes, start.offset - header.offset)?;
-            return text::cut(bytes, Rows(Arc::new(Header::of(&line))), start, used, give);
+        if let (Origin::File(path), Format::Parquet) = (&origin, format) {
+            let total = total_bytes.unwrap_or(0);
+            // How far it is by its bytes is a guess: the columns of a group lie one after the other.
+            let share = |rows: u64, all: u64| rows as f64 / all.max(1) as f64;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
+            let on_rows = |rows, all| meter.set((total as f64 * share(rows, all)) as u64);
+            // What comes of a group is told where that is read; the rest is at the end.
+            let cut = File::open(path).and_then(|file| parquet::cut(file, start, on_rows, give));
+            return cut.map_err(|cause| Broken { byte: total, cause });
         }
-        text::skip(&mut bytes, start.offset)?;
-        text::cut(bytes, Lines, start, used, give)
+        let cut = || {
+            let mut bytes = match origin {
+                Origin::Memory(bytes) => unpack(bytes, meter.clone())?,
+                Origin::Input(bytes) => bytes,
+                Origin::File(path) => unpack(File::open(path)?, meter.clone())?,
+            };
+            if format == Format::Table {
+                let line = first_line(&mut bytes)?;
+                let header = Place { offset: line.len() as u64, line: 1 };
+                let start = if start == Place::default() { header } else { start };
+                text::skip(&mut bytes, start.offset - header.offset)?;
+                return text::cut(bytes, Rows(Arc::new(Header::of(&line))), start, used, give);
+            }
+            text::skip(&mut bytes, start.offset)?;
+            text::cut(bytes, Lines, start, used, give)
+        };
+        cut().map_err(|cause| Broken { byte: meter.bytes(), cause })
     }
 }
 

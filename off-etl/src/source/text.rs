@@ -86,7 +86,8 @@ fn fill(bytes: &mut impl Read, room: &mut Vec<u8>, records: &impl Records) -> io
         if records.last_end(room) > 0 || room.len() >= LONGEST {
             return Ok(true);
         }
-        wanted = room.len() + PIECE;
+        // Twice as much each time, so that what is long is not looked through again and again.
+        wanted = 2 * room.len();
     }
 }
 

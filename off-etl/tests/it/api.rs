@@ -19,7 +19,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 /// What the stand-in answers next, and what it was asked.
 #[derive(Clone, Default)]
-struct StandIn {
+pub(crate) struct StandIn {
     answers: Arc<Mutex<VecDeque<Response>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
 }
@@ -52,7 +52,7 @@ async fn listen(answers: Vec<Response>, max_runs: u32) -> (StandIn, ApiConfig) {
 }
 
 /// The same, with a reader whose 10 seconds pass in 10 milliseconds.
-async fn start(answers: Vec<Response>, max_runs: u32) -> (StandIn, Api) {
+pub(crate) async fn start(answers: Vec<Response>, max_runs: u32) -> (StandIn, Api) {
     let (stand_in, config) = listen(answers, max_runs).await;
     (stand_in, Api::new(&config, Clock::real(1000.0)).unwrap())
 }

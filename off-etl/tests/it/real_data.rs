@@ -1,12 +1,15 @@
 //! Real Open Food Facts data, where it lies in `shared/data/open-food-facts` beside the project. It is under the ODbL and
 //! not part of the project; without it these tests say so and pass.
 
-use crate::{counts, import_file, import_with, reasons};
-use off_etl::{Choice, DeltasConfig, Profile, keep_up};
+use crate::{api, counts, import_file, import_with, reasons};
+use axum::response::IntoResponse;
+use flate2::read::GzDecoder;
+use off_etl::{Choice, DeltasConfig, Profile, Report, keep_up};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
+    io::Read,
     path::{Path, PathBuf},
 };
 
@@ -21,13 +24,64 @@ fn real(name: &str) -> Option<PathBuf> {
     }
 }
 
+/// Asserts how many records were rejected for each reason, told by a word of it, and put right; no others.
+fn assert_totals(report: &Report, rejected: &[(&str, u64)], mended: &[(&str, u64)]) {
+    let mends = report.mended.iter().map(|(mend, tally)| (mend.to_string(), tally.count)).collect();
+    for (found, expected) in [(reasons(report), rejected), (mends, mended)] {
+        let is_same =
+            |(found, expected): (&(String, u64), &(&str, u64))| found.0.contains(expected.0) && found.1 == expected.1;
+        assert!(
+            found.len() == expected.len() && found.iter().zip(expected).all(is_same),
+            "{expected:?}, but\n{report}"
+        );
+    }
+    assert_eq!(report.read, report.products + report.rejected_total() + report.passed_over, "{report}");
+}
+
 #[tokio::test]
 async fn documents_of_the_api() {
     let Some(path) = real("product-documents-2026-07.jsonl.gz") else { return };
+    let db = Database::new().await;
+    let report = import_file(&db, &path).await.unwrap();
+    // 331 have name, quantity, photo, NOVA group, grade and all tags but en:checked. Five of them are there twice: three times the
+    // later one changed later, or in the same second and has the greater fingerprint.
+    assert_eq!(counts(&report), [1419, 326, 3, 2, 1088]);
+    // Of 92 without a product_name 19 have another; of 696 without a quantity 632 have a name. Tags are asked for before photos,
+    // and of those with all tags every one has a photo. The three numbers that cannot be are packs of more than a ton.
+    assert_totals(
+        &report,
+        &[("name", 73), ("quantity", 632), ("state tag", 154), ("NOVA", 124), ("grade", 105)],
+        &[("number", 3)],
+    );
+    // One in a year has the tag that the original asks for.
+    let strict = import_with(&db.pool, &path, &Profile::Strict.into()).await.unwrap().report;
+    assert_eq!(counts(&strict), [1419, 0, 0, 1, 1418]);
+    assert_totals(&strict, &[("name", 73), ("quantity", 632), ("state tag", 713)], &[]);
+}
+
+#[tokio::test]
+async fn lines_of_the_export() {
+    let Some(path) = real("dump-excerpt-2025.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
-    // 331 keep today's rules, one of which is rejected here for its Nutri-Score above 40. Five of the 330 are there twice: three
-    // times the later one changed later or in the same second and has the greater fingerprint.
-    assert_eq!(counts(&report), [1419, 325, 3, 2, 1089]);
+    // The last one is the record whose code is nothing but zeros.
+    assert_eq!(counts(&report), [6, 0, 0, 0, 6]);
+    assert_totals(&report, &[("barcode", 1), ("quantity", 2), ("state tag", 2), ("NOVA", 1)], &[]);
+}
+
+#[tokio::test]
+async fn recorded_searches() {
+    let Some(path) = real("../api/search-coca-2025-06-size20-page1.json.gz") else { return };
+    let pages = [path.clone(), PathBuf::from(path.to_str().unwrap().replace("page1", "page2"))].map(|path| {
+        let mut page = Vec::new();
+        GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut page).unwrap();
+        ([("content-type", "application/json")], page).into_response()
+    });
+    let (_, api) = api::start(pages.into(), 2).await;
+    let db = Database::new().await;
+    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
+    // Seven have a product_quantity that is text.
+    assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &[("another type", 7)]);
 }
 
 #[tokio::test]
@@ -36,6 +90,7 @@ async fn the_shape_of_the_export_of_2026() {
     let db = Database::new().await;
     let report = import_file(&db, &path).await.unwrap();
     assert_eq!(counts(&report), [200, 65, 0, 0, 135]);
+    assert_totals(&report, &[("quantity", 86), ("state tag", 12), ("NOVA", 16), ("grade", 21)], &[]);
 
     let expected = std::fs::read_to_string(path.with_file_name("dump-shape-derived.expected.tsv")).unwrap();
     let expected: HashMap<String, Vec<&str>> = expected
@@ -45,7 +100,10 @@ async fn the_shape_of_the_export_of_2026() {
         .map(|fields| (format!("{:0>13}", fields[0].trim_start_matches('0')), fields))
         .collect();
     let products = sqlx::query(
-        "SELECT lpad(barcode, 13, '0') AS barcode, name, quantity, image_url, kcal_100g, nova_group, nutriscore_grade
+        "SELECT lpad(barcode, 13, '0') AS barcode, name, quantity, image_url, kcal_100g, nova_group, nutriscore_grade,
+                extract(epoch FROM last_modified)::bigint AS last_modified,
+                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
+                      WHERE product_brands.barcode = products.barcode ORDER BY name COLLATE \"C\") AS brands
          FROM catalog.products",
     )
     .fetch_all(&db.pool)
@@ -58,6 +116,9 @@ async fn the_shape_of_the_export_of_2026() {
             assert_eq!(product.get::<String, _>(column), fields[field], "{column} of {barcode}");
         }
         assert_eq!(product.get::<i16, _>("nova_group").to_string(), fields[6], "{barcode}");
+        assert_eq!(product.get::<i64, _>("last_modified").to_string(), fields[8], "{barcode}");
+        let brands: BTreeSet<&str> = fields[3].split(',').filter(|brand| !brand.is_empty()).collect();
+        assert_eq!(product.get::<Vec<String>, _>("brands"), Vec::from_iter(brands), "{barcode}");
         match (product.get::<Option<f64>, _>("kcal_100g"), fields[5].parse::<f64>()) {
             (Some(kcal), Ok(expected)) => assert!((kcal - expected).abs() < 0.5, "{barcode}: {kcal} kcal"),
             (kcal, expected) => assert_eq!(kcal, expected.ok(), "{barcode}"),
@@ -69,9 +130,13 @@ async fn the_shape_of_the_export_of_2026() {
 async fn documented_defects() {
     let Some(path) = real("defects-derived.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
-    // 28 lines that are not empty; the truncated one and the one with NaN are no JSON. Of two with one barcode the
-    // older is left out; the line with bytes that are no UTF-8 is read all the same.
+    // 28 lines that are not empty. The truncated one and the one with NaN are no JSON; the code that is no number and the one that is
+    // absent are no barcodes; of two with one barcode the older is left out. The lines with bytes that are no UTF-8, with half a
+    // surrogate pair and with a NUL are read all the same.
     assert_eq!(counts(&report), [28, 16, 0, 1, 11]);
+    let rejected = [("JSON", 2), ("barcode", 2), ("state tag", 3), ("grade", 4)];
+    let mended = [("UTF-8", 1), ("surrogate", 1), ("control", 1), ("another type", 2), ("number", 1)];
+    assert_totals(&report, &rejected, &mended);
 }
 
 /// Barcode, name, quantity, photo, NOVA group, grade.
@@ -89,39 +154,47 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
     let Some(table) = real("../csv/en.openfoodfacts.org.products-2026-04.csv.gz") else { return };
     let (from_table, from_parquet) = (Database::new().await, Database::new().await);
     let report = import_file(&from_table, &table).await.unwrap();
-    // 56 keep today's rules, one of which has a Nutri-Score of 42.
-    assert_eq!((report.read, report.products), (490, 55));
+    assert_eq!(counts(&report), [490, 56, 0, 0, 434]);
+    // One has a name in a language that is not its own, which the table does not have, and no quantity.
+    let rejected =
+        |name, quantity| [("name", name), ("quantity", quantity), ("state tag", 177), ("NOVA", 10), ("grade", 21)];
+    assert_totals(&report, &rejected(11, 215), &[]);
     let parquet = table.with_file_name("../parquet/food-2026-04.parquet");
     let report = import_file(&from_parquet, &parquet).await.unwrap();
-    assert_eq!((report.read, report.products), (490, 55));
+    assert_eq!(counts(&report), [490, 56, 0, 0, 434]);
+    assert_totals(&report, &rejected(10, 216), &[]);
     // The table has the addresses of photos; those of Parquet are made by rule.
     assert_eq!(products(&from_table).await, products(&from_parquet).await);
     let with_kcal = "SELECT count(*) FROM catalog.products WHERE kcal_100g IS NOT NULL";
     let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_parquet.pool).await.unwrap();
-    assert!(kcal > 50, "{kcal} of 55 have their energy");
+    // The table has lost most of it.
+    assert_eq!(kcal, 55);
+    let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_table.pool).await.unwrap();
+    assert_eq!(kcal, 23);
 }
 
 #[tokio::test]
 async fn the_websites_export_and_the_search_forms() {
     let Some(website) = real("../csv/website-export-quoted-2024.csv.gz") else { return };
-    let all = Choice::from(Profile::All);
-    let report = import_with(&Database::new().await.pool, &website, &all).await.unwrap().report;
-    assert_eq!(report.read, 773);
-    assert_eq!(reasons(&report).iter().find(|(reason, _)| reason.contains("columns")), None);
-    assert_eq!(reasons(&report).iter().find(|(reason, _)| reason.contains("barcode")).unwrap().1, 1);
+    // It has no photos, so that nothing of it becomes a product; but every row is one row, line feeds in it or not.
+    let report = import_with(&Database::new().await.pool, &website, &Profile::All.into()).await.unwrap().report;
+    assert_eq!(counts(&report), [773, 0, 0, 0, 773]);
+    assert_totals(&report, &[("barcode", 1), ("name", 35), ("quantity", 493), ("photo", 244)], &[]);
+    // The search form's table has its states as people read them, with blanks between them.
     let search = website.with_file_name("search-export-2021.csv.gz");
-    let report = import_with(&Database::new().await.pool, &search, &all).await.unwrap().report;
-    assert_eq!(report.read, 1263);
-    assert!(report.products > 100, "{report}");
+    let report = import_file(&Database::new().await, &search).await.unwrap();
+    assert_eq!(counts(&report), [1263, 445, 0, 0, 818]);
+    let rejected = [("name", 18), ("quantity", 139), ("state tag", 341), ("NOVA", 236), ("grade", 84)];
+    assert_totals(&report, &rejected, &[("HTML", 1)]);
 }
 
 #[tokio::test]
 async fn documented_defects_of_tables() {
     let Some(path) = real("../csv/defects-derived.csv") else { return };
-    let report = import_file(&Database::new().await, &path).await.unwrap();
-    let bad_rows = reasons(&report).iter().find(|(reason, _)| reason.contains("columns")).map(|(_, count)| *count);
-    // One field too many, and the two halves of a row with a line feed in it.
-    assert_eq!((report.read, bad_rows), (12, Some(3)), "{report}");
+    let report = import_with(&Database::new().await.pool, &path, &Profile::All.into()).await.unwrap().report;
+    // One field too many, and the two halves of a row with a line feed in it; the row without a code.
+    assert_eq!(counts(&report), [12, 1, 0, 0, 11]);
+    assert_totals(&report, &[("columns", 3), ("barcode", 1), ("quantity", 1), ("photo", 6)], &[]);
 }
 
 #[tokio::test]
@@ -131,10 +204,12 @@ async fn real_deltas() {
     let folder = index.parent().unwrap().to_str().unwrap().to_owned();
     let config = DeltasConfig { deltas_from: folder, deltas_every: None };
     let mut read = Vec::new();
-    let choice = Choice::from(Profile::All);
-    keep_up(&config, &choice, Path::new("."), Some(&db.pool), |name, report| read.push((name.to_owned(), report.read)))
-        .await
-        .unwrap();
-    assert_eq!(read.iter().map(|(_, read)| *read).collect::<Vec<_>>(), [5, 7]);
+    let choice = Choice::from(Profile::Default);
+    keep_up(&config, &choice, Path::new("."), Some(&db.pool), |name, report| {
+        read.push((name.to_owned(), report.read, report.products));
+    })
+    .await
+    .unwrap();
+    assert_eq!(read.iter().map(|(_, read, products)| (*read, *products)).collect::<Vec<_>>(), [(5, 1), (7, 4)]);
     assert!(read[0].0 < read[1].0, "the oldest first");
 }
