@@ -1,8 +1,7 @@
 //! Its settings.
 
-use crate::{ApiConfig, filter::Filter, product::Profile, source::deltas::DeltasConfig};
-use std::{convert::Infallible, fmt, net::SocketAddr, path::PathBuf, str::FromStr};
-use url::Url;
+use crate::{api::ApiConfig, choice::Choice, deltas::DeltasConfig, source::SourceName};
+use std::{net::SocketAddr, path::PathBuf};
 
 /// The settings of the importer.
 #[derive(Debug, Clone, clap::Args)]
@@ -35,79 +34,4 @@ pub struct Config {
     pub database_password_file: Option<PathBuf>,
     #[command(flatten)]
     pub log: off_kit::telemetry::Config,
-}
-
-/// Which records become products.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
-#[group(skip)]
-pub struct Choice {
-    /// Which state tags a record needs: `strict` is the original list with en:checked, which hardly a product has; `all` is none.
-    #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
-    pub profile: Profile,
-    #[command(flatten)]
-    pub filter: Filter,
-    /// Keep line, reason and barcode of each rejected record in the table catalog.rejects.
-    #[arg(long, env = "ETL_KEEP_REJECTS")]
-    pub keep_rejects: bool,
-}
-
-impl Choice {
-    /// Which records become products, in words that are the same for the same choice, whether rejects are kept or not.
-    pub(crate) fn rules(&self) -> String {
-        format!("{:?}", Self { keep_rejects: false, ..self.clone() })
-    }
-}
-
-impl From<Profile> for Choice {
-    /// Everything that keeps the rules of `profile`.
-    fn from(profile: Profile) -> Self {
-        Self { profile, filter: Filter::default(), keep_rejects: false }
-    }
-}
-
-/// A source of products.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceName {
-    /// The built-in sample.
-    Sample,
-    /// The HTTP API.
-    Api,
-    /// What changed in the last days.
-    Deltas,
-    /// An export on standard input.
-    Input,
-    /// An export on this machine.
-    File(PathBuf),
-    /// An export on another one.
-    Address(Url),
-}
-
-impl FromStr for SourceName {
-    type Err = Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Infallible> {
-        Ok(match text {
-            "sample" => Self::Sample,
-            "api" => Self::Api,
-            "deltas" => Self::Deltas,
-            "-" => Self::Input,
-            _ => match Url::parse(text) {
-                Ok(url) if matches!(url.scheme(), "http" | "https") => Self::Address(url),
-                _ => Self::File(text.into()),
-            },
-        })
-    }
-}
-
-impl fmt::Display for SourceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sample => f.write_str("the built-in sample"),
-            Self::Api => f.write_str("the Open Food Facts API"),
-            Self::Deltas => f.write_str("the changes of the last days"),
-            Self::Input => f.write_str("standard input"),
-            Self::File(path) => path.display().fmt(f),
-            Self::Address(url) => url.fmt(f),
-        }
-    }
 }

@@ -1,11 +1,11 @@
 //! An import from its source into the catalogue.
 
 use crate::{
-    config::{Choice, SourceName},
+    choice::Choice,
     pipeline::{JudgedPiece, Outcome, Pipeline, Rules},
     progress::{Progress, Teller},
     report::Report,
-    source::{Damage, Freshness, Place, Source, download},
+    source::{Damage, Freshness, Place, Source, SourceName, download},
     store::{Batch, Catalogue, Import},
 };
 use anyhow::bail;

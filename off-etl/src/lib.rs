@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 
+pub mod api;
+mod choice;
 mod config;
+mod deltas;
 mod filter;
 mod import;
 mod loose;
@@ -13,14 +16,13 @@ mod report;
 mod source;
 mod store;
 
-pub use config::{Choice, Config, SourceName};
+pub use api::ApiConfig;
+pub use choice::Choice;
+pub use config::Config;
+pub use deltas::{DeltasConfig, keep_up};
 pub use filter::Filter;
 pub use import::{Imported, import, import_and_tell};
 pub use product::Profile;
 pub use progress::Progress;
 pub use report::{Report, Tally};
-pub use source::{
-    Damage,
-    api::{self, ApiConfig},
-    deltas::{DeltasConfig, keep_up},
-};
+pub use source::{Damage, SourceName};

@@ -1,17 +1,17 @@
 //! Where records come from: each source is cut into pieces on a thread of its own, to be judged on others.
 
-pub mod api;
 mod bytes;
-pub(crate) mod deltas;
 pub(crate) mod download;
 mod file;
 mod gunzip;
 mod lines;
+mod name;
 mod parquet;
 mod table;
 mod text;
 
 pub(crate) use file::{Freshness, Source};
+pub use name::SourceName;
 pub(crate) use parquet::Group;
 pub(crate) use table::Header;
 

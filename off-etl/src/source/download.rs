@@ -60,7 +60,7 @@ pub(crate) async fn download(
 }
 
 /// Removes a download.
-pub(super) async fn forget(whole: &Path) {
+pub(crate) async fn forget(whole: &Path) {
     for path in [whole, &Mark::of(whole).0] {
         if let Err(error) = fs::remove_file(path).await {
             warn!("cannot remove {}: {error}", path.display());

@@ -185,6 +185,9 @@ fn record(row: &Row) -> Record {
     for (name, field) in row.get_column_iter() {
         match name.as_str() {
             "code" => record.code = loose(field),
+            // Older exports have one text, newer ones a list by language.
+            "product_name" if matches!(field, Field::Str(_)) => record.product_name = loose(field),
+            "generic_name" if matches!(field, Field::Str(_)) => record.generic_name = loose(field),
             "product_name" => {
                 for (language, text) in named(field, "lang", "text") {
                     match language.as_str() {

@@ -1,8 +1,14 @@
 //! Deltas: what changed in the last days, file after file, as Open Food Facts publishes them. `index.txt` lists them, newest
 //! first; each is named after the times of the last change before it and in it.
 
-use super::{Freshness, Source, download};
-use crate::{config::Choice, import::import_source, progress::Progress, report::Report, store::Catalogue};
+use crate::{
+    choice::Choice,
+    import::import_source,
+    progress::Progress,
+    report::Report,
+    source::{Freshness, Source, download},
+    store::Catalogue,
+};
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
@@ -48,7 +54,7 @@ struct Delta {
 /// of them are judged. Tells `on_delta` what each file came to, before it counts as applied. Ends with [`Damage`] where one
 /// cannot be read to its end.
 ///
-/// [`Damage`]: super::Damage
+/// [`Damage`]: crate::Damage
 pub async fn keep_up(
     config: &DeltasConfig,
     choice: &Choice,

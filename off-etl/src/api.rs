@@ -3,15 +3,15 @@
 //! It allows ten searches a minute and bans who asks for more; refusals come as HTML, with the status 429 or 503 or
 //! even 200. Whoever wants the whole catalogue reads an export instead.
 
-use super::Place;
 use crate::{
-    config::Choice,
+    choice::Choice,
     filter::Filter,
     import::{Sink, rules_of},
     pipeline::JudgedPiece,
     product::Reject,
     record::{FIELDS, Record},
     report::Report,
+    source::Place,
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};

@@ -1,0 +1,51 @@
+//! What a source is called on the command line and in settings.
+
+use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
+use url::Url;
+
+/// A source of products.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceName {
+    /// The built-in sample.
+    Sample,
+    /// The HTTP API.
+    Api,
+    /// What changed in the last days.
+    Deltas,
+    /// An export on standard input.
+    Input,
+    /// An export on this machine.
+    File(PathBuf),
+    /// An export on another one.
+    Address(Url),
+}
+
+impl FromStr for SourceName {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "sample" => Self::Sample,
+            "api" => Self::Api,
+            "deltas" => Self::Deltas,
+            "-" => Self::Input,
+            _ => match Url::parse(text) {
+                Ok(url) if matches!(url.scheme(), "http" | "https") => Self::Address(url),
+                _ => Self::File(text.into()),
+            },
+        })
+    }
+}
+
+impl fmt::Display for SourceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sample => f.write_str("the built-in sample"),
+            Self::Api => f.write_str("the Open Food Facts API"),
+            Self::Deltas => f.write_str("the changes of the last days"),
+            Self::Input => f.write_str("standard input"),
+            Self::File(path) => path.display().fmt(f),
+            Self::Address(url) => url.fmt(f),
+        }
+    }
+}
