@@ -142,9 +142,11 @@ impl Api {
             }
             let end = Place { offset: pages + 1, line: line + records.len() as u64 };
             let read = |record: &RawValue| Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson);
-            let outcomes =
-                (line + 1..).zip(records).map(|(number, record)| (number, rules.judge(read(&record)))).collect();
-            sink.take(JudgedPiece { end, outcomes }, choice);
+            let mut judged = JudgedPiece::until(end);
+            for (number, record) in (line + 1..).zip(records) {
+                judged.judge(&rules, number, read(&record));
+            }
+            sink.take(judged, choice);
             sink.flush().await?;
             let report = sink.report();
             info!("page {page} of the API: {} products read, {} new", report.read, report.loaded);

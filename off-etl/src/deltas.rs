@@ -4,7 +4,7 @@
 use crate::{
     choice::Choice,
     import::import_source,
-    progress::Progress,
+    progress::{Progress, Teller},
     report::Report,
     source::{Freshness, Source, download},
     store::Catalogue,
@@ -14,6 +14,7 @@ use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
 use sqlx::PgPool;
 use std::{
+    cell::RefCell,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -88,16 +89,28 @@ async fn catch_up(
     if new.is_empty() {
         info!("the catalogue is as fresh as the deltas");
     }
+    let mut choice = choice.clone();
     for delta in new {
-        let path = place.bring(&delta.name, downloads).await?;
+        let teller = RefCell::new(Teller::new()?);
+        let mut on_progress = |progress| teller.borrow_mut().tell(progress);
+        let path = place.bring(&delta.name, downloads, &mut on_progress).await?;
         let mut source = Source::file(&path)?;
         source.freshness = Freshness::Until(delta.to);
-        let on_report = |report: &Report| on_delta(&delta.name, report);
-        let imported = import_source(source, choice, db, &mut |_: Progress| {}, on_report).await?;
+        let on_report = |report: &Report| {
+            teller.borrow().finish();
+            on_delta(&delta.name, report);
+        };
+        let imported = import_source(source, &choice, db, &mut on_progress, on_report).await?;
         if let Some(damage) = imported.damage {
             return Err(damage.into());
         }
         place.forget(&path).await;
+        if let Some(limit) = &mut choice.filter.limit {
+            *limit = limit.saturating_sub(imported.report.products);
+            if *limit == 0 {
+                break;
+            }
+        }
     }
     Ok(())
 }
@@ -134,7 +147,7 @@ impl DeltaPlace {
     }
 
     async fn index(&self, downloads: &Path) -> anyhow::Result<String> {
-        let path = self.bring(INDEX, downloads).await?;
+        let path = self.bring(INDEX, downloads, drop).await?;
         let reading = || format!("cannot read {}", path.display());
         let length = tokio::fs::metadata(&path).await.with_context(reading)?.len();
         ensure!(length <= LONGEST_INDEX, "{} has {length} bytes, which is no list of deltas", path.display());
@@ -143,9 +156,15 @@ impl DeltaPlace {
         Ok(index)
     }
 
-    async fn bring(&self, name: &str, downloads: &Path) -> anyhow::Result<PathBuf> {
+    async fn bring(
+        &self,
+        name: &str,
+        downloads: &Path,
+        mut on_progress: impl FnMut(Progress),
+    ) -> anyhow::Result<PathBuf> {
+        let on_bytes = |bytes, total_bytes| on_progress(Progress { read: 0, bytes, total_bytes });
         match self {
-            Self::Address(url) => download::download(&url.join(name)?, downloads, |_, _| {}).await,
+            Self::Address(url) => download::download(&url.join(name)?, downloads, on_bytes).await,
             Self::Folder(folder) => Ok(folder.join(name)),
         }
     }

@@ -122,7 +122,7 @@ pub(crate) async fn import_source(
     };
     sink.flush().await?;
     if sink.report().read == 0 && damage.is_none() {
-        bail!("{name} holds no records: it should have a JSON object on each line");
+        bail!("{name} holds no records");
     }
     on_report(sink.report());
     if damage.is_none() {
@@ -139,7 +139,12 @@ pub(crate) async fn import_source(
 }
 
 pub(crate) fn rules_of(choice: &Choice) -> Rules {
-    Rules { profile: choice.profile, filter: choice.filter.clone(), name_rejects: choice.keep_rejects }
+    Rules {
+        profile: choice.profile,
+        filter: choice.filter.clone(),
+        name_rejects: choice.keep_rejects,
+        now: Clock::real(1.0).now(),
+    }
 }
 
 /// Where judged records go: into the catalogue batch by batch, or only into a report.
@@ -149,7 +154,6 @@ pub(crate) struct Sink {
     batch: Batch,
     /// What the report was when it was last merged.
     merged: Report,
-    started_at: DateTime<Utc>,
 }
 
 impl Sink {
@@ -159,9 +163,8 @@ impl Sink {
         choice: &Choice,
         name: &str,
     ) -> anyhow::Result<Self> {
-        let started_at = Clock::real(1.0).now();
         let Some(db) = db else {
-            return Ok(Self { catalogue: None, batch: Batch::default(), merged: Report::default(), started_at });
+            return Ok(Self { catalogue: None, batch: Batch::default(), merged: Report::default() });
         };
         let mut catalogue = Catalogue::open(db).await?;
         // Rejects that are kept are kept from the first line on.
@@ -172,7 +175,7 @@ impl Sink {
             info!("{name}: an earlier import was interrupted after {} records and goes on there", import.report.read);
         }
         let batch = Batch { report: import.report.clone(), end: import.place, ..Batch::default() };
-        Ok(Self { merged: import.report.clone(), catalogue: Some((catalogue, import)), batch, started_at })
+        Ok(Self { merged: import.report.clone(), catalogue: Some((catalogue, import)), batch })
     }
 
     /// Where its source goes on.
@@ -205,15 +208,13 @@ impl Sink {
                     for mend in judged.mends.iter() {
                         batch.report.mend(mend, line);
                     }
-                    // A time to come is a mistake, and says nothing of how fresh the source is.
-                    let changed = Some(judged.product.last_modified).filter(|changed| *changed <= self.started_at);
-                    batch.report.newest = batch.report.newest.max(changed);
                     if self.catalogue.is_some() {
                         batch.products.push(*judged);
                     }
                 }
             }
         }
+        batch.report.newest = batch.report.newest.max(piece.newest);
         batch.end = piece.end;
     }
 

@@ -20,8 +20,15 @@ struct Program {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
-    let config = Program::parse().config;
+async fn main() -> ExitCode {
+    let outcome = start(Program::parse().config).await;
+    telemetry::flush().await;
+    let Err(error) = outcome else { return ExitCode::SUCCESS };
+    say(&error);
+    if error.is::<Damage>() { ExitCode::from(INCOMPLETE) } else { ExitCode::FAILURE }
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
     ensure!(
         !(config.dry_run && config.choice.keep_rejects),
         "--keep-rejects keeps them in the database, to which --dry-run writes nothing: leave out one of them"
@@ -31,15 +38,7 @@ async fn main() -> anyhow::Result<ExitCode> {
         off_kit::http::show_metrics(address).await?;
     }
     let pool = open(&config).await?;
-    let outcome = run(&config, pool.as_ref()).await;
-    telemetry::flush().await;
-    match outcome {
-        Err(error) if error.is::<Damage>() => {
-            say_incomplete(&error);
-            Ok(ExitCode::from(INCOMPLETE))
-        }
-        outcome => outcome.map(|()| ExitCode::SUCCESS),
-    }
+    run(&config, pool.as_ref()).await
 }
 
 /// The database, migrated; none for a dry run.
@@ -75,6 +74,7 @@ fn print(name: &str, report: &Report) {
 }
 
 #[expect(clippy::print_stderr, reason = "the reason of a failing exit code belongs there")]
-fn say_incomplete(damage: &anyhow::Error) {
-    eprintln!("error: incomplete: {damage:#}");
+fn say(error: &anyhow::Error) {
+    let kind = if error.is::<Damage>() { "incomplete: " } else { "" };
+    eprintln!("error: {kind}{error:#}");
 }

@@ -87,6 +87,8 @@ fn cut(mut text: String, longest: usize, mends: &mut Mends) -> String {
         mends.add(Mend::LongText);
         text.truncate(end);
         text.truncate(text.trim_end().len());
+        // It may have been megabytes, and products wait by the thousand.
+        text.shrink_to_fit();
     }
     text
 }
@@ -112,4 +114,17 @@ pub(crate) fn number(value: &Loose, most: f64, mends: &mut Mends) -> Option<f64>
         _ => {}
     }
     number
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_takes_no_more_room_than_is_left() {
+        let mut mends = Mends::default();
+        let long = text(&Loose::Text("x".repeat(1_000_000)), 300, &mut mends).unwrap();
+        assert_eq!((long.len(), mends.iter().collect::<Vec<_>>()), (300, vec![Mend::LongText]));
+        assert!(long.capacity() < 1000, "{} bytes", long.capacity());
+    }
 }

@@ -2,23 +2,30 @@
 
 use crate::{
     filter::Filter,
-    mend::Mends,
-    product::{Product, Profile, Reject},
+    mend::{Mends, tag},
+    product::{self, Product, Profile, Reject},
     record::Record,
     source::{Broken, Content, Damage, Piece, Place, Source},
 };
 use anyhow::{anyhow, ensure};
+use chrono::{DateTime, Utc};
 use std::{
     sync::{Arc, Mutex, mpsc as threads},
     thread::{self, JoinHandle},
 };
 use tokio::sync::mpsc;
 
-/// Pieces that may be under way at once; with a piece of 256 KiB that bounds what is in memory.
+/// Pieces that may be judged and not taken yet; hardly more than their products are left of them.
 const UNDER_WAY: usize = 64;
 
-/// Pieces that wait for a thread to judge them.
-const WAITING: usize = 8;
+/// Pieces that wait for a thread to judge them: with them goes their text, 256 KiB and seldom up to 4 MiB.
+const WAITING: usize = 4;
+
+/// The largest room that is used again, in bytes.
+const LARGEST_ROOM: usize = 1024 * 1024;
+
+/// The longest barcode of a rejected record that is kept, in characters.
+const LONGEST_CODE: usize = 40;
 
 /// Parts of a piece that may wait until those before it were taken: lines are one part, a row group of Parquet is as many as it is long.
 const PARTS: usize = 8;
@@ -46,6 +53,23 @@ pub(crate) struct JudgedPiece {
     pub(crate) end: Place,
     /// Each with its line.
     pub(crate) outcomes: Vec<(u64, Outcome)>,
+    /// When that record changed that changed last, whatever became of it.
+    pub(crate) newest: Option<DateTime<Utc>>,
+}
+
+impl JudgedPiece {
+    /// One without records yet.
+    pub(crate) fn until(end: Place) -> Self {
+        Self { end, outcomes: Vec::new(), newest: None }
+    }
+
+    /// Judges the record in `line`.
+    pub(crate) fn judge(&mut self, rules: &Rules, line: u64, record: Result<Record, Reject>) {
+        // A time to come is a mistake, and says nothing of how fresh the source is.
+        let changed = record.as_ref().ok().and_then(product::changed).filter(|changed| *changed <= rules.now);
+        self.newest = self.newest.max(changed);
+        self.outcomes.push((line, rules.judge(record)));
+    }
 }
 
 /// By what a record is judged.
@@ -55,10 +79,11 @@ pub(crate) struct Rules {
     pub(crate) filter: Filter,
     /// Whether the barcode of what is rejected is wanted.
     pub(crate) name_rejects: bool,
+    pub(crate) now: DateTime<Utc>,
 }
 
 impl Rules {
-    pub(crate) fn judge(&self, record: Result<Record, Reject>) -> Outcome {
+    fn judge(&self, record: Result<Record, Reject>) -> Outcome {
         let record = match record {
             Ok(record) if self.filter.lets_through(&record) => record,
             Ok(_) => return Outcome::PassedOver,
@@ -68,37 +93,46 @@ impl Rules {
             Ok((product, mends)) => {
                 Outcome::Product(Box::new(Judged { fingerprint: product.fingerprint(), product, mends }))
             }
-            Err(reason) => Outcome::Rejected(reason, record.code.text().filter(|_| self.name_rejects)),
+            Err(reason) => {
+                let code = record.code.text().filter(|_| self.name_rejects);
+                Outcome::Rejected(reason, code.map(|code| tag(&code, LONGEST_CODE, &mut Mends::default())))
+            }
         }
     }
 
     /// Gives what became of `piece`, part by part, and its room back.
     fn judge_piece(&self, piece: Piece, mut give: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
         let Piece { start, end, content } = piece;
-        let (outcomes, room) = match content {
+        let mut judged = JudgedPiece::until(end);
+        let room = match content {
             Content::Lines(bytes) => {
-                let lines = bytes.split(|&byte| byte == b'\n').zip(start.line + 1..);
-                let outcomes = lines
-                    .filter(|(line, _)| !line.trim_ascii().is_empty())
-                    .map(|(line, number)| (number, self.judge(Record::read(line).map_err(|_| Reject::NotJson))))
-                    .collect();
-                (outcomes, Some(bytes))
+                for (line, number) in bytes.split(|&byte| byte == b'\n').zip(start.line + 1..) {
+                    if !line.trim_ascii().is_empty() {
+                        judged.judge(self, number, Record::read(line).map_err(|_| Reject::NotJson));
+                    }
+                }
+                Some(bytes)
             }
-            Content::TooLong => (vec![(start.line + 1, Outcome::Rejected(Reject::TooLong, None))], None),
+            Content::TooLong => {
+                judged.judge(self, start.line + 1, Err(Reject::TooLong));
+                None
+            }
             Content::Rows(header, bytes) => {
-                let mut outcomes = Vec::new();
                 header.read(&bytes, |line, record| {
-                    outcomes.push((start.line + 1 + line, self.judge(record.ok_or(Reject::BadRow))));
+                    judged.judge(self, start.line + 1 + line, record.ok_or(Reject::BadRow));
                 });
-                (outcomes, Some(bytes))
+                Some(bytes)
             }
             Content::Group(group) => {
                 let mut row = start.line;
                 let outcome = group.read(|records| {
-                    let numbered = (row + 1..).zip(records);
-                    let outcomes: Vec<_> = numbered.map(|(row, record)| (row, self.judge(Ok(record)))).collect();
-                    row += outcomes.len() as u64;
-                    give(Ok(JudgedPiece { end: Place { offset: row, line: row }, outcomes }))
+                    let end = row + records.len() as u64;
+                    let mut judged = JudgedPiece::until(Place { offset: end, line: end });
+                    for record in records {
+                        row += 1;
+                        judged.judge(self, row, Ok(record));
+                    }
+                    give(Ok(judged))
                 });
                 if let Err(broken) = outcome {
                     give(Err(broken));
@@ -106,8 +140,8 @@ impl Rules {
                 return None;
             }
         };
-        give(Ok(JudgedPiece { end, outcomes }));
-        room
+        give(Ok(judged));
+        room.filter(|room| room.capacity() <= LARGEST_ROOM)
     }
 }
 
@@ -221,7 +255,8 @@ mod tests {
     /// How many records come of it, and how it ends.
     async fn read(end: fn() -> Result<usize>) -> (usize, anyhow::Result<Option<Damage>>) {
         let source = Source::stream("it", Lines { lines: b"{}\n{}\n", end }).unwrap();
-        let rules = Rules { profile: Profile::All, filter: Filter::default(), name_rejects: false };
+        let rules =
+            Rules { profile: Profile::All, filter: Filter::default(), name_rejects: false, now: DateTime::default() };
         let mut pipeline = Pipeline::start(source, Place::default(), rules);
         let mut records = 0;
         while let Some(piece) = pipeline.next().await.unwrap() {

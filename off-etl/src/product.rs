@@ -45,7 +45,7 @@ pub struct Product {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reject {
-    #[error("longer than 16 MiB")]
+    #[error("longer than 4 MiB")]
     TooLong,
     #[error("not JSON, or not an object")]
     NotJson,
@@ -122,8 +122,7 @@ impl Product {
     /// The product that `record` describes, and what was put right in it.
     pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Mends), Reject> {
         let mut mends = record.mends;
-        let code = record.code.text().unwrap_or_default();
-        let barcode: Barcode = code.trim().parse().map_err(|_| Reject::NoBarcode)?;
+        let barcode: Barcode = code(record).trim().parse().map_err(|_| Reject::NoBarcode)?;
         let name = name(record, &mut mends).ok_or(Reject::NoName)?;
         let quantity = text(&record.quantity, LONGEST_TAG, &mut mends).ok_or(Reject::NoQuantity)?;
         let states = record.states_tags.texts();
@@ -184,6 +183,15 @@ impl Product {
         let bytes = serde_json::to_vec(self).unwrap_or_default();
         xxhash_rust::xxh3::xxh3_64(&bytes).cast_signed()
     }
+}
+
+/// A barcode as it was written; a number that is too large to be exact is none.
+fn code(record: &Record) -> String {
+    match &record.code {
+        Loose::Number(_) => record.code.whole().map(|code| code.to_string()),
+        code => code.text(),
+    }
+    .unwrap_or_default()
 }
 
 /// The product's own name, else what it is, else its name in its own language, in English, in any.
@@ -280,13 +288,21 @@ fn is_address(url: &str) -> bool {
     url.starts_with("https://") && url.len() <= 500 && url.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn last_modified(record: &Record, mends: &mut Mends) -> DateTime<Utc> {
+/// When a record last changed, where it says so.
+pub(crate) fn changed(record: &Record) -> Option<DateTime<Utc>> {
     // Milliseconds, and other times that are far from ours, are no times.
-    let seconds = whole(&record.last_modified_t, mends).filter(|seconds| (0..=LATEST_CHANGE).contains(seconds));
-    if seconds.is_none() {
-        mends.add(Mend::NoTime);
+    let seconds = record.last_modified_t.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds))?;
+    DateTime::from_timestamp(seconds, 0)
+}
+
+fn last_modified(record: &Record, mends: &mut Mends) -> DateTime<Utc> {
+    let changed = changed(record);
+    match (changed, &record.last_modified_t) {
+        (None, _) => mends.add(Mend::NoTime),
+        (Some(_), Loose::Text(_)) => mends.add(Mend::OtherType),
+        _ => {}
     }
-    DateTime::from_timestamp(seconds.unwrap_or(0), 0).unwrap_or_default()
+    changed.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -353,6 +369,8 @@ mod tests {
         for (fields, reason) in [
             (r#""code": "2-KG-PACK""#, Reject::NoBarcode),
             (r#""code": "0000""#, Reject::NoBarcode),
+            // More than a number can hold: it would be another product's.
+            (r#""code": 123456789012345678901234"#, Reject::NoBarcode),
             (r#""product_name": " \u0000 ""#, Reject::NoName),
             (r#""quantity": """#, Reject::NoQuantity),
             (r#""states_tags": []"#, Reject::MissingState),

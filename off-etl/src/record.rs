@@ -10,8 +10,10 @@ use serde::{
 };
 use std::{borrow::Cow, collections::BTreeMap, fmt};
 
-/// Fields of a record that are asked for from the API, which would send a hundred times as much.
-pub(crate) const FIELDS: &str = "code,product_name,generic_name,quantity,product_quantity,product_quantity_unit,\
+/// Fields of a record that are asked for from the API, which would send a hundred times as much; of names in other languages, those
+/// of the languages with the most products.
+pub(crate) const FIELDS: &str = "code,product_name,generic_name,product_name_fr,product_name_en,product_name_de,\
+    product_name_es,product_name_it,product_name_pt,product_name_nl,product_name_pl,quantity,product_quantity,product_quantity_unit,\
     image_url,image_front_url,images,lang,nutriments,nutrition,nutrient_levels,nova_group,nutriscore_score,\
     nutriscore_grade,brands,brands_tags,categories_tags,countries_tags,states_tags,obsolete,last_modified_t";
 
@@ -229,8 +231,12 @@ impl Record {
     /// Reads a line that is no JSON as it stands.
     fn read_mended(text: &str) -> Option<Self> {
         let (mut mended, mut mends) = (Cow::Borrowed(text), Mends::default());
-        for mend in [Mend::HalfSurrogate, Mend::ControlCharacters] {
-            let better = if mend == Mend::HalfSurrogate { pair_surrogates(&mended) } else { blank_controls(&mended) };
+        for mend in [Mend::HalfSurrogate, Mend::ControlCharacters, Mend::AbsurdNumber] {
+            let better = match mend {
+                Mend::HalfSurrogate => pair_surrogates(&mended),
+                Mend::ControlCharacters => blank_controls(&mended),
+                _ => without_infinities(&mended),
+            };
             let Some(better) = better else { continue };
             mends.add(mend);
             if let Ok(record) = serde_json::from_str(&better) {
@@ -273,10 +279,44 @@ fn blank_controls(text: &str) -> Option<String> {
     text.contains(|c: char| c.is_ascii_control()).then(|| text.replace(|c: char| c.is_ascii_control(), " "))
 }
 
+/// `text` with `null` for each number that is larger than any float; `None` when there is none.
+fn without_infinities(text: &str) -> Option<String> {
+    let (mut mended, mut copied, mut at, mut is_within) = (String::new(), 0, 0, false);
+    let is_number = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E');
+    while let Some(&byte) = text.as_bytes().get(at) {
+        match byte {
+            b'\\' => at += 1,
+            b'"' => is_within = !is_within,
+            b'-' | b'0'..=b'9' if !is_within => {
+                let length = text.bytes().skip(at).take_while(|&byte| is_number(byte)).count();
+                if text[at..at + length].parse().is_ok_and(f64::is_infinite) {
+                    mended.push_str(&text[copied..at]);
+                    mended.push_str("null");
+                    copied = at + length;
+                }
+                at += length - 1;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    mended.push_str(&text[copied..]);
+    (copied > 0).then_some(mended)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_number_that_is_too_large_costs_its_field_only() {
+        let line = br#"{"product_name": "1e999 \" 2e999", "quantity": -1e999, "nova_group": 1E+400, "code": "1"}"#;
+        let record = Record::read(line).unwrap();
+        assert_eq!(record.product_name.text().as_deref(), Some("1e999 \" 2e999"));
+        assert_eq!((record.quantity, record.nova_group), (Loose::Nothing, Loose::Nothing));
+        assert_eq!(record.mends.iter().collect::<Vec<_>>(), [Mend::AbsurdNumber]);
+    }
 
     #[test]
     fn a_type_that_is_wrong_costs_its_field_only() {

@@ -21,7 +21,7 @@ pub struct Report {
     pub updated: u64,
     /// As new as what the catalogue had, or older.
     pub unchanged: u64,
-    /// When the product changed that changed last.
+    /// When that record changed that changed last, whatever became of it.
     pub newest: Option<DateTime<Utc>>,
     pub rejected: BTreeMap<Reject, Tally>,
     /// What was put right in records that became products.

@@ -1,14 +1,16 @@
 //! Exports that have an address: brought here in whole, and gone on with where the connection broke or the process ended.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use off_kit::backoff::Backoff;
 use reqwest::{Client, Response, StatusCode, header};
 use std::{
+    fs::TryLockError,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::{
-    fs::{self, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::AsyncWriteExt,
 };
 use tracing::warn;
@@ -24,8 +26,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 enum Came {
     /// All of it.
     Whole,
-    /// It broke, after this many bytes more.
-    Broken { bytes: u64, cause: anyhow::Error },
+    /// It broke after this many bytes, those counted that were here before.
+    Broken { reached: u64, cause: anyhow::Error },
 }
 
 /// Brings what is at `url` into `folder`; nothing is brought again that is there already and has not changed. Tells
@@ -41,16 +43,18 @@ pub(crate) async fn download(
     let (whole, part) = (folder.join(name), folder.join(format!("{name}.part")));
     let client = client()?;
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
-    let mut attempts = 0;
+    let (mut attempts, mut furthest) = (0, 0);
     loop {
         match bring(&client, url, &whole, &part, &mut on_bytes).await? {
             Came::Whole => return Ok(whole),
-            Came::Broken { bytes, cause } => {
-                attempts = if bytes > 0 { 1 } else { attempts + 1 };
-                ensure!(attempts < ATTEMPTS, "{url} did not come in {ATTEMPTS} attempts, at last: {cause:#}");
-                if bytes > 0 {
+            Came::Broken { reached, cause } => {
+                attempts += 1;
+                // A server that begins anew each time does not come further.
+                if reached > furthest {
+                    (furthest, attempts) = (reached, 1);
                     backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
                 }
+                ensure!(attempts < ATTEMPTS, "{url} did not come in {ATTEMPTS} attempts, at last: {cause:#}");
                 let pause = backoff.pause();
                 warn!("the download broke, trying again in {:.1} s: {cause:#}", pause.as_secs_f64());
                 tokio::time::sleep(pause).await;
@@ -98,26 +102,29 @@ async fn bring(
     }
     let answer = match request.send().await {
         Ok(answer) => answer,
-        Err(error) => return Ok(Came::Broken { bytes: 0, cause: error.into() }),
+        Err(error) => return Ok(Came::Broken { reached: 0, cause: error.into() }),
     };
     let begun = match answer.status() {
         StatusCode::NOT_MODIFIED => return Ok(Came::Whole),
-        StatusCode::PARTIAL_CONTENT => here,
+        StatusCode::PARTIAL_CONTENT if begins_at(&answer, here) => here,
         StatusCode::OK => 0,
-        // What is here is all there is, or more than there is now.
-        StatusCode::RANGE_NOT_SATISFIABLE => {
+        // What is here is all there is, or more than there is now; or the server gives what was not asked for.
+        StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
             fs::remove_file(part).await.with_context(|| format!("cannot remove {}", part.display()))?;
-            return Ok(Came::Broken { bytes: 1, cause: anyhow::anyhow!("it has changed meanwhile: from the start") });
+            return Ok(Came::Broken { reached: 0, cause: anyhow!("it has changed meanwhile: from the start") });
         }
         status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
-            return Ok(Came::Broken { bytes: 0, cause: anyhow::anyhow!("{url} answered {status}") });
+            return Ok(Came::Broken { reached: 0, cause: anyhow!("{url} answered {status}") });
         }
         status => bail!("{url} answered {status}: is the address right?"),
     };
-    if begun == 0 {
-        Mark::of(part).write(answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok())).await?;
-    }
     write(answer, begun, whole, part, on_bytes).await
+}
+
+/// Whether `answer` says that it is the rest from this byte on.
+fn begins_at(answer: &Response, byte: u64) -> bool {
+    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    range.is_some_and(|range| range.starts_with(&format!("bytes {byte}-")))
 }
 
 async fn write(
@@ -128,35 +135,56 @@ async fn write(
     on_bytes: &mut impl FnMut(u64, Option<u64>),
 ) -> anyhow::Result<Came> {
     let writing = || format!("cannot write {}", part.display());
+    let Some(mut file) = claim(part, begun).await? else {
+        return Ok(Came::Broken { reached: 0, cause: anyhow!("{} is not what it was", part.display()) });
+    };
+    if begun == 0 {
+        // Emptied first: a mark goes with bytes of its own version only.
+        file.set_len(0).await.with_context(writing)?;
+        Mark::of(part).write(answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok())).await?;
+    }
     let total = answer.content_length().map(|rest| begun + rest);
-    let mut options = OpenOptions::new();
-    let options = options.create(true).write(true).append(begun > 0).truncate(begun == 0);
-    let mut file = options.open(part).await.with_context(writing)?;
     let mut bytes = begun;
-    loop {
+    let cause = loop {
         match answer.chunk().await {
             Ok(Some(chunk)) => {
                 file.write_all(&chunk).await.with_context(writing)?;
                 bytes += chunk.len() as u64;
                 on_bytes(bytes, total);
             }
-            Ok(None) if total.is_none_or(|total| total == bytes) => break,
-            Ok(None) => {
-                file.flush().await.with_context(writing)?;
-                return Ok(Came::Broken { bytes: bytes - begun, cause: anyhow::anyhow!("it ended at byte {bytes}") });
-            }
-            Err(error) => {
-                file.flush().await.with_context(writing)?;
-                return Ok(Came::Broken { bytes: bytes - begun, cause: error.into() });
-            }
+            Ok(None) if total.is_none_or(|total| total == bytes) => break None,
+            Ok(None) => break Some(anyhow!("it ended at byte {bytes}")),
+            Err(error) => break Some(error.into()),
         }
-    }
+    };
     file.sync_all().await.with_context(writing)?;
+    if let Some(cause) = cause {
+        return Ok(Came::Broken { reached: bytes, cause });
+    }
     // The mark last: without it, or with that of the version before, it is only brought again.
     for (from, to) in [(part, whole), (&Mark::of(part).0, &Mark::of(whole).0)] {
         fs::rename(from, to).await.with_context(|| format!("cannot rename {}", from.display()))?;
     }
     Ok(Came::Whole)
+}
+
+/// Opens `part` for this process alone, to go on after its first `begun` bytes; `None` where it is another file meanwhile, or longer.
+async fn claim(part: &Path, begun: u64) -> anyhow::Result<Option<File>> {
+    let opening = || format!("cannot write {}", part.display());
+    let mut options = OpenOptions::new();
+    let file = options.create(true).append(true).open(part).await.with_context(opening)?;
+    // Held until it is dropped, and so beyond its renaming.
+    let file = file.into_std().await;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            bail!("another importer is bringing {} here: this one leaves", part.display())
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(opening),
+    }
+    let held = file.metadata().with_context(opening)?;
+    let is_there = fs::metadata(part).await.is_ok_and(|there| there.ino() == held.ino());
+    Ok((is_there && (begun == 0 || held.len() == begun)).then(|| File::from_std(file)))
 }
 
 /// The version of a download, beside it.

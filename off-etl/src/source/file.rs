@@ -1,7 +1,7 @@
 //! Files, standard input and the sample: what is in them is found out from their first bytes.
 
 use super::{
-    Broken, Piece, Place, SAMPLE,
+    Broken, Damage, Piece, Place, SAMPLE,
     bytes::{Meter, Metered},
     gunzip::{Gunzip, MAGIC},
     lines::Lines,
@@ -13,11 +13,11 @@ use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Receiver},
 };
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 /// Bytes read of a file at once.
 const BUFFER: usize = 256 * 1024;
@@ -73,7 +73,7 @@ impl Source {
     pub(crate) fn sample() -> Self {
         Self {
             name: "the built-in sample".to_owned(),
-            identity: None,
+            identity: Some(format!("sample, xxh3 {:016x}", xxh3_64(SAMPLE))),
             total_bytes: Some(SAMPLE.len() as u64),
             meter: Meter::default(),
             freshness: Freshness::Unknown,
@@ -90,8 +90,8 @@ impl Source {
     /// What can be read once only.
     pub(crate) fn stream(name: &str, bytes: impl Read + Send + 'static) -> anyhow::Result<Self> {
         let (name, meter) = (name.to_owned(), Meter::default());
-        let mut bytes = unpack(bytes, meter.clone()).with_context(|| format!("cannot read {name}"))?;
-        let format = format_of(&name, &mut bytes)?;
+        let Text { start, bytes } = open(&name, bytes, &meter)?;
+        let format = format_of(&name, &start)?;
         let origin = Origin::Input(bytes);
         Ok(Self { name, identity: None, total_bytes: None, meter, freshness: Freshness::Newest, format, origin })
     }
@@ -115,7 +115,7 @@ impl Source {
             Format::Parquet
         } else {
             file.seek(SeekFrom::Start(0)).with_context(opening)?;
-            format_of(&name, &mut unpack(file, Meter::default()).with_context(opening)?)?
+            format_of(&name, &open(&name, file, &Meter::default())?.start)?
         };
         Ok(Self {
             name,
@@ -153,9 +153,9 @@ impl Source {
         }
         let cut = || {
             let mut bytes = match origin {
-                Origin::Memory(bytes) => unpack(bytes, meter.clone())?,
+                Origin::Memory(bytes) => unpack(bytes, &meter)?.bytes,
                 Origin::Input(bytes) => bytes,
-                Origin::File(path) => unpack(File::open(path)?, meter.clone())?,
+                Origin::File(path) => unpack(File::open(path)?, &meter)?.bytes,
             };
             if format == Format::Table {
                 let line = first_line(&mut bytes)?;
@@ -171,21 +171,60 @@ impl Source {
     }
 }
 
-/// The text in `bytes`, unpacked where it is packed.
-fn unpack(bytes: impl Read + Send + 'static, meter: Meter) -> io::Result<Box<dyn BufRead + Send>> {
-    let mut bytes = Metered { inner: BufReader::with_capacity(BUFFER, bytes), meter };
-    let is_packed = bytes.fill_buf()?.starts_with(&MAGIC);
-    let mut text: Box<dyn BufRead + Send> =
-        if is_packed { Box::new(BufReader::with_capacity(BUFFER, Gunzip::new(bytes))) } else { Box::new(bytes) };
-    if text.fill_buf()?.starts_with(BYTE_ORDER_MARK) {
-        text.consume(BYTE_ORDER_MARK.len());
-    }
-    Ok(text)
+/// A text and its beginning, by which it is known what it is.
+struct Text {
+    start: Vec<u8>,
+    /// All of it.
+    bytes: Box<dyn BufRead + Send>,
 }
 
-/// What `bytes` are, by their beginning.
-fn format_of(name: &str, bytes: &mut impl BufRead) -> anyhow::Result<Format> {
-    let start = bytes.fill_buf().with_context(|| format!("cannot read {name}"))?;
+/// The text in what is called `name`; damage where not even its beginning can be read.
+fn open(name: &str, bytes: impl Read + Send + 'static, meter: &Meter) -> Result<Text, Damage> {
+    unpack(bytes, meter).map_err(|cause| Damage {
+        name: name.to_owned(),
+        byte: meter.bytes(),
+        reached: 0,
+        unit: "line",
+        cause,
+    })
+}
+
+/// The text in `bytes`, unpacked where it is packed, without a byte order mark.
+fn unpack(bytes: impl Read + Send + 'static, meter: &Meter) -> io::Result<Text> {
+    let mut bytes = Metered { inner: BufReader::with_capacity(BUFFER, bytes), meter: meter.clone() };
+    let mut magic = Vec::new();
+    Read::by_ref(&mut bytes).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
+    let is_packed = magic.starts_with(&MAGIC);
+    let bytes = Cursor::new(magic).chain(bytes);
+    let mut text: Box<dyn BufRead + Send> =
+        if is_packed { Box::new(BufReader::with_capacity(BUFFER, Gunzip::new(bytes))) } else { Box::new(bytes) };
+    let mut start = peek(&mut text, |start| {
+        let line = start.trim_ascii_start();
+        line.starts_with(b"{") || line.contains(&b'\n') || start.len() >= BUFFER
+    })?;
+    if start.starts_with(BYTE_ORDER_MARK) {
+        start.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(Text { bytes: Box::new(Cursor::new(start.clone()).chain(text)), start })
+}
+
+/// The first bytes of a source, as many as are enough, or all there are: whoever writes into a pipe may write one by one.
+fn peek(bytes: &mut impl BufRead, is_enough: impl Fn(&[u8]) -> bool) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    while !is_enough(&start) {
+        let more = bytes.fill_buf()?;
+        if more.is_empty() {
+            break;
+        }
+        start.extend_from_slice(more);
+        let length = more.len();
+        bytes.consume(length);
+    }
+    Ok(start)
+}
+
+/// What a text is that begins with `start`.
+fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
     let text = start.trim_ascii_start();
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     if text.starts_with(b"{") || table::is_header(line) {
@@ -201,7 +240,7 @@ fn format_of(name: &str, bytes: &mut impl BufRead) -> anyhow::Result<Format> {
         Some(_) => "its first bytes are none of these",
     };
     bail!(
-        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a table with tabs whose first column is `code`, \
+        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a table with tabs that has a column `code`, \
          or Parquet; the first two may be packed with gzip"
     )
 }
@@ -222,4 +261,38 @@ fn identity(file: &mut File, length: u64) -> io::Result<String> {
         hash.update(&bytes);
     }
     Ok(format!("file of {length} bytes, xxh3 {:016x}", hash.digest()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    /// Gives a byte at a time, as somebody may write into a pipe.
+    struct Dripping(Cursor<Vec<u8>>);
+
+    impl Read for Dripping {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let most = buffer.len().min(1);
+            self.0.read(&mut buffer[..most])
+        }
+    }
+
+    #[test]
+    fn what_comes_byte_by_byte_is_recognised() {
+        let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+        packed.write_all(b"\ncode\tproduct_name\n1\tTea\n").unwrap();
+        let sources = [
+            (b"\n {\"code\": 1}".to_vec(), Format::Lines),
+            (b"\xef\xbb\xbf{}".to_vec(), Format::Lines),
+            (b"code\tproduct_name\n".to_vec(), Format::Table),
+            (packed.finish().unwrap(), Format::Table),
+        ];
+        for (bytes, format) in sources {
+            let source = Source::stream("it", Dripping(Cursor::new(bytes))).unwrap();
+            assert_eq!(source.format, format);
+        }
+        assert!(Source::stream("it", Dripping(Cursor::default())).is_err());
+    }
 }

@@ -14,7 +14,7 @@ use ::parquet::{
         reader::FileReader,
         serialized_reader::{ReadOptionsBuilder, SerializedFileReader},
     },
-    record::{Field, List, Row},
+    record::{Field, Row},
     schema::types::Type,
 };
 use footer::{Footer, GroupPlace};
@@ -277,7 +277,7 @@ fn number(field: &Field) -> Loose {
 /// What a list of groups says of each name.
 fn named(field: &Field, name: &str, value: &str) -> impl Iterator<Item = (String, Loose)> {
     let list: &[Field] = match field {
-        Field::ListInternal(list) => elements(list),
+        Field::ListInternal(list) => list.elements(),
         _ => &[],
     };
     list.iter().filter_map(move |group| {
@@ -286,8 +286,4 @@ fn named(field: &Field, name: &str, value: &str) -> impl Iterator<Item = (String
             |wanted: &str| group.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| loose(field));
         Some((part(name)?.text()?, part(value)?))
     })
-}
-
-fn elements(list: &List) -> &[Field] {
-    list.elements()
 }

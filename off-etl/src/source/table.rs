@@ -6,7 +6,7 @@ use crate::{
     mend::{Mend, Mends},
     record::Record,
 };
-use ::csv::{ByteRecord, ReaderBuilder};
+use ::csv::{ByteRecord, ReaderBuilder, Terminator};
 use std::{borrow::Cow, sync::Arc};
 
 /// Beginnings of columns that the website's export alone has, whose fields may be in quotation marks with line feeds inside.
@@ -84,13 +84,7 @@ impl Header {
     /// Gives the records in `text`, each with its line there, the first of which is 0; `None` is a row that does not fit.
     pub(crate) fn read(&self, text: &[u8], mut give: impl FnMut(u64, Option<Record>)) {
         if self.is_quoted {
-            let mut rows = ReaderBuilder::new().delimiter(b'\t').has_headers(false).flexible(true).from_reader(text);
-            let mut row = ByteRecord::new();
-            // In memory, and with rows of any length, nothing can fail.
-            while rows.read_byte_record(&mut row).unwrap_or(false) {
-                let line = row.position().map_or(0, |position| position.line() - 1);
-                give(line, self.record(&row.iter().collect::<Vec<_>>()));
-            }
+            self.read_quoted(text, give);
         } else {
             let mut fields = Vec::with_capacity(self.count);
             for (number, line) in (0..).zip(text.split(|&byte| byte == b'\n')) {
@@ -100,6 +94,27 @@ impl Header {
                     fields.extend(line.split(|&byte| byte == b'\t'));
                     give(number, self.record(&fields));
                 }
+            }
+        }
+    }
+
+    fn read_quoted(&self, text: &[u8], mut give: impl FnMut(u64, Option<Record>)) {
+        let mut reader = ReaderBuilder::new();
+        reader.delimiter(b'\t').terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
+        let (mut rows, mut row) = (reader.from_reader(text), ByteRecord::new());
+        let (mut line, mut counted) = (0, 0);
+        // In memory, and with rows of any length, nothing can fail.
+        while rows.read_byte_record(&mut row).unwrap_or(false) {
+            let begin = row.position().map_or(0, |position| usize::try_from(position.byte()).unwrap_or(0));
+            let begin = begin + text[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            line += memchr::memchr_iter(b'\n', &text[counted..begin]).count() as u64;
+            counted = begin;
+            let mut fields: Vec<&[u8]> = row.iter().collect();
+            if let Some(last) = fields.last_mut() {
+                *last = last.strip_suffix(b"\r").unwrap_or(last);
+            }
+            if fields != [b""] {
+                give(line, self.record(&fields));
             }
         }
     }
@@ -152,11 +167,15 @@ impl Records for Rows {
         if !self.0.is_quoted {
             return memchr::memrchr(b'\n', text).map_or(0, |end| end + 1);
         }
-        // A quotation mark within a field is doubled, so that after it the field is still in quotation marks.
-        let (mut end, mut is_within) = (0, false);
+        let (mut end, mut is_within, mut closed) = (0, false, None);
         for place in memchr::memchr2_iter(b'"', b'\n', text) {
+            let before = place.checked_sub(1);
             match text[place] {
-                b'"' => is_within = !is_within,
+                b'"' if is_within => (is_within, closed) = (false, Some(place)),
+                // Only where a field begins it opens one; or two in a row are one that is data.
+                b'"' => {
+                    is_within = closed == before || before.is_none_or(|before| matches!(text[before], b'\t' | b'\n'));
+                }
                 _ if !is_within => end = place + 1,
                 _ => {}
             }

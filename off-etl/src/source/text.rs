@@ -9,8 +9,8 @@ use std::{
 /// The size of a piece, in bytes: small enough to stay in a processor's cache on its way to another thread.
 const PIECE: usize = 256 * 1024;
 
-/// The longest record that is read; the longest real one is below 2 MiB.
-const LONGEST: usize = 16 * 1024 * 1024;
+/// The longest record that is read, with its line feed; the longest real one is below 2 MiB.
+const LONGEST: usize = 4 * 1024 * 1024;
 
 /// How the records of a text are told apart.
 pub(super) trait Records {
@@ -62,9 +62,10 @@ pub(super) fn cut(
             return read.map(drop);
         }
         if rest.len() >= LONGEST {
+            let lines = memchr::memchr_iter(b'\n', &rest).count() as u64 + 1;
             let length = rest.len() as u64 + skip_line(&mut bytes)?;
             rest.clear();
-            let end = Place { offset: place.offset + length, line: place.line + 1 };
+            let end = Place { offset: place.offset + length, line: place.line + lines };
             if !give(Piece { start: place, end, content: Content::TooLong }) {
                 return Ok(());
             }
@@ -87,7 +88,7 @@ fn fill(bytes: &mut impl Read, room: &mut Vec<u8>, records: &impl Records) -> io
             return Ok(true);
         }
         // Twice as much each time, so that what is long is not looked through again and again.
-        wanted = 2 * room.len();
+        wanted = LONGEST.min(2 * room.len());
     }
 }
 

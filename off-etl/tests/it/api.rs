@@ -21,11 +21,11 @@ use tokio::{net::TcpListener, time::Instant};
 #[derive(Clone, Default)]
 pub(crate) struct StandIn {
     answers: Arc<Mutex<VecDeque<Response>>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    pub(crate) asked: Arc<Mutex<Vec<Asked>>>,
 }
 
 /// The query and headers of a request, and when it came.
-type Asked = (HashMap<String, String>, HeaderMap, Instant);
+pub(crate) type Asked = (HashMap<String, String>, HeaderMap, Instant);
 
 async fn search(
     State(api): State<StandIn>,

@@ -6,7 +6,7 @@ use axum::{
     body::Body,
     extract::{Path as Segment, State},
     http::{HeaderMap, StatusCode},
-    response::{IntoResponse, Response},
+    response::{AppendHeaders, IntoResponse, Response},
     routing::get,
 };
 use futures::{FutureExt, StreamExt, stream};
@@ -62,7 +62,9 @@ async fn serve(State(server): State<StandIn>, Segment(name): Segment<String>, he
         }
         None => Body::from(rest),
     };
-    (status, [("etag", etag), ("content-length", length.to_string())], body).into_response()
+    let range = from.map(|from| ("content-range", format!("bytes {from}-{}/{}", bytes.len() - 1, bytes.len())));
+    let headers = [("etag", etag), ("content-length", length.to_string())];
+    (status, AppendHeaders(headers), AppendHeaders(range), body).into_response()
 }
 
 async fn listen(server: &StandIn) -> String {
@@ -120,6 +122,25 @@ async fn half_of_another_version_is_thrown_away() {
 }
 
 #[tokio::test]
+async fn two_importers_do_not_bring_one_address_at_once() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), StandIn::default());
+    server.put("products.jsonl", "\"one\"", record("96385074", "Tea", 1));
+    server.breaks_after.lock().unwrap().push(5);
+    let source: SourceName = format!("{}products.jsonl", listen(&server).await).parse().unwrap();
+    let (choice, path) = (Choice::from(Profile::Default), folder.path().to_owned());
+    let first = import(&source, &choice, &path, None, |_| {});
+    let second = async {
+        let part = path.join("products.jsonl.part");
+        let brings = || async { (part.metadata().ok()?.len() == 5).then_some(()) };
+        off_testkit::eventually("the first brings it", brings).await;
+        import(&source, &choice, &path, None, |_| {}).await.unwrap_err()
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(format!("{second:#}").contains("another importer is bringing"), "{second:#}");
+    assert_eq!(first.unwrap().report.read, 1);
+}
+
+#[tokio::test]
 async fn an_address_without_an_export_is_a_clear_error() {
     let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), StandIn::default());
     let error = import_from(&listen(&server).await, folder.path(), &db).await.unwrap_err();
@@ -133,12 +154,15 @@ async fn an_address_without_an_export_is_a_clear_error() {
 async fn deltas(place: &str, folder: &Path, db: Option<&PgPool>) -> anyhow::Result<Vec<(String, u64, u64)>> {
     let mut brought = Vec::new();
     let config = DeltasConfig { deltas_from: place.to_owned(), deltas_every: None };
-    let choice = Choice::from(Profile::Default);
-    keep_up(&config, &choice, folder, db, |name, report| {
+    keep_up(&config, &choice_of(None), folder, db, |name, report| {
         brought.push((name.to_owned(), report.products, report.loaded));
     })
     .await?;
     Ok(brought)
+}
+
+fn choice_of(limit: Option<u64>) -> Choice {
+    Choice { filter: Filter { limit, ..Filter::default() }, ..Profile::Default.into() }
 }
 
 fn delta(from: i64, to: i64) -> String {
@@ -173,10 +197,11 @@ async fn deltas_keep_a_catalogue_fresh() {
     let error = deltas(&address, folder.path(), pool).await.unwrap_err();
     let expected = "from 1970-01-01 00:00:40 UTC to 1970-01-01 00:00:50 UTC are missing";
     assert!(format!("{error:#}").contains(expected), "{error:#}");
-    server.put("products.jsonl", "\"1\"", record("96385074", "Tea", 55));
-    let some = Choice { filter: Filter { limit: Some(1), ..Filter::default() }, ..Profile::Default.into() };
+    // What changed last is no product; an export tells all the same how fresh it is.
+    let export = record("96385074", "Tea", 45) + "\n" + &record("no barcode", "Tea", 55);
+    server.put("products.jsonl", "\"1\"", export);
     let source = format!("{address}products.jsonl").parse().unwrap();
-    import(&source, &some, folder.path(), pool, |_| {}).await.unwrap();
+    import(&source, &choice_of(Some(1)), folder.path(), pool, |_| {}).await.unwrap();
     assert!(deltas(&address, folder.path(), pool).await.is_err(), "some of an export was taken for all of it");
     let french = Choice {
         filter: Filter { country: Some("france".to_owned()), ..Filter::default() },
@@ -186,6 +211,40 @@ async fn deltas_keep_a_catalogue_fresh() {
     assert!(deltas(&address, folder.path(), pool).await.is_err(), "one country was taken for all of them");
     import_from(&address, folder.path(), &db).await.unwrap();
     assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(50, 60), 1, 1)]);
+}
+
+#[tokio::test]
+async fn deltas_are_looked_for_again_and_again() {
+    let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), StandIn::default());
+    server.publish(&[(10, 20)]);
+    let config = DeltasConfig { deltas_from: listen(&server).await, deltas_every: Some(Duration::from_secs(1)) };
+    let products = async |count| {
+        let applied = || async { (count_products(&db.pool).await == count).then_some(()) };
+        off_testkit::eventually("they are applied", applied).await;
+    };
+    let story = async {
+        products(1).await;
+        // What cannot be read now may be the next time.
+        server.publish(&[(30, 40)]);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        server.publish(&[(10, 20), (20, 30), (30, 40)]);
+        products(3).await;
+    };
+    let choice = choice_of(None);
+    tokio::select! {
+        ended = keep_up(&config, &choice, folder.path(), Some(&db.pool), |_, _| {}) => panic!("it ended: {ended:?}"),
+        () = story => {}
+    }
+}
+
+#[tokio::test]
+async fn a_limit_is_that_of_all_deltas_together() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), StandIn::default());
+    server.publish(&[(10, 20), (20, 30), (30, 40)]);
+    let config = DeltasConfig { deltas_from: listen(&server).await, deltas_every: None };
+    let mut products = 0;
+    keep_up(&config, &choice_of(Some(2)), folder.path(), None, |_, report| products += report.products).await.unwrap();
+    assert_eq!(products, 2);
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 
 use crate::{count_products, counts, import_file, reasons, record};
 use flate2::{Compression, write::GzEncoder};
+use nix::sys::resource::{UsageWho, getrusage};
 use off_etl::{Damage, Profile, SourceName, import};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    process::Command,
 };
 use tempfile::TempDir;
 
@@ -103,7 +105,45 @@ async fn a_line_without_end_costs_itself_and_no_memory() {
     let lines = [record("2000000000015", "Before", 1), endless, record("2000000000022", "After", 1)];
     let report = import_file(&db, &file(&folder, "long.jsonl", lines.join("\n").as_bytes())).await.unwrap();
     assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
-    assert_eq!(reasons(&report), [("longer than 16 MiB".to_owned(), 1)]);
+    assert_eq!(reasons(&report), [("longer than 4 MiB".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn the_length_of_a_line_is_its_own_affair() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let long = |code: &str, mebibytes: usize| record(code, &"x".repeat(mebibytes * 1024 * 1024), 1);
+    // 5 MiB are too long after whatever came before.
+    let lines = [
+        long("2000000000015", 3),
+        long("2000000000022", 5),
+        record("2000000000039", "Tea", 1),
+        long("2000000000046", 5),
+    ];
+    let report = import_file(&db, &file(&folder, "long.jsonl", lines.join("\n").as_bytes())).await.unwrap();
+    assert_eq!(counts(&report), [4, 2, 0, 0, 2]);
+}
+
+/// The most memory that any process took which this one has waited for, in megabytes.
+fn most_memory_of_children() -> i64 {
+    getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1000
+}
+
+#[test]
+fn long_lines_take_no_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("long.jsonl");
+    // Line by line, because a child has the memory of its parent until it runs something else.
+    let mut lines = std::fs::File::create(&path).unwrap();
+    let long = "x".repeat(4_000_000);
+    for number in 0..60 {
+        let line = record(&format!("20{number:011}"), "Lentils", 1);
+        writeln!(lines, "{{\"ingredients_text\": \"{long}\", {}", &line[1..]).unwrap();
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_off-etl")).arg(path).arg("--dry-run").output().unwrap();
+    let report = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && report.contains(" products  60"), "{report}");
+    let memory = most_memory_of_children();
+    assert!((4..200).contains(&memory), "{memory} MB");
 }
 
 #[tokio::test]
@@ -131,6 +171,10 @@ async fn read_damaged(name: &str, bytes: &[u8]) -> (i64, String) {
 #[tokio::test]
 async fn what_was_sound_before_a_file_was_cut_short_is_kept() {
     let whole = gzip(lines(0, 3000).as_bytes());
+    for length in [5, 20, 40] {
+        let (kept, text) = read_damaged("cut.jsonl.gz", &whole[..length]).await;
+        assert!(kept == 0 && text.contains(&format!("damaged near byte {length}, after line 0: it ends in")), "{text}");
+    }
     let (kept, text) = read_damaged("cut.jsonl.gz", &whole[..whole.len() / 2]).await;
     assert!((1400..1600).contains(&kept), "{kept} products were kept");
     let place = format!("cut.jsonl.gz is damaged near byte {}, after line {kept}: it ends in", whole.len() / 2);

@@ -7,7 +7,8 @@ mod api;
 mod download;
 mod file;
 mod fuzz;
-mod killed;
+mod process;
+
 mod real_data;
 mod tables;
 

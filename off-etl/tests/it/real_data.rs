@@ -72,16 +72,35 @@ async fn lines_of_the_export() {
 async fn recorded_searches() {
     let Some(path) = real("../api/search-coca-2025-06-size20-page1.json.gz") else { return };
     let pages = [path.clone(), PathBuf::from(path.to_str().unwrap().replace("page1", "page2"))].map(|path| {
-        let mut page = Vec::new();
-        GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut page).unwrap();
-        ([("content-type", "application/json")], page).into_response()
+        let mut page = String::new();
+        GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut page).unwrap();
+        page
     });
-    let (_, api) = api::start(pages.into(), 2).await;
+    let answers = pages.each_ref().map(|page| ([("content-type", "application/json")], page.clone()).into_response());
+    let (stand_in, api) = api::start(answers.into(), 2).await;
     let db = Database::new().await;
     let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
     // Seven have a product_quantity that is text.
     assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &[("another type", 7)]);
+
+    // With nothing but the fields that are asked for it is the same.
+    let fields = stand_in.asked.lock().unwrap()[0].0["fields"].clone();
+    let fields: Vec<&str> = fields.split(',').collect();
+    let mut lines = String::new();
+    for page in &pages {
+        let page: serde_json::Value = serde_json::from_str(page).unwrap();
+        for product in page["products"].as_array().unwrap() {
+            let mut product = product.as_object().unwrap().clone();
+            product.retain(|name, _| fields.contains(&name.as_str()));
+            lines += &(serde_json::Value::Object(product).to_string() + "\n");
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asked.jsonl");
+    std::fs::write(&path, lines).unwrap();
+    let again = import_file(&db, &path).await.unwrap();
+    assert_eq!((again.rejected.clone(), again.unchanged), (report.rejected, 32), "{again}");
 }
 
 #[tokio::test]

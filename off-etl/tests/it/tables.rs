@@ -142,16 +142,16 @@ async fn what_only_looks_like_the_end_of_a_row_is_data() {
 }
 
 #[tokio::test]
-async fn a_quotation_mark_that_is_never_closed_costs_16_mib_and_no_memory() {
+async fn a_quotation_mark_that_is_never_closed_costs_4_mib_and_not_the_rest() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut header = HEADER.map(str::to_owned);
     header[1] = "producer_version_id".to_owned();
     let mut text = header.join("\t") + "\n" + &row("2000000000015", "6 lentils").join("\t") + "\n";
     text += &row("2000000000022", "\"Tea").join("\t");
-    text += &"\nfrom the hill".repeat(1_300_000);
+    text += &"\nfrom the hill".repeat(350_000);
     text += &("\n".to_owned() + &row("2000000000039", "Soup").join("\t"));
     let report = import_file(&db, &write(&folder, "export.csv", text)).await.unwrap();
-    assert_eq!(reasons(&report)[0], ("longer than 16 MiB".to_owned(), 1));
+    assert_eq!(reasons(&report)[0], ("longer than 4 MiB".to_owned(), 1));
     assert_eq!(report.rejected.values().next().unwrap().first, 3);
     assert_eq!(name_of(&db.pool, "2000000000039").await, "Soup");
 }
@@ -173,6 +173,41 @@ async fn the_websites_export_is_recognised_by_its_header() {
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
     assert_lentils(&db.pool).await;
     assert_eq!(name_of(&db.pool, "2000000000022").await, "Tea from the hill");
+}
+
+#[tokio::test]
+async fn rows_of_the_websites_export_end_as_on_windows_too_and_are_counted_in_lines() {
+    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
+    let mut header = HEADER.map(str::to_owned).to_vec();
+    header[1] = "producer_version_id".to_owned();
+    let one_too_few = row("2000000000046", "Soup")[1..].to_vec();
+    let rows = [
+        header,
+        // A quotation mark within a field that has none around it, and one whose field has two lines.
+        row("2000000000015", "6\" lentils"),
+        row("2000000000022", "\"Tea\r\nfrom the hill\""),
+        row("", "No code"),
+        one_too_few,
+        row("12\u{0}3", "NUL"),
+    ];
+    let text = rows.map(|row| row.join("\t")).join("\r\n") + "\r\n\r\n";
+    let choice = Choice { keep_rejects: true, ..Profile::Default.into() };
+    let path = write(&folder, "export.csv", text);
+    let report = import_with(&db.pool, &path, &choice).await.unwrap().report;
+    assert_eq!(counts(&report), [5, 2, 0, 0, 3]);
+    assert_lentils(&db.pool).await;
+    assert_eq!(name_of(&db.pool, "2000000000022").await, "Tea from the hill");
+    let rejects: Vec<(i64, String, Option<String>)> =
+        sqlx::query_as("SELECT line, reason, code FROM catalog.rejects ORDER BY line")
+            .fetch_all(&db.pool)
+            .await
+            .unwrap();
+    let expected = [
+        (5, "no barcode, or one that is not digits", None),
+        (6, "a row with another number of columns than the header", None),
+        (7, "no barcode, or one that is not digits", Some("12 3".to_owned())),
+    ];
+    assert_eq!(rejects, expected.map(|(line, reason, code)| (line, reason.to_owned(), code)));
 }
 
 #[tokio::test]
@@ -337,6 +372,13 @@ async fn what_was_sound_before_damage_in_parquet_is_kept() {
     assert!(error.is::<Damage>() && format!("{error:#}").contains("corrupt.parquet is damaged"), "{error:#}");
     assert!(format!("{error:#}").contains("after row 1: "), "{error:#}");
     assert_eq!(count_products(&db.pool).await, 1);
+
+    // A column that is not needed is not even looked at.
+    let page = reader.metadata().row_group(1).column(1).byte_range().0;
+    let mut bytes = sound.clone();
+    bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
+    let report = import_file(&db, &write(&folder, "additives.parquet", bytes)).await.unwrap();
+    assert_eq!(counts(&report), [3, 2, 0, 1, 0]);
 
     // What is where is written at the end: without it there is nothing to find.
     let half = write(&folder, "half.parquet", &sound[..sound.len() / 2]);

@@ -1,4 +1,4 @@
-//! An import that is killed, again and again, at any moment; and one whose database goes away.
+//! The importer as a process: killed again and again, at any moment; without its database; beside another one.
 
 use crate::{import_with, record};
 use off_etl::{Choice, Profile};
@@ -146,4 +146,31 @@ async fn a_damaged_file_ends_with_a_code_of_its_own() {
     // The same again: nothing is counted twice.
     let second = importer(&path, &db).output().await.unwrap();
     assert_eq!((second.status.code(), second.stdout), (Some(3), first.stdout));
+}
+
+#[tokio::test]
+async fn what_is_counted_is_shown_while_it_goes_on() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // Free a moment ago.
+    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_off-etl"));
+    command.args(["-", "--dry-run", "--metrics", &address.to_string()]).env("OFF_LOG", "error");
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let sound = record("2000000000015", "Red &amp; small lentils", 1) + "\n";
+    input.write_all((sound + &"no record\n".repeat(60_000)).as_bytes()).await.unwrap();
+    off_testkit::eventually("it is shown", || async {
+        let metrics = reqwest::get(format!("http://{address}/metrics")).await.ok()?.text().await.ok()?;
+        let shows = |name: &str, labels: &[&str]| {
+            let mut lines = metrics.lines().filter(|line| line.starts_with(name));
+            lines.any(|line| labels.iter().all(|label| line.contains(label)) && !line.ends_with(" 0"))
+        };
+        (shows("off_etl_records_total", &["rejected", "not JSON"])
+            && shows("off_etl_records_total", &["not written"])
+            && shows("off_etl_mends_total", &["HTML entities"]))
+        .then_some(())
+    })
+    .await;
+    drop(input);
+    assert!(report(&child.wait_with_output().await.unwrap()).contains("60001"));
 }
