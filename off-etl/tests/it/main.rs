@@ -6,7 +6,6 @@ mod any_order;
 mod api;
 mod download;
 mod file;
-mod fuzz;
 mod process;
 
 mod real_data;
