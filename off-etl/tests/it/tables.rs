@@ -176,6 +176,19 @@ async fn the_websites_export_is_recognised_by_its_header() {
 }
 
 #[tokio::test]
+async fn a_quotation_mark_within_a_field_joins_no_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut rows = vec![row("2000000000015", "6\" lentils")];
+    // Together they are longer than any row may be.
+    rows.extend((0..20_000).map(|number| row(&format!("20{number:011}"), "\"Tea\" \"\"")));
+    let text = table(&rows).replacen("url", "producer_version_id", 1);
+    assert!(text.len() > 5 * 1024 * 1024);
+    let source = SourceName::File(write(&folder, "export.csv", text));
+    let report = import(&source, &Profile::Default.into(), Path::new("."), None, |_| {}).await.unwrap().report;
+    assert_eq!((report.read, report.products), (20_001, 20_001), "{report}");
+}
+
+#[tokio::test]
 async fn rows_of_the_websites_export_end_as_on_windows_too_and_are_counted_in_lines() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut header = HEADER.map(str::to_owned).to_vec();
@@ -189,14 +202,16 @@ async fn rows_of_the_websites_export_end_as_on_windows_too_and_are_counted_in_li
         row("", "No code"),
         one_too_few,
         row("12\u{0}3", "NUL"),
+        row("2000000000039", "Soup\rof the day"),
     ];
     let text = rows.map(|row| row.join("\t")).join("\r\n") + "\r\n\r\n";
     let choice = Choice { keep_rejects: true, ..Profile::Default.into() };
     let path = write(&folder, "export.csv", text);
     let report = import_with(&db.pool, &path, &choice).await.unwrap().report;
-    assert_eq!(counts(&report), [5, 2, 0, 0, 3]);
+    assert_eq!(counts(&report), [6, 3, 0, 0, 3]);
     assert_lentils(&db.pool).await;
     assert_eq!(name_of(&db.pool, "2000000000022").await, "Tea from the hill");
+    assert_eq!(name_of(&db.pool, "2000000000039").await, "Soup of the day");
     let rejects: Vec<(i64, String, Option<String>)> =
         sqlx::query_as("SELECT line, reason, code FROM catalog.rejects ORDER BY line")
             .fetch_all(&db.pool)
