@@ -178,10 +178,25 @@ impl Product {
     }
 
     /// Differs where anything of the product does, and is the same on every machine: of two records that changed in the same
-    /// second, the one with the greater one counts, whichever comes first.
+    /// second, the one with the greater one counts, whichever comes first. That is the one that knows more, because the exports do
+    /// not all have everything.
     pub(crate) fn fingerprint(&self) -> i64 {
+        let known = [
+            self.kcal_100g.is_some(),
+            self.kcal_serving.is_some(),
+            self.product_quantity.is_some(),
+            self.product_quantity_unit.is_some(),
+            self.nutriscore_score.is_some(),
+            self.fat.is_some(),
+            self.saturated_fat.is_some(),
+            self.sugars.is_some(),
+            self.salt.is_some(),
+            !self.categories.is_empty(),
+            !self.brands.is_empty(),
+        ];
+        let known = known.into_iter().filter(|is_known| *is_known).count() as u64;
         let bytes = serde_json::to_vec(self).unwrap_or_default();
-        xxhash_rust::xxh3::xxh3_64(&bytes).cast_signed()
+        (known << 56 | xxhash_rust::xxh3::xxh3_64(&bytes) >> 8).cast_signed()
     }
 }
 
@@ -355,6 +370,17 @@ mod tests {
         let product = product(tags).unwrap();
         assert_eq!((product.fat.as_deref(), product.saturated_fat.as_deref()), (Some("low"), Some("high")));
         assert_eq!((product.sugars, product.salt), (None, None));
+    }
+
+    #[test]
+    fn of_two_records_of_one_second_the_one_that_knows_more_counts() {
+        let less = product(r#""nutriscore_score": 3"#).unwrap();
+        for quantity in 1..50 {
+            let more = format!(
+                r#""nutriscore_score": 3, "quantity": "{quantity} g", "nutriments": {{"energy-kcal_100g": 345}}"#
+            );
+            assert!(product(&more).unwrap().fingerprint() > less.fingerprint());
+        }
     }
 
     #[test]

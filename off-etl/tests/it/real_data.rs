@@ -190,6 +190,10 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
     assert_eq!(kcal, 55);
     let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_table.pool).await.unwrap();
     assert_eq!(kcal, 23);
+    // Where both are imported nothing of it is lost.
+    import_file(&from_parquet, &table).await.unwrap();
+    let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_parquet.pool).await.unwrap();
+    assert_eq!(kcal, 55);
 }
 
 #[tokio::test]
