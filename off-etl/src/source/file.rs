@@ -158,10 +158,9 @@ impl Source {
                 Origin::File(path) => unpack(File::open(path)?, &meter)?.bytes,
             };
             if format == Format::Table {
-                let line = first_line(&mut bytes)?;
-                let header = Place { offset: line.len() as u64, line: 1 };
-                let start = if start == Place::default() { header } else { start };
-                text::skip(&mut bytes, start.offset - header.offset)?;
+                let (line, end) = header(&mut bytes)?;
+                let start = if start == Place::default() { end } else { start };
+                text::skip(&mut bytes, start.offset - end.offset)?;
                 return text::cut(bytes, Rows(Arc::new(Header::of(&line))), start, used, give);
             }
             text::skip(&mut bytes, start.offset)?;
@@ -245,11 +244,17 @@ fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
     )
 }
 
-/// The first line with its end.
-fn first_line(bytes: &mut impl BufRead) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    bytes.take(KNOWN_BY).read_until(b'\n', &mut line)?;
-    Ok(line)
+/// The first line of a table that is not blank, and where it ends.
+fn header(bytes: &mut impl BufRead) -> io::Result<(Vec<u8>, Place)> {
+    let mut end = Place::default();
+    loop {
+        let mut line = Vec::new();
+        let read = Read::by_ref(bytes).take(KNOWN_BY).read_until(b'\n', &mut line)?;
+        end = Place { offset: end.offset + read as u64, line: end.line + 1 };
+        if read == 0 || !line.trim_ascii().is_empty() {
+            return Ok((line, end));
+        }
+    }
 }
 
 fn identity(file: &mut File, length: u64) -> io::Result<String> {

@@ -226,7 +226,9 @@ async fn deltas_are_looked_for_again_and_again() {
         products(1).await;
         // What cannot be read now may be the next time.
         server.publish(&[(30, 40)]);
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        let before = server.asked.lock().unwrap().len();
+        let asked = || async { (server.asked.lock().unwrap().len() > before + 1).then_some(()) };
+        off_testkit::eventually("it was asked twice in vain", asked).await;
         server.publish(&[(10, 20), (20, 30), (30, 40)]);
         products(3).await;
     };

@@ -133,8 +133,8 @@ async fn quotation_marks_in_the_bulk_export_are_data() {
 async fn what_only_looks_like_the_end_of_a_row_is_data() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let rows = [row("2000000000015", "6\" lentils"), row("2000000000022", "Tea\rfrom the hill")];
-    // Lines that end as on Windows, an empty one, and no end of the last.
-    let text = table(&rows).replace('\n', "\r\n").replacen("\r\n", "\r\n\r\n", 1);
+    // Lines that end as on Windows, empty ones before and after the header, and no end of the last.
+    let text = "\r\n".to_owned() + &table(&rows).replace('\n', "\r\n").replacen("\r\n", "\r\n\r\n", 1);
     let report = import_file(&db, &write(&folder, "products.csv", text.trim_end())).await.unwrap();
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
     assert_lentils(&db.pool).await;
