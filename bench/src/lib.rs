@@ -5,6 +5,7 @@
 pub mod cluster;
 pub mod export;
 pub mod load;
+pub mod plain;
 pub mod program;
 pub mod report;
 pub mod stage;

@@ -1,7 +1,8 @@
 //! A Postgres and a NATS of a benchmark's own, and services beside them.
 
-use crate::load;
+use crate::{load, plain};
 use anyhow::Context;
+use axum::Router;
 use off_events::streams;
 use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, servers, telemetry};
 use sqlx::PgPool;
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
 /// Set once the log is written; a benchmark may have two stages.
 static LOG: OnceLock<()> = OnceLock::new();
@@ -57,6 +58,7 @@ impl Stage {
         let nats = servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
         let pool = PgPool::connect(&postgres.url).await?;
         db::migrate(&pool, Duration::from_secs(10)).await?;
+        plain::create_table(&pool).await?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
         bus::declare(&bus, bus::Keeping::default()).await?;
@@ -126,7 +128,7 @@ impl Stage {
 
     /// Forgets all orders, so that every round begins with the same.
     pub async fn forget_orders(&self) -> anyhow::Result<()> {
-        sqlx::query("TRUNCATE orders.product_orders, outbox.messages").execute(&self.db).await?;
+        sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(&self.db).await?;
         self.bus.jetstream.get_stream_no_info("ORDERS").await?.purge().await?;
         sqlx::query("CHECKPOINT").execute(&self.db).await?;
         Ok(())
@@ -173,11 +175,12 @@ pub fn barcode(number: i64) -> String {
     format!("{}{digits}", &"2000000000000"[..13 - digits.len()])
 }
 
-/// The body of an order, another one for every number.
+/// The body of an order, another one for every number. What it delivers is more than a shelf's reorder point, so that no
+/// `stock.low` follows.
 pub fn wish(number: u64) -> anyhow::Result<String> {
     let number = i64::try_from(number)?;
     let (ssd, barcode) = (1 + number % SSDS, barcode(1 + number / 7 % PRODUCTS));
-    Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":2}}"#))
+    Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":5}}"#))
 }
 
 /// Waits until the service at `address` is ready.
@@ -191,6 +194,14 @@ pub async fn wait_until_ready(address: SocketAddr) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
+}
+
+/// Serves `router` on a free port of this machine; says where.
+pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(axum::serve(listener, router).into_future());
+    Ok(address)
 }
 
 /// Starts `S` on a free port of this machine.

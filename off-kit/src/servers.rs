@@ -38,6 +38,11 @@ fn find_in_path(name: &str) -> Option<PathBuf> {
 
 /// Whether the process `id` runs `name`: a number in a file may have become another's since.
 async fn is_program(id: i32, name: &str) -> bool {
+    if cfg!(target_os = "linux") {
+        // The smallest installations have no `ps`.
+        let command = tokio::fs::read_to_string(format!("/proc/{id}/comm")).await;
+        return command.is_ok_and(|command| command.contains(name));
+    }
     let output = Command::new("ps").args(["-o", "comm=", "-p"]).arg(id.to_string()).output().await;
     output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(name))
 }

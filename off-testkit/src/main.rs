@@ -2,7 +2,6 @@
 //!
 //! ```sh
 //! cargo run -p off-testkit -- cargo nextest run
-//! cargo run -p off-testkit -- cargo sqlx prepare --workspace -- --all-targets
 //! ```
 //!
 //! Tests that are run without it start a Postgres each, which takes longer.
@@ -22,7 +21,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let status = Command::new(&program)
         .args(arguments)
         .env(off_testkit::SHARED_POSTGRES, &postgres.url)
-        // What `cargo sqlx` asks for; the tests do not look at it.
+        // What the query macros ask for, see scripts/prepare-queries; the tests do not look at it.
         .env("DATABASE_URL", &postgres.url)
         .status()
         .await

@@ -3,20 +3,15 @@
 #![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
 
 use anyhow::Context;
-use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
-use chrono::{DateTime, Utc};
+use axum::{Json, Router, http::StatusCode, routing::post};
 use off_bench::{
-    Outcome, Stage, load,
+    Outcome, Stage, load, plain,
     report::{at_most, median, progress, ratio, table},
-    stage::{PRODUCTS, SSDS, wish},
+    stage::{PRODUCTS, SSDS, serve, wish},
 };
-use off_kit::Service;
-use off_orders_service::OrdersService;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::{net::SocketAddr, path::Path, time::Duration};
-use tokio::{net::TcpListener, process::Command};
-use uuid::Uuid;
+use tokio::process::Command;
 
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_secs(5);
@@ -29,68 +24,8 @@ struct NewOrder {
     quantity: i32,
 }
 
-#[derive(Debug, Serialize)]
-struct Order {
-    id: Uuid,
-    ssd_id: i64,
-    product_id: String,
-    timestamp: DateTime<Utc>,
-    quantity: i32,
-    status: &'static str,
-}
-
-/// What one would write first: a transaction for each order, with its row and its event. The event is carried to NATS by
-/// the relay of the orders service that runs beside it, as off's own events are.
-async fn place_plainly(
-    State(db): State<PgPool>,
-    Json(new): Json<NewOrder>,
-) -> Result<(StatusCode, Json<Order>), StatusCode> {
-    let order = Order {
-        id: Uuid::now_v7(),
-        ssd_id: new.ssd_id,
-        product_id: new.barcode,
-        timestamp: DateTime::from(std::time::SystemTime::now()),
-        quantity: new.quantity,
-        status: "pending",
-    };
-    store_plainly(&db, &order).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok((StatusCode::CREATED, Json(order)))
-}
-
-async fn store_plainly(db: &PgPool, order: &Order) -> anyhow::Result<()> {
-    let mut tx = db.begin().await?;
-    sqlx::query(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at) VALUES ($1, $2, $3, $4, $5)",
-    )
-    .bind(order.id)
-    .bind(order.ssd_id)
-    .bind(&order.product_id)
-    .bind(order.quantity)
-    .bind(order.timestamp)
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query(
-        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
-         VALUES ($1, 'orders.pending', $2, $3, $4)",
-    )
-    .bind(OrdersService::NAME)
-    .bind(format!("{}:pending", order.id))
-    .bind(serde_json::to_string(order)?)
-    .bind(order.timestamp)
-    .execute(&mut *tx)
-    .await?;
-    Ok(tx.commit().await?)
-}
-
 async fn echo(Json(new): Json<NewOrder>) -> (StatusCode, Json<NewOrder>) {
     (StatusCode::CREATED, Json(new))
-}
-
-async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(axum::serve(listener, router).into_future());
-    Ok(address)
 }
 
 async fn measure(address: SocketAddr, connections: u64) -> anyhow::Result<Outcome> {
@@ -106,8 +41,9 @@ async fn pgbench(stage: &Stage) -> anyhow::Result<f64> {
         script.path(),
         format!(
             "\\set number random(1, {SSDS})\n\
-             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
-             VALUES (gen_random_uuid(), :number, lpad(:number::text, 13, '2000000000000'), 1, now());\n"
+             INSERT INTO {} (id, ssd_id, barcode, quantity, placed_at)
+             VALUES (gen_random_uuid(), :number, lpad(:number::text, 13, '2000000000000'), 1, now());\n",
+            plain::TABLE
         ),
     )?;
     let program = stage.programs.join("pgbench");
@@ -131,9 +67,8 @@ async fn pgbench(stage: &Stage) -> anyhow::Result<f64> {
 async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
-    let pool = PgPoolOptions::new().max_connections(32).connect(&stage.postgres.url).await?;
     let off = stage.start_orders().await?;
-    let plain = serve(Router::new().route("/api/orders", post(place_plainly)).with_state(pool)).await?;
+    let plain = plain::start(&stage).await?;
     let echo = serve(Router::new().route("/api/orders", post(echo))).await?;
 
     // Postgres keeps what it needs for its log once it has made it.

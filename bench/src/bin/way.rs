@@ -6,8 +6,8 @@
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use off_bench::{
-    Stage, load,
-    report::{at_most, progress, ratio, table},
+    Stage, load, plain,
+    report::{at_most, median, progress, ratio, table},
     stage::{PRODUCTS, Running, SSDS, start, wish},
 };
 use off_events::{Order, OrderStatus};
@@ -47,6 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
     let orders = stage.start_orders().await?;
+    let plain = measure_plain(&stage).await?;
     let services = start_others(&stage).await?;
 
     attempt(&stage, orders.address, STEP).await?;
@@ -67,6 +68,8 @@ async fn main() -> anyhow::Result<()> {
     add_row(&mut table, best / 2, &half);
     progress("");
     println!("{table}\n");
+    println!("the plain handler alone takes {plain:.0} orders/s in this run");
+    ratio("orders a second with all queues level, against that", best as f64 / plain, 1.5);
     ratio("orders a second with all queues level, against 5,000", best as f64 / RATE_HOPED_FOR, 1.0);
     at_most(
         "p99 from POST to orders.pending at half that rate",
@@ -90,6 +93,24 @@ fn add_row(table: &mut comfy_table::Table, rate: u64, tried: &Try) {
 
 fn ms(times: &Histogram<u64>, quantile: f64) -> f64 {
     times.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+/// Orders a second that the plain handler takes, its events published; nobody reads them yet.
+async fn measure_plain(stage: &Stage) -> anyhow::Result<f64> {
+    let address = plain::start(stage).await?;
+    let mut rates = Vec::new();
+    for round in 0..=3 {
+        progress(&format!("the plain handler, round {round} of 3"));
+        stage.forget_orders().await?;
+        let length = Duration::from_secs(5);
+        let outcome =
+            load(address, CONNECTIONS as u64, length, |number| load::post("/api/orders", wish(number)?)).await?;
+        outcome.expect_only(&[201])?;
+        // The first round warms up.
+        rates.extend((round > 0).then(|| outcome.rate()));
+    }
+    stage.forget_orders().await?;
+    Ok(median(rates))
 }
 
 /// The users service, and a notifications service whose suppliers and deliveries take no time.

@@ -9,6 +9,7 @@ mod documents;
 mod full_broker;
 mod instruments;
 mod lost_broker;
+mod queries;
 mod rights;
 mod services;
 mod settings;

@@ -1,0 +1,90 @@
+//! What `.sqlx` says of the queries is true: it is what the compiler checks them against.
+
+use off_testkit::Database;
+use proc_macro2::{TokenStream, TokenTree};
+use serde_json::Value;
+use sqlx::{Executor, SqlSafeStr};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+const HINT: &str = "`scripts/prepare-queries` writes .sqlx anew";
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What is in `.sqlx`, by query.
+fn stored() -> BTreeMap<String, Value> {
+    let files = fs::read_dir(workspace().join(".sqlx")).unwrap();
+    let stored = files.map(|file| serde_json::from_slice::<Value>(&fs::read(file.unwrap().path()).unwrap()).unwrap());
+    stored.map(|mut file| (file["query"].as_str().unwrap().to_owned(), file["describe"].take())).collect()
+}
+
+#[tokio::test]
+async fn every_stored_query_is_described_as_the_migrated_database_describes_it() {
+    let database = Database::new().await;
+    let stored = stored();
+    assert!(!stored.is_empty());
+    for (query, stored) in stored {
+        let described = database.pool.describe(sqlx::AssertSqlSafe(query.as_str()).into_sql_str()).await;
+        let described = serde_json::to_value(described.unwrap_or_else(|error| panic!("{error}: {query}"))).unwrap();
+        assert_eq!(as_compiled(described), as_compiled(stored), "{HINT}; this has changed: {query}");
+    }
+}
+
+/// Whether nothing is known of a column or whether it can be null depends on the plan; to the macros it is the same.
+fn as_compiled(mut description: Value) -> Value {
+    for nullable in description["nullable"].as_array_mut().unwrap() {
+        *nullable = Value::Bool(nullable.as_bool().unwrap_or(true));
+    }
+    description
+}
+
+#[test]
+fn the_stored_queries_are_those_of_the_code() {
+    let mut in_code: Vec<String> = Vec::new();
+    for crate_folder in fs::read_dir(workspace()).unwrap().map(|entry| entry.unwrap().path().join("src")) {
+        if crate_folder.is_dir() {
+            queries_below(&crate_folder, &mut in_code);
+        }
+    }
+    in_code.sort();
+    in_code.dedup();
+    let stored: Vec<String> = stored().into_keys().collect();
+    assert_eq!(in_code, stored, "{HINT}");
+}
+
+fn queries_below(folder: &Path, found: &mut Vec<String>) {
+    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.is_dir() {
+            queries_below(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            queries_in(text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display())), found);
+        }
+    }
+}
+
+/// The first string in the parentheses of `query!`, `query_as!` and `query_scalar!`.
+fn queries_in(tokens: TokenStream, found: &mut Vec<String>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    for (place, token) in tokens.iter().enumerate() {
+        let TokenTree::Group(group) = token else { continue };
+        let is_query = matches!(
+            &tokens[..place],
+            [.., TokenTree::Ident(name), TokenTree::Punct(mark)]
+                if mark.as_char() == '!' && ["query", "query_as", "query_scalar"].iter().any(|query| name == query)
+        );
+        if is_query {
+            found.push(group.stream().into_iter().find_map(string).unwrap_or_else(|| panic!("no string in {group}")));
+        }
+        queries_in(group.stream(), found);
+    }
+}
+
+fn string(token: TokenTree) -> Option<String> {
+    Some(syn::parse2::<syn::LitStr>(TokenStream::from(token)).ok()?.value())
+}
