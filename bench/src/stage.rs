@@ -80,7 +80,7 @@ impl Stage {
 
     /// The orders service with its default settings.
     pub async fn start_orders(&self) -> anyhow::Result<Running> {
-        let config = off_orders_service::Config { db: self.db_config(8), bus: self.bus_config() };
+        let config = off_orders_service::Config::new(self.db_config(8), self.bus_config(), Duration::from_mins(4));
         start::<off_orders_service::OrdersService>(config).await
     }
 

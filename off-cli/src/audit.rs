@@ -1,121 +1,111 @@
-//! `off audit`: proves from Postgres and JetStream that every order is accounted for.
+//! `off audit`: proves from the rows in Postgres that every order is accounted for.
 //!
-//! A running system is never still, so one look finds things on their way. What is wrong stays wrong: only what is
-//! found at every look until patience ends is reported.
+//! An order is accounted for when it is delivered, or when the deadline of its next step is not yet past. What the broker
+//! holds is shown and proves nothing, with one exception: an order that the broker speaks of and Postgres does not know was
+//! lost by Postgres.
+//!
+//! A running system is never still, and what is overdue is recovered. So whatever is found is looked for again until
+//! patience ends, and only what was found every time is reported.
 
-mod books;
-mod whereabouts;
+mod broker;
+mod checks;
+mod report;
 
-use crate::{home::Home, report::check};
-use books::Books;
-use off_kit::{Bus, bus::dead};
+use crate::home::Home;
+use broker::BrokerContents;
+use chrono::{DateTime, Utc};
+use off_kit::Bus;
+use serde::Serialize;
 use sqlx::PgPool;
 use std::{collections::BTreeSet, process::ExitCode, time::Duration};
 use tokio::time::Instant;
-use whereabouts::Whereabouts;
 
 /// The pause between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The most findings that are listed one by one.
-const MOST_LISTED: usize = 20;
+/// What the command ends with when it could not look at everything.
+const COULD_NOT_LOOK: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How long something may stay out of order before it counts: what is on its way arrives meanwhile.
-    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// How long something may stay wrong before it is a finding: what is overdue is recovered meanwhile.
+    #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     patience: Duration,
+    /// Prints the result as one JSON document.
+    #[arg(long)]
+    json: bool,
 }
 
-/// Something that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Finding {
-    pub(crate) area: Area,
-    pub(crate) text: String,
-}
-
-/// What is audited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Area {
+/// One thing that has to be true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Check {
     Orders,
     History,
     Deliveries,
     Shelves,
     Outbox,
-    DeadLetters,
+    Broker,
 }
 
-/// One look at everything.
-#[derive(Debug)]
-pub(crate) struct Look {
-    books: Books,
-    whereabouts: Whereabouts,
-    dead_letters: usize,
+/// Something that is not as it has to be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(crate) struct Finding {
+    pub(crate) check: Check,
+    pub(crate) text: String,
+}
+
+/// What came of an audit.
+#[derive(Debug, Serialize)]
+pub(crate) struct Audit {
+    /// When the first look began, by the clock of the database.
+    began_at: DateTime<Utc>,
+    counts: checks::Counts,
+    broker: BrokerContents,
     pub(crate) findings: BTreeSet<Finding>,
 }
 
-pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
+/// Ends with 1 when there are findings, and with 2 when it could not look.
+pub(crate) async fn run(home: &Home, options: &Options) -> ExitCode {
+    match audit_home(home, options).await {
+        Ok(audit) if audit.findings.is_empty() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: the audit could not look at everything: {error:#}");
+            ExitCode::from(COULD_NOT_LOOK)
+        }
+    }
+}
+
+async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     let visit = home.visit().await?;
-    let look = look_until_still(&visit.db, &visit.bus, options.patience).await;
+    let audit = audit(&visit.db, &visit.bus, options.patience).await;
     visit.end().await?;
-    let look = look?;
-    print(&look);
-    Ok(if look.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let audit = audit?;
+    if options.json {
+        println!("{}", serde_json::to_string_pretty(&audit)?);
+    } else {
+        report::print(&audit);
+    }
+    Ok(audit)
 }
 
-/// Looks until nothing is out of order, or patience ends; what is left was so at every look.
-pub(crate) async fn look_until_still(db: &PgPool, bus: &Bus, patience: Duration) -> anyhow::Result<Look> {
+/// Looks at everything, and then at what is wrong until it is right or patience ends.
+pub(crate) async fn audit(db: &PgPool, bus: &Bus, patience: Duration) -> anyhow::Result<Audit> {
     let deadline = Instant::now() + patience;
-    let mut look = look(db, bus).await?;
-    while !look.findings.is_empty() && Instant::now() < deadline {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let again = self::look(db, bus).await?;
-        let lasting = look.findings.intersection(&again.findings).cloned().collect();
-        look = Look { findings: lasting, ..again };
+    let began_at = checks::database_time(db).await?;
+    let mut findings = BTreeSet::new();
+    for check in Check::ALL {
+        findings.extend(check.run(db, bus).await?);
     }
-    Ok(look)
-}
-
-async fn look(db: &PgPool, bus: &Bus) -> anyhow::Result<Look> {
-    // The streams first: an order that moves on between the two looks is then behind where it was seen, not ahead.
-    let mut whereabouts = Whereabouts::read(bus).await?;
-    let books = Books::read(db).await?;
-    let mut findings = books.findings.clone();
-    findings.extend(whereabouts.place_all(&books));
-    let letters = dead::list(bus).await?;
-    findings.extend(letters.iter().map(|letter| Finding {
-        area: Area::DeadLetters,
-        text: format!("dead letter {} from {}: {}", letter.number, letter.subject, letter.reason),
-    }));
-    Ok(Look { books, whereabouts, dead_letters: letters.len(), findings })
-}
-
-fn print(look: &Look) {
-    let Look { books, whereabouts, dead_letters, findings } = look;
-    let ok = |area| !findings.iter().any(|finding| finding.area == area);
-    let [pending, shipped, completed] = books.by_state;
-    println!("{pending} orders are pending, {shipped} shipped, {completed} completed");
-    for (place, count) in whereabouts.counts() {
-        println!("{count:>8}  {place}");
+    while !findings.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let failed: BTreeSet<Check> = findings.iter().map(|finding| finding.check).collect();
+        let mut again = BTreeSet::new();
+        for check in failed {
+            again.extend(check.run(db, bus).await?);
+        }
+        findings.retain(|finding| again.contains(finding));
     }
-    println!("{}", check(ok(Area::Orders), "orders", "every unfinished order waits where something will move it on"));
-    println!("{}", check(ok(Area::History), "history", "the states of every order follow each other in time"));
-    let deliveries = format!("each completed order was delivered once, as ordered: {} deliveries", books.deliveries);
-    println!("{}", check(ok(Area::Deliveries), "deliveries", &deliveries));
-    let shelves = format!("each of {} shelves holds what was delivered less what was taken", books.shelves);
-    println!("{}", check(ok(Area::Shelves), "shelves", &shelves));
-    let outbox = format!("nothing is stuck: {} messages on their way out", books.outbox);
-    println!("{}", check(ok(Area::Outbox), "outbox", &outbox));
-    println!("{}", check(ok(Area::DeadLetters), "dead letters", &dead_letters.to_string()));
-    if findings.is_empty() {
-        println!("every order is accounted for");
-        return;
-    }
-    println!("\n{} findings:", findings.len());
-    for finding in findings.iter().take(MOST_LISTED) {
-        println!("  {}", finding.text);
-    }
-    if findings.len() > MOST_LISTED {
-        println!("  … and {} more", findings.len() - MOST_LISTED);
-    }
+    Ok(Audit { began_at, counts: checks::count(db).await?, broker: BrokerContents::read(bus).await?, findings })
 }

@@ -89,7 +89,7 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Secrets(options) => secrets::run(&options),
         Command::Watch(options) => watch::run(&home, options).await,
-        Command::Audit(options) => audit::run(&home, &options).await,
+        Command::Audit(options) => Ok(audit::run(&home, &options).await),
         Command::Dead(action) => dead::run(&home, action).await,
         Command::Doctor => doctor::run(&home).await,
         Command::Openapi(options) => documents::print_openapi(&options),

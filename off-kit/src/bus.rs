@@ -11,7 +11,7 @@ pub use answer::answer;
 pub use declare::{Keeping, declare, undeclared};
 pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{Outgoing, Unpublished};
-pub use read::Waiting;
+pub use read::{Content, Pages, Waiting};
 
 use crate::{Kit, secret};
 use anyhow::Context;

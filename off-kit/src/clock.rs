@@ -1,6 +1,6 @@
 //! One clock for every wait and every time of day, so that a simulation can hurry.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
 /// Tells the time and waits. Times of day are real; only waits are shortened by the speed, so that what is written
@@ -9,12 +9,20 @@ use std::time::Duration;
 pub struct Clock {
     /// Simulated seconds in a real one.
     speed: f64,
+    /// How far it is ahead of the machine's.
+    ahead: TimeDelta,
 }
 
 impl Clock {
     /// The real clock, with waits shortened by `speed` (1 is life's own pace).
     pub fn real(speed: f64) -> Self {
-        Self { speed }
+        Self { speed, ahead: TimeDelta::zero() }
+    }
+
+    /// The real clock, set wrong by `ahead`.
+    #[must_use]
+    pub fn set_ahead(self, ahead: TimeDelta) -> Self {
+        Self { ahead, ..self }
     }
 
     /// Simulated seconds in a real one.
@@ -25,7 +33,7 @@ impl Clock {
     /// The time of day, to the microsecond: what Postgres keeps.
     #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
     pub fn now(&self) -> DateTime<Utc> {
-        let now = Utc::now();
+        let now = Utc::now() + self.ahead;
         DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::{Kit, backoff::Backoff, secret};
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use metrics::gauge;
 use sqlx::{
     Connection, PgPool,
@@ -122,6 +123,23 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
         async move { check(&pool).await }
     });
     Ok(pool)
+}
+
+/// Lets a service be ready only while its clock and the database's differ by less than `tolerance`.
+pub fn need_same_time(kit: &Kit, pool: &PgPool, tolerance: Duration) {
+    let (pool, clock) = (pool.clone(), kit.clock);
+    kit.needs.add("clock", move || {
+        let pool = pool.clone();
+        async move {
+            let time = sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "time!""#).fetch_one(&pool).await;
+            let time: DateTime<Utc> = time.map_err(|_| "the database does not tell the time".to_owned())?;
+            let difference = clock.now() - time;
+            if difference.abs().to_std().is_ok_and(|difference| difference < tolerance) {
+                return Ok(());
+            }
+            Err(format!("this machine's clock is {} s ahead of the database's", difference.num_seconds()))
+        }
+    });
 }
 
 /// Shows now and then how many connections are open, and how many of them are in use.

@@ -1,6 +1,6 @@
 //! How old the orders under way are, for those who watch: what stands still grows old.
 
-use crate::store;
+use crate::store::recovery;
 use metrics::gauge;
 use off_kit::Kit;
 use sqlx::PgPool;
@@ -19,7 +19,11 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
                 () = tasks.stopping() => return Ok(()),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match store::find_oldest(&db).await {
+            match recovery::count_overdue(&db).await {
+                Ok(overdue) => gauge!("off_orders_overdue").set(overdue as f64),
+                Err(error) => debug!("overdue orders are counted another time: {error}"),
+            }
+            match recovery::find_oldest(&db).await {
                 Ok(oldest) => {
                     for (status, placed_at) in oldest {
                         let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());

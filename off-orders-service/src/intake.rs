@@ -5,6 +5,7 @@
 //! after the commit of its own order.
 
 use crate::{
+    deadlines::TimeLimits,
     domain::{IdempotencyKey, Wish, same_wish},
     store::{self, Obstacle},
 };
@@ -33,6 +34,8 @@ pub(crate) enum Refusal {
     Full,
     #[error("the database does not answer")]
     Unavailable,
+    #[error("the clocks of this service and the database disagree")]
+    ClocksDisagree,
     #[error("the order could not be stored")]
     Internal,
 }
@@ -48,6 +51,7 @@ impl From<Refusal> for Problem {
             }
             Refusal::Full => Self::unavailable("more orders arrive than can be stored; try again"),
             Refusal::Unavailable => Self::unavailable("the database does not answer; try again"),
+            Refusal::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
             Refusal::Internal => Self::internal(),
         }
     }
@@ -64,7 +68,7 @@ pub(crate) struct Intake(mpsc::Sender<Waiting>);
 
 impl Intake {
     /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
-    pub(crate) fn start(kit: &Kit, db: PgPool, outbox: Outbox) -> Self {
+    pub(crate) fn start(kit: &Kit, db: PgPool, outbox: Outbox, limits: TimeLimits) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(BATCH);
@@ -73,7 +77,7 @@ impl Intake {
                 let longest = batch.iter().map(|(_, since, _): &Waiting| since.elapsed()).max();
                 histogram!("off_order_wait_seconds").record(longest.unwrap_or_default());
                 let (wishes, answers) = batch.drain(..).map(|(wish, _, answer)| (wish, answer)).unzip();
-                write(&db, &outbox, wishes, answers).await;
+                write(&db, &outbox, limits, wishes, answers).await;
             }
             Ok(())
         });
@@ -90,9 +94,9 @@ impl Intake {
 }
 
 /// Stores a batch and answers everyone in it.
-async fn write(db: &PgPool, outbox: &Outbox, wishes: Vec<Wish>, answers: Vec<Answer>) {
+async fn write(db: &PgPool, outbox: &Outbox, limits: TimeLimits, wishes: Vec<Wish>, answers: Vec<Answer>) {
     let started = Instant::now();
-    let outcome = store_batch(db, outbox, &wishes).await;
+    let outcome = store_batch(db, outbox, limits, &wishes).await;
     histogram!("off_order_commit_seconds").record(started.elapsed());
     histogram!("off_order_batch_size").record(wishes.len() as f64);
     let mut obstacles = match outcome {
@@ -120,8 +124,13 @@ async fn write(db: &PgPool, outbox: &Outbox, wishes: Vec<Wish>, answers: Vec<Ans
 }
 
 /// Stores what can be stored, each order with its event; says what stood in the way of the rest.
-async fn store_batch(db: &PgPool, outbox: &Outbox, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
-    let placed = store::insert_orders(db, wishes).await?;
+async fn store_batch(
+    db: &PgPool,
+    outbox: &Outbox,
+    limits: TimeLimits,
+    wishes: &[Wish],
+) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
+    let placed = store::insert_orders(db, wishes, limits).await?;
     outbox.wake();
     let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
     if refused.is_empty() {
@@ -142,6 +151,10 @@ fn judge(wish: &Wish, obstacle: Obstacle) -> Result<Order, Refusal> {
     }
     if !obstacle.product_exists {
         errors.push(FieldError::new("barcode", &format!("the catalogue has no product {}", wish.order.product_id)));
+    }
+    if errors.is_empty() && !obstacle.is_timely {
+        error!("order {} was not placed: the clocks of this service and the database disagree", wish.order.id);
+        return Err(Refusal::ClocksDisagree);
     }
     if errors.is_empty() {
         // It was refused, and what refused it is there now: a device or product that appeared in between.

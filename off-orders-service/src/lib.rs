@@ -2,15 +2,17 @@
 
 mod ages;
 mod config;
+mod deadlines;
 mod domain;
 mod events;
 mod http;
 mod intake;
-mod reconcile;
+mod recovery;
 mod store;
 
 pub use config::Config;
 
+use deadlines::TimeLimits;
 use intake::Intake;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
 use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db};
@@ -26,6 +28,7 @@ pub struct OrdersService;
 struct App {
     db: PgPool,
     clock: Clock,
+    limits: TimeLimits,
     intake: Intake,
 }
 
@@ -43,10 +46,12 @@ impl Service for OrdersService {
         let db = db::pool_for(&kit, &config.db)?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
-        let intake = Intake::start(&kit, db.clone(), outbox.clone());
-        reconcile::start(&kit, &db, &bus);
+        let limits = config.time_limits(&kit.clock);
+        let intake = Intake::start(&kit, db.clone(), outbox.clone(), limits);
+        db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
+        recovery::start(&kit, &db, &bus, limits);
         ages::start(&kit, &db);
-        let app = App { db, clock: kit.clock, intake };
+        let app = App { db, clock: kit.clock, limits, intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);

@@ -1,19 +1,26 @@
 //! All its SQL.
 
+pub(crate) mod recovery;
+
 use crate::{
     OrdersService,
+    deadlines::TimeLimits,
     domain::{OrderWithHistory, Wish, history},
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
 use off_kit::{Service, outbox::Rows};
 use sqlx::PgPool;
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
-/// Stores every wish whose device and product exist and whose key is new, each with its event; says which those were.
-/// One statement, and so one transaction and one round trip, for all.
-pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish]) -> sqlx::Result<HashSet<OrderId>> {
+/// How far the clock that an order was placed by may be from the database's: recovery looks for orders by that time.
+pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// Stores every wish whose device and product exist, whose key is new and whose time is now, each with its event and with
+/// the deadline of its first step; says which those were. One statement, and so one transaction and one round trip, for
+/// all.
+pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish], limits: TimeLimits) -> sqlx::Result<HashSet<OrderId>> {
     let columns = Columns::of(wishes);
     let entries: Vec<_> = wishes.iter().map(Wish::entry).collect();
     let events = Rows::of(&entries)?;
@@ -21,12 +28,13 @@ pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish]) -> sqlx::Result<
         // OFFSET 0 keeps the planner from joining: a look into an index for each wish costs the same however many
         // devices and products there are, and whatever is known of their number.
         "WITH placed AS (
-             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
-             SELECT wish.*
+             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, due_at)
+             SELECT wish.*, now() + make_interval(secs => $12)
              FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
                   AS wish (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
              WHERE EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id OFFSET 0)
                AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode OFFSET 0)
+               AND abs(extract(epoch FROM wish.placed_at - now())::float8) < $13
              -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
              ORDER BY wish.idempotency_key
              ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
@@ -51,6 +59,8 @@ pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish]) -> sqlx::Result<
         &events.message_ids,
         &events.bodies,
         &events.traceparents as &[Option<String>],
+        limits.of(OrderStatus::Pending).as_secs_f64(),
+        CLOCK_TOLERANCE.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
@@ -63,6 +73,8 @@ pub(crate) struct Obstacle {
     pub(crate) id: OrderId,
     pub(crate) ssd_exists: bool,
     pub(crate) product_exists: bool,
+    /// Whether it was placed by a clock that agrees with the database's.
+    pub(crate) is_timely: bool,
     /// The order that was placed before with the same key, as it was then.
     pub(crate) placed_before: Option<Order>,
 }
@@ -76,9 +88,11 @@ pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Resul
         r#"SELECT wish.id AS "wish_id!",
                   EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id) AS "ssd_exists!",
                   EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode) AS "product_exists!",
+                  abs(extract(epoch FROM wish.asked_at - now())::float8) < $6 AS "is_timely!",
                   placed.id AS "id?", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
                   placed.quantity AS "quantity?", placed.placed_at AS "placed_at?"
-           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS wish (id, ssd_id, barcode, idempotency_key)
+           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
+                AS wish (id, ssd_id, barcode, idempotency_key, asked_at)
            LEFT JOIN LATERAL (
                SELECT id, ssd_id, barcode, quantity, placed_at FROM orders.product_orders
                WHERE product_orders.idempotency_key = wish.idempotency_key OFFSET 0
@@ -87,6 +101,8 @@ pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Resul
         &columns.ssd_ids,
         &columns.barcodes,
         &columns.keys as &[Option<String>],
+        &columns.times,
+        CLOCK_TOLERANCE.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
@@ -103,6 +119,7 @@ pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Resul
                 id: OrderId(row.wish_id),
                 ssd_exists: row.ssd_exists,
                 product_exists: row.product_exists,
+                is_timely: row.is_timely,
                 placed_before,
             })
         })
@@ -135,9 +152,14 @@ impl Columns {
     }
 }
 
-/// Notes that orders were shipped. A state never moves backwards: an order that has arrived stays so, and only its
-/// history learns when it was shipped. Says which orders exist.
-pub(crate) async fn mark_shipped(db: &PgPool, ids: &[Uuid], times: &[DateTime<Utc>]) -> sqlx::Result<HashSet<OrderId>> {
+/// Notes that orders were shipped, and by when they must have arrived. A state never moves backwards: an order that has
+/// arrived stays so, and only its history learns when it was shipped. Says which orders exist.
+pub(crate) async fn mark_shipped(
+    db: &PgPool,
+    ids: &[Uuid],
+    times: &[DateTime<Utc>],
+    limit: Duration,
+) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
         // News of both states come at the same time, for the same orders: whoever locks them in the same order never
         // waits in a circle.
@@ -146,22 +168,26 @@ pub(crate) async fn mark_shipped(db: &PgPool, ids: &[Uuid], times: &[DateTime<Ut
              JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          )
          UPDATE orders.product_orders AS orders
-         SET status = greatest(orders.status, 'shipped'), shipped_at = coalesce(orders.shipped_at, locked.at)
+         SET status = greatest(orders.status, 'shipped'),
+             shipped_at = coalesce(orders.shipped_at, greatest(locked.at, orders.placed_at)),
+             due_at = CASE WHEN orders.status = 'pending' THEN now() + make_interval(secs => $3) ELSE orders.due_at END
          FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
+        limit.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// Notes that orders arrived; says which orders exist.
+/// Notes that orders arrived, and by when they must be on their shelves; says which orders exist.
 pub(crate) async fn mark_completed(
     db: &PgPool,
     ids: &[Uuid],
     times: &[DateTime<Utc>],
+    limit: Duration,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
         "WITH locked AS MATERIALIZED (
@@ -169,11 +195,14 @@ pub(crate) async fn mark_completed(
              JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          )
          UPDATE orders.product_orders AS orders
-         SET status = 'completed', completed_at = coalesce(orders.completed_at, locked.at)
+         SET status = 'completed',
+             completed_at = coalesce(orders.completed_at, greatest(locked.at, orders.placed_at, orders.shipped_at)),
+             due_at = CASE WHEN orders.status <> 'completed' THEN now() + make_interval(secs => $3) ELSE orders.due_at END
          FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
+        limit.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
@@ -208,14 +237,29 @@ pub(crate) struct Filter {
     pub(crate) limit: u32,
 }
 
-/// A page of orders, newest first.
+/// A page of orders, newest first. Orders under way are found by the checkpoint that passed all but late ones: the state
+/// has no index.
 pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Vec<Order>> {
     let rows = sqlx::query!(
-        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at
-           FROM orders.product_orders
-           WHERE ($1::text IS NULL OR status = ($1::text)::orders.order_status)
-             AND ($2::bigint IS NULL OR ssd_id = $2)
-             AND ($3::uuid IS NULL OR id < $3)
+        r#"SELECT id AS "id!", ssd_id AS "ssd_id!", barcode AS "barcode!", quantity AS "quantity!",
+                  status::text AS "status!", placed_at AS "placed_at!"
+           FROM (
+               (SELECT id, ssd_id, barcode, quantity, status, placed_at
+                FROM orders.product_orders
+                WHERE ($1::text IS NULL OR status = ($1::text)::orders.order_status)
+                  AND ($2::bigint IS NULL OR ssd_id = $2)
+                  AND ($3::uuid IS NULL OR id < $3)
+                  AND ($1::text IS NULL OR $1 = 'completed'
+                       OR id > (SELECT through FROM orders.checkpoints WHERE status = ($1::text)::orders.order_status))
+                ORDER BY id DESC LIMIT $4)
+               UNION
+               (SELECT id, ssd_id, barcode, quantity, product_orders.status, placed_at
+                FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                WHERE $1::text <> 'completed' AND product_orders.status = ($1::text)::orders.order_status
+                  AND ($2::bigint IS NULL OR ssd_id = $2)
+                  AND ($3::uuid IS NULL OR order_id < $3)
+                ORDER BY order_id DESC LIMIT $4)
+           ) AS page
            ORDER BY id DESC LIMIT $4"#,
         filter.status.map(OrderStatus::as_str),
         filter.ssd_id.map(|ssd| ssd.0),
@@ -227,81 +271,6 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
     rows.into_iter()
         .map(|row| order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status))
         .collect()
-}
-
-/// An order under way, which should be heard of again.
-#[derive(Debug)]
-pub(crate) struct Suspect {
-    pub(crate) order: Order,
-    /// When it reached its state.
-    pub(crate) since: DateTime<Utc>,
-}
-
-/// The last of the next `size` orders in this state; `None` when there are none after `after`.
-pub(crate) async fn find_page_end(
-    db: &PgPool,
-    status: OrderStatus,
-    after: Uuid,
-    size: i64,
-) -> sqlx::Result<Option<Uuid>> {
-    sqlx::query_scalar!(
-        "SELECT id FROM (SELECT id FROM orders.product_orders
-                         WHERE status = ($1::text)::orders.order_status AND id > $2 ORDER BY id LIMIT $3) AS page
-         ORDER BY id DESC LIMIT 1",
-        status.as_str(),
-        after,
-        size,
-    )
-    .fetch_optional(db)
-    .await
-}
-
-/// The orders in this state, of those after `after` up to `through`, that are not where all orders end: on a shelf.
-pub(crate) async fn list_suspects(
-    db: &PgPool,
-    status: OrderStatus,
-    after: Uuid,
-    through: Uuid,
-) -> sqlx::Result<Vec<Suspect>> {
-    let rows = sqlx::query!(
-        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at,
-                  coalesce(completed_at, shipped_at, placed_at) AS "since!"
-           FROM orders.product_orders AS placed
-           WHERE status = ($1::text)::orders.order_status AND id > $2 AND id <= $3
-             AND ($1 <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
-           ORDER BY id"#,
-        status.as_str(),
-        after,
-        through,
-    )
-    .fetch_all(db)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            let order = order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status)?;
-            Ok(Suspect { order, since: row.since })
-        })
-        .collect()
-}
-
-/// When the oldest order of each state under way was placed; `None` where there is none.
-pub(crate) async fn find_oldest(db: &PgPool) -> sqlx::Result<[(OrderStatus, Option<DateTime<Utc>>); 2]> {
-    let row = sqlx::query!(
-        "SELECT (SELECT placed_at FROM orders.product_orders WHERE status = 'pending' ORDER BY id LIMIT 1) AS pending,
-                (SELECT placed_at FROM orders.product_orders WHERE status = 'shipped' ORDER BY id LIMIT 1) AS shipped"
-    )
-    .fetch_one(db)
-    .await?;
-    Ok([(OrderStatus::Pending, row.pending), (OrderStatus::Shipped, row.shipped)])
-}
-
-/// Whether the outbox of this service has a message of what happened at `time` or before.
-pub(crate) async fn has_older_message(db: &PgPool, time: Option<DateTime<Utc>>) -> sqlx::Result<bool> {
-    let found = sqlx::query_scalar!(
-        r#"SELECT EXISTS (SELECT FROM outbox.messages WHERE source = 'orders' AND occurred_at <= $1) AS "found!""#,
-        time,
-    );
-    found.fetch_one(db).await
 }
 
 /// A product that is still sold, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so

@@ -1,7 +1,7 @@
 //! One function per subject it listens to.
 
 use crate::{
-    App,
+    App, remind,
     store::{self, Consumption, Delivery},
 };
 use off_events::{Order, RandomSsd, StockConsumed, StockLow};
@@ -44,7 +44,7 @@ async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
         let said = shelf.put(order.quantity, app.clock.now());
         low.extend(said.map(|event| (event, orders[index].traceparent())));
     }
-    store::update_shelves(&mut tx, &shelves).await?;
+    store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
     announce(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
@@ -80,7 +80,7 @@ async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> 
         consumptions.push(Consumption { report, taken: take.taken });
     }
     store::insert_consumptions(&mut tx, &consumptions).await?;
-    store::update_shelves(&mut tx, &shelves).await?;
+    store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
     announce(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();

@@ -10,7 +10,7 @@ use super::{
     schedule::{Fault, Planned, plan},
 };
 use crate::{
-    audit::{self, Area},
+    audit,
     home::Home,
     report::{check, table},
     reset,
@@ -281,8 +281,7 @@ async fn judge(
     still: Option<Duration>,
 ) -> anyhow::Result<Vec<Verdict>> {
     let letters = dead::list(&parts.bus).await?;
-    let look = audit::look_until_still(&parts.db, &parts.bus, Duration::from_secs(5)).await?;
-    let audited = look.findings.iter().filter(|finding| finding.area != Area::DeadLetters);
+    let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5)).await?;
     let (stillness, restless) = match still {
         Some(after) => (
             format!("outbox empty, all consumers caught up, {:.1} s after the last answer", after.as_secs_f64()),
@@ -302,7 +301,7 @@ async fn judge(
     verdicts.push(Verdict::new(
         "audit",
         "what off audit finds: nothing",
-        audited.map(|finding| finding.text.clone()).collect(),
+        audit.findings.into_iter().map(|finding| finding.text).collect(),
     ));
     verdicts.push(Verdict::new("stillness", stillness, restless));
     let findings = seen.lock().unwrap_or_else(PoisonError::into_inner).findings.clone();

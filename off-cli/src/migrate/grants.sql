@@ -24,9 +24,11 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_users;
 GRANT USAGE ON SCHEMA catalog, users, orders, outbox TO off_orders;
 GRANT SELECT ON catalog.products, users.ssds, users.deliveries TO off_orders;
 GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
+GRANT SELECT, UPDATE ON orders.checkpoints TO off_orders;
+GRANT SELECT, INSERT, UPDATE, DELETE ON orders.late_orders TO off_orders;
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_orders;
 
 -- The operator audits, and reads nothing of people: no names, no password hashes.
 GRANT USAGE ON SCHEMA users, orders, outbox TO off_operator;
 GRANT SELECT ON users.ssds, users.product_ssds, users.deliveries, users.consumptions TO off_operator;
-GRANT SELECT ON orders.product_orders, outbox.messages TO off_operator;
+GRANT SELECT ON orders.product_orders, orders.checkpoints, orders.late_orders, outbox.messages TO off_operator;

@@ -34,10 +34,20 @@ pub(crate) struct LowShelf {
 impl Snapshot {
     pub(crate) async fn read(pool: &PgPool) -> sqlx::Result<Self> {
         let started = Instant::now();
+        // Orders before the last checkpoint were counted when it passed them; only late ones of them are under way.
         let counts = sqlx::query!(
-            r#"SELECT (SELECT count(*) FROM orders.product_orders WHERE status = 'pending') AS "pending!",
-                      (SELECT count(*) FROM orders.product_orders WHERE status = 'shipped') AS "shipped!",
-                      (SELECT count(*) FROM orders.product_orders WHERE status = 'completed') AS "completed!",
+            r#"WITH checked AS MATERIALIZED (SELECT through, orders FROM orders.checkpoints WHERE status = 'completed'),
+                    newer AS MATERIALIZED (
+                        SELECT status FROM orders.product_orders WHERE id > (SELECT through FROM checked)
+                    ),
+                    late AS MATERIALIZED (
+                        SELECT status FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                        WHERE order_id <= (SELECT through FROM checked)
+                    ),
+                    under_way AS (SELECT status FROM newer UNION ALL SELECT status FROM late)
+               SELECT (SELECT orders FROM checked) + (SELECT count(*) FROM newer) AS "placed!",
+                      (SELECT count(*) FROM under_way WHERE status = 'pending') AS "pending!",
+                      (SELECT count(*) FROM under_way WHERE status = 'shipped') AS "shipped!",
                       (SELECT count(*) FROM users.users) AS "households!",
                       (SELECT count(*) FROM users.ssds) AS "devices!",
                       (SELECT count(*) FROM users.deliveries) AS "deliveries!",
@@ -60,7 +70,7 @@ impl Snapshot {
             cost: started.elapsed(),
             pending: counts.pending,
             shipped: counts.shipped,
-            completed: counts.completed,
+            completed: counts.placed - counts.pending - counts.shipped,
             households: counts.households,
             devices: counts.devices,
             deliveries: counts.deliveries,

@@ -1,34 +1,44 @@
 //! The audit finds what is wrong: each thing that must never be is done to a sound system.
 
-use crate::{off, stdout};
-use off_testkit::{LENTILS, TEA, World};
-use serde_json::json;
-use uuid::Uuid;
+use crate::{off, stderr, stdout};
+use off_testkit::{TEA, World};
+use serde_json::{Value, json};
+use std::process::Output;
 
-/// Runs the audit of `world`; whether it passed, and what it said.
-async fn audit(world: &World) -> (bool, String) {
-    let output = off(&["audit", "--patience", "1s"])
+/// A completed order.
+const DELIVERED: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+/// An order that waits for its supplier, in time.
+const WAITING: &str = "01890a5d-ac97-774b-bcce-b302099a8058";
+
+async fn audit(world: &World, arguments: &[&str]) -> Output {
+    off(&[&["audit", "--patience", "1s"], arguments].concat())
         .env("DATABASE_URL", &world.database.url)
         .env("NATS_URL", &world.nats.url)
         .output()
         .await
-        .unwrap();
-    (output.status.success(), stdout(&output))
+        .unwrap()
 }
 
 async fn sql(world: &World, statement: &'static str) {
     sqlx::raw_sql(statement).execute(&world.database.pool).await.unwrap();
 }
 
-/// A world with an order that was completed and delivered, of which one unit was eaten.
+/// A world with an order that was completed and delivered, of which one unit was eaten, and one that waits for its
+/// supplier; both were announced.
 async fn sound_world() -> World {
     let world = World::new().await;
     world.add_device().await;
     sql(
         &world,
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
-         VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, 'completed', now() - interval '3 s',
-                 now() - interval '2 s', now() - interval '1 s');
+        "INSERT INTO orders.product_orders
+             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at)
+         SELECT '01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, 'completed', at, at + interval '2 s',
+                at + interval '3 s', at + interval '13 s'
+         FROM (SELECT timestamptz '2023-06-30 03:34:18.518Z' AS at) AS placed;
+         INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+         VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
+                 now() + interval '1 minute');
          INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
@@ -36,97 +46,147 @@ async fn sound_world() -> World {
          INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2)",
     )
     .await;
+    announce(&world, DELIVERED).await;
+    announce(&world, WAITING).await;
     world
+}
+
+/// Announces an order as pending, as the orders service does.
+async fn announce(world: &World, order: &str) {
+    let body = json!({"id": order, "ssd_id": 1, "product_id": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
+        "status": "pending"});
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("{order}:pending").as_str());
+    let jetstream = &world.nats.bus.jetstream;
+    jetstream.publish_with_headers("orders.pending", headers, body.to_string().into()).await.unwrap().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_sound_system_passes() {
     let world = sound_world().await;
-    let (passed, said) = audit(&world).await;
-    assert!(passed && said.contains("every order is accounted for"), "{said}");
-    assert!(said.contains("0 orders are pending, 0 shipped, 1 completed"), "{said}");
+    let output = audit(&world, &[]).await;
+    let said = stdout(&output);
+    assert!(output.status.success() && said.contains("every order is accounted for"), "{said}{}", stderr(&output));
+    assert!(
+        said.contains("1 orders pending, 0 shipped, 1 completed; 1 deliveries, 1 consumptions, 1 shelves"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn whatever_must_never_be_is_found() {
     for (harm, finding) in [
+        // Something is missing.
         (
             "DELETE FROM users.deliveries; DELETE FROM users.consumptions; DELETE FROM users.product_ssds",
             "is completed and was never delivered",
         ),
-        (
-            "UPDATE users.deliveries SET quantity = 6; UPDATE users.product_ssds SET quantity = 5",
-            "otherwise than ordered",
-        ),
-        ("UPDATE users.product_ssds SET quantity = 3", "ssd 1 holds 3 of 2000000000015 and should hold 4"),
+        ("DELETE FROM users.consumptions", "ssd 1 holds 4 of 2000000000015 and should hold 5"),
         ("DELETE FROM users.product_ssds", "ssd 1 holds 0 of 2000000000015 and should hold 4"),
-        ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered and never placed"),
-        ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
+        ("DELETE FROM orders.product_orders WHERE status = 'completed'", "was delivered and never placed"),
+        ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was announced, and Postgres does not know it"),
+        // What would move it on is gone: its event, its timer.
         (
-            "UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL",
-            "was delivered, and the orders service never hears of it",
+            "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'",
+            "is pending and was never shipped",
         ),
         (
-            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
-             VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
-            "is pending and nothing moves it on",
+            "UPDATE orders.product_orders SET status = 'shipped', shipped_at = placed_at, due_at = now()
+             WHERE status = 'pending'",
+            "is shipped and never arrived",
         ),
         (
             "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 minute')",
             "users.registered of users is stuck in the outbox",
         ),
+        // Something is there that must not be.
+        (
+            "INSERT INTO users.deliveries VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
+            "was delivered and never placed",
+        ),
+        (
+            "INSERT INTO users.consumptions VALUES (1, 'supper', '2000000000015', 1, 1, now())",
+            "ssd 1 holds 4 of 2000000000015 and should hold 3",
+        ),
+        (
+            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
+             VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
+            "was placed at another time than its id says",
+        ),
+        (
+            "INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000022', 9, 2)",
+            "ssd 1 holds 9 of 2000000000022 and should hold 0",
+        ),
+        // A quantity, a time, a state was altered.
+        (
+            "UPDATE users.deliveries SET quantity = 6; UPDATE users.product_ssds SET quantity = 5",
+            "was delivered otherwise than ordered",
+        ),
+        (
+            "UPDATE orders.product_orders SET quantity = 4 WHERE status = 'completed'",
+            "was delivered otherwise than ordered",
+        ),
+        ("UPDATE users.product_ssds SET quantity = 3", "ssd 1 holds 3 of 2000000000015 and should hold 4"),
+        ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered and never placed"),
+        ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "at another time than its id says"),
+        ("UPDATE orders.product_orders SET placed_at = now() + interval '400 days'", "was placed in the future"),
+        ("UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL", "is shipped and never arrived"),
+        ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
+        ("UPDATE users.product_ssds SET reorder_point = 4", "that is low, and nobody is told"),
+        ("UPDATE users.product_ssds SET low_since = now(), remind_at = now()", "that is enough, and counts as low"),
+        (
+            "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
+            "that is low, and nobody is told",
+        ),
     ] {
         let world = sound_world().await;
         sql(&world, harm).await;
-        let (passed, said) = audit(&world).await;
-        assert!(!passed && said.contains(finding), "after\n{harm}\nit said\n{said}");
+        let output = audit(&world, &[]).await;
+        let said = stdout(&output);
+        assert!(output.status.code() == Some(1) && said.contains(finding), "after\n{harm}\nit said\n{said}");
     }
 }
 
 #[tokio::test]
-async fn an_order_is_found_wherever_it_waits() {
+async fn what_the_broker_holds_is_shown_and_proves_nothing() {
     let world = sound_world().await;
-    let [outbox, supplier, wait] = [Uuid::now_v7(), Uuid::now_v7(), Uuid::now_v7()];
-    for id in [outbox, supplier, wait] {
-        sqlx::query(
-            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at) VALUES ($1, 1, $2, 1, now())",
-        )
-        .bind(id)
-        .bind(TEA)
-        .execute(&world.database.pool)
-        .await
-        .unwrap();
-    }
-    sqlx::query(
-        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
-         VALUES ('orders', 'orders.pending', $1 || ':pending', '{}', now())",
-    )
-    .bind(outbox.to_string())
-    .execute(&world.database.pool)
-    .await
-    .unwrap();
-    let order = |id: Uuid, status: &str| {
-        json!({"id": id, "ssd_id": 1, "product_id": LENTILS, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1,
-            "status": status})
-    };
-    world.say("orders.pending", &order(supplier, "pending")).await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Schedule", "@at 2100-01-01T00:00:00Z");
-    headers.insert("Nats-Schedule-Target", "orders.shipped");
-    let body = order(wait, "shipped").to_string().into();
-    let sent = world
-        .nats
-        .bus
-        .jetstream
-        .publish_with_headers(format!("orders.timer.shipped.{wait}"), headers, body)
-        .await
-        .unwrap();
-    sent.await.unwrap();
+    headers.insert("Nats-Schedule-Target", "orders.due");
+    let subject = format!("orders.timer.shipped.{WAITING}");
+    let jetstream = &world.nats.bus.jetstream;
+    jetstream.publish_with_headers(subject, headers, "{}".into()).await.unwrap().await.unwrap();
+    world.say_bytes("dead.ORDERS.supplier", b"not readable".to_vec()).await;
+    let output = audit(&world, &[]).await;
+    let said = stdout(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 orders wait for their supplier, 0 for their delivery"), "{said}");
+    assert!(said.contains("1 dead letters: `off dead list` shows them"), "{said}");
 
-    let (passed, said) = audit(&world).await;
-    assert!(passed, "{said}");
-    for place in ["in the outbox", "on the way to the supplier", "at the supplier, the wait is kept by JetStream"] {
-        assert!(said.contains(&format!("1  {place}")), "nothing {place}:\n{said}");
-    }
+    sql(&world, "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'").await;
+    let output = audit(&world, &[]).await;
+    assert_eq!(output.status.code(), Some(1), "overdue, whatever wait is kept: {}", stdout(&output));
+}
+
+#[tokio::test]
+async fn a_program_can_read_what_was_found() {
+    let world = sound_world().await;
+    sql(&world, "DELETE FROM users.consumptions").await;
+    let output = audit(&world, &["--json"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["findings"][0]["check"], "shelves", "{document}");
+    assert_eq!(document["counts"]["completed"], 1, "{document}");
+    assert!(document["broker"]["streams"].as_array().unwrap().len() == 4, "{document}");
+}
+
+#[tokio::test]
+async fn an_audit_that_could_not_look_has_found_nothing() {
+    let mut world = sound_world().await;
+    world.nats.server.kill().await.unwrap();
+    let output = audit(&world, &[]).await;
+    assert_eq!(output.status.code(), Some(2), "{}{}", stdout(&output), stderr(&output));
+    assert!(stderr(&output).contains("could not look at everything"), "{}", stderr(&output));
 }

@@ -19,7 +19,7 @@ impl Services {
     /// Starts them with a supplier that takes this long and a delivery firm that takes no time.
     pub(crate) async fn start(world: &World, supplier_delay: Duration) -> Self {
         let users = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
-        let orders = off_orders_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), supplier_delay);
         let notifications = off_notifications_service::Config {
             bus: world.bus_config(),
             supplier_delay_min: supplier_delay,

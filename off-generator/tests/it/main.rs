@@ -24,7 +24,8 @@ impl Town {
         let world = World::new().await;
         let config = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
         let users = Running::start_ready::<UsersService>(config, Clock::real(1.0)).await;
-        let config = off_orders_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let config =
+            off_orders_service::Config::new(world.db_config(), world.bus_config(), std::time::Duration::from_mins(4));
         let orders = Running::start_ready::<OrdersService>(config, Clock::real(1.0)).await;
         Self { world, users, orders }
     }

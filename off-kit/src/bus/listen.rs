@@ -44,7 +44,8 @@ const BURY_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Received<E> {
     pub event: E,
-    /// When the fact happened: what the message says, else when the broker stored it.
+    /// When the fact happened: what the message says, else when the broker stored it. Never in the future, whatever the
+    /// sender's clock said.
     pub at: DateTime<Utc>,
     /// The handling of this message, a part of the trace it came with.
     pub span: Span,
@@ -222,7 +223,8 @@ where
             .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
             .map(|time| time.with_timezone(&Utc))
             .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
-            .unwrap_or_else(|| self.clock.now());
+            .unwrap_or(DateTime::<Utc>::MAX_UTC)
+            .min(self.clock.now());
         let span = info_span!(parent: None, "event", otel.name = format!("{}.{}", self.consumer.name, message.subject),
             otel.kind = "consumer", messaging.system = "nats", messaging.operation.type = "process",
             messaging.destination.name = message.subject.as_str(), messaging.consumer.group.name = self.consumer.name,

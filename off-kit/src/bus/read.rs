@@ -5,18 +5,14 @@ use anyhow::Context;
 use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull},
-    stream::DirectGetErrorKind,
 };
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::TryStreamExt;
 use off_events::streams::Consumer;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Messages fetched in one request.
 const PAGE: usize = 1000;
-
-/// Single messages asked for at once.
-const AT_ONCE: usize = 64;
 
 /// How often it is looked whether a consumer has caught up.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -32,41 +28,89 @@ pub struct Waiting {
     pub ack_floor: u64,
 }
 
+/// How much of each message is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    Whole,
+    HeadersOnly,
+}
+
+/// A stream that is read page by page, so that it takes the same memory whatever its size.
+#[derive(Debug)]
+pub struct Pages {
+    bus: Bus,
+    stream: String,
+    subject: String,
+    reader: PullConsumer,
+    /// Messages that were there when the reading began and are yet to be read.
+    left: u64,
+}
+
+impl Pages {
+    /// The next messages; `None` once all that were there at the beginning are read.
+    pub async fn next(&mut self) -> anyhow::Result<Option<Vec<Message>>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let reading = || format!("cannot read {} in stream {}", self.subject, self.stream);
+        // `fetch` does not wait for what is not there, but for ever for a server that died: hence the limit.
+        let page = self.reader.fetch().max_messages(PAGE).expires(Duration::from_secs(5)).messages().await;
+        let page: Vec<Message> = page
+            .with_context(reading)?
+            .try_collect()
+            .await
+            .map_err(|error| anyhow::anyhow!(error))
+            .with_context(reading)?;
+        self.left = self.left.saturating_sub(page.len() as u64);
+        Ok(Some(page).filter(|page| !page.is_empty()))
+    }
+
+    /// Takes the reader out of the broker, which would do so by itself after a while.
+    pub async fn end(self) {
+        let name = &self.reader.cached_info().name;
+        let _ = self.bus.jetstream.delete_consumer_from_stream(name, &self.stream).await;
+    }
+}
+
 impl Bus {
-    /// Every message of `stream` on `subject` (which may have wildcards) from sequence number `from` on, as far as
-    /// there are any now.
-    pub async fn read(&self, stream: &str, subject: &str, from: u64) -> anyhow::Result<Vec<Message>> {
+    /// The messages of `stream` on `subject` (which may have wildcards) from sequence number `from` on, as far as there
+    /// are any now, page by page.
+    pub async fn pages(&self, stream: &str, subject: &str, from: u64, content: Content) -> anyhow::Result<Pages> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
             ack_policy: AckPolicy::None,
             filter_subject: subject.to_owned(),
             inactive_threshold: Duration::from_secs(30),
             memory_storage: true,
+            headers_only: content == Content::HeadersOnly,
             ..pull::Config::default()
         };
-        let reading = || format!("cannot read {subject} in stream {stream}");
-        let reader: PullConsumer =
-            self.jetstream.create_consumer_on_stream(config, stream).await.with_context(reading)?;
-        let expected = reader.cached_info().num_pending;
+        let reader: PullConsumer = self
+            .jetstream
+            .create_consumer_on_stream(config, stream)
+            .await
+            .with_context(|| format!("cannot read {subject} in stream {stream}"))?;
+        let left = reader.cached_info().num_pending;
+        Ok(Pages { bus: self.clone(), stream: stream.to_owned(), subject: subject.to_owned(), reader, left })
+    }
+
+    /// All of them at once.
+    pub async fn read(&self, stream: &str, subject: &str, from: u64) -> anyhow::Result<Vec<Message>> {
+        let mut pages = self.pages(stream, subject, from, Content::Whole).await?;
         let mut messages = Vec::new();
-        while (messages.len() as u64) < expected {
-            // `fetch` does not wait for what is not there, but for ever for a server that died: hence the limit.
-            let page = reader.fetch().max_messages(PAGE).expires(Duration::from_secs(5)).messages().await;
-            let page: Vec<Message> = page
-                .with_context(reading)?
-                .try_collect()
-                .await
-                .map_err(|error| anyhow::anyhow!(error))
-                .with_context(reading)?;
-            if page.is_empty() {
-                break;
-            }
+        while let Some(page) = pages.next().await? {
             messages.extend(page);
         }
-        let name = reader.cached_info().name.clone();
-        // It would go by itself after its threshold.
-        let _ = self.jetstream.delete_consumer_from_stream(&name, stream).await;
+        pages.end().await;
         Ok(messages)
+    }
+
+    /// How many messages `stream` holds on `subject`.
+    pub async fn count(&self, stream: &str, subject: &str) -> anyhow::Result<u64> {
+        let pages = self.pages(stream, subject, 1, Content::HeadersOnly).await?;
+        let count = pages.left;
+        pages.end().await;
+        Ok(count)
     }
 
     /// What lies before `consumer` now.
@@ -101,21 +145,5 @@ impl Bus {
             }
         }
         Ok(true)
-    }
-
-    /// Which of `subjects` have a message in `stream`, in the same order.
-    pub async fn are_kept(&self, stream: &str, subjects: Vec<String>) -> anyhow::Result<Vec<bool>> {
-        let handle = self.jetstream.get_stream_no_info(stream).await?;
-        let answers = stream::iter(subjects).map(|subject| {
-            let handle = &handle;
-            async move {
-                match handle.direct_get_last_for_subject(subject).await {
-                    Ok(_) => Ok(true),
-                    Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(false),
-                    Err(error) => Err(error).with_context(|| format!("cannot look into stream {stream}")),
-                }
-            }
-        });
-        answers.buffered(AT_ONCE).try_collect().await
     }
 }

@@ -13,7 +13,7 @@ const DURATION_BUCKETS: [f64; 14] =
 const AGE_BUCKETS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
 /// What is counted: how, under which name, and what it is.
-pub const METRICS: [(Kind, &str, &str); 30] = [
+pub const METRICS: [(Kind, &str, &str); 31] = [
     (Histogram, "off_http_request_duration_seconds", "Time to answer a request"),
     (Gauge, "off_http_connections", "Open connections"),
     (Counter, "off_http_turned_away_total", "Requests turned away because there was no room for more"),
@@ -33,9 +33,10 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
     (Gauge, "off_messages_in_hand", "Messages that are being handled"),
     (Counter, "off_messages_handled_total", "Messages handled and acknowledged"),
     (Counter, "off_messages_dead_total", "Messages put among the dead letters"),
-    (Counter, "off_order_looks_total", "Looks for orders that had come to a halt, by outcome"),
-    (Counter, "off_orders_announced_again_total", "Orders that had come to a halt and were announced again"),
-    (Counter, "off_shelves_reminded_total", "Shelves that stayed low and were spoken of again"),
+    (Counter, "off_recovery_sweeps_total", "Sweeps for overdue orders, by part and outcome"),
+    (Counter, "off_orders_announced_again_total", "Overdue orders that were announced again"),
+    (Gauge, "off_orders_overdue", "Orders that were announced again and have not moved on since"),
+    (Counter, "off_shelves_reminded_total", "Shelves that stayed low and were announced again"),
     (Counter, "off_etl_records_total", "Records of an import, by what became of them and why"),
     (Counter, "off_etl_mends_total", "What was put right in records that became products, by what it was"),
     (Histogram, "off_etl_batch_seconds", "Time to merge a batch of products into the catalogue"),

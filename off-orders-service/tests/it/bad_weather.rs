@@ -97,7 +97,7 @@ async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
     let ssd = world.add_device().await;
     world.database.server.as_mut().unwrap().stop().await.unwrap();
     world.nats.server.kill().await.unwrap();
-    let config = Config { db: world.db_config(), bus: world.bus_config() };
+    let config = Config::new(world.db_config(), world.bus_config(), std::time::Duration::ZERO);
     let service = Running::start::<OrdersService>(config, Clock::real(1.0)).await;
     assert_eq!(service.http.get("/livez").await.status, 200);
     let readiness = service.http.get("/readyz").await;

@@ -7,7 +7,7 @@ mod bus;
 mod openapi;
 mod orders;
 mod program;
-mod reconciler;
+mod recovery;
 
 use chrono::{DateTime, Utc};
 use off_events::streams;
@@ -15,6 +15,7 @@ use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{Answer, Http, Running, World, eventually};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 /// The service with a world of its own, in which device `ssd` is registered.
 struct Orders {
@@ -30,8 +31,7 @@ impl Orders {
 
     async fn start_in(world: World) -> Self {
         let ssd = world.add_device().await;
-        let config = Config { db: world.db_config(), bus: world.bus_config() };
-        let service = Running::start_ready::<OrdersService>(config, Clock::real(1.0)).await;
+        let service = Running::start_ready::<OrdersService>(config(&world), Clock::real(1.0)).await;
         Self { world, service, ssd }
     }
 
@@ -89,6 +89,11 @@ impl Orders {
     async fn outbox_empty(&self) {
         eventually("the outbox is empty", || async { (self.count_in_outbox().await == 0).then_some(()) }).await;
     }
+}
+
+/// The settings where suppliers and deliveries take no time.
+fn config(world: &World) -> Config {
+    Config::new(world.db_config(), world.bus_config(), Duration::ZERO)
 }
 
 /// The states of an order's history.

@@ -120,39 +120,21 @@ fn shelf(
     Ok(Shelf { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
-/// Shelves that stay low, and come to an age of `first_age`, or twice that, or four times, and so on, between two
-/// moments.
-#[derive(Debug)]
-pub(crate) struct LowBetween {
-    pub(crate) from: DateTime<Utc>,
-    pub(crate) to: DateTime<Utc>,
-    pub(crate) first_age: Duration,
-}
-
-/// The next of such shelves after `after`, in the order of their keys.
-pub(crate) async fn list_still_low(
-    db: &PgPool,
-    due: &LowBetween,
-    after: Option<&(SsdId, Barcode)>,
-    limit: i64,
-) -> sqlx::Result<Vec<Shelf>> {
-    let (ssd_id, barcode) = after.map_or((0, ""), |(ssd_id, barcode)| (ssd_id.0, barcode.as_str()));
+/// Takes at most `limit` shelves that are low and to be announced again now. Each is taken once more when it has been low
+/// for twice as long, or `longest_pause` later. Replicas pass over each other's.
+pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<Vec<Shelf>> {
     let rows = sqlx::query!(
-        "SELECT ssd_id, barcode, quantity, reorder_point, low_since
-         FROM users.product_ssds,
-              LATERAL (SELECT extract(epoch FROM $1 - low_since)::float8 / $3 AS before,
-                              extract(epoch FROM $2 - low_since)::float8 / $3 AS now) AS age
-         WHERE low_since IS NOT NULL
-           -- A power of two, 1 at least, lies between the two ages.
-           AND floor(ln(greatest(age.now, 0.5)) / ln(2.0)) > floor(ln(greatest(age.before, 0.5)) / ln(2.0))
-           AND (ssd_id, barcode) > ($4, $5)
-         ORDER BY ssd_id, barcode LIMIT $6",
-        due.from,
-        due.to,
-        due.first_age.as_secs_f64(),
-        ssd_id,
-        barcode,
+        r#"WITH due AS MATERIALIZED (
+               SELECT ssd_id, barcode FROM users.product_ssds
+               WHERE remind_at <= now() ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED
+           )
+           UPDATE users.product_ssds AS shelf
+           SET remind_at = now() + (1 + random() / 8)
+               * least(greatest(now() - low_since, interval '10 seconds'), make_interval(secs => $2))
+           FROM due WHERE shelf.ssd_id = due.ssd_id AND shelf.barcode = due.barcode
+           RETURNING shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since"#,
         limit,
+        longest_pause.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
@@ -161,8 +143,29 @@ pub(crate) async fn list_still_low(
         .collect()
 }
 
-/// Writes back what became of locked shelves.
-pub(crate) async fn update_shelves(conn: &mut PgConnection, shelves: &LockedShelves) -> sqlx::Result<()> {
+/// Has shelves announced again after `pause`: those whose announcement the broker did not take.
+pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: Duration) -> sqlx::Result<()> {
+    let ssd_ids: Vec<i64> = shelves.iter().map(|shelf| shelf.ssd_id.0).collect();
+    let barcodes: Vec<String> = shelves.iter().map(|shelf| shelf.barcode.as_str().to_owned()).collect();
+    sqlx::query!(
+        "UPDATE users.product_ssds AS shelf SET remind_at = now() + make_interval(secs => $3)
+         FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
+         WHERE shelf.ssd_id = wanted.ssd_id AND shelf.barcode = wanted.barcode AND low_since IS NOT NULL",
+        &ssd_ids,
+        &barcodes,
+        pause.as_secs_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Writes back what became of locked shelves. One that has become low is to be announced again after `pause`.
+pub(crate) async fn update_shelves(
+    conn: &mut PgConnection,
+    shelves: &LockedShelves,
+    pause: Duration,
+) -> sqlx::Result<()> {
     let (mut ssd_ids, mut barcodes, mut quantities, mut low_since) = (vec![], vec![], vec![], vec![]);
     for shelf in shelves.0.values() {
         ssd_ids.push(shelf.ssd_id.0);
@@ -171,7 +174,10 @@ pub(crate) async fn update_shelves(conn: &mut PgConnection, shelves: &LockedShel
         low_since.push(shelf.low_since);
     }
     sqlx::query!(
-        "UPDATE users.product_ssds AS shelf SET quantity = new.quantity, low_since = new.low_since
+        "UPDATE users.product_ssds AS shelf
+         SET quantity = new.quantity, low_since = new.low_since,
+             remind_at = CASE WHEN new.low_since = shelf.low_since THEN shelf.remind_at
+                              WHEN new.low_since IS NOT NULL THEN now() + make_interval(secs => $5) END
          FROM unnest($1::bigint[], $2::text[], $3::int[], $4::timestamptz[])
               AS new (ssd_id, barcode, quantity, low_since)
          WHERE shelf.ssd_id = new.ssd_id AND shelf.barcode = new.barcode",
@@ -179,6 +185,7 @@ pub(crate) async fn update_shelves(conn: &mut PgConnection, shelves: &LockedShel
         &barcodes,
         &quantities,
         &low_since as &[Option<DateTime<Utc>>],
+        pause.as_secs_f64(),
     )
     .execute(conn)
     .await?;

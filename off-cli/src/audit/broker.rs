@@ -1,0 +1,115 @@
+//! What the broker holds.
+
+use super::checks::MOST;
+use anyhow::Context;
+use off_events::{
+    Order, OrderStatus, headers,
+    streams::{self, CONSUMERS, STREAMS},
+};
+use off_kit::{Bus, bus::Content};
+use serde::Serialize;
+use sqlx::PgPool;
+use std::collections::BTreeSet;
+use uuid::Uuid;
+
+/// What streams and consumers hold at one moment.
+#[derive(Debug, Serialize)]
+pub(crate) struct BrokerContents {
+    pub(super) streams: Vec<StreamContents>,
+    pub(super) consumers: Vec<ConsumerContents>,
+    /// Waits that are kept as message schedules, for the supplier and for the delivery firm.
+    pub(super) waiting_for_supplier: u64,
+    pub(super) waiting_for_delivery: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct StreamContents {
+    pub(super) name: &'static str,
+    pub(super) messages: u64,
+    pub(super) bytes: u64,
+    /// The sequence number of its newest message.
+    pub(super) last_sequence: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ConsumerContents {
+    pub(super) name: &'static str,
+    /// Messages that were not delivered yet.
+    pub(super) pending: u64,
+    /// Messages that were delivered and not acknowledged yet.
+    pub(super) unacknowledged: u64,
+}
+
+impl BrokerContents {
+    pub(super) async fn read(bus: &Bus) -> anyhow::Result<Self> {
+        let mut contents = Self {
+            streams: Vec::new(),
+            consumers: Vec::new(),
+            waiting_for_supplier: count_waits(bus, OrderStatus::Shipped).await?,
+            waiting_for_delivery: count_waits(bus, OrderStatus::Completed).await?,
+        };
+        for stream in STREAMS {
+            let found = bus.jetstream.get_stream(stream.name).await;
+            let found = found.with_context(|| format!("cannot look into stream {}", stream.name))?;
+            let state = &found.cached_info().state;
+            contents.streams.push(StreamContents {
+                name: stream.name,
+                messages: state.messages,
+                bytes: state.bytes,
+                last_sequence: state.last_sequence,
+            });
+        }
+        for consumer in CONSUMERS {
+            let waiting = bus.waiting(&consumer).await?;
+            contents.consumers.push(ConsumerContents {
+                name: consumer.name,
+                pending: waiting.pending,
+                unacknowledged: waiting.in_hand,
+            });
+        }
+        Ok(contents)
+    }
+
+    pub(super) fn dead_letters(&self) -> u64 {
+        self.streams
+            .iter()
+            .filter(|stream| stream.name == streams::DEAD_LETTERS.name)
+            .map(|stream| stream.messages)
+            .sum()
+    }
+}
+
+async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
+    bus.count(streams::ORDERS.name, &format!("orders.timer.{next}.*")).await
+}
+
+/// Orders that were announced, and so were stored, and that Postgres does not know: it was rolled back to an older state.
+/// The stream is read page by page; it holds the announcements of its last days.
+pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<String>> {
+    let mut unknown = BTreeSet::new();
+    let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
+    while let Some(page) = pages.next().await? {
+        let ids: Vec<Uuid> = page.iter().filter_map(|message| order_of(message.headers.as_ref()?)).collect();
+        let missing = sqlx::query_scalar!(
+            r#"SELECT DISTINCT announced.id AS "id!" FROM unnest($1::uuid[]) AS announced (id)
+               WHERE NOT EXISTS (SELECT FROM orders.product_orders WHERE product_orders.id = announced.id)"#,
+            &ids,
+        )
+        .fetch_all(db)
+        .await?;
+        unknown.extend(missing);
+        if unknown.len() >= usize::try_from(MOST)? {
+            break;
+        }
+    }
+    pages.end().await;
+    Ok(unknown
+        .into_iter()
+        .map(|id| format!("order {id} was announced, and Postgres does not know it: was an older backup restored?"))
+        .collect())
+}
+
+/// The order that an announcement is of, by its message id.
+fn order_of(map: &async_nats::HeaderMap) -> Option<Uuid> {
+    map.get(headers::NATS_MSG_ID)?.as_str().split(':').next()?.parse().ok()
+}

@@ -1,0 +1,212 @@
+//! What is checked. Each check is one statement, so that it sees one moment.
+
+use super::{Check, Finding, broker};
+use chrono::{DateTime, Utc};
+use off_kit::Bus;
+use serde::Serialize;
+use sqlx::PgPool;
+
+/// A message that has been in the outbox for this long is stuck: a relay polls every second.
+const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
+
+/// How far the time in an order's id and its rows may be apart, and how far ahead of the database's clock.
+const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
+
+/// How long after it was due to be announced again a shelf that is low is overdue.
+const REMINDER_LIMIT_SECONDS: f64 = 30.0;
+
+/// The most findings of one check.
+pub(super) const MOST: i64 = 1000;
+
+/// How much was looked at.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counts {
+    pub(super) pending: i64,
+    pub(super) shipped: i64,
+    pub(super) completed: i64,
+    pub(super) deliveries: i64,
+    pub(super) consumptions: i64,
+    pub(super) shelves: i64,
+    pub(super) outbox: i64,
+}
+
+/// The time by the clock of the database.
+pub(super) async fn database_time(db: &PgPool) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(db).await
+}
+
+pub(super) async fn count(db: &PgPool) -> sqlx::Result<Counts> {
+    sqlx::query_as!(
+        Counts,
+        r#"SELECT count(*) FILTER (WHERE status = 'pending') AS "pending!",
+                  count(*) FILTER (WHERE status = 'shipped') AS "shipped!",
+                  count(*) FILTER (WHERE status = 'completed') AS "completed!",
+                  (SELECT count(*) FROM users.deliveries) AS "deliveries!",
+                  (SELECT count(*) FROM users.consumptions) AS "consumptions!",
+                  (SELECT count(*) FROM users.product_ssds) AS "shelves!",
+                  (SELECT count(*) FROM outbox.messages) AS "outbox!"
+           FROM orders.product_orders"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+impl Check {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Orders, Self::History, Self::Deliveries, Self::Shelves, Self::Outbox, Self::Broker];
+
+    /// What is wrong now.
+    pub(super) async fn run(self, db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Finding>> {
+        let texts = match self {
+            Self::Orders => overdue_orders(db).await?,
+            Self::History => impossible_histories(db).await?,
+            Self::Deliveries => wrong_deliveries(db).await?,
+            Self::Shelves => [wrong_shelves(db).await?, unnoticed_shelves(db).await?].concat(),
+            Self::Outbox => stuck_messages(db).await?,
+            Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
+        };
+        Ok(texts.into_iter().map(|text| Finding { check: self, text }).collect())
+    }
+}
+
+async fn overdue_orders(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, status::text AS "status!", due_at FROM orders.product_orders AS placed
+           WHERE due_at < now()
+             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
+           ORDER BY id LIMIT $1"#,
+        MOST,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let next = match row.status.as_str() {
+                "pending" => "was never shipped",
+                "shipped" => "never arrived",
+                _ => "was never delivered",
+            };
+            let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
+            format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status)
+        })
+        .collect())
+}
+
+async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
+                  abs(extract(epoch FROM placed_at) - id_time) > $2 AS "other_time!"
+           FROM orders.product_orders,
+                -- The time in a UUID of version 7.
+                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time) AS of_id
+           WHERE shipped_at < placed_at OR completed_at < shipped_at OR completed_at < placed_at
+              OR (status = 'pending' AND shipped_at IS NOT NULL)
+              OR (status = 'completed') <> (completed_at IS NOT NULL)
+              OR placed_at > now() + make_interval(secs => $2)
+              OR abs(extract(epoch FROM placed_at) - id_time) > $2
+           ORDER BY id LIMIT $1"#,
+        MOST,
+        CLOCK_TOLERANCE_SECONDS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let what = if row.in_future {
+                "was placed in the future: a clock was wrong"
+            } else if row.other_time {
+                "was placed at another time than its id says"
+            } else {
+                "reached its states in an impossible order"
+            };
+            format!("order {} {what}", row.id)
+        })
+        .collect())
+}
+
+async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"SELECT order_id, placed.id IS NULL AS "unknown!"
+           FROM users.deliveries AS delivery LEFT JOIN orders.product_orders AS placed ON placed.id = order_id
+           WHERE (placed.ssd_id, placed.barcode, placed.quantity)
+                 IS DISTINCT FROM (delivery.ssd_id, delivery.barcode, delivery.quantity)
+           ORDER BY order_id LIMIT $1"#,
+        MOST,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let what =
+                if row.unknown { "was delivered and never placed" } else { "was delivered otherwise than ordered" };
+            format!("order {} {what}", row.order_id)
+        })
+        .collect())
+}
+
+async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"WITH moved AS (
+               SELECT ssd_id, barcode, sum(units) AS units
+               FROM (SELECT ssd_id, barcode, quantity::bigint AS units FROM users.deliveries
+                     UNION ALL
+                     SELECT ssd_id, barcode, -taken FROM users.consumptions) AS movement
+               GROUP BY ssd_id, barcode
+           )
+           SELECT ssd_id AS "ssd_id!", barcode AS "barcode!", coalesce(shelf.quantity, 0)::bigint AS "holds!",
+                  coalesce(moved.units, 0)::bigint AS "should_hold!"
+           FROM users.product_ssds AS shelf FULL JOIN moved USING (ssd_id, barcode)
+           WHERE coalesce(shelf.quantity, 0) <> coalesce(moved.units, 0)
+           LIMIT $1"#,
+        MOST,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let (ssd, barcode, holds, should) = (row.ssd_id, row.barcode, row.holds, row.should_hold);
+            format!("ssd {ssd} holds {holds} of {barcode} and should hold {should}")
+        })
+        .collect())
+}
+
+/// Shelves that are low and are not going to be announced, and the other way round.
+async fn unnoticed_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.product_ssds
+           WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
+              OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
+              OR remind_at < now() - make_interval(secs => $2)
+           LIMIT $1"#,
+        MOST,
+        REMINDER_LIMIT_SECONDS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let what = if row.is_low { "that is low, and nobody is told" } else { "that is enough, and counts as low" };
+            format!("ssd {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode)
+        })
+        .collect())
+}
+
+async fn stuck_messages(db: &PgPool) -> sqlx::Result<Vec<String>> {
+    let rows = sqlx::query!(
+        "SELECT source, subject, message_id FROM outbox.messages
+         WHERE occurred_at < now() - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
+        MOST,
+        OUTBOX_LIMIT_SECONDS,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| format!("{} of {} is stuck in the outbox ({})", row.subject, row.source, row.message_id))
+        .collect())
+}

@@ -1,0 +1,72 @@
+//! What an audit found, for people.
+
+use super::{Audit, Check, checks::MOST};
+use crate::report::check;
+
+/// The most findings of a check that are listed one by one.
+const MOST_LISTED: usize = 10;
+
+pub(super) fn print(audit: &Audit) {
+    let Audit { began_at, counts, broker, findings } = audit;
+    println!(
+        "read at {} UTC: {} orders pending, {} shipped, {} completed; {} deliveries, {} consumptions, {} shelves",
+        began_at.format("%Y-%m-%d %H:%M:%S"),
+        counts.pending,
+        counts.shipped,
+        counts.completed,
+        counts.deliveries,
+        counts.consumptions,
+        counts.shelves
+    );
+    for (which, claim) in [
+        (Check::Orders, "each is delivered, or the deadline of its next step is not past".to_owned()),
+        (Check::History, "the states of each order follow each other in time".to_owned()),
+        (Check::Deliveries, "each is of one order, and as ordered".to_owned()),
+        (Check::Shelves, "each holds what was delivered less what was taken, and is announced when low".to_owned()),
+        (Check::Outbox, format!("nothing is stuck; {} messages are on their way", counts.outbox)),
+        (Check::Broker, "each order it speaks of is in Postgres".to_owned()),
+    ] {
+        let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
+        println!("{}", check(found.is_empty(), which.name(), &claim));
+        for finding in found.iter().take(MOST_LISTED) {
+            println!("    {}", finding.text);
+        }
+        if let Some(rest) = found.len().checked_sub(MOST_LISTED).filter(|&rest| rest > 0) {
+            let most = if i64::try_from(found.len()).is_ok_and(|found| found >= MOST) { " or more" } else { "" };
+            println!("    … and {rest}{most}");
+        }
+    }
+    println!("\nThe broker holds, which proves nothing:");
+    for stream in &broker.streams {
+        println!("  stream {:<18}{:>10} messages {:>8} MiB", stream.name, stream.messages, stream.bytes / 1024 / 1024);
+    }
+    for consumer in &broker.consumers {
+        let (name, pending, unacknowledged) = (consumer.name, consumer.pending, consumer.unacknowledged);
+        println!("  consumer {name:<16}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
+    }
+    println!(
+        "  {} orders wait for their supplier, {} for their delivery",
+        broker.waiting_for_supplier, broker.waiting_for_delivery
+    );
+    if broker.dead_letters() > 0 {
+        println!("  {} dead letters: `off dead list` shows them", broker.dead_letters());
+    }
+    if findings.is_empty() {
+        println!("\nevery order is accounted for");
+    } else {
+        println!("\n{} findings, see ✗ above", findings.len());
+    }
+}
+
+impl Check {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::History => "history",
+            Self::Deliveries => "deliveries",
+            Self::Shelves => "shelves",
+            Self::Outbox => "outbox",
+            Self::Broker => "broker",
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What the service does about orders whose next step has not happened by its deadline.
+
+use crate::{Orders, config};
+use chrono::TimeDelta;
+use off_kit::Clock;
+use off_orders_service::OrdersService;
+use off_testkit::{LENTILS, Running, World, eventually, eventually_within};
+use serde_json::Value;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A row of an order, as some earlier run of the service left it.
+struct Row {
+    status: &'static str,
+    /// When it was placed, in seconds from now; negative is past.
+    placed_in: i32,
+    /// The deadline of its next step, likewise.
+    due_in: i32,
+    delivered: bool,
+}
+
+const OVERDUE: Row = Row { status: "pending", placed_in: -3600, due_in: -3000, delivered: false };
+
+impl Row {
+    async fn insert(&self, world: &World) -> Uuid {
+        let millis = (Clock::real(1.0).now() + TimeDelta::seconds(self.placed_in.into())).timestamp_millis();
+        let random = Uuid::new_v4().as_u128() & ((1 << 80) - 1);
+        let id = Uuid::from_u128(u128::try_from(millis).unwrap() << 80 | random);
+        sqlx::query(
+            "WITH placed AS (
+                 INSERT INTO orders.product_orders
+                     (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at)
+                 SELECT $1, 1, $2, 1, status, at, CASE WHEN status >= 'shipped' THEN at END,
+                        CASE WHEN status = 'completed' THEN at END, now() + make_interval(secs => $5)
+                 FROM (SELECT $3::orders.order_status AS status, now() + make_interval(secs => $4) AS at) AS given
+                 RETURNING id
+             )
+             INSERT INTO users.deliveries SELECT id, 1, $2, 1, now() FROM placed WHERE $6",
+        )
+        .bind(id)
+        .bind(LENTILS)
+        .bind(self.status)
+        .bind(f64::from(self.placed_in))
+        .bind(f64::from(self.due_in))
+        .bind(self.delivered)
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+        id
+    }
+}
+
+/// The orders that were announced on a subject, one for each announcement.
+async fn announced(world: &World, subject: &str) -> Vec<Uuid> {
+    let messages = world.heard("ORDERS", subject).await;
+    let orders = messages.iter().map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap());
+    orders.map(|order| order["id"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+async fn is_announced(world: &World, subject: &str, order: Uuid) {
+    eventually_within(Duration::from_secs(15), &format!("{order} on {subject}"), || async {
+        announced(world, subject).await.contains(&order).then_some(())
+    })
+    .await;
+}
+
+/// Keeps `order` waiting for its supplier, as the notifications service does, for ever.
+async fn keep_schedule(world: &World, order: Uuid) {
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Schedule", "@at 2100-01-01T00:00:00Z");
+    headers.insert("Nats-Schedule-Target", "orders.due");
+    let jetstream = &world.nats.bus.jetstream;
+    let sent = jetstream.publish_with_headers(format!("orders.timer.shipped.{order}"), headers, "{}".into()).await;
+    sent.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_overdue_is_announced_again_and_nothing_else_is() {
+    let world = World::new().await;
+    let pending = OVERDUE.insert(&world).await;
+    let shipped = Row { status: "shipped", ..OVERDUE }.insert(&world).await;
+    let undelivered = Row { status: "completed", ..OVERDUE }.insert(&world).await;
+    Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
+    // Late, and with time left: it was held up earlier.
+    Row { status: "shipped", due_in: 3600, ..OVERDUE }.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    orders.place(LENTILS, 2).await;
+    orders.outbox_empty().await;
+
+    is_announced(&orders.world, "orders.pending", pending).await;
+    is_announced(&orders.world, "orders.shipped", shipped).await;
+    is_announced(&orders.world, "orders.completed", undelivered).await;
+    let heard = announced(&orders.world, "orders.*").await;
+    assert_eq!(heard.len(), 4, "three were overdue and one is new: {heard:?}");
+
+    let messages = orders.world.heard("ORDERS", "orders.shipped").await;
+    let reached: String =
+        sqlx::query_scalar("SELECT to_char(shipped_at, 'HH24:MI:SS.US') FROM orders.product_orders WHERE id = $1")
+            .bind(shipped)
+            .fetch_one(&orders.world.database.pool)
+            .await
+            .unwrap();
+    let said = messages[0].headers.as_ref().unwrap().get("ce-time").unwrap().as_str();
+    assert!(said.contains(&reached), "a wait counts from when the state was reached, {reached}, not {said}");
+}
+
+#[tokio::test]
+async fn a_schedule_that_the_broker_keeps_proves_nothing() {
+    let world = World::new().await;
+    let order = OVERDUE.insert(&world).await;
+    keep_schedule(&world, order).await;
+    let orders = Orders::start_in(world).await;
+    is_announced(&orders.world, "orders.pending", order).await;
+}
+
+#[tokio::test]
+async fn neither_a_stuck_consumer_nor_a_full_outbox_holds_recovery_up() {
+    let world = World::new().await;
+    // Taken by the supplier and never acknowledged.
+    world.say_bytes("orders.pending", b"poison".to_vec()).await;
+    let supplier: async_nats::jetstream::consumer::PullConsumer =
+        world.nats.bus.jetstream.get_consumer_from_stream("supplier", "ORDERS").await.unwrap();
+    let mut taken = supplier.fetch().max_messages(1).messages().await.unwrap();
+    let _poison = futures::StreamExt::next(&mut taken).await.unwrap().unwrap();
+    // A message that was written an hour ago and belongs to a service that does not run.
+    sqlx::query(
+        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+         VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 hour')",
+    )
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+    world.add_device().await;
+    let order = OVERDUE.insert(&world).await;
+    let service = Running::start_ready::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    eventually_within(Duration::from_secs(15), "the order is announced", || async {
+        let messages = world.heard("ORDERS", "orders.pending").await;
+        messages
+            .iter()
+            .any(|message| String::from_utf8_lossy(&message.payload).contains(&order.to_string()))
+            .then_some(())
+    })
+    .await;
+    service.stop().await;
+}
+
+#[tokio::test]
+async fn one_lost_order_is_found_among_many_that_arrived() {
+    let world = World::new().await;
+    sqlx::query(
+        "WITH placed AS (
+             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
+             SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, 1, $1, 1,
+                    'completed', to_timestamp(1700000000), to_timestamp(1700000001), to_timestamp(1700000002)
+             FROM generate_series(1, 100000) AS n
+             RETURNING id
+         )
+         INSERT INTO users.deliveries SELECT id, 1, $1, 1, now() FROM placed",
+    )
+    .bind(LENTILS)
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
+    let lost = Row { status: "completed", ..OVERDUE }.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    is_announced(&orders.world, "orders.completed", lost).await;
+    assert_eq!(announced(&orders.world, "orders.*").await, [lost]);
+}
+
+#[tokio::test]
+async fn replicas_share_the_work_and_a_restart_loses_none_of_it() {
+    let world = World::new().await;
+    world.add_device().await;
+    let mut overdue = Vec::new();
+    for _ in 0..20 {
+        overdue.push(OVERDUE.insert(&world).await);
+    }
+    let one = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    let other = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    for order in &overdue {
+        is_announced(&world, "orders.pending", *order).await;
+    }
+    one.stop().await;
+    other.stop().await;
+    // Placed while nobody looked.
+    let lost = Row { placed_in: -8, due_in: -1, ..OVERDUE }.insert(&world).await;
+    let again = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    is_announced(&world, "orders.pending", lost).await;
+    let mut heard = announced(&world, "orders.pending").await;
+    heard.sort_unstable();
+    overdue.push(lost);
+    overdue.sort_unstable();
+    assert_eq!(heard, overdue, "each once");
+    again.stop().await;
+}
+
+#[tokio::test]
+async fn an_order_that_waits_no_longer_is_late_no_longer() {
+    let world = World::new().await;
+    let order = OVERDUE.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    is_announced(&orders.world, "orders.pending", order).await;
+    sqlx::raw_sql(
+        "UPDATE orders.product_orders SET status = 'completed', completed_at = now();
+         INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders;
+         UPDATE orders.late_orders SET check_at = now()",
+    )
+    .execute(&orders.world.database.pool)
+    .await
+    .unwrap();
+    eventually("no order is late", || async {
+        let late: i64 = sqlx::query_scalar("SELECT count(*) FROM orders.late_orders")
+            .fetch_one(&orders.world.database.pool)
+            .await
+            .unwrap();
+        (late == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_a_wrong_clock_placed_in_the_future_is_overdue_now() {
+    let world = World::new().await;
+    let order = Row { placed_in: 400 * 86_400, due_in: 400 * 86_400, ..OVERDUE }.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    is_announced(&orders.world, "orders.pending", order).await;
+}
+
+#[tokio::test]
+async fn with_a_wrong_clock_no_order_is_placed_and_the_service_is_not_ready() {
+    let world = World::new().await;
+    let ssd = world.add_device().await;
+    let clock = Clock::real(1.0).set_ahead(TimeDelta::days(400));
+    let service = Running::start::<OrdersService>(config(&world), clock).await;
+    let answer =
+        service.http.post("/api/orders", &serde_json::json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1})).await;
+    assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"unavailable".into()), "{answer:?}");
+    let readiness = service.http.get("/readyz").await;
+    let clock = readiness.body["needs"]["clock"].as_str().unwrap();
+    assert!(readiness.status == 503 && clock.contains("ahead of the database's"), "{readiness:?}");
+    service.stop().await;
+}
