@@ -20,3 +20,36 @@ pub(crate) fn check(ok: bool, what: &str, detail: &str) -> String {
     };
     format!("{mark} {what:<16}{detail}")
 }
+
+/// `text` with its control characters escaped, so that nobody else's message moves the cursor or colours the terminal.
+pub(crate) fn printable(text: &str) -> String {
+    escape(text, |c| c == '\n' || c == '\t')
+}
+
+/// The same, on one line.
+pub(crate) fn printable_line(text: &str) -> String {
+    escape(text, |_| false)
+}
+
+fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() && !is_kept(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_not_obeyed() {
+        assert_eq!(printable("a\x1b[31mb\nc\u{9b}"), "a\\u{1b}[31mb\nc\\u{9b}");
+        assert_eq!(printable_line("a\nb\t"), "a\\nb\\t");
+    }
+}

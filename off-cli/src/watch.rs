@@ -1,6 +1,6 @@
 //! `off watch`: what travels on NATS, for people or, as JSON, for programs.
 
-use crate::home::Home;
+use crate::{home::Home, report::printable_line};
 use anyhow::Context;
 use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
@@ -64,7 +64,7 @@ fn as_json(message: &Message) -> String {
 /// `12:00:05.123  orders.shipped    order 0190…  ssd 42  3 × 2000000000015`.
 fn readable(message: &Message, now: DateTime<Utc>) -> String {
     let time = now.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
-    let subject = format!("{:<18}", short(&message.subject));
+    let subject = format!("{:<18}", printable_line(short(&message.subject)));
     let style = style_of(&message.subject);
     format!(
         "{}  {} {}",
@@ -94,13 +94,17 @@ fn style_of(subject: &str) -> Style {
     }
 }
 
-/// What a message says, in a few words; its body as it is where that is not known.
+/// What a message says, in a few words and on one line; its body as it is where that is not known.
 pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
+    printable_line(&text_of(subject, payload))
+}
+
+fn text_of(subject: &str, payload: &[u8]) -> String {
     if subject == "orders.random" {
         return "a device and a product to order, please".to_owned();
     }
     let Ok(body) = serde_json::from_slice::<Value>(payload) else {
-        return String::from_utf8_lossy(payload).chars().filter(|c| !c.is_control()).take(200).collect();
+        return String::from_utf8_lossy(payload).chars().take(200).collect();
     };
     let field = |name: &str| match &body[name] {
         Value::String(text) => text.clone(),

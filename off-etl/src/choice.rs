@@ -17,9 +17,13 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Which records become products, in words that are the same for the same choice, whether rejects are kept or not.
+    /// Which records become products, in words that are the same for the same choice, whether rejects are kept or not. They
+    /// are stored with an import, so that it goes on where it was interrupted: what they look like must not change.
     pub(crate) fn rules(&self) -> String {
-        format!("{:?}", Self { keep_rejects: false, ..self.clone() })
+        let Filter { country, category, brand, limit } = &self.filter;
+        let profile = self.profile.name();
+        serde_json::json!({"profile": profile, "country": country, "category": category, "brand": brand, "limit": limit})
+            .to_string()
     }
 }
 
@@ -27,5 +31,25 @@ impl From<Profile> for Choice {
     /// Everything that keeps the rules of `profile`.
     fn from(profile: Profile) -> Self {
         Self { profile, filter: Filter::default(), keep_rejects: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_of_a_choice_look_as_they_are_stored() {
+        let nothing = r#"{"brand":null,"category":null,"country":null,"limit":null,"profile":"strict"}"#;
+        assert_eq!(Choice::from(Profile::Strict).rules(), nothing);
+        let filter = Filter {
+            country: Some("en:france".to_owned()),
+            category: None,
+            brand: Some("so \"good\"".to_owned()),
+            limit: Some(7),
+        };
+        let choice = Choice { profile: Profile::All, filter, keep_rejects: true };
+        let all = r#"{"brand":"so \"good\"","category":null,"country":"en:france","limit":7,"profile":"all"}"#;
+        assert_eq!(choice.rules(), all);
     }
 }

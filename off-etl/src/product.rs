@@ -81,6 +81,15 @@ pub enum Profile {
 }
 
 impl Profile {
+    /// As it is written in settings.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Strict => "strict",
+            Self::Default => "default",
+            Self::All => "all",
+        }
+    }
+
     fn tags(self) -> &'static [&'static str] {
         const TAGS: [&str; 6] = [
             "en:product-name-completed",

@@ -171,7 +171,7 @@ fn message(channel: &Channel, payload: Option<&str>) -> Value {
             (headers::DEAD_SEQUENCE, "Its sequence number in its stream"),
             (headers::DEAD_DELIVERIES, "How often it had been delivered"),
             (headers::DEAD_TIME, "When it was given up, RFC 3339 in UTC"),
-            (headers::DEAD_WITHOUT_BODY, "`true` where the body was too large to be kept with it"),
+            (headers::DEAD_CUT, "what of the message was cut, so that it fits: `headers`, `body`, or both"),
         ],
     };
     let properties: Map<_, _> = headers

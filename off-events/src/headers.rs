@@ -22,6 +22,9 @@ pub const TRACEPARENT: &str = "traceparent";
 /// Which question an answer on `orders.new` belongs to.
 pub const REQUEST_ID: &str = "Off-Request-Id";
 
+/// Where it is noted that a dead letter was dropped, by whoever looks after them, and why.
+pub const DEAD_DROPPED: &str = "dead.dropped";
+
 /// Why a message lies in the dead letters, in words.
 pub const DEAD_REASON: &str = "Off-Dead-Reason";
 /// The subject it was first published on.
@@ -30,7 +33,7 @@ pub const DEAD_SUBJECT: &str = "Off-Dead-Subject";
 pub const DEAD_SEQUENCE: &str = "Off-Dead-Sequence";
 /// How often it had been delivered when it was given up.
 pub const DEAD_DELIVERIES: &str = "Off-Dead-Deliveries";
-/// There, and `true`, where the body was too large to be kept with it.
-pub const DEAD_WITHOUT_BODY: &str = "Off-Dead-Without-Body";
+/// There where the message was too large to be kept whole: `headers`, `body`, or both, separated by a comma.
+pub const DEAD_CUT: &str = "Off-Dead-Cut";
 /// When it was given up, RFC 3339 in UTC.
 pub const DEAD_TIME: &str = "Off-Dead-Time";

@@ -34,7 +34,8 @@ impl Event for StockConsumed {
     }
 }
 
-/// A product on a shelf is at or under its reorder point. Said once, and again only after a delivery.
+/// A product on a shelf is at or under its reorder point. Published when it has become so, after a delivery that left it so,
+/// and again with the same id, at growing intervals, for as long as it stays so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StockLow {
     pub ssd_id: SsdId,

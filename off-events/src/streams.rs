@@ -26,6 +26,9 @@ pub struct Consumer {
     pub name: &'static str,
     pub description: &'static str,
     pub subject: &'static str,
+    /// Whether devices publish what it reads. What they send and nobody can use is counted and dropped: were it kept among
+    /// the dead letters, any device could fill them.
+    pub is_from_devices: bool,
 }
 
 impl Consumer {
@@ -86,6 +89,7 @@ pub const SUPPLIER: Consumer = Consumer {
     name: "supplier",
     description: "The supplier takes pending orders",
     subject: Order::PENDING,
+    is_from_devices: false,
 };
 
 pub const DELIVERY: Consumer = Consumer {
@@ -93,6 +97,7 @@ pub const DELIVERY: Consumer = Consumer {
     name: "delivery",
     description: "The delivery firm takes shipped orders",
     subject: Order::SHIPPED,
+    is_from_devices: false,
 };
 
 pub const DUE: Consumer = Consumer {
@@ -100,6 +105,7 @@ pub const DUE: Consumer = Consumer {
     name: "due",
     description: "The supplier and the delivery firm say what was due",
     subject: OrderDue::SUBJECT,
+    is_from_devices: false,
 };
 
 pub const ORDERS_SHIPPED: Consumer = Consumer {
@@ -107,6 +113,7 @@ pub const ORDERS_SHIPPED: Consumer = Consumer {
     name: "orders-shipped",
     description: "The orders service notes what was shipped",
     subject: Order::SHIPPED,
+    is_from_devices: false,
 };
 
 pub const ORDERS_COMPLETED: Consumer = Consumer {
@@ -114,6 +121,7 @@ pub const ORDERS_COMPLETED: Consumer = Consumer {
     name: "orders-completed",
     description: "The orders service notes what arrived",
     subject: Order::COMPLETED,
+    is_from_devices: false,
 };
 
 pub const SHELVES_DELIVERED: Consumer = Consumer {
@@ -121,6 +129,7 @@ pub const SHELVES_DELIVERED: Consumer = Consumer {
     name: "shelves-delivered",
     description: "The users service puts what arrived on the shelf",
     subject: Order::COMPLETED,
+    is_from_devices: false,
 };
 
 pub const SHELVES_CONSUMED: Consumer = Consumer {
@@ -128,6 +137,7 @@ pub const SHELVES_CONSUMED: Consumer = Consumer {
     name: "shelves-consumed",
     description: "The users service takes what was eaten off the shelf",
     subject: StockConsumed::SUBJECT,
+    is_from_devices: true,
 };
 
 pub const DEVICES_LOW: Consumer = Consumer {
@@ -135,6 +145,7 @@ pub const DEVICES_LOW: Consumer = Consumer {
     name: "devices-low",
     description: "The generator's devices hear that something runs low",
     subject: StockLow::SUBJECT,
+    is_from_devices: false,
 };
 
 pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];

@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// All of the database's history, in order.
 pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
@@ -91,7 +91,7 @@ pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
 
 /// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked
 /// first whether it still lives.
-pub(crate) fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgPool {
+fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
@@ -105,6 +105,12 @@ pub(crate) fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgP
             })
         })
         .connect_lazy_with(options)
+}
+
+/// One more connection beside `pool`, for work that is harmless when it is repeated: its commits do not wait until they are
+/// on disk, so a crash of Postgres may undo the last of them.
+pub fn background_pool(pool: &PgPool) -> PgPool {
+    connect_lazily(1, pool.connect_options().as_ref().clone().options([("synchronous_commit", "off")]))
 }
 
 /// How the queries of a service are planned. Each finds a few rows by an index, in tables that grow faster than they are
@@ -173,7 +179,10 @@ pub async fn check(pool: &PgPool) -> Result<(), String> {
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
             Err("the database was never migrated: run `off migrate`".to_owned())
         }
-        Err(error) => Err(format!("no answer: {error}")),
+        Err(error) => {
+            debug!("the database does not answer: {error}");
+            Err("the database does not answer".to_owned())
+        }
     }
 }
 

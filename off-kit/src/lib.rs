@@ -10,6 +10,7 @@ pub mod db;
 pub mod fields;
 pub mod health;
 pub mod http;
+mod log_limit;
 pub mod outbox;
 pub mod schedule;
 pub mod secret;

@@ -72,10 +72,8 @@ impl Rows {
 impl Outbox {
     /// The outbox of the service `kit` is for, with its relay running.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        // What is deleted and comes back after a crash is published once more, which is harmless; so the relay does not
-        // wait until the deletion is on disk.
-        let options = db.connect_options().as_ref().clone().options([("synchronous_commit", "off")]);
-        let own = db::connect_lazily(1, options);
+        // What is deleted and comes back after a crash is published once more, which is harmless.
+        let own = db::background_pool(db);
         let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock };
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
         let (running, tasks) = (outbox.clone(), kit.tasks.clone());

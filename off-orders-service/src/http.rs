@@ -32,12 +32,12 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// Place an order; it starts as `pending`.
 ///
 /// With an `Idempotency-Key` the request can be repeated until an answer arrives: the order is placed once, and every
-/// repetition gets the first answer.
+/// repetition gets the first answer. A key belongs to the device that the order is for, and is kept as long as the order.
 #[utoipa::path(post, path = "/api/orders", tag = "orders", request_body = NewOrder,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses(
         (status = 201, description = "placed", body = Order, headers(("Location" = String, description = "the order"))),
-        (status = 400, description = "not JSON", body = Problem),
+        (status = 400, description = "not JSON, or more than one Idempotency-Key", body = Problem),
         (status = 413, description = "larger than 64 KiB", body = Problem),
         (status = 415, description = "not sent as JSON", body = Problem),
         (status = 422, description = "a wrong field, an unknown device or product, a key used for another order",
@@ -48,8 +48,13 @@ async fn create_order(
     headers: HeaderMap,
     ApiJson(new): ApiJson<NewOrder>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Order>), Problem> {
-    let key = headers.get("idempotency-key").map(|value| IdempotencyKey::try_from(value.as_bytes())).transpose();
+    let mut keys = headers.get_all("idempotency-key").iter();
+    let key = keys.next().map(|value| IdempotencyKey::try_from(value.as_bytes())).transpose();
     let key = key.map_err(|error| Problem::invalid(vec![FieldError::new("Idempotency-Key", &error)]))?;
+    if keys.next().is_some() {
+        let detail = "a request has one Idempotency-Key at the most";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "repeated_idempotency_key", detail));
+    }
     let order = new.place(OrderId(Uuid::now_v7()), app.clock.now()).map_err(Problem::invalid)?;
     let order = app.intake.place(order, key).await?;
     let location = format!("/api/orders/{}", order.id);

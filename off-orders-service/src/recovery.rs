@@ -11,9 +11,10 @@ use crate::{
     deadlines::TimeLimits,
     store::recovery::{self, Overdue},
 };
+use anyhow::Context;
 use metrics::counter;
 use off_events::OrderStatus;
-use off_kit::{Bus, Clock, Kit, Service, Tasks, bus::Outgoing, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, Service, Tasks, bus::Outgoing, db, schedule::Schedule};
 use sqlx::PgPool;
 use std::time::Duration;
 use tracing::{debug, warn};
@@ -38,7 +39,9 @@ const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Recovers overdue orders until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits) {
-    let recovery = Recovery { db: db.clone(), bus: bus.clone(), clock: kit.clock, tasks: kit.tasks.clone(), limits };
+    // A checkpoint that a crash sets back is moved again, and what is announced twice changes nothing.
+    let db = db::background_pool(db);
+    let recovery = Recovery { db, bus: bus.clone(), clock: kit.clock, tasks: kit.tasks.clone(), limits };
     kit.tasks.spawn("order recovery", async move {
         let mut schedule = Schedule::new().await?;
         schedule.every(POLL_INTERVAL, ()).await?;
@@ -103,24 +106,20 @@ impl Recovery {
             overdue.iter().map(|late| Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.again(now)));
         let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();
-        for (late, answer) in overdue.iter().zip(&answers) {
+        let mut failure = None;
+        for (late, answer) in overdue.iter().zip(answers) {
+            let status = late.order.status.as_str();
             match answer {
-                Ok(()) => {
-                    counter!("off_orders_announced_again_total", "status" => late.order.status.as_str()).increment(1)
+                Ok(()) => counter!("off_orders_announced_again_total", "status" => status).increment(1),
+                Err(error) => {
+                    unacknowledged.push(late.order.id.0);
+                    failure = Some(error);
                 }
-                Err(_) => unacknowledged.push(late.order.id.0),
             }
         }
-        if unacknowledged.is_empty() {
-            return Ok(());
-        }
+        let Some(error) = failure else { return Ok(()) };
         recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE).await?;
-        let error = answers.into_iter().find_map(Result::err);
-        Err(anyhow::anyhow!(
-            "{} orders were not announced: {}",
-            unacknowledged.len(),
-            error.map_or_else(String::new, |error| error.to_string())
-        ))
+        Err(error).with_context(|| format!("{} overdue orders were not announced", unacknowledged.len()))
     }
 }
 

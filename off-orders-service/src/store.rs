@@ -36,8 +36,8 @@ pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish], limits: TimeLimi
                AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode OFFSET 0)
                AND abs(extract(epoch FROM wish.placed_at - now())::float8) < $13
              -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
-             ORDER BY wish.idempotency_key
-             ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+             ORDER BY wish.ssd_id, wish.idempotency_key
+             ON CONFLICT (ssd_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
              RETURNING id
          ), announced AS (
              INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
@@ -95,7 +95,7 @@ pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Resul
                 AS wish (id, ssd_id, barcode, idempotency_key, asked_at)
            LEFT JOIN LATERAL (
                SELECT id, ssd_id, barcode, quantity, placed_at FROM orders.product_orders
-               WHERE product_orders.idempotency_key = wish.idempotency_key OFFSET 0
+               WHERE product_orders.ssd_id = wish.ssd_id AND product_orders.idempotency_key = wish.idempotency_key OFFSET 0
            ) AS placed ON true"#,
         &columns.ids,
         &columns.ssd_ids,

@@ -5,7 +5,7 @@
 
 use crate::{UsersService, domain::Shelf, store};
 use metrics::counter;
-use off_kit::{Bus, Clock, Kit, Service, bus::Outgoing, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, Service, bus::Outgoing, db, schedule::Schedule};
 use sqlx::PgPool;
 use std::time::Duration;
 use tracing::{debug, info};
@@ -36,7 +36,8 @@ pub(crate) fn first_pause(clock: Clock) -> Duration {
 
 /// Announces shelves that stay low, until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
-    let reminder = Reminder { db: db.clone(), bus: bus.clone(), clock: kit.clock };
+    // A shelf that is announced twice is ordered for once.
+    let reminder = Reminder { db: db::background_pool(db), bus: bus.clone(), clock: kit.clock };
     let tasks = kit.tasks.clone();
     kit.tasks.spawn("reminder", async move {
         let mut schedule = Schedule::new().await?;

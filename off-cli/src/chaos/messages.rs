@@ -92,8 +92,11 @@ pub(super) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: us
 }
 
 fn doses(clock: Clock) -> anyhow::Result<Vec<Poison>> {
-    let listeners =
-        |subject: &str| streams::CONSUMERS.into_iter().filter(|consumer| consumer.subject == subject).collect();
+    // What a device sends is no dead letter.
+    let listeners = |subject: &str| {
+        let consumers = streams::CONSUMERS.into_iter();
+        consumers.filter(|consumer| consumer.subject == subject && !consumer.is_from_devices).collect()
+    };
     let mut doses = Vec::new();
     for subject in
         [Order::PENDING, OrderDue::SUBJECT, Order::SHIPPED, Order::COMPLETED, StockConsumed::SUBJECT, StockLow::SUBJECT]

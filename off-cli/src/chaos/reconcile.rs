@@ -209,22 +209,26 @@ fn judge_letters(pages: &Pages, letters: &[DeadLetter]) -> Verdict {
 /// Sends one dead letter again, repaired; it has to be handled then, and to be gone from the dead letters.
 pub(super) async fn judge_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter]) -> anyhow::Result<Verdict> {
     let claim = "a repaired dead letter is sent again and handled";
-    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::SHELVES_CONSUMED.name) else {
+    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::ORDERS_SHIPPED.name) else {
         return Ok(Verdict::new("replay", "there was no dead letter to repair", Vec::new()));
     };
-    let shelf = sqlx::query!("SELECT ssd_id, barcode FROM users.product_ssds ORDER BY quantity DESC LIMIT 1");
-    let shelf = shelf.fetch_one(db).await?;
-    let id = format!("repaired-{}", letter.number);
-    let body = serde_json::json!({"id": id, "ssd_id": shelf.ssd_id, "barcode": shelf.barcode, "quantity": 1,
-        "timestamp": "2026-01-01T00:00:00Z"});
+    // The order forgets when it was shipped, and learns it again.
+    let order = sqlx::query!(
+        "UPDATE orders.product_orders SET shipped_at = NULL
+         WHERE id = (SELECT id FROM orders.product_orders ORDER BY id DESC LIMIT 1)
+         RETURNING id, ssd_id, barcode, quantity, placed_at"
+    );
+    let order = order.fetch_one(db).await?;
+    let body = serde_json::json!({"id": order.id, "ssd_id": order.ssd_id, "product_id": order.barcode,
+        "timestamp": order.placed_at, "quantity": order.quantity, "status": "shipped"});
     dead::replay(bus, letter.number, Some(body.to_string().into())).await?;
     let mut evidence = Vec::new();
-    if !bus.catch_up(&[streams::SHELVES_CONSUMED], std::time::Duration::from_secs(10)).await? {
+    if !bus.catch_up(&[streams::ORDERS_SHIPPED], std::time::Duration::from_secs(10)).await? {
         evidence.push("nobody took the repaired message".to_owned());
     }
-    let counted = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM users.consumptions WHERE id = $1"#, id);
-    if counted.fetch_one(db).await? != 1 {
-        evidence.push(format!("{id} was sent and not counted"));
+    let shipped_at = sqlx::query_scalar!("SELECT shipped_at FROM orders.product_orders WHERE id = $1", order.id);
+    if shipped_at.fetch_one(db).await?.is_none() {
+        evidence.push(format!("order {} was said to be shipped, and that had no effect", order.id));
     }
     if dead::find(bus, letter.number).await.is_ok() {
         evidence.push(format!("dead letter {} is still there", letter.number));

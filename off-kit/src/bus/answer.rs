@@ -13,7 +13,7 @@ use tracing::warn;
 const AT_ONCE: usize = 64;
 
 /// Answers each question on `subject` with what `handler` finds: on `answer_subject` with the question's
-/// [`headers::REQUEST_ID`], and to its reply subject too when it has one. Replicas of a service share the questions.
+/// [`headers::REQUEST_ID`], and to its reply subject too when that is an inbox. Replicas of a service share the questions.
 pub fn answer<App, H, F, A>(
     kit: &Kit,
     bus: &Bus,
@@ -50,18 +50,37 @@ pub fn answer<App, H, F, A>(
     });
 }
 
+/// The longest [`headers::REQUEST_ID`] and traceparent that are repeated in an answer, in bytes.
+const LONGEST_HEADER: usize = 255;
+
+/// Whether answers may go there. Whoever asks chooses the subject, and must not have us publish on one that only we may.
+fn is_inbox(subject: &str) -> bool {
+    subject.starts_with("_INBOX.") || subject.starts_with("_INBOX_")
+}
+
 async fn reply<A: Serialize>(bus: &Bus, subject: &'static str, question: &Message, found: &A) -> anyhow::Result<()> {
     let body = serde_json::to_vec(found)?;
     let mut map = HeaderMap::new();
     if let Some(asked) = question.headers.as_ref() {
         for name in [headers::REQUEST_ID, headers::TRACEPARENT] {
-            if let Some(value) = asked.get(name) {
+            if let Some(value) = asked.get(name).filter(|value| value.as_str().len() <= LONGEST_HEADER) {
                 map.insert(name, value.clone());
             }
         }
     }
-    if let Some(inbox) = question.reply.clone() {
+    if let Some(inbox) = question.reply.clone().filter(|inbox| is_inbox(inbox)) {
         bus.client.publish_with_headers(inbox, map.clone(), body.clone().into()).await?;
     }
     Ok(bus.client.publish_with_headers(subject, map, body.into()).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_go_to_inboxes_only() {
+        assert!(is_inbox("_INBOX.a.b") && is_inbox("_INBOX_generator.a"));
+        assert!(!is_inbox("orders.completed") && !is_inbox("$JS.API.STREAM.PURGE.ORDERS") && !is_inbox("_INBOXES"));
+    }
 }

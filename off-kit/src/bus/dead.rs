@@ -4,7 +4,11 @@ use super::{Bus, publish::rfc3339};
 use anyhow::{Context, bail};
 use async_nats::{
     HeaderMap,
-    jetstream::{Message, message::PublishMessage},
+    jetstream::{
+        Message,
+        context::{PublishError, PublishErrorKind},
+        message::PublishMessage,
+    },
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -12,12 +16,39 @@ use off_events::{
     headers,
     streams::{Consumer, DEAD_LETTERS},
 };
+use serde::{Serialize, Serializer};
 
-/// What the headers of a dead letter take at the most, in bytes.
-const HEADERS_ROOM: usize = 8 * 1024;
+/// The most of a message's own headers that a dead letter keeps, in bytes. The broker refuses headers above 64 KiB in all
+/// (error 10097).
+const LARGEST_HEADERS: usize = 16 * 1024;
+
+/// The most of a message's body that a dead letter keeps, in bytes: every one has to find room among the others.
+const LARGEST_BODY: usize = 64 * 1024;
+
+/// Why a message was not put among the dead letters.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotKept {
+    /// The broker answered that it does not take it: the dead letters are full, or its disk is.
+    #[error("the broker refuses it: {0}")]
+    Refused(PublishError),
+    /// The broker did not answer.
+    #[error("the broker does not answer: {0}")]
+    Unanswered(PublishError),
+    #[error("the message is not one of a stream: {0}")]
+    Unnumbered(String),
+}
+
+impl From<PublishError> for NotKept {
+    fn from(error: PublishError) -> Self {
+        match error.kind() {
+            PublishErrorKind::Other | PublishErrorKind::MaxPayloadExceeded => Self::Refused(error),
+            _ => Self::Unanswered(error),
+        }
+    }
+}
 
 /// A message that could not be handled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
     /// Its number among the dead letters: what `off dead show` and `off dead replay` take.
     pub number: u64,
@@ -34,25 +65,46 @@ pub struct DeadLetter {
     pub time: String,
     /// The headers it came with, without the broker's own.
     pub headers: Vec<(String, String)>,
-    /// Empty where it was too large to be kept; its sequence number finds it in its stream.
+    #[serde(serialize_with = "as_text")]
     pub body: Bytes,
-    pub is_without_body: bool,
+    /// What of it is not whole, because it was too large; its sequence number finds the rest in its stream, while that
+    /// lasts.
+    pub cut: Vec<String>,
 }
 
-/// Puts `message` with `reason` among the dead letters of `consumer`. The same message is put there once, however
-/// often this is tried.
-pub(super) async fn bury(
+/// Bytes that are no text show as replacement characters.
+fn as_text<S: Serializer>(body: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(body))
+}
+
+/// What is not whole of a dead letter.
+const HEADERS: &str = "headers";
+const BODY: &str = "body";
+
+/// Puts `message` with `reason` among the dead letters of `consumer`, cut to what fits. The same message is put there once,
+/// however often this is tried.
+pub(super) async fn keep(
     bus: &Bus,
     consumer: &Consumer,
     message: &Message,
     reason: &str,
     now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let info = message.info().map_err(|error| anyhow::anyhow!(error))?;
+) -> Result<(), NotKept> {
+    let info = message.info().map_err(|error| NotKept::Unnumbered(error.to_string()))?;
     let mut map = HeaderMap::new();
+    let (mut cut, mut size) = (Vec::new(), 0);
     for (name, value) in portable_headers(message.headers.as_ref()) {
+        size += name.len() + value.len();
+        if size > LARGEST_HEADERS {
+            cut.push(HEADERS);
+            break;
+        }
         map.insert(name.as_str(), value.as_str());
     }
+    if message.payload.len() > LARGEST_BODY {
+        cut.push(BODY);
+    }
+    let body = message.payload.slice(..message.payload.len().min(LARGEST_BODY));
     let id = format!("{}:{}:{}", consumer.stream, consumer.name, info.stream_sequence);
     map.insert(headers::NATS_MSG_ID, id.as_str());
     map.insert(headers::DEAD_REASON, one_line(reason).as_str());
@@ -60,12 +112,9 @@ pub(super) async fn bury(
     map.insert(headers::DEAD_SEQUENCE, info.stream_sequence.to_string().as_str());
     map.insert(headers::DEAD_DELIVERIES, info.delivered.to_string().as_str());
     map.insert(headers::DEAD_TIME, rfc3339(now).as_str());
-    // With its new headers a message of the largest size would be larger than the broker takes.
-    let fits = message.payload.len() + HEADERS_ROOM <= bus.client.server_info().max_payload;
-    if !fits {
-        map.insert(headers::DEAD_WITHOUT_BODY, "true");
+    if !cut.is_empty() {
+        map.insert(headers::DEAD_CUT, cut.join(", ").as_str());
     }
-    let body = if fits { message.payload.clone() } else { Bytes::new() };
     let letter = PublishMessage::build().headers(map).payload(body);
     bus.jetstream.send_publish(consumer.dead_subject(), letter).await?.await?;
     Ok(())
@@ -73,7 +122,7 @@ pub(super) async fn bury(
 
 /// All dead letters, oldest first.
 pub async fn list(bus: &Bus) -> anyhow::Result<Vec<DeadLetter>> {
-    let messages = bus.read(DEAD_LETTERS.name, "dead.>", 1).await?;
+    let messages = bus.read(DEAD_LETTERS.name, "dead.*.*", 1).await?;
     Ok(messages
         .into_iter()
         .filter_map(|message| {
@@ -91,6 +140,17 @@ pub async fn find(bus: &Bus, number: u64) -> anyhow::Result<DeadLetter> {
     Ok(letter(number, &message.subject, Some(&message.headers), message.payload))
 }
 
+/// Takes a dead letter out of the dead letters for good, and notes there that it was dropped and why.
+pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> anyhow::Result<DeadLetter> {
+    let letter = find(bus, number).await?;
+    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
+    stream.delete_message(number).await.context("the dead letter is still there")?;
+    let note = serde_json::json!({"number": number, "subject": letter.subject, "consumer": letter.consumer,
+        "reason": letter.reason, "why": why, "dropped_at": now});
+    bus.jetstream.publish(headers::DEAD_DROPPED, note.to_string().into()).await?.await?;
+    Ok(letter)
+}
+
 /// Publishes a dead letter on its subject again, with `body` instead of its own when it was repaired, and takes it out
 /// of the dead letters. Everyone who listens to the subject hears it again; effects that happened do not repeat.
 pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Result<DeadLetter> {
@@ -98,8 +158,8 @@ pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Resu
     if letter.subject.is_empty() {
         bail!("dead letter {number} does not say which subject it came from");
     }
-    if letter.is_without_body && body.is_none() {
-        bail!("the body of dead letter {number} was too large to be kept: give it with --body");
+    if letter.cut.iter().any(|cut| cut == BODY) && body.is_none() {
+        bail!("the body of dead letter {number} was too large to be kept whole: give it with --body");
     }
     let mut map = HeaderMap::new();
     for (name, value) in &letter.headers {
@@ -126,7 +186,7 @@ fn letter(number: u64, subject: &str, map: Option<&HeaderMap>, body: Bytes) -> D
         deliveries: header(headers::DEAD_DELIVERIES),
         time: header(headers::DEAD_TIME),
         headers: portable_headers(map),
-        is_without_body: header(headers::DEAD_WITHOUT_BODY) == "true",
+        cut: header(headers::DEAD_CUT).split(", ").filter(|cut| !cut.is_empty()).map(str::to_owned).collect(),
         body,
     }
 }

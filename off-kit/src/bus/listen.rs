@@ -1,10 +1,14 @@
 //! Following a durable consumer: pull, decode, handle in batches, acknowledge.
 //!
 //! A handler may see a message more than once and has to be harmless then. What it cannot handle goes to the dead
-//! letters; what it needs and does not find, it waits for, and the messages wait with it.
+//! letters, or is dropped where devices sent it; what it needs and does not find, it waits for, and the messages wait with
+//! it.
 
-use super::{Bus, dead};
-use crate::{Clock, Kit, Tasks, backoff::Backoff, telemetry};
+use super::{
+    Bus,
+    dead::{self, NotKept},
+};
+use crate::{Clock, Kit, Tasks, backoff::Backoff, log_limit::LogLimit, telemetry};
 use anyhow::{Context, bail};
 use async_nats::jetstream::{
     AckKind, Message,
@@ -19,7 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::{Instrument, Span, error, info_span, warn};
+use tracing::{Instrument, Span, debug, error, info_span, warn};
 
 /// The most messages in one batch.
 const BATCH: usize = 500;
@@ -37,8 +41,11 @@ const DEAD_AFTER: i64 = 10;
 /// How often the broker hears that a long piece of work goes on; well within the consumer's ack wait.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
-/// When to try again to put a message among dead letters that are full or away.
-const BURY_AGAIN: Duration = Duration::from_secs(5);
+/// When to try again to put a message among the dead letters of a broker that did not answer.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
+
+/// How much is logged of the body of a message that the dead letters refuse, in bytes.
+const LOGGED_BODY: usize = 1024;
 
 /// An event as it arrived.
 #[derive(Debug)]
@@ -72,13 +79,18 @@ pub enum Failure {
     Reject(String),
 }
 
-/// A value or a reference the database refuses is the message's fault; all else is the database's.
+/// A value or a reference the database refuses is the message's fault, and so is a row that cannot be read for it; all else
+/// is the database's.
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        match error.as_database_error().and_then(sqlx::error::DatabaseError::code) {
-            Some(code) if code.starts_with("22") || code.starts_with("23") => Self::Reject(error.to_string()),
-            _ => Self::Unavailable(error.into()),
-        }
+        let is_refused = match &error {
+            sqlx::Error::Database(error) => {
+                error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+            }
+            sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => true,
+            _ => false,
+        };
+        if is_refused { Self::Reject(error.to_string()) } else { Self::Unavailable(error.into()) }
     }
 }
 
@@ -96,6 +108,7 @@ where
         clock: kit.clock,
         consumer,
         handle: move |batch| handler(app.clone(), batch),
+        log_limit: LogLimit::default(),
         event: std::marker::PhantomData::<fn() -> E>,
     };
     kit.tasks.spawn(format!("listen {}", consumer.name), async move { listener.run().await });
@@ -107,6 +120,7 @@ struct Listener<E, H> {
     clock: Clock,
     consumer: Consumer,
     handle: H,
+    log_limit: LogLimit,
     event: std::marker::PhantomData<fn() -> E>,
 }
 
@@ -246,7 +260,7 @@ where
                 Ok(()) => {}
                 Err(Failure::Reject(reason)) if messages.len() == 1 => self.give_up(&messages[0], &reason).await,
                 Err(Failure::Reject(reason)) => {
-                    warn!("{} tries {} messages one by one: {reason}", self.consumer.name, messages.len());
+                    debug!("{} tries {} messages one by one: {reason}", self.consumer.name, messages.len());
                     alone.extend(messages.into_iter().filter_map(|message| {
                         let received = self.decode(&message).ok()?;
                         Some((message, received))
@@ -327,22 +341,47 @@ where
         }
     }
 
-    /// Puts a message among the dead letters. While those are full or away it stays where it is and is tried again.
+    /// Puts a message that cannot be handled among the dead letters, and one that a device sent nowhere. What the dead
+    /// letters refuse, because they are full, is logged: nothing waits for them. While the broker is away it stays where it
+    /// is and is tried again.
     async fn give_up(&self, message: &Message, reason: &str) {
-        let subject = &message.subject;
-        error!("{} gives up a message on {subject}: {reason}", self.consumer.name);
-        let answer = match dead::bury(&self.bus, &self.consumer, message, reason, self.clock.now()).await {
-            Ok(()) => {
-                counter!("off_messages_dead_total", "consumer" => self.consumer.name).increment(1);
-                AckKind::Term
+        let (subject, consumer) = (&message.subject, self.consumer.name);
+        let answer = if self.consumer.is_from_devices {
+            counter!("off_messages_dropped_total", "consumer" => consumer).increment(1);
+            if let Some(suppressed) = self.log_limit.admit() {
+                warn!(suppressed, "{consumer} drops a message of a device on {subject}: {reason}");
             }
-            Err(error) => {
-                error!("the dead letters do not take a message on {subject}: {error:#}");
-                AckKind::Nak(Some(BURY_AGAIN))
+            AckKind::Term
+        } else {
+            match dead::keep(&self.bus, &self.consumer, message, reason, self.clock.now()).await {
+                Ok(()) => {
+                    counter!("off_messages_dead_total", "consumer" => consumer).increment(1);
+                    if let Some(suppressed) = self.log_limit.admit() {
+                        error!(suppressed, "{consumer} gives up a message on {subject}: {reason}");
+                    }
+                    AckKind::Term
+                }
+                Err(NotKept::Unanswered(error)) => {
+                    if let Some(suppressed) = self.log_limit.admit() {
+                        warn!(suppressed, "{consumer} tries to give up a message on {subject} again: {error}");
+                    }
+                    AckKind::Nak(Some(KEEP_AGAIN))
+                }
+                Err(error) => {
+                    counter!("off_messages_dead_refused_total", "consumer" => consumer).increment(1);
+                    if let Some(suppressed) = self.log_limit.admit() {
+                        let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
+                        let body = String::from_utf8_lossy(&message.payload[..message.payload.len().min(LOGGED_BODY)]);
+                        let body = body.escape_debug();
+                        error!(suppressed, sequence, %body, "{consumer} gives up a message on {subject}: {reason}. \
+                            It is not among the dead letters: {error}");
+                    }
+                    AckKind::Term
+                }
             }
         };
         if let Err(error) = message.ack_with(answer).await {
-            warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
+            warn!("{consumer}: an acknowledgement was not sent: {error}");
         }
     }
 }

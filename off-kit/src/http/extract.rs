@@ -52,11 +52,16 @@ fn unreadable(path: String, error: &serde_json::Error) -> Problem {
     Problem::invalid(vec![FieldError::new(field, &message)])
 }
 
-pub(super) fn refused_body(rejection: BytesRejection) -> Problem {
+fn refused_body(rejection: BytesRejection) -> Problem {
     match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
-        status => Problem::new(status, "unreadable_body", "the body did not arrive whole"),
+        _ => unreadable_body(),
     }
+}
+
+/// 400 for a body that broke off.
+pub(super) fn unreadable_body() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "unreadable_body", "the body did not arrive whole")
 }
 
 /// Parameters in the path. What does not parse names nothing that exists: a 404.

@@ -1,33 +1,61 @@
 //! Room for so many requests at once. Who comes while there is none is told so before anything else is done: the more
 //! there is to refuse, the less may each refusal take from those who are being answered.
 
-use super::{extract::refused_body, problem::Problem};
+use super::{extract::unreadable_body, problem::Problem, server::BODY_LIMIT};
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
-    extract::{FromRequest, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, StatusCode},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use bytes::BytesMut;
 use futures::future::{Either, Ready, ready};
+use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use metrics::{Counter, counter};
 use std::{convert::Infallible, sync::Arc};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most requests that are being answered at once: many times what the database works on, and few enough that each
 /// is answered soon.
 const AT_ONCE: usize = 512;
 
-/// Places for the requests that are being answered.
+/// A body up to this size, in bytes, is read whoever else sends one: connections are limited, and so then is the memory.
+const SMALL_BODY: usize = 4 * 1024;
+
+/// The most larger bodies that are held at once, each up to [`BODY_LIMIT`].
+const LARGE_BODIES: usize = 256;
+
+/// Places for the requests that are being answered, and for the large bodies that are being read or held.
 #[derive(Debug, Clone)]
-pub(super) struct Room(Arc<Semaphore>);
+pub(super) struct Room {
+    requests: Arc<Semaphore>,
+    large_bodies: Arc<Semaphore>,
+}
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
+        Self { requests: Arc::new(Semaphore::new(AT_ONCE)), large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)) }
+    }
+
+    /// Reads a body; one that is larger than a small one comes with its place, to be held as long as it is.
+    async fn read(&self, mut body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Problem> {
+        let (mut read, mut place) = (BytesMut::new(), None);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| unreadable_body())?;
+            let Some(data) = frame.data_ref() else { continue };
+            if read.len() + data.len() > BODY_LIMIT {
+                return Err(Problem::too_large());
+            }
+            if place.is_none() && read.len() + data.len() > SMALL_BODY {
+                place = Some(self.large_bodies.try_acquire().map_err(|_| no_room())?);
+            }
+            read.extend_from_slice(data);
+        }
+        Ok((read.freeze(), place))
     }
 }
 
@@ -38,11 +66,11 @@ fn no_room() -> Problem {
 /// Answers a request while there is room, once all of it is there: who sends slowly takes nobody's place.
 pub(super) async fn answer_while_there_is_room(State(room): State<Room>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    let body = match Bytes::from_request(Request::from_parts(parts.clone(), body), &()).await {
-        Ok(body) => body,
-        Err(rejection) => return refused_body(rejection).into_response(),
+    let (body, _held_until_answered) = match room.read(body).await {
+        Ok(read) => read,
+        Err(problem) => return problem.into_response(),
     };
-    match room.0.try_acquire() {
+    match room.requests.try_acquire() {
         Ok(_held_until_answered) => next.run(Request::from_parts(parts, Body::from(body))).await,
         Err(_) => no_room().into_response(),
     }
@@ -74,7 +102,7 @@ impl Door {
     /// Health is asked after most when there is too much to do.
     fn is_full_for(&self, request: &Request<Incoming>) -> bool {
         let path = request.uri().path();
-        path.starts_with("/api/") && path != "/api/health" && self.room.0.available_permits() == 0
+        path.starts_with("/api/") && path != "/api/health" && self.room.requests.available_permits() == 0
     }
 }
 

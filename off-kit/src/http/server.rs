@@ -25,7 +25,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use utoipa_swagger_ui::SwaggerUi;
 
 /// The largest body a service reads, in bytes.
-const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 64 * 1024;
 
 /// How long a request may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);

@@ -13,7 +13,7 @@ const DURATION_BUCKETS: [f64; 14] =
 const AGE_BUCKETS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
 /// What is counted: how, under which name, and what it is.
-pub const METRICS: [(Kind, &str, &str); 31] = [
+pub const METRICS: [(Kind, &str, &str); 33] = [
     (Histogram, "off_http_request_duration_seconds", "Time to answer a request"),
     (Gauge, "off_http_connections", "Open connections"),
     (Counter, "off_http_turned_away_total", "Requests turned away because there was no room for more"),
@@ -33,6 +33,8 @@ pub const METRICS: [(Kind, &str, &str); 31] = [
     (Gauge, "off_messages_in_hand", "Messages that are being handled"),
     (Counter, "off_messages_handled_total", "Messages handled and acknowledged"),
     (Counter, "off_messages_dead_total", "Messages put among the dead letters"),
+    (Counter, "off_messages_dead_refused_total", "Messages given up that the dead letters did not take"),
+    (Counter, "off_messages_dropped_total", "Messages of devices that could not be used and were dropped"),
     (Counter, "off_recovery_sweeps_total", "Sweeps for overdue orders, by part and outcome"),
     (Counter, "off_orders_announced_again_total", "Overdue orders that were announced again"),
     (Gauge, "off_orders_overdue", "Orders that were announced again and have not moved on since"),

@@ -72,6 +72,22 @@ async fn who_sends_slowly_takes_nobodys_place() {
 }
 
 #[tokio::test]
+async fn large_bodies_are_held_up_to_a_limit_and_small_ones_always_read() {
+    let service = clumsy().await;
+    let head = "POST /api/echo HTTP/1.1\r\nhost: here\r\nconnection: close\r\n";
+    let half = format!("{head}content-length: 60000\r\n\r\n{}", "x".repeat(5000));
+    let crowd = send_by_a_crowd(&service, &half).await;
+    for (length, status) in [(60_000, "HTTP/1.1 503 "), (4_000, "HTTP/1.1 200 ")] {
+        let whole = format!("{head}content-length: {length}\r\n\r\n{}", "x".repeat(length));
+        let mut answer = String::new();
+        // Whoever is refused may be so before all was sent.
+        let _ = send(&service, &whole).await.unwrap().read_to_string(&mut answer).await;
+        assert!(answer.starts_with(status), "{length}: {answer}");
+    }
+    drop(crowd);
+}
+
+#[tokio::test]
 async fn a_body_that_is_announced_too_large_is_refused_unread() {
     let service = clumsy().await;
     let head = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 100000000000\r\n\r\n";

@@ -40,7 +40,7 @@ pub(crate) async fn move_checkpoint(
     );
     let Some(through) = through.fetch_optional(&mut *tx).await? else { return Ok(0) };
     let passed = if horizon < through {
-        // The clock was set back, or waits have become longer: orders placed from now on are to be checked as well.
+        // The clock was set back, or waits have become longer: orders that are placed from now on are to be checked, too.
         sqlx::query!(
             "UPDATE orders.checkpoints
              SET through = $2, orders = orders - (SELECT count(*) FROM orders.product_orders WHERE id > $2 AND id <= $3)
@@ -69,14 +69,14 @@ pub(crate) async fn move_checkpoint(
                UPDATE orders.checkpoints
                SET through = CASE WHEN passed.orders < $4 THEN $3 ELSE passed.through END,
                    orders = checkpoints.orders + passed.orders
-               FROM passed WHERE status = ($1::text)::orders.order_status
+               FROM passed WHERE status = ($1::text)::orders.order_status AND passed.orders > 0
                RETURNING passed.orders AS "orders!""#,
             status.as_str(),
             through,
             horizon,
             limit,
         );
-        passed.fetch_one(&mut *tx).await?
+        passed.fetch_optional(&mut *tx).await?.unwrap_or(0)
     };
     tx.commit().await?;
     Ok(passed)

@@ -44,7 +44,8 @@ async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
     let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
     assert_eq!(refused.header("retry-after"), "2");
-    assert_eq!(orders.http().get("/readyz").await.status, 503);
+    eventually("the service says so", || async { (orders.http().get("/readyz").await.status == 503).then_some(()) })
+        .await;
     assert_eq!(orders.http().get("/livez").await.status, 200);
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();

@@ -125,6 +125,30 @@ async fn a_repeated_request_with_a_key_orders_once() {
 }
 
 #[tokio::test]
+async fn two_devices_may_use_the_same_key() {
+    let orders = Orders::start().await;
+    let neighbour = orders.world.add_device().await;
+    let ours = orders.http().post_with_key("/api/orders", "breakfast-1", &orders.wish(TEA, 1)).await;
+    let wish = json!({"ssd_id": neighbour, "barcode": BISCUITS, "quantity": 2});
+    let theirs = orders.http().post_with_key("/api/orders", "breakfast-1", &wish).await;
+    assert_eq!((ours.status.as_u16(), theirs.status.as_u16()), (201, 201), "{theirs:?}");
+    assert_eq!(orders.http().post_with_key("/api/orders", "breakfast-1", &wish).await.body, theirs.body);
+    assert_eq!(orders.count_orders().await, 2);
+}
+
+#[tokio::test]
+async fn two_keys_in_one_request_are_a_mistake() {
+    let orders = Orders::start().await;
+    let request = orders.http().request(reqwest::Method::POST, "/api/orders");
+    let answer = request.header("Idempotency-Key", "one").header("Idempotency-Key", "two").json(&orders.wish(TEA, 1));
+    let answer = answer.send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    let problem: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!(problem["code"], "repeated_idempotency_key");
+    assert_eq!(orders.count_orders().await, 0);
+}
+
+#[tokio::test]
 async fn the_same_key_at_the_same_time_orders_once() {
     let orders = Orders::start().await;
     let same = (0..50).map(|_| {

@@ -59,8 +59,11 @@ async fn its_health_is_asked_for_with_its_own_settings() {
     })
     .await;
     sqlx::raw_sql("DROP TABLE _sqlx_migrations").execute(&world.database.pool).await.unwrap();
-    let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
-    assert!(code == Some(1) && said.contains("is not ready") && said.contains("off migrate"), "{said}");
+    eventually("it says what is missing", || async {
+        let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
+        (code == Some(1) && said.contains("is not ready") && said.contains("off migrate")).then_some(())
+    })
+    .await;
     program.kill().await;
     let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
     assert!(code == Some(1) && said.contains("nothing listens on 127.0.0.1"), "{said}");

@@ -80,55 +80,81 @@ async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
     users.world.say_bytes("orders.completed", b"\xff".to_vec()).await;
     users.world.say("orders.completed", &arrived(Uuid::now_v7(), 999, LENTILS, 1)).await;
     users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, "4242424242424", 1)).await;
+    users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, LENTILS, 5)).await;
+    users.shelf_holds(ssd, LENTILS, 5).await;
+    let letters = users.world.bury(3).await;
+    let count = |reason: &str| letters.iter().filter(|letter| letter.reason.contains(reason)).count();
+    assert_eq!(count("there is no such device"), 1, "{letters:#?}");
+    assert_eq!(count("the catalogue has no such product"), 1, "{letters:#?}");
+    assert_eq!(count("not readable"), 1, "{letters:#?}");
+}
+
+#[tokio::test]
+async fn what_a_device_sends_and_nobody_can_use_is_counted_and_dropped() {
+    let users = Users::start().await;
+    let ssd = users.world.add_device().await;
+    users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, LENTILS, 5)).await;
+    users.shelf_holds(ssd, LENTILS, 5).await;
     users.world.say("stock.consumed", &eaten("none", ssd, LENTILS, 0)).await;
     users.world.say("stock.consumed", &eaten("", ssd, LENTILS, 1)).await;
     users.world.say("stock.consumed", &eaten("nul\u{0}", ssd, LENTILS, 1)).await;
     users.world.say("stock.consumed", &eaten(&"x".repeat(101), ssd, LENTILS, 1)).await;
     users.world.say("stock.consumed", &eaten("stranger", 999, LENTILS, 1)).await;
-    users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, LENTILS, 5)).await;
-    users.shelf_holds(ssd, LENTILS, 5).await;
+    users.world.say_bytes("stock.consumed", vec![b'.'; 900_000]).await;
+    // More headers than a dead letter could have.
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Junk", "x".repeat(65_300).as_str());
+    let jetstream = &users.world.nats.bus.jetstream;
+    let sent = jetstream.publish_with_headers("stock.consumed", headers, "junk".into()).await.unwrap();
+    sent.await.unwrap();
     users.world.say("stock.consumed", &eaten("good", ssd, LENTILS, 1)).await;
     users.shelf_holds(ssd, LENTILS, 4).await;
-    let letters = users.world.bury(8).await;
-    let count = |reason: &str| letters.iter().filter(|letter| letter.reason.contains(reason)).count();
-    assert_eq!(count("there is no such device"), 2, "{letters:#?}");
-    assert_eq!(count("the catalogue has no such product"), 1, "{letters:#?}");
-    assert_eq!(count("the id of a report is"), 3, "{letters:#?}");
-    assert_eq!(count("not readable"), 2, "{letters:#?}");
+    users.world.caught_up(&streams::SHELVES_CONSUMED).await;
+    assert!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().is_empty());
+    let metrics = users.http().get("/metrics").await.body;
+    let dropped = "off_messages_dropped_total{consumer=\"shelves-consumed\"} 7";
+    assert!(metrics.as_str().unwrap().contains(dropped), "{metrics}");
 }
 
 #[tokio::test]
-async fn when_the_dead_letters_are_full_poison_waits_and_all_else_goes_on() {
+async fn a_message_that_is_too_large_for_a_dead_letter_is_cut() {
+    let users = Users::start().await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("A-Name", "kept");
+    headers.insert("Junk", "x".repeat(60_000).as_str());
+    let jetstream = &users.world.nats.bus.jetstream;
+    let sent = jetstream.publish_with_headers("orders.completed", headers, vec![b'.'; 900_000].into()).await.unwrap();
+    sent.await.unwrap();
+    let letter = users.world.bury(1).await.remove(0);
+    assert_eq!((letter.cut.join(" "), letter.body.len()), ("headers body".to_owned(), 64 * 1024));
+    assert_eq!(letter.headers, [("A-Name".to_owned(), "kept".to_owned())]);
+    let refused = off_kit::bus::dead::replay(&users.world.nats.bus, letter.number, None).await.unwrap_err();
+    assert!(refused.to_string().contains("too large to be kept whole"), "{refused}");
+    users.world.caught_up(&streams::SHELVES_DELIVERED).await;
+}
+
+#[tokio::test]
+async fn when_the_dead_letters_are_full_nothing_waits_for_them() {
     let users = Users::start().await;
     let ssd = users.world.add_device().await;
     let jetstream = &users.world.nats.bus.jetstream;
     let mut config = jetstream.get_stream("DEAD_LETTERS").await.unwrap().cached_info().config.clone();
     config.max_messages = 1;
     jetstream.update_stream(&config).await.unwrap();
-    users.world.say_bytes("stock.consumed", b"one".to_vec()).await;
+    users.world.say_bytes("orders.completed", b"one".to_vec()).await;
     users.world.bury(1).await;
-    users.world.say_bytes("stock.consumed", b"two".to_vec()).await;
+    users.world.say_bytes("orders.completed", b"two".to_vec()).await;
     users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, LENTILS, 5)).await;
     users.shelf_holds(ssd, LENTILS, 5).await;
-    users.world.say("stock.consumed", &eaten("good", ssd, LENTILS, 1)).await;
-    users.shelf_holds(ssd, LENTILS, 4).await;
-    // It is neither among the dead letters nor handled: the consumer still owes an answer for it.
-    let waiting = users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.unwrap();
-    assert_eq!((waiting.pending, waiting.in_hand), (0, 1));
+    users.world.caught_up(&streams::SHELVES_DELIVERED).await;
     assert_eq!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().len(), 1);
-
-    // Someone makes room.
-    jetstream.get_stream("DEAD_LETTERS").await.unwrap().delete_message(1).await.unwrap();
-    let letters = users.world.bury(1).await;
-    assert_eq!(
-        (&letters[0].body[..], &*letters[0].reason),
-        (&b"two"[..], "not readable: expected ident at line 1 column 2")
-    );
-    users.world.caught_up(&streams::SHELVES_CONSUMED).await;
+    let metrics = users.http().get("/metrics").await.body;
+    let refused = "off_messages_dead_refused_total{consumer=\"shelves-delivered\"} 1";
+    assert!(metrics.as_str().unwrap().contains(refused), "{metrics}");
 }
 
 #[tokio::test]
-async fn a_shelf_that_stays_low_is_spoken_of_again() {
+async fn a_shelf_that_stays_low_is_announced_again() {
     // At this speed a quarter of an hour is the ten seconds between two looks.
     let users = Users::start_at_speed(World::new().await, 900.0).await;
     let ssd = users.world.add_device().await;
