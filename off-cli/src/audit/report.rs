@@ -38,11 +38,16 @@ pub(super) fn print(audit: &Audit) {
     }
     println!("\nThe broker holds, which proves nothing:");
     for stream in &broker.streams {
-        println!("  stream {:<18}{:>10} messages {:>8} MiB", stream.name, stream.messages, stream.bytes / 1024 / 1024);
+        println!(
+            "  stream   {:<18}{:>10} messages {:>8} MiB",
+            stream.name,
+            stream.messages,
+            stream.bytes / 1024 / 1024
+        );
     }
     for consumer in &broker.consumers {
         let (name, pending, unacknowledged) = (consumer.name, consumer.pending, consumer.unacknowledged);
-        println!("  consumer {name:<16}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
+        println!("  consumer {name:<18}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
     }
     println!(
         "  {} orders wait for their supplier, {} for their delivery",
