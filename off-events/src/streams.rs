@@ -73,10 +73,10 @@ pub const STOCK: Stream = Stream {
     keeps_schedules: false,
 };
 
-/// Refuses when full: then what cannot be handled stays in its own stream and is tried again, and nothing is lost.
+/// Refuses when full: the first letters of a fault tell most about it. What is refused is logged and counted.
 pub const DEAD_LETTERS: Stream = Stream {
     name: "DEAD_LETTERS",
-    description: "Messages that could not be handled, each whole and with the reason",
+    description: "Messages that could not be handled, each with the reason",
     subjects: &["dead.>"],
     max_age: Duration::from_hours(90 * 24),
     share: 1,

@@ -1,4 +1,4 @@
-//! Dead letters: messages that could not be handled, kept whole, with the reason.
+//! Dead letters: messages that could not be handled, kept with the reason, and cut to what fits.
 
 use super::{Bus, publish::rfc3339};
 use anyhow::{Context, bail};
