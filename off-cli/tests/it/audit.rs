@@ -1,6 +1,7 @@
 //! The audit finds what is wrong: each thing that must never be is done to a sound system.
 
 use crate::{off, stderr, stdout};
+use futures::StreamExt as _;
 use off_testkit::{TEA, World};
 use serde_json::{Value, json};
 use std::process::Output;
@@ -75,7 +76,7 @@ async fn a_sound_system_passes() {
 
 #[tokio::test]
 async fn whatever_must_never_be_is_found() {
-    for (harm, finding) in [
+    let faults = [
         // Something is missing.
         (
             "DELETE FROM users.deliveries; DELETE FROM users.consumptions; DELETE FROM users.product_ssds",
@@ -140,13 +141,17 @@ async fn whatever_must_never_be_is_found() {
             "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
             "that is low, and nobody is told",
         ),
-    ] {
-        let world = sound_world().await;
-        sql(&world, harm).await;
-        let output = audit(&world, &[]).await;
-        let said = stdout(&output);
-        assert!(output.status.code() == Some(1) && said.contains(finding), "after\n{harm}\nit said\n{said}");
-    }
+    ];
+    // Most of each audit is its patience, so several run at a time.
+    futures::stream::iter(faults)
+        .for_each_concurrent(6, |(harm, finding)| async move {
+            let world = sound_world().await;
+            sql(&world, harm).await;
+            let output = audit(&world, &[]).await;
+            let said = stdout(&output);
+            assert!(output.status.code() == Some(1) && said.contains(finding), "after\n{harm}\nit said\n{said}");
+        })
+        .await;
 }
 
 #[tokio::test]
