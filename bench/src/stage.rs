@@ -38,8 +38,39 @@ pub struct Stage {
 /// A service that runs in this process.
 #[derive(Debug)]
 pub struct Running {
+    /// Its API.
     pub address: SocketAddr,
+    /// Its health port.
+    pub health: SocketAddr,
     tasks: Tasks,
+}
+
+/// The two ports of a service that runs as a process of its own.
+#[derive(Debug)]
+pub struct Ports {
+    /// Its API.
+    pub address: SocketAddr,
+    /// Its health port.
+    pub health: SocketAddr,
+    api_port: String,
+    health_port: String,
+}
+
+impl Ports {
+    /// Two that are free now.
+    pub fn free() -> anyhow::Result<Self> {
+        let (api, health) = (servers::free_port()?, servers::free_port()?);
+        Ok(Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
+            health: SocketAddr::from((Ipv4Addr::LOCALHOST, health)),
+            api_port: api.to_string(),
+            health_port: health.to_string(),
+        })
+    }
+
+    pub fn settings(&self) -> [(&str, &str); 2] {
+        [("HTTP_SERVICE_PORT", &self.api_port), ("HEALTH_PORT", &self.health_port)]
+    }
 }
 
 impl Stage {
@@ -90,9 +121,10 @@ impl Stage {
         start::<off_users_service::UsersService>(config).await
     }
 
-    /// What a service needs that runs as a process of its own on `port`.
-    pub fn settings<'a>(&'a self, port: &'a str) -> [(&'a str, &'a str); 3] {
-        [("DATABASE_URL", &self.postgres.url), ("NATS_URL", &self.nats.url), ("HTTP_SERVICE_PORT", port)]
+    /// What a service needs that runs as a process of its own.
+    pub fn settings<'a>(&'a self, ports: &'a Ports) -> [(&'a str, &'a str); 4] {
+        let [api, health] = ports.settings();
+        [("DATABASE_URL", &self.postgres.url), ("NATS_URL", &self.nats.url), api, health]
     }
 
     /// What waits in the outbox and before the consumers.
@@ -183,14 +215,14 @@ pub fn wish(number: u64) -> anyhow::Result<String> {
     Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":5}}"#))
 }
 
-/// Waits until the service at `address` is ready.
-pub async fn wait_until_ready(address: SocketAddr) -> anyhow::Result<()> {
+/// Waits until the service with this health port is ready.
+pub async fn wait_until_ready(health: SocketAddr) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while !load::fetch(address, "/readyz")
+    while !load::fetch(health, "/readyz")
         .await
         .is_ok_and(|body| String::from_utf8_lossy(&body).contains(r#""ready":true"#))
     {
-        (Instant::now() < deadline).then_some(()).with_context(|| format!("nobody is ready at {address}"))?;
+        (Instant::now() < deadline).then_some(()).with_context(|| format!("nobody is ready at {health}"))?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
@@ -206,11 +238,12 @@ pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
 
 /// Starts `S` on a free port of this machine.
 pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
-    let address = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: 0 };
-    let kit = Kit::new::<S>(address, Clock::real(1.0));
-    let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
+    let http = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: 0, health_port: 0 };
+    let kit = Kit::new::<S>(http, Clock::real(1.0));
+    let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
     S::start(config, kit).await?;
-    Ok(Running { address: *address.get().context("the service does not listen")?, tasks })
+    let addresses = addresses.get().context("the service does not listen")?;
+    Ok(Running { address: addresses.api, health: addresses.health, tasks })
 }
 
 impl Running {

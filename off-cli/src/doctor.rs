@@ -1,29 +1,34 @@
 //! `off doctor`: what is wrong with this installation, and what to do.
 
 use crate::{
-    home::{Home, Running},
-    report::check,
+    home::Home,
+    motion::{self, State},
+    report::{check, printable_line},
 };
 use off_kit::{
-    bus, db,
+    db,
     servers::{find_nats_server, find_postgres},
 };
-use std::{env, process::ExitCode, time::Duration};
+use serde::Deserialize;
+use std::{collections::BTreeMap, env, process::ExitCode, time::Duration};
 
 /// What was found, line by line.
-#[derive(Default)]
 struct Findings {
     all_well: bool,
 }
 
 impl Findings {
     fn note(&mut self, what: &str, found: Result<String, String>) {
-        self.all_well &= found.is_ok();
-        let (ok, detail) = match found {
-            Ok(detail) => (true, detail),
-            Err(detail) => (false, detail),
+        let (state, detail) = match found {
+            Ok(detail) => (State::Well, detail),
+            Err(detail) => (State::Stuck, detail),
         };
-        println!("{}", check(ok, what, &detail));
+        self.print(state, what, &detail);
+    }
+
+    fn print(&mut self, state: State, what: &str, detail: &str) {
+        self.all_well &= state != State::Stuck;
+        println!("{}", check(state, what, detail));
     }
 }
 
@@ -65,19 +70,20 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
                     .await
                     .map(|()| format!("answers, version {}", visit.bus.client.server_info().version)),
             );
-            let missing = bus::undeclared(&visit.bus).await;
-            let streams = if missing.is_empty() {
-                Ok("all streams and consumers are there".to_owned())
-            } else {
-                Err(format!("run `off migrate`: {}", missing.join("; ")))
-            };
-            findings.note("streams", streams);
+            match motion::look(&visit.db, &visit.bus).await {
+                Ok(found) => found.iter().for_each(|found| findings.print(found.state, found.what, &found.detail)),
+                Err(error) => findings.note("motion", Err(format!("{error:#}"))),
+            }
             visit.end().await?;
         }
         Err(error) => findings.note("connections", Err(format!("{error:#}"))),
     }
-    for (name, address) in running.iter().flat_map(|Running { services, .. }| services) {
-        findings.note(name, ask_readiness(address).await);
+    if running.is_some() {
+        let disk = motion::look_at_disk(home.folder())?;
+        findings.print(disk.state, disk.what, &disk.detail);
+    }
+    for service in running.iter().flat_map(|running| &running.services) {
+        findings.note(&service.name, ask_readiness(&service.health_url).await);
     }
     Ok(verdict(&findings))
 }
@@ -92,6 +98,13 @@ fn verdict(findings: &Findings) -> ExitCode {
     }
 }
 
+/// What is read of `/readyz`.
+#[derive(Debug, Deserialize)]
+struct Readiness {
+    needs: BTreeMap<String, String>,
+    warnings: BTreeMap<String, String>,
+}
+
 async fn ask_readiness(address: &str) -> Result<String, String> {
     // Whoever was first chose the same.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -99,9 +112,15 @@ async fn ask_readiness(address: &str) -> Result<String, String> {
     let client = client.map_err(|error| error.to_string())?;
     let answer = client.get(format!("{address}/readyz")).send().await;
     let answer = answer.map_err(|error| format!("{address} does not answer: {error}"))?;
-    if answer.status().is_success() {
-        Ok(format!("ready at {address}"))
-    } else {
-        Err(format!("{address} is not ready: {}", answer.text().await.unwrap_or_default()))
+    let is_ready = answer.status().is_success();
+    let readiness: Readiness = answer.json().await.map_err(|error| format!("{address} answers strangely: {error}"))?;
+    let missing = readiness.needs.iter().filter(|(_, state)| *state != "ok");
+    let problems: Vec<String> = missing
+        .chain(&readiness.warnings)
+        .map(|(name, problem)| format!("{name}: {}", printable_line(problem)))
+        .collect();
+    match problems.as_slice() {
+        [] if is_ready => Ok(format!("ready, {address}/readyz")),
+        problems => Err(problems.join("; ")),
     }
 }

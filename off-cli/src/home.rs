@@ -32,8 +32,17 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     pub(crate) database_url: String,
     pub(crate) nats_url: String,
-    /// The address of each service, by name.
-    pub(crate) services: Vec<(String, String)>,
+    pub(crate) services: Vec<RunningService>,
+}
+
+/// A service of a running system.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunningService {
+    pub(crate) name: String,
+    /// Its API.
+    pub(crate) url: String,
+    /// Its health port.
+    pub(crate) health_url: String,
 }
 
 /// The right to start servers in the folder; given back when dropped, or when the process dies.
@@ -244,6 +253,7 @@ impl Visit {
         let config = db::Config::at(database_url, 4);
         let db = db::lazy_pool(&config, "off")?;
         db.acquire().await.with_context(|| format!("Postgres does not answer at {}", db::redact(database_url)))?;
+        db::refuse_shared_sessions(&db).await?;
         let bus = Bus::connect(&bus::Config::at(nats_url), "cli").await?;
         bus.connected(ANSWER_WITHIN).await?;
         Ok(Self { db, bus, servers, _lock: lock })

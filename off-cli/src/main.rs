@@ -8,6 +8,7 @@ mod doctor;
 mod documents;
 mod home;
 mod migrate;
+mod motion;
 mod report;
 mod reset;
 mod secrets;

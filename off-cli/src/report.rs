@@ -1,5 +1,6 @@
 //! How findings look in a terminal.
 
+use crate::motion::State;
 use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
 
@@ -10,13 +11,12 @@ pub(crate) fn table(headings: &[&str]) -> Table {
     table
 }
 
-/// A line that says that something is in order, or not.
-pub(crate) fn check(ok: bool, what: &str, detail: &str) -> String {
-    let mark = if ok { "✓" } else { "✗" };
-    let mark = if ok {
-        mark.if_supports_color(Stdout, |mark| mark.green()).to_string()
-    } else {
-        mark.if_supports_color(Stdout, |mark| mark.red()).to_string()
+/// A line that says that something is in order, worth a look, or stuck.
+pub(crate) fn check(state: State, what: &str, detail: &str) -> String {
+    let mark = match state {
+        State::Well => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
+        State::Noteworthy => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),
+        State::Stuck => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
     };
     format!("{mark} {what:<16}{detail}")
 }

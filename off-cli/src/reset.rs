@@ -2,7 +2,7 @@
 
 use crate::home::Home;
 use anyhow::Context;
-use off_kit::servers::{Nats, Postgres};
+use off_kit::servers::{Nats, Postgres, SmallDisk};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
@@ -20,7 +20,9 @@ pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
     Nats::stop_leftover(&home.folder().join("nats")).await;
     Postgres::stop_leftover(&postgres).await;
     // Root's cluster may lie elsewhere, behind a link.
-    if let Ok(elsewhere) = fs::read_link(&postgres) {
+    let elsewhere = fs::read_link(&postgres).ok();
+    SmallDisk::unmount_leftover(elsewhere.as_deref().unwrap_or(&postgres));
+    if let Some(elsewhere) = elsewhere {
         remove(&elsewhere)?;
     }
     for name in ["postgres", "postgres.password", "postgres.log", "nats", "logs", "off.log", "off.log.old"] {

@@ -29,7 +29,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         println!(
             "{}",
-            check(found.is_ok(), &name, &found.err().map_or_else(|| "ok".to_owned(), |error| format!("{error:#}")))
+            check(
+                found.is_ok().into(),
+                &name,
+                &found.err().map_or_else(|| "ok".to_owned(), |error| format!("{error:#}"))
+            )
         );
     }
     if all_well {

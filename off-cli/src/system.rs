@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, Command};
 use futures::future::select_all;
-use off_kit::{Clock, Kit, Service, Tasks, http};
+use off_kit::{Addresses, Clock, Kit, Listeners, Service, Tasks, http};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex},
@@ -19,7 +19,7 @@ pub(crate) struct System {
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) name: &'static str,
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Addresses,
     tasks: Tasks,
 }
 
@@ -30,21 +30,31 @@ pub(crate) fn settings<C: Args>(arguments: &[(&str, String)]) -> anyhow::Result<
     Ok(C::from_arg_matches(&matches)?)
 }
 
+/// Listens on `port`, or on any that is free. A listener is handed over instead of a port, because another `off up` that
+/// starts now may want the same one.
+fn listen(port: u16) -> anyhow::Result<TcpListener> {
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl System {
-    /// Starts `S` on its own port, or on any that is free where that is taken.
+    /// Starts `S` on its own ports, or on any that are free where those are taken; says where its API is.
     pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<SocketAddr> {
-        let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, S::PORT));
-        // Bound here and handed over: another `off up` that starts now may want the same port.
-        let listener = TcpListener::bind(wanted).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
-        listener.set_nonblocking(true)?;
-        let address = http::Config { http_service_host: wanted.ip(), http_service_port: S::PORT };
-        let mut kit = Kit::new::<S>(address, *clock);
-        kit.listener = Arc::new(Mutex::new(Some(listener)));
-        let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
+        let http = http::Config {
+            http_service_host: Ipv4Addr::LOCALHOST.into(),
+            http_service_port: S::PORT,
+            health_port: S::HEALTH_PORT,
+        };
+        let mut kit = Kit::new::<S>(http, *clock);
+        let listeners = Listeners { api: Some(listen(S::PORT)?), health: Some(listen(S::HEALTH_PORT)?) };
+        kit.listeners = Arc::new(Mutex::new(listeners));
+        let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
         S::start(config, kit).await.with_context(|| format!("{} did not start", S::NAME))?;
-        let address = *address.get().with_context(|| format!("{} does not listen", S::NAME))?;
-        self.services.push(Started { name: S::NAME, address, tasks });
-        Ok(address)
+        let addresses = *addresses.get().with_context(|| format!("{} does not listen", S::NAME))?;
+        self.services.push(Started { name: S::NAME, addresses, tasks });
+        Ok(addresses.api)
     }
 
     pub(crate) fn services(&self) -> &[Started] {

@@ -1,7 +1,7 @@
 //! `off up`: the whole system in one process, beside its two servers.
 
 use crate::{
-    home::{Home, Running, Servers},
+    home::{Home, Running, RunningService, Servers},
     migrate,
     system::{System, settings},
     view::{self, View},
@@ -20,7 +20,11 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 use url::Url;
+
+/// How often it is looked for streams and consumers that are missing.
+const LOOK_FOR_MISSING_EVERY: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -161,7 +165,7 @@ async fn show(
         pid: std::process::id(),
         database_url: servers.database_url.clone(),
         nats_url: servers.nats_url.clone(),
-        services: addresses(system),
+        services: running_services(system),
     })?;
     let deadline = options.run_for.map(|duration| Instant::now() + duration);
     let time_is_up = async {
@@ -170,13 +174,32 @@ async fn show(
             None => std::future::pending().await,
         }
     };
-    let view = View::new(pool.clone(), bus.clone(), options.speed, addresses(system));
+    let view = View::new(pool.clone(), bus.clone(), options.speed, running_services(system));
     tokio::select! {
         shown = view.run() => shown,
-        ended = servers.watch() => ended,
+        ended = Box::pin(servers.watch()) => ended,
+        declared = Box::pin(keep_declared(bus)) => declared,
         // What failed is said when the services are stopped.
         () = system.stopping() => Ok(()),
         () = time_is_up => Ok(()),
+    }
+}
+
+/// Makes streams and consumers anew that somebody deleted. What stood in them is recovered from Postgres.
+async fn keep_declared(bus: &Bus) -> anyhow::Result<()> {
+    loop {
+        tokio::time::sleep(LOOK_FOR_MISSING_EVERY).await;
+        if !bus.is_connected() {
+            continue;
+        }
+        let missing = bus::find_missing(bus).await;
+        if missing.is_empty() {
+            continue;
+        }
+        warn!("making anew what is missing: {}", missing.join(", "));
+        if let Err(error) = bus::declare(bus, bus::Keeping::default()).await {
+            warn!("what is missing is made another time: {error:#}");
+        }
     }
 }
 
@@ -229,13 +252,18 @@ async fn start_services(system: &mut System, options: &Options, servers: &Server
         system.start::<Generator>(config, &clock).await?;
     }
     for service in system.services() {
-        say(&format!("  {:<14} http://{}/docs", service.name, service.address));
+        say(&format!("  {:<14} http://{}/docs", service.name, service.addresses.api));
     }
     Ok(())
 }
 
-fn addresses(system: &System) -> Vec<(String, String)> {
-    system.services().iter().map(|service| (service.name.to_owned(), format!("http://{}", service.address))).collect()
+fn running_services(system: &System) -> Vec<RunningService> {
+    let services = system.services().iter().map(|service| RunningService {
+        name: service.name.to_owned(),
+        url: format!("http://{}", service.addresses.api),
+        health_url: format!("http://{}", service.addresses.health),
+    });
+    services.collect()
 }
 
 fn say(text: &str) {

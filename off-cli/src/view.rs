@@ -3,20 +3,27 @@
 mod screen;
 mod snapshot;
 
-use crate::watch::describe;
+use crate::{home::RunningService, motion, watch::describe};
 use chrono::{DateTime, Local, Utc};
 use futures::{Stream, StreamExt, stream::select_all};
 use off_kit::{Bus, Clock};
 use snapshot::Snapshot;
 use sqlx::PgPool;
 use std::{collections::VecDeque, io::IsTerminal, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// How often the numbers are read; less often where reading them takes long.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a plain line is printed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether everything moves on, and how long that may take.
+const MOTION_EVERY: Duration = Duration::from_secs(5);
+const MOTION_WITHIN: Duration = Duration::from_secs(2);
 
 /// A look may take this part of the time between looks.
 const LOOKING_SHARE: u32 = 20;
@@ -30,7 +37,7 @@ pub(crate) struct View {
     bus: Bus,
     clock: Clock,
     speed: f64,
-    services: Vec<(String, String)>,
+    services: Vec<RunningService>,
     started: Instant,
 }
 
@@ -50,16 +57,36 @@ pub(crate) struct State {
     pub(crate) events: VecDeque<SeenEvent>,
     /// Whether the database did not answer at the last look.
     pub(crate) is_blind: bool,
+    /// What is stuck, and what to do about it.
+    pub(crate) stuck: Option<String>,
 }
 
 impl View {
-    pub(crate) fn new(pool: PgPool, bus: Bus, speed: f64, services: Vec<(String, String)>) -> Self {
+    pub(crate) fn new(pool: PgPool, bus: Bus, speed: f64, services: Vec<RunningService>) -> Self {
         Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now() }
     }
 
     /// Shows what happens until it is dropped, or the person at the terminal asks to stop.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
-        if std::io::stdout().is_terminal() { screen::run(self).await } else { self.print_lines().await }
+        let (found, stuck) = watch::channel(None);
+        let shown = async {
+            if std::io::stdout().is_terminal() { screen::run(self, stuck).await } else { self.print_lines(stuck).await }
+        };
+        tokio::select! {
+            shown = shown => shown,
+            () = self.watch_motion(found) => Ok(()),
+        }
+    }
+
+    /// Looks again and again whether everything moves on; tells what is stuck, in one line. What is away is shown elsewhere.
+    async fn watch_motion(&self, told: watch::Sender<Option<String>>) {
+        while !told.is_closed() {
+            let looking = tokio::time::timeout(MOTION_WITHIN, motion::look(&self.pool, &self.bus));
+            let found = looking.await.ok().and_then(Result::ok).unwrap_or_default();
+            let stuck = found.into_iter().find(|found| found.state == motion::State::Stuck);
+            told.send_replace(stuck.map(|stuck| format!("{}: {}", stuck.what, stuck.detail)));
+            tokio::time::sleep(MOTION_EVERY).await;
+        }
     }
 
     async fn events(&self) -> anyhow::Result<impl Stream<Item = SeenEvent> + Unpin> {
@@ -77,7 +104,7 @@ impl View {
         }))
     }
 
-    async fn print_lines(&self) -> anyhow::Result<()> {
+    async fn print_lines(&self, stuck: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
         let mut events = self.events().await?;
         let mut state = State::new(Snapshot::read(&self.pool).await?);
         let mut next_line = Instant::now();
@@ -86,6 +113,7 @@ impl View {
                 Some(event) = events.next() => state.remember(event),
                 () = sleep_until(next_line) => {
                     state.look(Snapshot::read(&self.pool).await);
+                    state.stuck.clone_from(&stuck.borrow());
                     println!("{}", state.line(self.clock.now()));
                     next_line = Instant::now() + LINE_EVERY;
                 }
@@ -96,7 +124,7 @@ impl View {
 
 impl State {
     pub(crate) fn new(now: Snapshot) -> Self {
-        Self { now, rates: (0.0, 0.0), events: VecDeque::new(), is_blind: false }
+        Self { now, rates: (0.0, 0.0), events: VecDeque::new(), is_blind: false, stuck: None }
     }
 
     pub(crate) fn remember(&mut self, event: SeenEvent) {
@@ -120,7 +148,11 @@ impl State {
         let Snapshot { pending, shipped, completed, low, households, .. } = self.now;
         let last =
             self.events.front().map_or_else(String::new, |event| format!(" | last: {} {}", event.subject, event.text));
-        let last = if self.is_blind { " | Postgres does not answer".to_owned() } else { last };
+        let last = match &self.stuck {
+            _ if self.is_blind => " | Postgres does not answer".to_owned(),
+            Some(stuck) => format!(" | {stuck}"),
+            None => last,
+        };
         format!(
             "{} orders: {pending} pending, {shipped} shipped, {completed} completed | +{:.1}/s, {:.1}/s done | \
              {households} households, {low} shelves low{last}",

@@ -48,6 +48,7 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
         db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
     let pool = db::lazy_pool(&database, "off-etl")?;
     db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
+    db::refuse_shared_sessions(&pool).await?;
     Ok(Some(pool))
 }
 

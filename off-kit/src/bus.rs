@@ -8,7 +8,7 @@ mod publish;
 mod read;
 
 pub use answer::answer;
-pub use declare::{Keeping, declare, undeclared};
+pub use declare::{Keeping, MAX_ACK_PENDING, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{Outgoing, Unpublished};
 pub use read::{Content, Pages, Waiting};
@@ -18,7 +18,7 @@ use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
 use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, time::Duration};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// The oldest nats-server that keeps message schedules.
 pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);
@@ -138,10 +138,14 @@ impl Bus {
             return Err(format!("nats-server {version} is too old, {major}.{minor} or newer is needed"));
         }
         for stream in off_events::streams::STREAMS {
-            self.jetstream
-                .get_stream(stream.name)
-                .await
-                .map_err(|error| format!("stream {}: {error}; run `off migrate`", stream.name))?;
+            self.jetstream.get_stream(stream.name).await.map_err(|error| {
+                let name = stream.name;
+                if declare::is_missing_stream(&error) {
+                    return format!("stream {name}: it is missing: run `off migrate`");
+                }
+                debug!("the broker does not tell of stream {name}: {error}");
+                format!("stream {name}: the broker does not tell of it")
+            })?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! Postgres: the pool, the migrations, and which errors mean that it is only away.
 
+mod sessions;
+
 use crate::{Kit, backoff::Backoff, secret};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -18,6 +20,9 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long a connection may lie idle before it is asked whether it still lives.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long the connection for health checks may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(12);
+
 /// How often connections are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 
@@ -31,7 +36,8 @@ pub struct Config {
     /// A file that holds the password of the address's user, where the address does not.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// The most connections this service holds open.
+    /// The most connections this service holds open for requests and messages; recovery, the outbox and health checks have
+    /// one each beside them.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
@@ -86,16 +92,30 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
     let options = config.options()?;
-    Ok(connect_lazily(config.database_connections, options.application_name(application)))
+    Ok(connect_lazily(config.database_connections, options.application_name(application), ""))
 }
 
-/// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked
-/// first whether it still lives.
-fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
+/// What every pool has in common: each new connection begins with `settings`, which are statements. A connection that was
+/// just used is used again as it is; only one that lay idle is asked first whether it still lives.
+fn connect_lazily(connections: u32, options: PgConnectOptions, settings: &'static str) -> PgPool {
+    pool_options(settings)
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
+        .connect_lazy_with(options)
+}
+
+fn pool_options(settings: &'static str) -> PgPoolOptions {
+    PgPoolOptions::new()
         .test_before_acquire(false)
+        // Not as start-up options: PgBouncer refuses or drops those.
+        .after_connect(move |conn, _| {
+            Box::pin(async move {
+                if !settings.is_empty() {
+                    sqlx::raw_sql(settings).execute(conn).await?;
+                }
+                Ok(())
+            })
+        })
         .before_acquire(|conn, used| {
             Box::pin(async move {
                 if used.idle_for > ASK_AFTER {
@@ -104,29 +124,47 @@ fn connect_lazily(connections: u32, options: PgConnectOptions) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
+}
+
+/// How the queries of a service are planned. Each finds a few rows by an index, in tables that grow faster than they are
+/// analysed: the planner would take them for small, and read them whole.
+macro_rules! by_index {
+    () => {
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+    };
 }
 
 /// One more connection beside `pool`, for work that is harmless when it is repeated: its commits do not wait until they are
 /// on disk, so a crash of Postgres may undo the last of them.
 pub fn background_pool(pool: &PgPool) -> PgPool {
-    connect_lazily(1, pool.connect_options().as_ref().clone().options([("synchronous_commit", "off")]))
+    connect_lazily(1, pool.connect_options().as_ref().clone(), concat!(by_index!(), "; SET synchronous_commit = off"))
 }
 
-/// How the queries of a service are planned. Each finds a few rows by an index, in tables that grow faster than they are
-/// analysed: the planner would take them for small, and read them whole.
-const BY_INDEX: [(&str, &str); 4] =
-    [("enable_seqscan", "off"), ("enable_hashjoin", "off"), ("enable_mergejoin", "off"), ("jit", "off")];
-
-/// The pool of a service, which from now on is ready only while Postgres is, and is migrated.
+/// The pool of a service, which from now on is ready only while Postgres is, and is migrated. The service ends with an error
+/// where its connections share sessions.
 pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
-    let options = config.options()?.application_name(&format!("off-{}", kit.name)).options(BY_INDEX);
-    let pool = connect_lazily(config.database_connections, options);
+    let options = config.options()?.application_name(&format!("off-{}", kit.name));
+    let pool = connect_lazily(config.database_connections, options.clone(), by_index!());
     count_connections(kit, &pool);
-    let checked = pool.clone();
+    // A connection of its own: a service that is busy is not unready. It is made at once and kept for good, because connecting
+    // takes seconds where there is much to do: sqlx lets others run again and again while it hashes the password.
+    let checked =
+        pool_options("").max_connections(1).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
+    let checked = checked.connect_lazy_with(options);
+    let sessions = checked.clone();
     kit.needs.add("postgres", move || {
         let pool = checked.clone();
         async move { check(&pool).await }
+    });
+    let tasks = kit.tasks.clone();
+    kit.tasks.spawn("session check", async move {
+        tokio::select! {
+            checked = refuse_shared_sessions(&sessions) => checked?,
+            () = tasks.stopping() => {}
+        }
+        // A task that ends, ends the service.
+        tasks.stopping().await;
+        Ok(())
     });
     Ok(pool)
 }
@@ -186,6 +224,11 @@ pub async fn check(pool: &PgPool) -> Result<(), String> {
     }
 }
 
+/// An error where the connections of `pool` share sessions; waits for a database that is away.
+pub async fn refuse_shared_sessions(pool: &PgPool) -> anyhow::Result<()> {
+    sessions::refuse_shared(pool).await
+}
+
 /// Brings the database up to date; waits `patience` for one that is away.
 pub async fn migrate(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
@@ -197,6 +240,7 @@ pub async fn migrate(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
         warn!("Postgres does not answer, trying again: {error}");
         tokio::time::sleep(backoff.pause()).await;
     }
+    refuse_shared_sessions(pool).await?;
     MIGRATIONS.run(pool).await.context("a migration failed; the ones before it are applied")
 }
 

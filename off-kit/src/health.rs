@@ -10,12 +10,19 @@ use std::{
 };
 use tokio::{
     sync::Mutex,
+    task::JoinHandle,
     time::{Instant, timeout},
 };
 use utoipa::ToSchema;
 
-/// Longer than this a check is as good as failed.
+/// Longer than this a check is as good as failed. It goes on, so that a connection that takes long is made all the same.
 const CHECK_WITHIN: Duration = Duration::from_secs(2);
+
+/// A check that takes longer than this is given up, and started anew by the next one who asks.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(15);
+
+/// Says what is slow or stuck, if anything.
+type Warning = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
@@ -26,8 +33,19 @@ const KEPT_FOR: Duration = Duration::from_secs(1);
 #[derive(Clone, Default)]
 pub struct Needs {
     checks: Arc<RwLock<BTreeMap<&'static str, Check>>>,
-    outcomes: Arc<Mutex<Option<(Instant, Outcomes)>>>,
+    warnings: Arc<RwLock<BTreeMap<&'static str, Warning>>>,
+    checked: Arc<Mutex<Checked>>,
 }
+
+/// What came of the checks.
+#[derive(Default)]
+struct Checked {
+    last: Option<(Instant, Outcomes)>,
+    /// Checks that did not answer in time, and since when they run.
+    running: BTreeMap<&'static str, (Instant, RunningCheck)>,
+}
+
+type RunningCheck = JoinHandle<Result<(), String>>;
 
 /// What came of each check.
 type Outcomes = BTreeMap<&'static str, String>;
@@ -38,7 +56,7 @@ impl fmt::Debug for Needs {
     }
 }
 
-/// What `/readyz` and `/api/health` answer.
+/// What `/readyz` answers.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Readiness {
     #[schema(example = "orders")]
@@ -49,6 +67,9 @@ pub struct Readiness {
     /// Each thing the service needs: `ok`, or what is wrong with it.
     #[schema(example = json!({"nats": "ok", "postgres": "ok"}))]
     pub needs: BTreeMap<&'static str, String>,
+    /// What is slow or stuck, and what to do about it. The service takes requests all the same.
+    #[schema(example = json!({"outbox": "messages wait for the broker, the oldest for 42 s"}))]
+    pub warnings: BTreeMap<&'static str, String>,
 }
 
 impl Needs {
@@ -61,6 +82,11 @@ impl Needs {
         self.checks.write().unwrap_or_else(PoisonError::into_inner).insert(name, check);
     }
 
+    /// Adds something that may be slow or stuck; `warning` says in a sentence what is, and what to do about it.
+    pub fn add_warning(&self, name: &'static str, warning: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        self.warnings.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(warning));
+    }
+
     /// Whether all checks pass. They run at once, and not again for a second.
     pub async fn readiness(&self, service: &'static str, stopping: bool) -> Readiness {
         let mut needs = self.outcomes().await;
@@ -68,32 +94,52 @@ impl Needs {
             needs.insert("running", "the service is shutting down".to_owned());
         }
         let ready = needs.values().all(|outcome| outcome == "ok");
-        Readiness { service, version: env!("CARGO_PKG_VERSION"), ready, needs }
+        let warnings = self.warnings.read().unwrap_or_else(PoisonError::into_inner);
+        let warnings = warnings.iter().filter_map(|(&name, warning)| Some((name, warning()?))).collect();
+        Readiness { service, version: env!("CARGO_PKG_VERSION"), ready, needs, warnings }
     }
 
     async fn outcomes(&self) -> Outcomes {
         // Whoever asks while the checks run waits for the same answer.
-        let mut kept = self.outcomes.lock().await;
-        if let Some((asked_at, outcomes)) = &*kept
+        let mut checked = self.checked.lock().await;
+        if let Some((asked_at, outcomes)) = &checked.last
             && asked_at.elapsed() < KEPT_FOR
         {
             return outcomes.clone();
         }
         let checks = self.checks.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let outcomes: Outcomes = join_all(checks.into_iter().map(|(name, check)| async move {
-            let outcome = match timeout(CHECK_WITHIN, check()).await {
-                Ok(Ok(())) => "ok".to_owned(),
-                Ok(Err(problem)) => problem,
-                Err(_) => format!("no answer within {} s", CHECK_WITHIN.as_secs()),
+        let mut running = std::mem::take(&mut checked.running);
+        let answers = join_all(checks.into_iter().map(|(name, check)| {
+            let (since, mut answer) = running.remove(name).unwrap_or_else(|| (Instant::now(), tokio::spawn(check())));
+            async move {
+                let outcome = timeout(CHECK_WITHIN, &mut answer).await;
+                (name, since, answer, outcome)
+            }
+        }));
+        let mut outcomes = Outcomes::new();
+        for (name, since, answer, outcome) in answers.await {
+            let said = match outcome {
+                Ok(Ok(Ok(()))) => "ok".to_owned(),
+                Ok(Ok(Err(problem))) => problem,
+                Ok(Err(_)) => "the check failed".to_owned(),
+                Err(_) if since.elapsed() > GIVEN_UP_AFTER => {
+                    answer.abort();
+                    no_answer()
+                }
+                Err(_) => {
+                    checked.running.insert(name, (since, answer));
+                    no_answer()
+                }
             };
-            (name, outcome)
-        }))
-        .await
-        .into_iter()
-        .collect();
-        *kept = Some((Instant::now(), outcomes.clone()));
+            outcomes.insert(name, said);
+        }
+        checked.last = Some((Instant::now(), outcomes.clone()));
         outcomes
     }
+}
+
+fn no_answer() -> String {
+    format!("no answer within {} s", CHECK_WITHIN.as_secs())
 }
 
 #[cfg(test)]
@@ -114,5 +160,22 @@ mod tests {
         tokio::time::advance(KEPT_FOR).await;
         let answer = needs.readiness("test", false).await;
         assert_eq!((answer.ready, answer.needs["luck"].as_str()), (false, "none left"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_check_goes_on_and_counts_when_it_answers() {
+        let started = Arc::new(AtomicU32::new(0));
+        let (needs, counted) = (Needs::default(), started.clone());
+        needs.add("slow", move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(CHECK_WITHIN * 2).await;
+                Ok(())
+            }
+        });
+        assert_eq!(needs.readiness("test", false).await.needs["slow"], "no answer within 2 s");
+        tokio::time::advance(KEPT_FOR).await;
+        assert!(needs.readiness("test", false).await.ready);
+        assert_eq!(started.load(Ordering::Relaxed), 1);
     }
 }

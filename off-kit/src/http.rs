@@ -1,17 +1,20 @@
-//! The HTTP edge every service has: its API and the document of it, health, metrics, problems, limits.
+//! The HTTP edge every service has: its API and the document of it, problems and limits; health and metrics on another port.
 
 mod ask;
 mod connections;
 mod extract;
+mod health;
 mod observe;
 mod problem;
 mod room;
 mod server;
 
 pub use ask::ask_whether_ready;
+pub(crate) use ask::get;
 pub use extract::{ApiJson, ApiPath, ApiQuery};
+pub use health::show_metrics;
 pub use problem::Problem;
-pub use server::{document, serve, show_metrics};
+pub use server::{document, serve};
 
 use std::net::IpAddr;
 
@@ -22,7 +25,10 @@ pub struct Config {
     /// The address it listens on; 0.0.0.0 lets other machines in.
     #[arg(long, env = "HTTP_SERVICE_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub http_service_host: IpAddr,
-    /// The port it listens on; 0 takes any that is free.
+    /// The port of its API; 0 takes any that is free.
     #[arg(long, env = "HTTP_SERVICE_PORT", value_name = "PORT")]
     pub http_service_port: u16,
+    /// The port of /livez, /readyz and /metrics, which is not for the public; 0 takes any that is free.
+    #[arg(long, env = "HEALTH_PORT", value_name = "PORT")]
+    pub health_port: u16,
 }

@@ -27,5 +27,5 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 pub use bus::Bus;
 pub use clock::Clock;
 pub use outbox::Outbox;
-pub use service::{Kit, Service, run, run_with};
+pub use service::{Addresses, Kit, Listeners, Service, run, run_with};
 pub use tasks::Tasks;

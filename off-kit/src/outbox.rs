@@ -8,7 +8,10 @@ use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
 use sqlx::{PgConnection, PgPool};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
@@ -26,6 +29,9 @@ const SLACK: i64 = 2 * BATCH as i64;
 /// How long a relay that was woken lets more gather. A round costs the same for one message as for fifty, and whoever
 /// wrote the first is already at the next.
 const GATHER_FOR: Duration = Duration::from_millis(5);
+
+/// A message that waits longer than this for the broker's acknowledgement is a warning.
+const WARN_AFTER: Duration = Duration::from_secs(15);
 
 /// How long the last rows may take when the service stops; what is left goes out at its next start.
 const FLUSH_WITHIN: Duration = Duration::from_secs(5);
@@ -74,7 +80,18 @@ impl Outbox {
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
         // What is deleted and comes back after a crash is published once more, which is harmless.
         let own = db::background_pool(db);
-        let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock };
+        let waiting = Arc::default();
+        let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock, waiting };
+        let (waiting, clock) = (relay.waiting.clone(), kit.clock);
+        kit.needs.add_warning("outbox", move || {
+            let since = (*waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let lag = (clock.now() - since).to_std().ok().filter(|lag| *lag > WARN_AFTER)?;
+            let seconds = lag.as_secs();
+            Some(format!(
+                "messages wait for the broker's acknowledgement, the oldest for {seconds} s: is NATS up, and has its disk \
+                 room? A nats-server whose disk was full may need a restart"
+            ))
+        });
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
         let (running, tasks) = (outbox.clone(), kit.tasks.clone());
         kit.tasks.spawn("outbox relay", async move {
@@ -169,9 +186,17 @@ struct Relay {
     db: PgPool,
     bus: Bus,
     clock: Clock,
+    /// When the oldest message was written that was found waiting at the last look.
+    waiting: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Relay {
+    fn note_waiting(&self, since: Option<DateTime<Utc>>) {
+        let lag = since.and_then(|since| (self.clock.now() - since).to_std().ok()).unwrap_or_default();
+        gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
     /// Publishes the oldest rows from the id `from` on and deletes those the broker acknowledged; says how many it took.
     /// They are deleted in a transaction that ends after the broker's word, so that another replica passes over them
     /// meanwhile.
@@ -190,12 +215,10 @@ impl Relay {
         .fetch_all(&mut *tx)
         .await?;
         rows.sort_unstable_by_key(|row| row.id);
-        let Some(oldest) = rows.first().map(|row| row.occurred_at) else {
-            gauge!("off_outbox_lag_seconds", "service" => self.source).set(0.0);
+        self.note_waiting(rows.first().map(|row| row.occurred_at));
+        if rows.is_empty() {
             return Ok(Carried { count: 0, through: from + SLACK });
-        };
-        let lag = (self.clock.now() - oldest).to_std().unwrap_or_default();
-        gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
+        }
         let (ids, messages): (Vec<i64>, Vec<Outgoing>) = rows
             .into_iter()
             .map(|row| {

@@ -2,15 +2,18 @@
 //!
 //! `off up` keeps them for a folder, tests throw them away.
 
+mod disk;
 mod nats;
 mod postgres;
 mod process;
 
+pub use disk::SmallDisk;
 pub use nats::{Nats, find_nats_server};
 pub use postgres::{OLDEST_POSTGRES, Postgres, find_postgres};
 use process::Server;
 
 use anyhow::Context;
+use nix::sys::statvfs::statvfs;
 use rand::{RngExt, distr::Alphanumeric};
 use std::{
     env,
@@ -24,6 +27,13 @@ use tokio::process::Command;
 /// A loopback port that is free now.
 pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+/// Bytes that are free on the disk with `folder`.
+#[allow(clippy::useless_conversion, reason = "they are 32 bits wide on some systems")]
+pub fn room_on_disk(folder: &Path) -> anyhow::Result<u64> {
+    let disk = statvfs(folder).with_context(|| format!("cannot look at the disk of {}", folder.display()))?;
+    Ok(u64::from(disk.blocks_available()) * u64::from(disk.fragment_size()))
 }
 
 /// A password nobody has to remember.

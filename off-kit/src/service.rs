@@ -20,8 +20,10 @@ pub trait Service: 'static {
     const NAME: &'static str;
     /// What it does, in one line, for `--help` and the API's description.
     const ABOUT: &'static str;
-    /// The port it answers on unless told otherwise.
+    /// The port of its API unless told otherwise.
     const PORT: u16;
+    /// The port of its health and metrics unless told otherwise.
+    const HEALTH_PORT: u16 = Self::PORT + 1000;
     /// Its own settings.
     type Config: Args + Send;
 
@@ -42,10 +44,24 @@ pub struct Kit {
     /// What the service needs to be ready.
     pub needs: Needs,
     pub http: http::Config,
-    /// A socket that listens already, for a caller who had to be sure of it; else `http` says where.
-    pub listener: Arc<Mutex<Option<TcpListener>>>,
+    /// Sockets that listen already, for a caller who had to be sure of them; else `http` says where.
+    pub listeners: Arc<Mutex<Listeners>>,
     /// Where the service answers, once it does.
-    pub address: Arc<OnceLock<SocketAddr>>,
+    pub addresses: Arc<OnceLock<Addresses>>,
+}
+
+/// Sockets for the API and for the health port.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    pub api: Option<TcpListener>,
+    pub health: Option<TcpListener>,
+}
+
+/// Where a service answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub api: SocketAddr,
+    pub health: SocketAddr,
 }
 
 impl Kit {
@@ -57,8 +73,8 @@ impl Kit {
             tasks: Tasks::new(),
             needs: Needs::default(),
             http,
-            listener: Arc::default(),
-            address: Arc::default(),
+            listeners: Arc::default(),
+            addresses: Arc::default(),
         }
     }
 }
@@ -118,6 +134,7 @@ pub async fn run_with<S: Service>(name: &str, arguments: impl IntoIterator<Item 
     let words = std::iter::once(OsString::from(name)).chain(arguments);
     let matches = command
         .mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()))
+        .mut_arg("health_port", |arg| arg.required(false).default_value(S::HEALTH_PORT.to_string()))
         .get_matches_from(words);
     match matches.subcommand_name() {
         Some(OPENAPI) => return finish(print_openapi::<S>()),

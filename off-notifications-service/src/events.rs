@@ -51,6 +51,7 @@ async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, del
 
 async fn publish(app: &App, messages: Vec<Outgoing>) -> Result<(), Failure> {
     let answers = app.bus.publish_all(messages).await;
-    // What was acknowledged is not repeated by the retry: the same wait and the same news have the same message id.
+    // A retry publishes what was acknowledged once more, with the same message id: the broker drops it within its duplicate
+    // window, and later it changes nothing.
     answers.into_iter().collect::<Result<(), _>>().map_err(|error| Failure::Unavailable(error.into()))
 }

@@ -3,7 +3,7 @@
 use off_kit::{
     Bus,
     bus::{self, Keeping},
-    servers,
+    servers::{self, SmallDisk},
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
@@ -14,6 +14,8 @@ pub struct TestNats {
     pub url: String,
     pub bus: Bus,
     pub server: servers::Nats,
+    /// Before its folder, so that it is gone when that is removed.
+    disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -42,13 +44,34 @@ impl TestNats {
 
     /// A server with nothing in it.
     pub async fn without_streams() -> Self {
-        let folder = tempfile::Builder::new().prefix("off-nats-").tempdir().expect("a temporary folder");
+        Self::start_in(new_folder(), None).await
+    }
+
+    /// A server with all streams declared, on a small disk; `None` where this user may not make one.
+    pub async fn on_small_disk(mebibytes: u32) -> Option<Self> {
+        let folder = new_folder();
+        let disk = SmallDisk::mount(folder.path(), mebibytes)?;
+        let nats = Self::start_in(folder, Some(disk)).await;
+        bus::declare(&nats.bus, Keeping::default()).await.expect("the streams");
+        Some(nats)
+    }
+
+    /// The small disk of a server that has one.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a small disk")
+    }
+
+    async fn start_in(folder: TempDir, disk: Option<SmallDisk>) -> Self {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
         let (program, _) = servers::find_nats_server(&tools).await.expect("nats-server");
         let server = servers::Nats::start(&program, folder.path(), &[]).await.expect("a NATS of the test's own");
         let config = bus::Config::at(&server.url);
         let bus = Bus::connect(&config, "test").await.expect("a client");
         bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
-        Self { url: server.url.clone(), bus, server, folder }
+        Self { url: server.url.clone(), bus, server, disk, folder }
     }
+}
+
+fn new_folder() -> TempDir {
+    tempfile::Builder::new().prefix("off-nats-").tempdir().expect("a temporary folder")
 }

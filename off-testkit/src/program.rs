@@ -16,10 +16,11 @@ use tokio::{
 /// How long a program may take to start, and to stop.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running program and a client of it.
+/// A running service, a client of its API, and one of its health port.
 #[derive(Debug)]
 pub struct Program {
     pub http: Http,
+    pub health: Http,
     child: Child,
 }
 
@@ -38,20 +39,24 @@ impl Program {
             .spawn()
             .expect("it starts");
         let mut log = BufReader::new(child.stderr.take().expect("its log")).lines();
-        let address = timeout(PATIENCE, async {
+        let addresses = timeout(PATIENCE, async {
+            let mut health = None;
             while let Some(line) = log.next_line().await.expect("a line of its log") {
                 let entry: Value = serde_json::from_str(&line).unwrap_or_default();
                 let said = entry["message"].as_str().unwrap_or_default();
-                if let Some((_, address)) = said.split_once(" answers on ") {
-                    return address.split(',').next().expect("an address").to_owned();
+                if let Some((_, address)) = said.split_once(" tells of its health on ") {
+                    health = address.split("/readyz").next().map(str::to_owned);
+                } else if let Some((_, address)) = said.split_once(" answers on ") {
+                    let api = address.split(',').next().expect("an address").to_owned();
+                    return (api, health.expect("its health port listens first"));
                 }
             }
             panic!("it ended before it listened")
         });
-        let address = address.await.expect("it listens in time");
+        let (api, health) = addresses.await.expect("it listens in time");
         // Its log has to be read on, or it would block.
         tokio::spawn(async move { while let Ok(Some(_)) = log.next_line().await {} });
-        Self { http: Http::new(address), child }
+        Self { http: Http::new(api), health: Http::new(health), child }
     }
 
     /// Asks it to stop, as the system does; whether it ended well.
@@ -81,6 +86,8 @@ impl Program {
 
 fn command(path: &str, settings: &[(&str, &str)]) -> Command {
     let mut command = Command::new(path);
+    // Many run at a time.
+    command.env("HEALTH_PORT", "0");
     command.env_remove("DATABASE_URL").env_remove("NATS_URL").env_remove("OFF_LOG");
     command.envs(settings.iter().copied()).stdin(Stdio::null());
     command

@@ -1,13 +1,14 @@
 //! A service that runs inside a test.
 
 use crate::{Http, eventually};
-use off_kit::{Clock, Kit, Service, Tasks, http, telemetry};
+use off_kit::{Addresses, Clock, Kit, Service, Tasks, http, telemetry};
 use std::{net::Ipv4Addr, sync::Once};
 
-/// A running service and a client of it.
+/// A running service, a client of its API, and one of its health port.
 #[derive(Debug)]
 pub struct Running {
     pub http: Http,
+    pub health: Http,
     tasks: Tasks,
 }
 
@@ -20,19 +21,20 @@ impl Running {
     /// The same, on a port of the test's choice.
     pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
         start_telemetry();
-        let address = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: port };
+        let address =
+            http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: port, health_port: 0 };
         let kit = Kit::new::<S>(address, clock);
-        let (tasks, address) = (kit.tasks.clone(), kit.address.clone());
+        let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
         S::start(config, kit).await.expect("the service starts");
-        let address = *address.get().expect("the service listens");
-        Self { http: Http::new(format!("http://{address}")), tasks }
+        let Addresses { api, health } = *addresses.get().expect("the service listens");
+        Self { http: Http::new(format!("http://{api}")), health: Http::new(format!("http://{health}")), tasks }
     }
 
     /// Starts `S` and waits until it is ready.
     pub async fn start_ready<S: Service>(config: S::Config, clock: Clock) -> Self {
         let running = Self::start::<S>(config, clock).await;
         eventually("the service is ready", || async {
-            running.http.get("/readyz").await.status.is_success().then_some(())
+            running.health.get("/readyz").await.status.is_success().then_some(())
         })
         .await;
         running

@@ -13,10 +13,10 @@ use futures::StreamExt;
 use off_bench::{
     Program, Stage, load,
     report::{at_most, median, progress, ratio},
-    stage::{PRODUCTS, wait_until_ready},
+    stage::{PRODUCTS, Ports, wait_until_ready},
 };
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, headers};
-use off_kit::{Bus, servers::free_port};
+use off_kit::Bus;
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -65,18 +65,19 @@ async fn main() -> anyhow::Result<()> {
     stage.end().await
 }
 
-/// Starts the generator; where its metrics are.
+/// Starts the generator; says where its health port is.
 async fn start(
     stage: &Stage,
     users: SocketAddr,
     orders: SocketAddr,
     rate: &str,
 ) -> anyhow::Result<(Program, SocketAddr)> {
-    let port = free_port()?;
-    let (port_text, users, orders) = (port.to_string(), format!("http://{users}"), format!("http://{orders}"));
+    let ports = Ports::free()?;
+    let ([api, health], users, orders) = (ports.settings(), format!("http://{users}"), format!("http://{orders}"));
     let settings = [
         ("NATS_URL", &*stage.nats.url),
-        ("HTTP_SERVICE_PORT", &port_text),
+        api,
+        health,
         ("USERS_URL", &users),
         ("ORDERS_URL", &orders),
         ("GENERATOR_RATE", rate),
@@ -86,9 +87,8 @@ async fn start(
         ("GENERATOR_CONSUMPTION_WEIGHT", "0"),
     ];
     let program = Program::start(&["serve", "generator"], &settings)?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    wait_until_ready(address).await?;
-    Ok((program, address))
+    wait_until_ready(ports.health).await?;
+    Ok((program, ports.health))
 }
 
 /// The memory of a generator that knows every device and plays them, at its usual rate, in megabytes.

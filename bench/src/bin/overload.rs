@@ -7,13 +7,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use off_bench::{
     Outcome, Program, Stage, load,
     report::{at_most, progress, ratio, table},
-    stage::{PRODUCTS, SSDS, wait_until_ready, wish},
+    stage::{PRODUCTS, Ports, SSDS, wait_until_ready, wish},
 };
-use off_kit::servers::free_port;
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::TcpStream;
 
 const LENGTH: Duration = Duration::from_secs(8);
@@ -36,11 +32,11 @@ const BOUND: f64 = 1000.0;
 async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
-    let port = free_port()?;
+    let ports = Ports::free()?;
     // A process of its own, with files of its own: ten thousand connections take as many here.
-    let service = Program::start(&["serve", "orders"], &stage.settings(&port.to_string()))?;
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    wait_until_ready(address).await?;
+    let service = Program::start(&["serve", "orders"], &stage.settings(&ports))?;
+    let address = ports.address;
+    wait_until_ready(ports.health).await?;
 
     progress("warming up");
     take(address).await?;

@@ -34,7 +34,7 @@ async fn main() -> anyhow::Result<()> {
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         hashes.push(tokio::task::spawn_blocking(hash_on_all_cores).await??);
-        let (registered, asked) = tokio::try_join!(register(users.address), ask(users.address))?;
+        let (registered, asked) = tokio::try_join!(register(users.address), ask(users.health))?;
         registrations.push(registered.rate());
         others.push(asked.ms(0.99));
     }
@@ -68,8 +68,8 @@ async fn register(address: SocketAddr) -> anyhow::Result<Outcome> {
 }
 
 /// Others, who now and then ask for something that costs nothing.
-async fn ask(address: SocketAddr) -> anyhow::Result<Outcome> {
-    let asked = load::offer(address, 20.0, LENGTH, 10, |_| load::get("/livez")).await?;
+async fn ask(health: SocketAddr) -> anyhow::Result<Outcome> {
+    let asked = load::offer(health, 20.0, LENGTH, 10, |_| load::get("/livez")).await?;
     asked.expect_all(200)?;
     Ok(asked.outcome)
 }

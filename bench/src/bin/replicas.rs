@@ -10,19 +10,14 @@ use off_bench::{
     Cluster, Program, load,
     program::processor_time_of,
     report::{at_most, progress, table},
-    stage::{PRODUCTS, SSDS, settle, wait_until_ready, wish},
+    stage::{PRODUCTS, Ports, SSDS, settle, wait_until_ready, wish},
 };
 use off_kit::{
-    servers::{Postgres, find_postgres, free_port},
+    servers::{Postgres, find_postgres},
     telemetry,
 };
 use sqlx::PgPool;
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    time::Duration,
-};
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use tokio::time::Instant;
 
 /// Connections to each replica of the orders service.
@@ -49,7 +44,7 @@ struct Options {
 /// A replica and where it answers.
 struct Replica {
     service: &'static str,
-    address: SocketAddr,
+    ports: Ports,
     program: Program,
 }
 
@@ -82,12 +77,12 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
         }
     }
     for replica in &running {
-        wait_until_ready(replica.address).await?;
+        wait_until_ready(replica.ports.health).await?;
     }
 
     progress(&format!("{} orders a second, {replicas} of each service", options.rate));
     let takers: Vec<SocketAddr> =
-        running.iter().filter(|replica| replica.service == "orders").map(|replica| replica.address).collect();
+        running.iter().filter(|replica| replica.service == "orders").map(|replica| replica.ports.address).collect();
     let each = options.rate / takers.len() as f64;
     let offering = try_join_all(takers.iter().enumerate().map(|(index, &address)| {
         let request = move |number| load::post("/api/orders", wish(number * u64::from(replicas) + index as u64)?);
@@ -107,8 +102,8 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
     wait_until_arrived(&pool).await?;
     let mut rows = table(&["replica", "answered 201", "p50 ms", "p99 ms", "messages handled"]);
     let mut of_orders = offered.iter();
-    for Replica { service, address, .. } in &running {
-        let handled = handled(*address).await?;
+    for Replica { service, ports, .. } in &running {
+        let handled = handled(ports.health).await?;
         let taken = if *service == "orders" { of_orders.next() } else { None };
         let cell = |value: Option<String>| value.unwrap_or_default();
         rows.add_row([
@@ -227,15 +222,16 @@ async fn print_room(cluster: &Cluster, pool: &PgPool) -> anyhow::Result<()> {
 }
 
 fn start(service: &'static str, database_url: &str, nats_url: &str) -> anyhow::Result<Replica> {
-    let port = free_port()?.to_string();
-    let mut settings = vec![("DATABASE_URL", database_url), ("NATS_URL", nats_url), ("HTTP_SERVICE_PORT", &port)];
+    let ports = Ports::free()?;
+    let mut settings = vec![("DATABASE_URL", database_url), ("NATS_URL", nats_url)];
+    settings.extend(ports.settings());
     for (shortest, longest) in
         [("SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX"), ("DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX")]
     {
         settings.extend([(shortest, "1s"), (longest, "2s")]);
     }
     let program = Program::start(&["serve", service], &settings)?;
-    Ok(Replica { service, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse()?)), program })
+    Ok(Replica { service, ports, program })
 }
 
 async fn wait_until_arrived(pool: &PgPool) -> anyhow::Result<()> {
@@ -252,9 +248,9 @@ async fn wait_until_arrived(pool: &PgPool) -> anyhow::Result<()> {
     }
 }
 
-/// The messages that the replica at `address` has handled.
-async fn handled(address: SocketAddr) -> anyhow::Result<u64> {
-    let body = load::fetch(address, "/metrics").await?;
+/// The messages that the replica with this health port has handled.
+async fn handled(health: SocketAddr) -> anyhow::Result<u64> {
+    let body = load::fetch(health, "/metrics").await?;
     let text = String::from_utf8_lossy(&body);
     let counts = text.lines().filter(|line| line.starts_with("off_messages_handled_total{"));
     Ok(counts.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())

@@ -8,14 +8,10 @@ use off_bench::{
     Program, Stage, load,
     program::memory_of,
     report::{at_most, median},
-    stage::{PRODUCTS, SSDS, wait_until_ready, wish},
+    stage::{PRODUCTS, Ports, SSDS, wait_until_ready, wish},
 };
 use off_events::streams::CONSUMERS;
-use off_kit::servers::free_port;
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Enough that one is free whenever an order is due, also while a burst is being answered.
@@ -54,24 +50,22 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
     stage.settle(PRODUCTS, SSDS).await?;
-    let ports = [free_port()?, free_port()?, free_port()?];
-    let addresses = ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    let ports = ports.map(|port| port.to_string());
+    let ports = [Ports::free()?, Ports::free()?, Ports::free()?];
     let mut services = Vec::new();
-    for (name, port) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
+    for (name, ports) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
         let waits = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
-        let settings: Vec<_> = stage.settings(port).into_iter().chain(waits.map(|wait| (wait, "0s"))).collect();
+        let settings: Vec<_> = stage.settings(ports).into_iter().chain(waits.map(|wait| (wait, "0s"))).collect();
         services.push(Program::start(&["serve", name], &settings)?);
     }
-    for address in addresses {
-        wait_until_ready(address).await?;
+    for ports in &ports {
+        wait_until_ready(ports.health).await?;
     }
     println!("minute   orders  p50/p99 ms   MB: users orders notifications nats   files   Postgres consumers");
     let mut looks = Vec::new();
     let (mut accepted, mut unsent) = (0, 0);
     for minute in 1..=options.minutes {
         let began = Instant::now();
-        let offered = load::offer(addresses[1], options.rate, MINUTE, CONNECTIONS, |number| {
+        let offered = load::offer(ports[1].address, options.rate, MINUTE, CONNECTIONS, |number| {
             load::post("/api/orders", wish(number)?)
         });
         let offered = offered.await?;

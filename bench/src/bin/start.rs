@@ -63,7 +63,8 @@ async fn find_orders(home: &Path) -> anyhow::Result<SocketAddr> {
         if let Ok(text) = std::fs::read(home.join("running.json")) {
             let running: Value = serde_json::from_slice(&text).unwrap_or_default();
             let services = running["services"].as_array().into_iter().flatten();
-            let mut urls = services.filter(|service| service[0] == "orders").filter_map(|service| service[1].as_str());
+            let mut urls =
+                services.filter(|service| service["name"] == "orders").filter_map(|service| service["url"].as_str());
             if let Some(url) = urls.next() {
                 return Ok(url.trim_start_matches("http://").parse()?);
             }

@@ -58,6 +58,7 @@ async fn main() -> anyhow::Result<()> {
     let settings = [
         ("NATS_URL", &*stage.nats.url),
         ("HTTP_SERVICE_PORT", "0"),
+        ("HEALTH_PORT", "0"),
         ("SUPPLIER_DELAY_MIN", SHORTEST),
         ("SUPPLIER_DELAY_MAX", LONGEST),
         ("DELIVERY_DELAY_MIN", "1h"),

@@ -27,7 +27,7 @@ pub(super) fn print(audit: &Audit) {
         (Check::Broker, "each order it speaks of is in Postgres".to_owned()),
     ] {
         let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
-        println!("{}", check(found.is_empty(), which.name(), &claim));
+        println!("{}", check(found.is_empty().into(), which.name(), &claim));
         for finding in found.iter().take(MOST_LISTED) {
             println!("    {}", finding.text);
         }

@@ -2,7 +2,8 @@
 
 use off_events::{Barcode, SsdId};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 use tokio::time::Instant;
@@ -34,9 +35,13 @@ pub(super) struct Pages {
     /// By their `Idempotency-Key`.
     pub(super) orders: HashMap<String, (Wish, Outcome<Uuid>)>,
     /// What devices reported as taken, by device and report.
-    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<()>)>,
-    /// What nobody can handle: how often each consumer has to give up which tag.
-    pub(super) poison: BTreeMap<(String, String), String>,
+    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Instant>)>,
+    /// What nobody can handle, by the consumer that has to give it up and its tag.
+    pub(super) poison: BTreeMap<(String, String), Poison>,
+    /// When the broker may have lost what it took and nobody had handled yet.
+    pub(super) losses: Vec<RangeInclusive<Instant>>,
+    /// Consumers that were made anew, and so read their stream once more.
+    pub(super) made_anew: BTreeSet<String>,
     /// When orders were answered with 201.
     pub(super) accepted_at: Vec<Instant>,
     /// Answers that said something else than an earlier one to the same request.
@@ -45,6 +50,20 @@ pub(super) struct Pages {
     pub(super) repeated: u64,
     /// Orders that were not sent because too many waited for an answer.
     pub(super) left_out: u64,
+}
+
+/// A message that nobody can handle.
+#[derive(Debug)]
+pub(super) struct Poison {
+    pub(super) subject: String,
+    pub(super) sent_at: Instant,
+}
+
+impl Pages {
+    /// Whether the broker may have lost what it took at `time`.
+    pub(super) fn may_be_lost(&self, time: Instant) -> bool {
+        self.losses.iter().any(|loss| loss.contains(&time))
+    }
 }
 
 impl Journal {

@@ -12,8 +12,8 @@ use nix::{
     unistd::Pid,
 };
 use off_kit::{
-    Bus, bus, db,
-    servers::{Nats, Postgres, find_nats_server, find_postgres},
+    Addresses, Bus, bus, db,
+    servers::{Nats, Postgres, SmallDisk, find_nats_server, find_postgres},
 };
 use sqlx::PgPool;
 use std::{
@@ -35,7 +35,11 @@ use url::Url;
 const BROKER_DISK: &str = "max_file_store: 768MB";
 
 /// What of it the streams may take, in MiB.
-const BROKER_ROOM: u32 = 640;
+pub(super) const BROKER_ROOM: u32 = 640;
+
+/// The disk of Postgres, in MiB, where one may be made, and how it keeps to it.
+const POSTGRES_DISK: u32 = 1024;
+const POSTGRES_SETTINGS: [&str; 2] = ["max_wal_size=192MB", "min_wal_size=64MB"];
 
 /// How long a server may take to start again after a kill.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -44,11 +48,14 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Parts {
     postgres: Mutex<Postgres>,
+    /// `None` where this user may not make one.
+    postgres_disk: Option<SmallDisk>,
     nats: Mutex<Nats>,
+    nats_folder: PathBuf,
     services: BTreeMap<Name, Mutex<Process>>,
     proxies: BTreeMap<Link, Proxy>,
     /// Where each service answers, without a proxy between.
-    addresses: BTreeMap<Name, SocketAddr>,
+    addresses: BTreeMap<Name, Addresses>,
     /// Past all proxies.
     pub(super) db: PgPool,
     pub(super) bus: Bus,
@@ -75,9 +82,12 @@ impl Parts {
     /// Starts everything in `folder`, with nothing in it yet.
     pub(super) async fn start(home: &Home, folder: &Path, pace: Pace) -> anyhow::Result<Self> {
         let (programs, _) = find_postgres().await?;
-        let postgres = Postgres::start(&programs, &folder.join("postgres"), &[]).await?;
+        let postgres_folder = folder.join("postgres");
+        let postgres_disk = SmallDisk::mount(&Postgres::make_place(&postgres_folder)?, POSTGRES_DISK);
+        let postgres = Postgres::start(&programs, &postgres_folder, &POSTGRES_SETTINGS).await?;
         let (program, _) = find_nats_server(home.tools()).await?;
-        let nats = Nats::start(&program, &folder.join("nats"), &[BROKER_DISK]).await?;
+        let nats_folder = folder.join("nats");
+        let nats = Nats::start(&program, &nats_folder, &[BROKER_DISK]).await?;
         let config = db::Config::at(&postgres.url, 4);
         let pool = db::lazy_pool(&config, "off-chaos")?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
@@ -85,15 +95,16 @@ impl Parts {
 
         let mut addresses = BTreeMap::new();
         for name in Name::ALL {
-            // Free now; the service takes it a moment later, and again whenever it is started anew.
-            addresses.insert(name, TcpListener::bind(("127.0.0.1", 0))?.local_addr()?);
+            // Free now; the service takes them a moment later, and again whenever it is started anew.
+            let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+            addresses.insert(name, Addresses { api: api.local_addr()?, health: health.local_addr()? });
         }
         let mut proxies = BTreeMap::new();
         for link in Link::ALL {
             let to = match link {
                 Link::ToPostgres(_) => address_of(&postgres.url)?,
                 Link::ToNats(_) => address_of(&nats.url)?,
-                Link::FromPeople(name) | Link::FromGenerator(name) => addresses[&name],
+                Link::FromPeople(name) | Link::FromGenerator(name) => addresses[&name].api,
             };
             proxies.insert(link, Proxy::start(to).await?);
         }
@@ -108,7 +119,7 @@ impl Parts {
             services.insert(name, Mutex::new(process));
         }
         let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
-        Ok(Self { postgres, nats, services, proxies, addresses, db: pool, bus })
+        Ok(Self { postgres, postgres_disk, nats, nats_folder, services, proxies, addresses, db: pool, bus })
     }
 
     /// Where a service answers at the end of `link`.
@@ -116,9 +127,9 @@ impl Parts {
         format!("http://{}", self.proxies[&link].address)
     }
 
-    /// Where a service answers, whatever is done to its ways.
-    pub(super) fn address(&self, name: Name) -> SocketAddr {
-        self.addresses[&name]
+    /// Where a service tells of its health, whatever is done to its ways.
+    pub(super) fn health_address(&self, name: Name) -> SocketAddr {
+        self.addresses[&name].health
     }
 
     pub(super) fn set(&self, link: Link, way: Way) {
@@ -143,6 +154,27 @@ impl Parts {
         let mut postgres = self.postgres.lock().await;
         postgres.kill().await?;
         tokio::time::sleep(down).await;
+        Self::start_postgres(&mut postgres).await
+    }
+
+    /// Takes all room on the disk of Postgres for a while. It may end itself for want of it, and is started again then.
+    pub(super) async fn fill_postgres(&self, full: Duration) -> anyhow::Result<()> {
+        let Some(disk) = &self.postgres_disk else { return Ok(()) };
+        let mut postgres = self.postgres.lock().await;
+        disk.fill()?;
+        tokio::time::sleep(full).await;
+        disk.free()?;
+        // One that is recovering may yet end.
+        let ended = tokio::time::timeout(Duration::from_secs(1), postgres.watch()).await;
+        if ended.is_ok() { Self::start_postgres(&mut postgres).await } else { Ok(()) }
+    }
+
+    /// Whether the disk of Postgres can be filled.
+    pub(super) fn can_fill_postgres(&self) -> bool {
+        self.postgres_disk.is_some()
+    }
+
+    async fn start_postgres(postgres: &mut Postgres) -> anyhow::Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         // Its children outlive it for a moment, and it does not start beside them.
         while let Err(error) = postgres.start_again().await {
@@ -160,6 +192,38 @@ impl Parts {
         nats.start_again().await.context("NATS does not start again")
     }
 
+    /// Kills NATS, keeps a copy of its store aside, and starts it again.
+    pub(super) async fn copy_nats_store(&self) -> anyhow::Result<()> {
+        self.with_nats_dead("rm -rf older && cp -a store older").await
+    }
+
+    /// Kills NATS, and starts it again with the copy that was kept aside.
+    pub(super) async fn roll_nats_store_back(&self) -> anyhow::Result<()> {
+        self.with_nats_dead("rm -r store && mv older store").await
+    }
+
+    /// Kills NATS, runs a script of the shell in its folder, and starts it again.
+    async fn with_nats_dead(&self, script: &str) -> anyhow::Result<()> {
+        let mut nats = self.nats.lock().await;
+        nats.kill().await?;
+        let done = Command::new("sh").args(["-c", script]).current_dir(&self.nats_folder).status().await?;
+        anyhow::ensure!(done.success(), "{script} ended with {done}");
+        nats.start_again().await.context("NATS does not start again")
+    }
+
+    /// Lets everything run that is meant to, and opens all ways.
+    pub(super) async fn heal(&self) -> anyhow::Result<()> {
+        for proxy in self.proxies.values() {
+            proxy.set(Way::Open);
+        }
+        for process in self.services.values() {
+            let mut process = process.lock().await;
+            process.signal(Signal::SIGCONT)?;
+            process.start()?;
+        }
+        Ok(())
+    }
+
     /// Services that have ended without being killed; each is started again.
     pub(super) async fn find_dead(&self) -> anyhow::Result<Vec<String>> {
         let mut dead = Vec::new();
@@ -173,15 +237,19 @@ impl Parts {
         Ok(dead)
     }
 
-    /// Stops all in order.
-    pub(super) async fn stop(self) -> anyhow::Result<()> {
+    /// Stops all in order; keeps what is on the disk of Postgres where somebody has to look at it.
+    pub(super) async fn stop(self, is_kept: bool) -> anyhow::Result<()> {
         for process in self.services.values() {
             process.lock().await.kill().await?;
         }
         self.bus.close().await;
         self.db.close().await;
         self.nats.lock().await.stop().await?;
-        self.postgres.lock().await.stop().await
+        self.postgres.lock().await.stop().await?;
+        match self.postgres_disk {
+            Some(disk) if is_kept => disk.keep(),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -189,14 +257,15 @@ impl Parts {
 fn settings(
     name: Name,
     pace: Pace,
-    addresses: &BTreeMap<Name, SocketAddr>,
+    addresses: &BTreeMap<Name, Addresses>,
     proxies: &BTreeMap<Link, Proxy>,
     database_url: &str,
     nats_url: &str,
 ) -> anyhow::Result<Vec<(&'static str, String)>> {
     let http = |link| format!("http://{}", proxies[&link].address);
     let mut settings = vec![
-        ("HTTP_SERVICE_PORT", addresses[&name].port().to_string()),
+        ("HTTP_SERVICE_PORT", addresses[&name].api.port().to_string()),
+        ("HEALTH_PORT", addresses[&name].health.port().to_string()),
         ("NATS_URL", through(nats_url, &proxies[&Link::ToNats(name)])?),
         ("OFF_SPEED", pace.speed.to_string()),
         ("OFF_LOG_FORMAT", "json".to_owned()),
@@ -231,7 +300,11 @@ fn through(url: &str, proxy: &Proxy) -> anyhow::Result<String> {
 }
 
 impl Process {
+    /// Starts it, unless it runs.
     fn start(&mut self) -> anyhow::Result<()> {
+        if self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+            return Ok(());
+        }
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("cannot write {}", self.log.display()))?;
         let child = Command::new(std::env::current_exe()?)

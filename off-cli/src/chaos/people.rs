@@ -205,7 +205,7 @@ impl People {
         for _ in 0..30 {
             let Ok(message) = Outgoing::of("device", &report, timestamp, None) else { return };
             if everyone.bus.publish(message).await.is_ok() {
-                everyone.journal.lock().reports.insert(name, (wish, Outcome::Accepted(())));
+                everyone.journal.lock().reports.insert(name, (wish, Outcome::Accepted(Instant::now())));
                 return;
             }
             tokio::time::sleep(backoff.pause()).await;

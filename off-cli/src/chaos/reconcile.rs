@@ -1,7 +1,7 @@
 //! Holds what people and devices know against Postgres and the streams.
 
 use super::{
-    journal::{Outcome, Pages, Wish},
+    journal::{Outcome, Pages, Poison, Wish},
     messages::tag_of,
 };
 use anyhow::Context;
@@ -111,7 +111,7 @@ fn judge_unasked(orders: &HashMap<String, StoredOrder>, pages: &Pages, lows: &Ha
     let (mut unknown, mut restocked) = (0, 0);
     for (key, order) in orders {
         let what = match pages.orders.get(key) {
-            None if lows.contains(key) => {
+            None if lows.contains(key) || !pages.losses.is_empty() && is_key_of_low(key, &order.wish) => {
                 restocked += 1;
                 if order.is_complete && order.deliveries == 1 {
                     continue;
@@ -144,6 +144,11 @@ fn judge_unasked(orders: &HashMap<String, StoredOrder>, pages: &Pages, lows: &Ha
     Verdict::new("unasked", claim, evidence)
 }
 
+/// Whether this is the id of a `stock.low` of that device and product: the broker may have lost the message itself.
+fn is_key_of_low(key: &str, wish: &Wish) -> bool {
+    key.starts_with(&format!("low:{}:{}:", wish.ssd_id, wish.barcode))
+}
+
 async fn judge_reports(db: &PgPool, pages: &Pages) -> anyhow::Result<Verdict> {
     let rows = sqlx::query!("SELECT ssd_id, id, barcode, quantity FROM users.consumptions").fetch_all(db).await?;
     let mut stored: HashMap<(SsdId, String), (String, i64)> = HashMap::new();
@@ -151,23 +156,28 @@ async fn judge_reports(db: &PgPool, pages: &Pages) -> anyhow::Result<Verdict> {
         stored.insert((SsdId(row.ssd_id), row.id), (row.barcode, row.quantity.into()));
     }
     let mut evidence = Vec::new();
-    let mut acknowledged = 0;
+    let (mut acknowledged, mut lost) = (0, 0);
     for ((ssd_id, id), (wish, outcome)) in &pages.reports {
         let found = stored.remove(&(*ssd_id, id.clone()));
-        acknowledged += usize::from(*outcome == Outcome::Accepted(()));
-        let what = match found {
-            None if *outcome == Outcome::Unknown => continue,
-            None => "was acknowledged and never counted",
-            Some((barcode, quantity)) if barcode != wish.barcode.as_str() || quantity != wish.quantity => {
+        acknowledged += usize::from(matches!(outcome, Outcome::Accepted(_)));
+        let what = match (found, outcome) {
+            (None, Outcome::Accepted(at)) if pages.may_be_lost(*at) => {
+                lost += 1;
+                continue;
+            }
+            (None, Outcome::Accepted(_)) => "was acknowledged and never counted",
+            (Some((barcode, quantity)), _) if barcode != wish.barcode.as_str() || quantity != wish.quantity => {
                 "was counted otherwise than reported"
             }
-            Some(_) => continue,
+            _ => continue,
         };
         evidence.push(format!("{id} of device {ssd_id} {what}"));
     }
     evidence.extend(stored.keys().map(|(ssd_id, id)| format!("{id} of device {ssd_id} was reported by nobody")));
-    let claim =
-        format!("each of {acknowledged} reports that the broker took was counted once, whatever its clock said");
+    let claim = format!(
+        "each of {acknowledged} reports that the broker took was counted once, whatever its clock said, but for {lost} that \
+         went with its store"
+    );
     Ok(Verdict::new("reports", claim, evidence))
 }
 
@@ -194,9 +204,11 @@ fn judge_letters(pages: &Pages, letters: &[DeadLetter]) -> Verdict {
             evidence.push(format!("dead letter {} gives no reason", letter.number));
         }
     }
-    for ((consumer, tag), subject) in &pages.poison {
+    for ((consumer, tag), Poison { subject, sent_at }) in &pages.poison {
         match buried.remove(&(consumer.clone(), tag.clone())) {
             Some(1) => {}
+            Some(_) if pages.made_anew.contains(consumer) => {}
+            None if pages.may_be_lost(*sent_at) => {}
             Some(times) => evidence.push(format!("{tag} on {subject} was buried {times} times by {consumer}")),
             None => evidence.push(format!("{tag} on {subject} was not buried by {consumer}")),
         }
@@ -240,6 +252,7 @@ pub(super) async fn judge_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter])
 mod tests {
     use super::*;
     use off_testkit::{LENTILS, TEA, World};
+    use tokio::time::Instant;
 
     /// An order that was answered, arrived and was delivered, a report of what was taken of it, and a journal that
     /// knows of both.
@@ -264,7 +277,8 @@ mod tests {
         let wish = |quantity| Wish { ssd_id, barcode: LENTILS.parse().unwrap(), quantity };
         let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
         pages.orders.insert("order-1".to_owned(), (wish(5), Outcome::Accepted(id)));
-        pages.reports.insert((ssd_id, "report-1".to_owned()), (wish(1), Outcome::Accepted(())));
+        let accepted = Outcome::Accepted(Instant::now());
+        pages.reports.insert((ssd_id, "report-1".to_owned()), (wish(1), accepted));
         (world, pages)
     }
 
@@ -312,7 +326,8 @@ mod tests {
     #[tokio::test]
     async fn dead_letters_are_the_poison_and_nothing_else() {
         let (world, mut pages) = sound_world().await;
-        pages.poison.insert(("supplier".to_owned(), "poison-1".to_owned()), "orders.pending".to_owned());
+        let poison = Poison { subject: "orders.pending".to_owned(), sent_at: Instant::now() };
+        pages.poison.insert(("supplier".to_owned(), "poison-1".to_owned()), poison);
         assert!(evidence(&world, &pages).await.contains("was not buried by supplier"));
         let bury = |tag: &'static str| {
             let mut headers = async_nats::HeaderMap::new();

@@ -3,7 +3,7 @@
 use super::{
     journal::{Journal, Outcome},
     messages,
-    parts::{Pace, Parts},
+    parts::{BROKER_ROOM, Pace, Parts},
     people::People,
     proxy::Way,
     reconcile::{self, Verdict},
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     audit,
     home::Home,
+    motion,
     report::{check, table},
     reset,
     serve::Name,
@@ -30,11 +31,18 @@ use std::{
 };
 use tokio::{task::JoinSet, time::Instant};
 
-/// How long it may take until all is still, once everything is healed.
-const STILL_WITHIN: Duration = Duration::from_mins(3);
+/// How long it may take until all is still, once everything is healed: an order that was announced again in vain, twice, waits 75
+/// seconds for the next time, and then for its supplier and its delivery.
+const STILL_WITHIN: Duration = Duration::from_mins(2);
+
+/// How long before a loss the broker may have taken what nobody has handled yet: a frozen service is the slowest.
+const UNHANDLED_FOR: Duration = Duration::from_mins(1);
 
 /// How often the services are asked whether they are ready, and whether they live.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How often overdue orders are counted.
+const COUNT_EVERY: Duration = Duration::from_millis(500);
 
 /// How often a run says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -53,6 +61,9 @@ pub(crate) struct Options {
     /// With the same seed the same faults happen at the same times, and the same is ordered.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     seed: u64,
+    /// So many runs, one after the other, each from nothing and with the next seed.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    seeds: u64,
     /// Simulated seconds in a real one; at 60 suppliers and deliveries take one to four seconds each.
     #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
@@ -71,10 +82,25 @@ struct Seen {
     faults: Vec<(Fault, Instant, Instant)>,
     /// Whether every service was ready, look by look.
     ready: Vec<(Instant, bool)>,
+    /// How many orders were overdue, look by look; `None` where Postgres did not say.
+    overdue: Vec<(Instant, Option<i64>)>,
     /// What must never happen.
     findings: Vec<String>,
     /// What was done, for the summary.
     repeated: usize,
+    junk: usize,
+}
+
+/// What came of a run.
+struct Course {
+    seed: u64,
+    passed: bool,
+    faults: usize,
+    accepted: usize,
+    /// Until all was still; `None` where it never was.
+    still: Option<Duration>,
+    /// The claims that do not hold.
+    failed: Vec<&'static str>,
 }
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
@@ -83,13 +109,39 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let _lock = home.lock()?;
     reset::clear(&home).await?;
     telemetry::init("off-chaos", &telemetry::Config::new("warn", Some(home.log_file())))?;
-    let Options { length, rate, seed, speed } = options;
+    let mut courses = Vec::new();
+    for seed in (options.seed..).take(usize::try_from(options.seeds)?) {
+        let kept = home.beneath(&format!("seed-{seed}"));
+        let folder = if options.seeds > 1 { &kept } else { &home };
+        std::fs::create_dir_all(folder.folder())
+            .with_context(|| format!("cannot make {}", folder.folder().display()))?;
+        reset::clear(folder).await?;
+        courses.push(
+            run_once(folder, &options, seed).await.with_context(|| format!("the run with seed {seed} broke off"))?,
+        );
+        if options.seeds > 1 {
+            // One that failed stays for somebody to look at.
+            if courses.last().is_some_and(|course| course.passed) {
+                std::fs::remove_dir_all(folder.folder()).context("cannot tidy up")?;
+            }
+            print_courses(&courses);
+        }
+    }
+    Ok(if courses.iter().all(|course| course.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One run from nothing to the verdict. What it leaves in the folder of `home` stays when it failed.
+async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<Course> {
+    let &Options { length, rate, speed, .. } = options;
     println!(
         "chaos with seed {seed}: {rate} orders a second for {}, at speed {speed}",
         humantime::format_duration(length)
     );
     println!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
-    let parts = Arc::new(Parts::start(&home, home.folder(), Pace { speed, seed }).await?);
+    let parts = Arc::new(Parts::start(home, home.folder(), Pace { speed, seed }).await?);
+    if !parts.can_fill_postgres() {
+        println!("this user may not mount a small disk, so that of PostgreSQL is not filled");
+    }
     let choice = Choice::from(Profile::Default);
     off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
         .await
@@ -112,19 +164,32 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     beside.shutdown().await;
 
     let verdicts = judge(&parts, &journal, &seen, still).await?;
-    let passed = print(&journal, &seen, started, length, &verdicts);
+    let course = print(&journal, &seen, (started, length, seed), still, &verdicts);
     let parts = Arc::into_inner(parts).context("something still uses the system")?;
-    parts.stop().await?;
-    if passed {
-        reset::clear(&home).await?;
-        return Ok(ExitCode::SUCCESS);
+    parts.stop(!course.passed).await?;
+    if course.passed {
+        reset::clear(home).await?;
+        return Ok(course);
     }
     println!("\nthe databases, streams and logs of this run are in {}", home.folder().display());
     println!(
         "repeat it with: off chaos --seed {seed} --for {} --rate {rate} --speed {speed}",
         humantime::format_duration(length)
     );
-    Ok(ExitCode::FAILURE)
+    Ok(course)
+}
+
+/// What came of all runs so far.
+fn print_courses(courses: &[Course]) {
+    let mut rows = table(&["seed", "faults", "answered with 201", "all still after", "outcome"]);
+    for course in courses {
+        let still = course.still.map_or_else(|| "never".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
+        let outcome =
+            if course.passed { "nothing was lost".to_owned() } else { format!("FAILED: {}", course.failed.join(", ")) };
+        rows.add_row([course.seed.to_string(), course.faults.to_string(), course.accepted.to_string(), still, outcome]);
+    }
+    let failed = courses.iter().filter(|course| !course.passed).count();
+    println!("\n{rows}\n{} runs, {failed} of them failed\n", courses.len());
 }
 
 fn say(started: Instant, text: &str) {
@@ -163,7 +228,10 @@ async fn break_everything(
     while let Some(done) = faults.join_next().await {
         done??;
     }
-    Ok(())
+    // What was healed may have come back with an older store.
+    parts.heal().await?;
+    messages::clear_broker(&parts.bus).await?;
+    messages::declare(&parts.bus, BROKER_ROOM).await
 }
 
 /// Does what the fault says, waits, and heals it.
@@ -201,10 +269,43 @@ async fn carry_out(
             seen.lock().unwrap_or_else(PoisonError::into_inner).repeated += repeated.unwrap_or_default();
         }
         Fault::Poison => messages::poison(&parts.bus, journal, clock, number).await.map(drop)?,
-        Fault::FillDisk => {
-            messages::fill_disk(&parts.bus).await?;
+        Fault::FillBroker => {
+            messages::fill_broker(&parts.bus).await?;
             pass.await;
-            messages::clear_disk(&parts.bus).await?;
+            messages::clear_broker(&parts.bus).await?;
+        }
+        Fault::FillStream(name) => {
+            let began = Instant::now();
+            messages::fill_stream(&parts.bus, name, BROKER_ROOM).await?;
+            pass.await;
+            messages::clear_stream(&parts.bus, name).await?;
+            note_loss(journal, began);
+        }
+        Fault::PurgeSchedules => messages::purge_schedules(&parts.bus).await?,
+        Fault::DeleteConsumer(name) => {
+            journal.lock().made_anew.insert((*name).to_owned());
+            messages::delete_consumer(&parts.bus, name).await?;
+            pass.await;
+            messages::declare(&parts.bus, BROKER_ROOM).await?;
+        }
+        Fault::DeleteStream(name) => {
+            let began = Instant::now();
+            messages::delete_stream(&parts.bus, name).await?;
+            pass.await;
+            messages::declare(&parts.bus, BROKER_ROOM).await?;
+            note_loss(journal, began);
+        }
+        Fault::RollBackBroker => {
+            let began = Instant::now();
+            parts.copy_nats_store().await?;
+            pass.await;
+            parts.roll_nats_store_back().await?;
+            note_loss(journal, began);
+        }
+        Fault::FillPostgres => parts.fill_postgres(planned.lasts).await?,
+        Fault::Junk => {
+            let junk = messages::junk(&parts.bus).await;
+            seen.lock().unwrap_or_else(PoisonError::into_inner).junk += junk;
         }
         Fault::DropPeople => people.vanish(),
         Fault::SkewClocks => {
@@ -216,17 +317,29 @@ async fn carry_out(
     Ok(())
 }
 
+/// Notes that the broker may have lost what it took until now, as far as it was not handled when that began.
+fn note_loss(journal: &Journal, began: Instant) {
+    let earliest = began.checked_sub(UNHANDLED_FOR).unwrap_or(began);
+    journal.lock().losses.push(earliest..=Instant::now());
+}
+
 /// Asks the services again and again whether they are ready, and whether any has ended by itself.
 async fn watch(parts: Arc<Parts>, seen: Arc<Mutex<Seen>>, journal: Arc<Journal>, started: Instant) {
     let Ok(client) = Client::builder().timeout(Duration::from_millis(500)).no_proxy().build() else { return };
-    let mut said = Instant::now();
+    let (mut said, mut counted) = (Instant::now(), Instant::now());
     loop {
         let asked = Name::ALL.map(|name| {
-            let url = format!("http://{}/readyz", parts.address(name));
+            let url = format!("http://{}/readyz", parts.health_address(name));
             let request = client.get(url).send();
             async move { request.await.is_ok_and(|answer| answer.status().is_success()) }
         });
         let ready = futures::future::join_all(asked).await.into_iter().all(|ready| ready);
+        if counted.elapsed() >= COUNT_EVERY {
+            counted = Instant::now();
+            let overdue = tokio::time::timeout(COUNT_EVERY, motion::find_overdue(&parts.db, Duration::ZERO)).await;
+            let overdue = overdue.ok().and_then(Result::ok).map(|overdue| overdue.count);
+            seen.lock().unwrap_or_else(PoisonError::into_inner).overdue.push((Instant::now(), overdue));
+        }
         let dead = parts.find_dead().await.unwrap_or_else(|error| vec![format!("{error:#}")]);
         {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -310,14 +423,27 @@ async fn judge(
     Ok(verdicts)
 }
 
-/// Says what happened; whether everything was as it has to be.
-fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Duration, verdicts: &[Verdict]) -> bool {
+/// Says what happened, and what came of it.
+fn print(
+    journal: &Journal,
+    seen: &Mutex<Seen>,
+    (started, length, seed): (Instant, Duration, u64),
+    still: Option<Duration>,
+    verdicts: &[Verdict],
+) -> Course {
     let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     let mut pages = journal.lock();
     seen.faults.sort_by_key(|(_, began, _)| *began);
     pages.accepted_at.sort_unstable();
     println!();
-    let mut faults = table(&["at", "for", "fault", "orders taken again after", "all ready again after"]);
+    let mut faults = table(&[
+        "at",
+        "for",
+        "fault",
+        "orders taken again after",
+        "all ready again after",
+        "slowest order to its shelf",
+    ]);
     for (fault, began, ended) in &seen.faults {
         let after = |time: Option<Instant>| match time {
             Some(time) => format!("{:.1} s", time.saturating_duration_since(*ended).as_secs_f64()),
@@ -325,6 +451,7 @@ fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Durati
             None => "never".to_owned(),
         };
         let next_accepted = pages.accepted_at.get(pages.accepted_at.partition_point(|at| at < ended)).copied();
+        let in_time = seen.overdue.iter().find(|(at, overdue)| at > ended && *overdue == Some(0)).map(|(at, _)| *at);
         let next_ready = seen.ready.iter().find(|(at, ready)| at > ended && *ready).map(|(at, _)| *at);
         faults.add_row([
             format!("{:.1} s", (*began - started).as_secs_f64()),
@@ -332,6 +459,7 @@ fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Durati
             fault.to_string(),
             after(next_accepted),
             after(next_ready),
+            after(in_time),
         ]);
     }
     println!("{faults}\n");
@@ -339,7 +467,7 @@ fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Durati
         |kind: fn(&Outcome<uuid::Uuid>) -> bool| pages.orders.values().filter(|(_, outcome)| kind(outcome)).count();
     println!(
         "{} faults; {} orders sent, {} answered with 201, {} without an answer, {} left out; {} requests repeated, {} \
-         messages said again",
+         messages said again, {} pieces of junk sent",
         seen.faults.len(),
         pages.orders.len(),
         count(|outcome| matches!(outcome, Outcome::Accepted(_))),
@@ -347,13 +475,22 @@ fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Durati
         pages.left_out,
         pages.repeated,
         seen.repeated,
+        seen.junk,
     );
     let ends = [started].into_iter().chain(pages.accepted_at.iter().copied()).chain([started + length]);
     let times: Vec<Instant> = ends.collect();
     let longest = times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default();
-    println!("the longest time in which no order was answered with 201: {:.1} s\n", longest.as_secs_f64());
+    println!("the longest time in which no order was answered with 201: {:.1} s", longest.as_secs_f64());
+    let most = seen.overdue.iter().filter_map(|(_, overdue)| *overdue).max().unwrap_or_default();
+    let spells = seen.overdue.split(|(_, overdue)| *overdue == Some(0));
+    let lengths = spells.filter_map(|spell| Some(spell.last()?.0 - spell.first()?.0));
+    let longest = lengths.max().unwrap_or_default();
+    println!(
+        "at most {most} orders were overdue at once, and some were for {:.1} s at a time\n",
+        longest.as_secs_f64()
+    );
     for verdict in verdicts {
-        println!("{}", check(verdict.evidence.is_empty(), verdict.name, &verdict.claim));
+        println!("{}", check(verdict.evidence.is_empty().into(), verdict.name, &verdict.claim));
         for piece in verdict.evidence.iter().take(MOST_SHOWN) {
             println!("    {piece}");
         }
@@ -361,9 +498,12 @@ fn print(journal: &Journal, seen: &Mutex<Seen>, started: Instant, length: Durati
             println!("    … and {} more", verdict.evidence.len() - MOST_SHOWN);
         }
     }
-    let passed = verdicts.iter().all(|verdict| verdict.evidence.is_empty());
+    let failed: Vec<_> =
+        verdicts.iter().filter(|verdict| !verdict.evidence.is_empty()).map(|verdict| verdict.name).collect();
+    let passed = failed.is_empty();
     if passed {
         println!("not a single order was lost");
     }
-    passed
+    let accepted = count(|outcome| matches!(outcome, Outcome::Accepted(_)));
+    Course { seed, passed, faults: seen.faults.len(), accepted, still, failed }
 }

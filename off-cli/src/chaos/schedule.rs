@@ -1,7 +1,11 @@
 //! What is done to the system, and when: always the same for the same seed.
 
 use crate::serve::Name;
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use off_events::streams;
+use rand::{
+    RngExt, SeedableRng,
+    seq::{IndexedRandom, SliceRandom},
+};
 use rand_chacha::ChaCha8Rng;
 use std::{fmt, time::Duration};
 
@@ -58,7 +62,21 @@ pub(super) enum Fault {
     /// Messages nobody can handle, on every subject.
     Poison,
     /// The broker takes no more messages.
-    FillDisk,
+    FillBroker,
+    /// A stream is full: its oldest messages go, or it refuses new ones.
+    FillStream(&'static str),
+    /// Waits that are kept for pending and shipped orders are gone.
+    PurgeSchedules,
+    /// Somebody deletes a consumer, which is made anew after a while.
+    DeleteConsumer(&'static str),
+    /// Somebody deletes a stream with all that is in it, which is made anew after a while.
+    DeleteStream(&'static str),
+    /// The broker's store is an older copy of itself.
+    RollBackBroker,
+    /// Postgres' disk is full.
+    FillPostgres,
+    /// A device sends large and small junk as fast as it can.
+    Junk,
     /// Everyone who orders loses all connections in the middle of their requests, and repeats them later.
     DropPeople,
     /// The devices' clocks are wrong by hours.
@@ -67,11 +85,12 @@ pub(super) enum Fault {
 
 impl Fault {
     /// One fault of each kind; `rng` draws whom it hits.
-    fn kinds(rng: &mut ChaCha8Rng) -> [Self; 12] {
+    fn kinds(rng: &mut ChaCha8Rng) -> [Self; 19] {
         let mut names = Name::ALL;
         names.shuffle(rng);
         let several = rng.random_range(2..=names.len());
         let link = |rng: &mut ChaCha8Rng| Link::ALL[rng.random_range(0..Link::ALL.len())];
+        let stream = |rng: &mut ChaCha8Rng| streams::STREAMS[rng.random_range(0..streams::STREAMS.len())].name;
         [
             Self::Kill(vec![names[0]]),
             Self::Kill(names[..several].to_vec()),
@@ -82,18 +101,29 @@ impl Fault {
             Self::Slow(link(rng)),
             Self::Repeat,
             Self::Poison,
-            Self::FillDisk,
+            Self::FillBroker,
+            Self::FillStream(stream(rng)),
+            Self::PurgeSchedules,
+            Self::DeleteConsumer(streams::CONSUMERS[rng.random_range(0..streams::CONSUMERS.len())].name),
+            // Without dead letters nothing could tell whether the right ones were kept.
+            Self::DeleteStream([streams::ORDERS, streams::USERS, streams::STOCK][rng.random_range(0..3)].name),
+            Self::RollBackBroker,
+            Self::FillPostgres,
+            Self::Junk,
             Self::DropPeople,
             Self::SkewClocks,
         ]
     }
 
-    /// Whether two faults cannot be at once: both stop and start the same thing.
+    /// Whether two faults cannot be at once: one would heal the other.
     fn disturbs(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Kill(_) | Self::Freeze(_), Self::Kill(_) | Self::Freeze(_))
-            | (Self::KillNats | Self::FillDisk, Self::KillNats | Self::FillDisk) => true,
+            (Self::Freeze(one), Self::Freeze(other)) => one == other,
             (Self::Cut(one) | Self::Slow(one), Self::Cut(other) | Self::Slow(other)) => one == other,
+            (Self::FillStream(one) | Self::DeleteStream(one), Self::FillStream(other) | Self::DeleteStream(other)) => {
+                one == other
+            }
+            (Self::DeleteConsumer(_) | Self::DeleteStream(_), Self::DeleteConsumer(_) | Self::DeleteStream(_)) => true,
             _ => self == other,
         }
     }
@@ -113,7 +143,14 @@ impl fmt::Display for Fault {
             Self::Slow(link) => write!(f, "slow {link}"),
             Self::Repeat => f.write_str("repeat old messages in another order"),
             Self::Poison => f.write_str("poison on every subject"),
-            Self::FillDisk => f.write_str("fill the broker's disk"),
+            Self::FillBroker => f.write_str("fill the broker's storage"),
+            Self::FillStream(name) => write!(f, "fill stream {name}"),
+            Self::PurgeSchedules => f.write_str("purge all message schedules"),
+            Self::DeleteConsumer(name) => write!(f, "delete consumer {name}"),
+            Self::DeleteStream(name) => write!(f, "delete stream {name}"),
+            Self::RollBackBroker => f.write_str("roll the broker's store back to an older copy"),
+            Self::FillPostgres => f.write_str("fill the disk of postgres"),
+            Self::Junk => f.write_str("a device sends junk"),
             Self::DropPeople => f.write_str("people vanish in the middle of their requests"),
             Self::SkewClocks => f.write_str("devices' clocks wrong by hours"),
         }
@@ -142,8 +179,14 @@ const QUIET: f64 = 0.06;
 /// for longer than that.
 const LONGER_THAN_ACK_WAIT: Duration = Duration::from_secs(35);
 
+/// How many of the faults begin as another begins or ends, in hundredths: what happens just then is what nobody thought of.
+const AT_AN_EDGE: u32 = 40;
+
+/// How near to it, in seconds.
+const NEAR: std::ops::Range<f64> = -0.3..0.3;
+
 /// All that happens in a run of this length, in the order of time. Every kind of fault happens once at least, then again
-/// at random; faults may overlap where they do not meddle with the same thing.
+/// at random; faults may overlap where one does not heal the other.
 pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (first, last) = (length.mul_f64(QUIET), length.mul_f64(1.0 - 2.0 * QUIET));
@@ -167,9 +210,10 @@ pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
             } else {
                 pause.mul_f64(rng.random_range(0.3..1.5)).min(last.saturating_sub(at))
             };
-            // What it would meddle with is waited for.
+            // What would be healed is waited for.
             let free = plan.iter().filter(|other| fault.disturbs(&other.fault)).map(Planned::ends).max();
-            let at_earliest = at.max(free.unwrap_or_default());
+            let edge = rng.random_ratio(AT_AN_EDGE, 100).then(|| edge(&plan, &mut rng)).flatten();
+            let at_earliest = edge.unwrap_or(at).max(first).max(free.unwrap_or_default());
             if at_earliest < last {
                 plan.push(Planned { fault, at: at_earliest, lasts });
             }
@@ -178,6 +222,13 @@ pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
     }
     plan.sort_by_key(|planned| planned.at);
     plan
+}
+
+/// The beginning or the end of one of the last faults, nearly.
+fn edge(plan: &[Planned], rng: &mut ChaCha8Rng) -> Option<Duration> {
+    let other = plan.iter().rev().take(3).collect::<Vec<_>>().choose(rng).copied()?;
+    let edge = if rng.random_ratio(1, 2) { other.at } else { other.ends() };
+    Duration::try_from_secs_f64(edge.as_secs_f64() + rng.random_range(NEAR)).ok()
 }
 
 #[cfg(test)]
@@ -192,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_fault_happens_in_a_long_run_and_none_meddles_with_another() {
+    fn every_kind_of_fault_happens_in_a_long_run_and_none_heals_another() {
         for seed in 0..200 {
             let plan = plan(seed, Duration::from_mins(5));
             let happens = |kind: fn(&Fault) -> bool| plan.iter().any(|planned| kind(&planned.fault));
@@ -201,14 +252,18 @@ mod tests {
             assert!(
                 happens(|fault| matches!(fault, Fault::Cut(_))) && happens(|fault| matches!(fault, Fault::Slow(_)))
             );
-            assert!(happens(|fault| *fault == Fault::Poison) && happens(|fault| *fault == Fault::FillDisk));
+            assert!(happens(|fault| *fault == Fault::Poison) && happens(|fault| *fault == Fault::FillBroker));
+            assert!(happens(|fault| *fault == Fault::FillPostgres) && happens(|fault| *fault == Fault::RollBackBroker));
+            assert!(happens(|fault| matches!(fault, Fault::DeleteStream(_))));
+            let overlaps = plan.windows(2).filter(|pair| pair[1].at < pair[0].ends()).count();
+            assert!(overlaps > 0, "seed {seed} has no two faults at once");
             assert!(
                 plan.iter().any(|planned| planned.lasts == LONGER_THAN_ACK_WAIT),
                 "seed {seed} freezes too briefly"
             );
             for (index, one) in plan.iter().enumerate() {
                 for other in plan[index + 1..].iter().filter(|other| one.fault.disturbs(&other.fault)) {
-                    assert!(one.ends() <= other.at || other.ends() <= one.at, "{one:?} meddles with {other:?}");
+                    assert!(one.ends() <= other.at || other.ends() <= one.at, "{one:?} heals {other:?}");
                 }
             }
         }

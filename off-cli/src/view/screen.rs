@@ -12,13 +12,16 @@ use ratatui::{
     widgets::{Block, Paragraph, Row, Table},
 };
 use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// How often it is drawn at most.
 const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 /// Draws until it is dropped or the person asks to stop with Ctrl-C or q.
-pub(super) async fn run(view: &View) -> anyhow::Result<()> {
+pub(super) async fn run(view: &View, stuck: watch::Receiver<Option<String>>) -> anyhow::Result<()> {
     let mut screen = Screen(ratatui::try_init()?);
     let mut keys = EventStream::new();
     let mut events = view.events().await?;
@@ -34,6 +37,7 @@ pub(super) async fn run(view: &View) -> anyhow::Result<()> {
                 next_look = Instant::now() + LOOK_EVERY.max(state.now.cost * LOOKING_SHARE);
             }
             () = sleep_until(next_draw) => {
+                state.stuck.clone_from(&stuck.borrow());
                 screen.0.draw(|frame| draw(frame, view, &state))?;
                 next_draw = Instant::now() + DRAW_EVERY;
             }
@@ -82,10 +86,15 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, state: &State) {
     let addresses: Vec<Span<'_>> = view
         .services
         .iter()
-        .filter(|(name, _)| name == "users" || name == "orders")
-        .map(|(name, address)| Span::from(format!(" {name} {address}/docs ")).dim())
+        .filter(|service| service.name == "users" || service.name == "orders")
+        .map(|service| Span::from(format!(" {} {}/docs ", service.name, service.url)).dim())
         .collect();
-    frame.render_widget(Paragraph::new(vec![title, Line::from(addresses)]), area);
+    // What is stuck matters more than where the documentation is.
+    let below = match &state.stuck {
+        Some(stuck) => Line::from(format!(" {stuck} ").black().on_yellow()),
+        None => Line::from(addresses),
+    };
+    frame.render_widget(Paragraph::new(vec![title, below]), area);
 }
 
 fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {

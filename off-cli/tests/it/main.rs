@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod chaos;
+mod doctor;
 mod documents;
 mod full_broker;
 mod instruments;
@@ -87,8 +88,8 @@ impl Home {
     fn address(&self, service: &str) -> String {
         let running = self.running();
         let services = running["services"].as_array().unwrap();
-        let found = services.iter().find(|entry| entry[0] == service).unwrap();
-        found[1].as_str().unwrap().to_owned()
+        let found = services.iter().find(|entry| entry["name"] == service).unwrap();
+        found["url"].as_str().unwrap().to_owned()
     }
 }
 

@@ -1,16 +1,24 @@
 //! Each program does its work with rights of its own: a database role, a user of the broker, and passwords from files.
 
 use crate::{off, stderr, stdout};
-use off_kit::servers::{find_nats_server, free_port};
+use futures::{FutureExt, StreamExt};
+use off_kit::{
+    Bus, bus,
+    servers::{find_nats_server, free_port},
+};
 use off_testkit::{Database, LENTILS, Program, add_product, eventually};
 use sqlx::{Connection, PgConnection};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    time::timeout,
+};
 
 const USERS: [&str; 7] = ["admin", "etl", "users", "orders", "notifications", "generator", "operator"];
 
@@ -98,7 +106,7 @@ impl Production {
         settings.extend_from_slice(more);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
         let program = Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await;
-        eventually("it is ready", || async { program.http.get("/readyz").await.status.is_success().then_some(()) })
+        eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) })
             .await;
         program
     }
@@ -148,6 +156,11 @@ async fn everyone_does_their_work_with_their_own_rights() {
     })
     .await;
 
+    nobody_publishes_for_another(&production).await;
+    let mut doctor = off(&["doctor"]);
+    let output = doctor.envs(production.settings("operator")).output().await.unwrap();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+
     for program in [generator, notifications, orders, users] {
         assert!(program.terminate().await);
     }
@@ -158,6 +171,35 @@ async fn everyone_does_their_work_with_their_own_rights() {
     let log = fs::read_to_string(&production.nats_log).unwrap();
     let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation") || line.contains("[ERR]")).collect();
     assert!(refused.is_empty(), "the broker refused what is needed: {refused:#?}");
+}
+
+/// Asks `orders.random` with reply subjects on which only others may publish: services answer to inboxes alone.
+async fn nobody_publishes_for_another(production: &Production) {
+    let config = bus::Config {
+        nats_password_file: Some(production.password_file("generator").into()),
+        ..bus::Config::at(&format!("nats://generator@127.0.0.1:{}", production.nats_port))
+    };
+    let bus = Bus::connect(&config, "generator").await.unwrap();
+    let mut answers = bus.client.subscribe("orders.new").await.unwrap();
+    let mut completed = bus.client.subscribe("orders.completed").await.unwrap();
+    for reply in ["orders.completed", "$JS.API.STREAM.PURGE.ORDERS"] {
+        bus.client.publish_with_reply("orders.random", reply, "".into()).await.unwrap();
+    }
+    let mut last = async_nats::HeaderMap::new();
+    last.insert("Off-Request-Id", "last");
+    bus.client.publish_with_headers("orders.random", last, "".into()).await.unwrap();
+    let mut answered = 0;
+    while answered < 2 {
+        let answer = timeout(Duration::from_secs(10), answers.next()).await.unwrap().unwrap();
+        let id = answer.headers.as_ref().and_then(|headers| headers.get("Off-Request-Id"));
+        answered += usize::from(id.is_some_and(|id| id.as_str() == "last"));
+    }
+    while let Some(Some(message)) = completed.next().now_or_never() {
+        assert!(message.payload.windows(6).any(|part| part == b"status"), "an answer came as a completed order");
+    }
+    let orders = bus.jetstream.get_stream("ORDERS").await.unwrap();
+    assert_eq!(orders.cached_info().state.first_sequence, 1, "the stream was purged");
+    bus.close().await;
 }
 
 #[tokio::test]

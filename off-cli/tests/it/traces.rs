@@ -80,7 +80,8 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
         programs.insert(name, Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await);
     }
     let orders = &programs["orders"].http;
-    eventually("it is ready", || async { orders.get("/readyz").await.status.is_success().then_some(()) }).await;
+    let health = &programs["orders"].health;
+    eventually("it is ready", || async { health.get("/readyz").await.status.is_success().then_some(()) }).await;
 
     let placed = orders
         .request(reqwest::Method::POST, "/api/orders")

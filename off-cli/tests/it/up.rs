@@ -1,7 +1,7 @@
 //! The whole system, from nothing to restocked shelves.
 
 use crate::{Home, stderr, stdout};
-use async_nats::ConnectOptions;
+use async_nats::{ConnectOptions, jetstream::consumer::PullConsumer};
 use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
 use std::process::Stdio;
@@ -130,6 +130,15 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
     assert!(stdout(&shown).contains("id") && stdout(&shown).contains("deliveries"), "{}", stdout(&shown));
     let red = stdout(&home.run(&["dead", "show", "2"]).await);
     assert!(!red.contains('\u{1b}') && red.contains("\\u{1b}[31mred"), "{red}");
+
+    // What somebody deletes at the broker is made anew.
+    let jetstream = async_nats::jetstream::new(client);
+    jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
+    eventually("the consumer is there again", || async {
+        let found: Result<PullConsumer, _> = jetstream.get_consumer_from_stream("supplier", "ORDERS").await;
+        found.ok()
+    })
+    .await;
 
     // What is shown can be repaired and given back.
     let body = stdout(&home.run(&["dead", "show", "1", "--body"]).await);

@@ -171,7 +171,7 @@ async fn it_waits_for_services_that_are_away() {
     let users_url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
     let generator =
         Running::start::<Generator>(Config { users_url, households: 3, ..town.config() }, Clock::real(1.0)).await;
-    assert_eq!(generator.http.get("/livez").await.status, 200);
+    assert_eq!(generator.health.get("/livez").await.status, 200);
     let config = off_users_service::Config { db: town.world.db_config(), bus: town.world.bus_config() };
     let _late = Running::start_at::<UsersService>(config, Clock::real(1.0), port).await;
     eventually("3 households", || async { (town.emails().await.len() == 3).then_some(()) }).await;

@@ -1,4 +1,4 @@
-//! Makes the streams and consumers that `off_events::streams` declares. Only `off migrate` does this.
+//! Makes the streams and consumers that `off_events::streams` declares: for `off migrate` and `off up`, never for a service.
 
 use super::Bus;
 use crate::backoff::Backoff;
@@ -6,8 +6,8 @@ use anyhow::Context;
 use async_nats::jetstream::{
     ErrorCode,
     consumer::{self, AckPolicy, DeliverPolicy},
-    context::CreateStreamErrorKind,
-    stream::{Config, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
+    context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
+    stream::{Config, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
 };
 use off_events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use tracing::warn;
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
 /// The most messages that may be out with the readers of one consumer.
-const MAX_ACK_PENDING: i64 = 5000;
+pub const MAX_ACK_PENDING: i64 = 5000;
 
 /// A publisher that repeats a message within this time adds nothing. Longer repetitions are harmless, but seen.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
@@ -116,22 +116,34 @@ fn is_undecided(code: ErrorCode) -> bool {
     [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NO_PEERS].contains(&code)
 }
 
-/// What is declared and not there, in words; empty when all is there.
-pub async fn undeclared(bus: &Bus) -> Vec<String> {
+/// The streams and consumers that are declared and that the broker does not know, in words.
+pub async fn find_missing(bus: &Bus) -> Vec<String> {
     let mut missing = Vec::new();
-    for stream in &STREAMS {
-        if let Err(error) = bus.jetstream.get_stream(stream.name).await {
-            missing.push(format!("stream {}: {error}", stream.name));
-        }
-    }
     for consumer in &CONSUMERS {
         let found: Result<consumer::PullConsumer, _> =
             bus.jetstream.get_consumer_from_stream(consumer.name, consumer.stream).await;
-        if let Err(error) = found {
-            missing.push(format!("consumer {} of stream {}: {error}", consumer.name, consumer.stream));
+        if found.is_err_and(|error| is_missing(&error)) {
+            missing.push(format!("consumer {} of stream {}", consumer.name, consumer.stream));
+        }
+    }
+    for stream in &STREAMS {
+        let found = bus.jetstream.get_stream(stream.name).await;
+        if found.is_err_and(|error| is_missing_stream(&error)) {
+            missing.push(format!("stream {}", stream.name));
         }
     }
     missing
+}
+
+/// Whether the broker answered that there is no such stream.
+pub(super) fn is_missing_stream(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// Whether the broker answered that there is no such consumer, or no such stream.
+pub(super) fn is_missing(error: &ConsumerError) -> bool {
+    matches!(error.kind(), ConsumerErrorKind::JetStream(error)
+        if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&error.error_code()))
 }
 
 fn stream_config(stream: &Stream, keeping: Keeping) -> Config {

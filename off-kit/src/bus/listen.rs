@@ -7,6 +7,7 @@
 use super::{
     Bus,
     dead::{self, NotKept},
+    declare::is_missing,
 };
 use crate::{Clock, Kit, Tasks, backoff::Backoff, log_limit::LogLimit, telemetry};
 use anyhow::{Context, bail};
@@ -20,7 +21,7 @@ use metrics::{counter, gauge, histogram};
 use off_events::{Event, headers, streams::Consumer};
 use std::{
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tracing::{Instrument, Span, debug, error, info_span, warn};
@@ -40,6 +41,9 @@ const DEAD_AFTER: i64 = 10;
 
 /// How often the broker hears that a long piece of work goes on; well within the consumer's ack wait.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Messages that wait longer than this for what is away are a warning.
+const WARN_AFTER: Duration = Duration::from_secs(15);
 
 /// When to try again to put a message among the dead letters of a broker that did not answer.
 const KEEP_AGAIN: Duration = Duration::from_secs(5);
@@ -102,6 +106,28 @@ where
     H: Fn(App, Batch<E>) -> F + Send + Sync + 'static,
     F: Future<Output = Result<(), Failure>> + Send,
 {
+    let status = Arc::<Mutex<Status>>::default();
+    let needed = status.clone();
+    kit.needs.add(consumer.name, move || {
+        let missing = needed.lock().unwrap_or_else(PoisonError::into_inner).is_missing;
+        let (name, stream) = (consumer.name, consumer.stream);
+        async move {
+            if missing {
+                Err(format!("consumer {name} of stream {stream} is missing: run `off migrate`"))
+            } else {
+                Ok(())
+            }
+        }
+    });
+    kit.needs.add_warning(consumer.name, {
+        let status = status.clone();
+        move || {
+            let status = status.lock().unwrap_or_else(PoisonError::into_inner);
+            let waited = status.waits_since?.elapsed();
+            let seconds = waited.as_secs();
+            (waited > WARN_AFTER).then(|| format!("its messages have waited for {seconds} s: the log says for what"))
+        }
+    });
     let listener = Listener {
         bus: bus.clone(),
         tasks: kit.tasks.clone(),
@@ -109,6 +135,7 @@ where
         consumer,
         handle: move |batch| handler(app.clone(), batch),
         log_limit: LogLimit::default(),
+        status,
         event: std::marker::PhantomData::<fn() -> E>,
     };
     kit.tasks.spawn(format!("listen {}", consumer.name), async move { listener.run().await });
@@ -121,7 +148,17 @@ struct Listener<E, H> {
     consumer: Consumer,
     handle: H,
     log_limit: LogLimit,
+    status: Arc<Mutex<Status>>,
     event: std::marker::PhantomData<fn() -> E>,
+}
+
+/// How a listener is, for the health of its service.
+#[derive(Debug, Default)]
+struct Status {
+    /// Whether the broker does not know the consumer.
+    is_missing: bool,
+    /// Since when messages wait for what is away.
+    waits_since: Option<Instant>,
 }
 
 /// A message and what it says.
@@ -143,7 +180,9 @@ where
                 () = self.tasks.out_of_time() => break,
             };
             if let Err(error) = followed {
-                warn!("{} is interrupted: {error:#}", self.consumer.name);
+                if let Some(suppressed) = self.log_limit.admit() {
+                    warn!(suppressed, "{} is interrupted: {error:#}", self.consumer.name);
+                }
                 self.pause(&mut backoff).await;
             }
         }
@@ -198,8 +237,9 @@ where
     }
 
     async fn pull(&self) -> anyhow::Result<Stream> {
-        let consumer: PullConsumer =
-            self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await?;
+        let found = self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).is_missing = found.as_ref().is_err_and(is_missing);
+        let consumer: PullConsumer = found?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
@@ -318,17 +358,21 @@ where
     async fn wait_out(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
         let mut backoff = Backoff::default();
         loop {
-            warn!("{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
+            if let Some(suppressed) = self.log_limit.admit() {
+                warn!(suppressed, "{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
+            }
+            self.status.lock().unwrap_or_else(PoisonError::into_inner).waits_since.get_or_insert_with(Instant::now);
             self.pause(&mut backoff).await;
             if self.tasks.is_stopping() {
                 return;
             }
             self.tell_progress(&messages).await;
             match self.handle_all(self.decode_all(messages).await).await {
-                Ok(()) => return,
+                Ok(()) => break,
                 Err(unhandled) => (messages, cause) = (unhandled.batch, unhandled.cause),
             }
         }
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).waits_since = None;
     }
 
     /// Tells the broker that the work goes on, so that nobody else is given it.

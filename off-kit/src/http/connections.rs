@@ -1,18 +1,19 @@
 //! Connections: bounded in number, and none is kept for a client that stands still.
 
-use super::room::Door;
 use crate::{Tasks, backoff::Backoff};
+use axum::response::Response;
 use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
 };
-use metrics::gauge;
+use metrics::Gauge;
 use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     socket::{Backlog, listen},
 };
-use std::{io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -38,19 +39,25 @@ const HEAD_LIMIT: usize = 32 * 1024;
 /// How long a client may leave unread what it asked for.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Lets in by `door` whoever connects, until the service stops and every request under way is answered.
-pub(super) async fn serve(
-    service: &'static str,
+/// Answers the requests of at most `most` connections with `app`, until the service stops and every request under way is
+/// answered. `open` shows how many connections there are.
+pub(super) async fn serve<App>(
     listener: TcpListener,
-    door: Door,
+    app: App,
+    most: usize,
+    open: Gauge,
     tasks: &Tasks,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<()>
+where
+    App: hyper::service::Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    App::Future: Send,
+{
     // It listens already; this only makes more room before it.
     listen(&listener, Backlog::new(BACKLOG)?)?;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_LIMIT);
-    let room = Arc::new(Semaphore::new(room()));
-    let open = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(most));
+    let shutdown = GracefulShutdown::new();
     let mut backoff = Backoff::default();
     loop {
         let accepted = tokio::select! {
@@ -66,20 +73,20 @@ pub(super) async fn serve(
             }
         };
         backoff = Backoff::default();
-        let connections = gauge!("off_http_connections", "service" => service);
-        connections.increment(1.0);
-        let connection = http.serve_connection(TokioIo::new(stream), door.clone());
-        let connection = open.watch(connection);
+        let open = open.clone();
+        open.increment(1.0);
+        let connection = http.serve_connection(TokioIo::new(stream), app.clone());
+        let connection = shutdown.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("a connection ended early: {error}");
             }
-            connections.decrement(1.0);
+            open.decrement(1.0);
             drop(place);
         });
     }
     drop(listener);
-    open.shutdown().await;
+    shutdown.shutdown().await;
     Ok(())
 }
 
@@ -117,8 +124,8 @@ fn end_when_unread(_: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// How many connections there is room for, once the process may open as many files as it can be allowed.
-fn room() -> usize {
+/// How many connections of clients there is room for, once the process may open as many files as it can be allowed.
+pub(super) fn most() -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     let room = files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS);

@@ -99,10 +99,8 @@ impl Door {
         })
     }
 
-    /// Health is asked after most when there is too much to do.
     fn is_full_for(&self, request: &Request<Incoming>) -> bool {
-        let path = request.uri().path();
-        path.starts_with("/api/") && path != "/api/health" && self.room.requests.available_permits() == 0
+        request.uri().path().starts_with("/api/") && self.room.requests.available_permits() == 0
     }
 }
 

@@ -1,27 +1,27 @@
 //! Serving a router with everything around it.
 
 use super::{
-    connections,
+    connections, health,
     observe::observe,
     problem::{self, Problem},
     room::{Door, Room, answer_while_there_is_room},
 };
-use crate::{Kit, Service, health::Readiness, tasks::panic_message, telemetry};
+use crate::{Addresses, Kit, Service, tasks::panic_message};
 use anyhow::Context;
 use axum::{
-    Json, Router,
-    extract::{DefaultBodyLimit, Request, State},
+    Router,
+    extract::{DefaultBodyLimit, Request},
     http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::get,
 };
+use metrics::gauge;
 use std::{any::Any, net::SocketAddr, sync::PoisonError, time::Duration};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info, warn};
-use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr};
-use utoipa_axum::{router::OpenApiRouter, routes};
+use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr, ServerBuilder};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
 /// The largest body a service reads, in bytes.
@@ -32,8 +32,13 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The OpenAPI document of a service with these routes.
 pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
-    let (_, health) = health_routes().split_for_parts();
+    let (_, mut health) = health::routes().split_for_parts();
     let (_, mut document) = routes.split_for_parts();
+    let server = ServerBuilder::new()
+        .url(format!("http://localhost:{}", S::HEALTH_PORT))
+        .description(Some("the health port, HEALTH_PORT; it is not published"))
+        .build();
+    health.paths.paths.values_mut().for_each(|path| path.servers = Some(vec![server.clone()]));
     document.merge(health);
     let info = InfoBuilder::new()
         .title(format!("off: {}", S::NAME))
@@ -65,17 +70,14 @@ fn say_what_problems_are(path: &mut PathItem) {
     }
 }
 
-/// Serves `routes` beside health, metrics and documentation until the service stops; returns once it listens, with the
-/// address in `kit`.
+/// Serves `routes` and their documentation on the API's port, and health and metrics on the health port, until the service
+/// stops; returns once both listen, with the addresses in `kit`.
 pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Result<()> {
     let document = document::<S, ()>(routes.clone());
     let (api, _) = routes.split_for_parts();
-    let (health, _) = health_routes().split_for_parts();
     let room = Room::new();
     let app: Router = api
         .layer(middleware::from_fn_with_state(room.clone(), answer_while_there_is_room))
-        .merge(health.with_state(kit.clone()))
-        .route("/metrics", get(|| async { telemetry::render_metrics() }))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(|| async { Problem::not_found("there is no such address here; /docs lists those there are") })
         .method_not_allowed_fallback(|| async {
@@ -88,72 +90,40 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
         .layer(middleware::from_fn(refuse_what_is_too_large))
         .layer(middleware::from_fn_with_state(kit.name, observe));
     let door = Door::new(kit.name, app, room).await?;
-    let address = SocketAddr::new(kit.http.http_service_host, kit.http.http_service_port);
-    let given = kit.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let listener = match given {
-        Some(listener) => TcpListener::from_std(listener)?,
-        None => TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: is another program there? HTTP_SERVICE_PORT chooses another port")
-        })?,
-    };
-    let address = listener.local_addr()?;
+    let host = kit.http.http_service_host;
+    let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));
+    let api = listen(given.api, SocketAddr::new(host, kit.http.http_service_port), "HTTP_SERVICE_PORT").await?;
+    let health = listen(given.health, SocketAddr::new(host, kit.http.health_port), "HEALTH_PORT").await?;
+    let addresses = Addresses { api: api.local_addr()?, health: health.local_addr()? };
     // Set once: a service serves once.
-    let _ = kit.address.set(address);
+    let _ = kit.addresses.set(addresses);
+    health::serve(kit, health, addresses.health);
+    let address = addresses.api;
     info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
-    let (tasks, giving_up) = (kit.tasks.clone(), kit.tasks.clone());
-    let service = kit.name;
+    let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
+    let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            served = connections::serve(service, listener, door, &tasks) => served,
+            served = connections::serve(api, door, connections::most(), open, &tasks) => served,
             // Someone who sends half a request does not hold up the end.
-            () = giving_up.out_of_time() => Ok(()),
+            () = out_of_time.out_of_time() => Ok(()),
         }
     });
     Ok(())
 }
 
-/// Shows the metrics of a program that serves nothing else, for as long as the process lives.
-pub async fn show_metrics(address: SocketAddr) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
-    let app = Router::new().route("/metrics", get(|| async { telemetry::render_metrics() }));
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, app).await {
-            warn!("metrics are shown no longer: {error}");
-        }
-    });
-    Ok(())
-}
-
-fn health_routes() -> OpenApiRouter<Kit> {
-    OpenApiRouter::new().routes(routes!(find_livez)).routes(routes!(find_readyz)).routes(routes!(find_health))
-}
-
-/// Whether the process is alive; asks nothing of anyone else.
-#[utoipa::path(get, path = "/livez", tag = "health", responses((status = 200, description = "alive", body = String)))]
-async fn find_livez() -> &'static str {
-    "ok"
-}
-
-/// Whether the service has what it needs and wants requests.
-#[utoipa::path(get, path = "/readyz", tag = "health", responses(
-    (status = 200, description = "ready", body = Readiness),
-    (status = 503, description = "not ready, and why", body = Readiness)))]
-async fn find_readyz(State(kit): State<Kit>) -> (StatusCode, Json<Readiness>) {
-    readiness(&kit).await
-}
-
-/// The same as `/readyz`, beside the API.
-#[utoipa::path(get, path = "/api/health", tag = "health", responses(
-    (status = 200, description = "ready", body = Readiness),
-    (status = 503, description = "not ready, and why", body = Readiness)))]
-async fn find_health(State(kit): State<Kit>) -> (StatusCode, Json<Readiness>) {
-    readiness(&kit).await
-}
-
-async fn readiness(kit: &Kit) -> (StatusCode, Json<Readiness>) {
-    let readiness = kit.needs.readiness(kit.name, kit.tasks.is_stopping()).await;
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness))
+/// Takes a socket that listens already, or listens at `address`; an error names the setting that chooses another port.
+pub(super) async fn listen(
+    given: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    setting: &str,
+) -> anyhow::Result<TcpListener> {
+    match given {
+        Some(listener) => Ok(TcpListener::from_std(listener)?),
+        None => TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: is another program there? {setting} chooses another port")
+        }),
+    }
 }
 
 /// What says that it is too large is refused before anything of it arrives.
@@ -172,7 +142,7 @@ async fn answer_in_time(request: Request, next: Next) -> Response {
     })
 }
 
-fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
     error!("a handler panicked: {}", panic_message(panic.as_ref()));
     Problem::internal().into_response()
 }

@@ -1,25 +1,41 @@
 //! A NATS server of one's own, with JetStream.
 
-use super::{Server, find_in_path, free_port, is_program, new_password, write_private};
-use crate::{Bus, bus};
+use super::{Server, find_in_path, free_port, is_program, new_password, room_on_disk, write_private};
+use crate::{Bus, bus, http};
 use anyhow::{Context, bail};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::{
+    net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::process::Command;
+use tracing::warn;
 
 /// How long it may take until it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often its health is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// It is restarted when this many looks in a row found it failing.
+const LOOKS_BEFORE_RESTART: u32 = 3;
+
+/// What it says of its health while it cannot write, in the words of the operating system.
+const DISK_IS_FULL: &str = "no space left on device";
+
+/// With less free on its disk than this, in bytes, a restart would not help.
+const ROOM_TO_RESTART: u64 = 16 * 1024 * 1024;
 
 /// A NATS server on loopback.
 #[derive(Debug)]
 pub struct Nats {
     pub url: String,
+    /// Where it tells of its health.
+    monitoring: SocketAddr,
     server: Server,
     program: PathBuf,
     folder: PathBuf,
@@ -52,11 +68,13 @@ impl Nats {
         tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         Self::stop_leftover(folder).await;
         let (port, password) = (free_port()?, new_password());
+        let monitoring = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let config = folder.join("nats.conf");
         let text = format!(
             "# Written at every start.\n\
              server_name: \"off\"\n\
              listen: \"127.0.0.1:{port}\"\n\
+             http: \"{monitoring}\"\n\
              pid_file: {pid}\n\
              authorization {{ user: \"off\", password: \"{password}\" }}\n\
              # A kill loses nothing that was acknowledged, a power cut at most what came in the last second.\n\
@@ -68,7 +86,7 @@ impl Nats {
         write_private(&config, &text)?;
         let url = format!("nats://off:{password}@127.0.0.1:{port}");
         let server = spawn(program, folder)?;
-        let mut nats = Self { url, server, program: program.to_owned(), folder: folder.to_owned() };
+        let mut nats = Self { url, monitoring, server, program: program.to_owned(), folder: folder.to_owned() };
         nats.answers().await?;
         Ok(nats)
     }
@@ -100,9 +118,34 @@ impl Nats {
         self.server.stop().await
     }
 
-    /// Ends with an error when the server ends by itself.
+    /// Ends with an error when the server ends by itself. Restarts one whose storage goes on failing after its disk has room
+    /// again: nats-server 2.15.1 was seen to report ENOSPC until it is restarted, and to answer no publisher meanwhile.
     pub async fn watch(&mut self) -> anyhow::Result<()> {
-        self.server.watch().await
+        let mut failed = 0;
+        loop {
+            tokio::select! {
+                ended = self.server.watch() => return ended,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+            // A server that is busy may answer late, and one that recovers its streams is not failing.
+            let problem = match http::get(self.monitoring, "/healthz").await {
+                Ok((_, said)) if said.contains(DISK_IS_FULL) => said,
+                _ => {
+                    failed = 0;
+                    continue;
+                }
+            };
+            failed += 1;
+            let room = room_on_disk(&self.folder)?;
+            if room < ROOM_TO_RESTART {
+                warn!("nats-server cannot store messages, its disk is full ({} KiB left): {problem}", room / 1024);
+            } else if failed >= LOOKS_BEFORE_RESTART {
+                warn!("nats-server goes on failing although its disk has room, restarting it: {problem}");
+                self.server.stop().await?;
+                self.start_again().await?;
+                failed = 0;
+            }
+        }
     }
 
     /// Ends it on the spot, as a crash would.

@@ -84,6 +84,13 @@ async fn version_of(program: &Path) -> Option<u32> {
 }
 
 impl Postgres {
+    /// Makes the place where the files of the cluster in `folder` go, and says where it is: elsewhere, behind a link, where the
+    /// server's user cannot get to `folder`.
+    pub fn make_place(folder: &Path) -> anyhow::Result<PathBuf> {
+        let user = if Uid::effective().is_root() { Some(server_user()?) } else { None };
+        place_for(folder, user.as_ref())
+    }
+
     /// Starts the cluster in `folder`, making it first if need be, with these settings beside its own; returns once it
     /// answers. As root the server runs as another user, because Postgres refuses to be root.
     pub async fn start(programs: &Path, folder: &Path, settings: &[&str]) -> anyhow::Result<Self> {

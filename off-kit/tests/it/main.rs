@@ -1,5 +1,7 @@
 //! The HTTP edge that every service has, around a service that behaves badly.
 
+mod full_disk;
+mod pooler;
 mod standing_still;
 
 use off_kit::{Clock, Kit, Service, http};
@@ -61,7 +63,7 @@ impl Service for Clumsy {
 }
 
 async fn clumsy() -> Running {
-    let unused = http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0 };
+    let unused = http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0, health_port: 0 };
     Running::start::<Clumsy>(unused, Clock::real(1.0)).await
 }
 
@@ -71,7 +73,7 @@ async fn a_panic_is_a_problem_of_one_request_and_tells_nothing() {
     let answer = service.http.get("/api/panic").await;
     assert_eq!((answer.status.as_u16(), answer.code()), (500, "internal"));
     assert!(!answer.body.to_string().contains("secret"), "{answer:?}");
-    assert_eq!(service.http.get("/livez").await.status, 200);
+    assert_eq!(service.health.get("/livez").await.status, 200);
     service.stop().await;
 }
 
@@ -106,8 +108,18 @@ async fn a_request_in_hand_is_finished_before_the_end() {
 #[tokio::test]
 async fn what_is_missing_is_said_where_readiness_is_asked() {
     let service = clumsy().await;
-    for path in ["/readyz", "/api/health"] {
-        let answer = service.http.get(path).await;
-        assert_eq!((answer.status.as_u16(), &answer.body["needs"]["luck"]), (503, &"none today".into()));
+    let answer = service.health.get("/readyz").await;
+    assert_eq!((answer.status.as_u16(), &answer.body["needs"]["luck"]), (503, &"none today".into()));
+}
+
+#[tokio::test]
+async fn the_port_of_the_api_tells_nothing_of_health_and_the_health_port_serves_no_api() {
+    let service = clumsy().await;
+    for path in ["/livez", "/readyz", "/metrics", "/api/health"] {
+        assert_eq!(service.http.get(path).await.status, 404, "{path}");
     }
+    for path in ["/api/panic", "/docs", "/openapi.json"] {
+        assert_eq!(service.health.get(path).await.status, 404, "{path}");
+    }
+    assert_eq!(service.health.get("/metrics").await.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
 }

@@ -36,14 +36,14 @@ async fn send_by_a_crowd(service: &Running, text: &str) -> Vec<TcpStream> {
 #[tokio::test]
 async fn who_never_ends_a_head_is_let_go() {
     let service = clumsy().await;
-    let mut slow = send(&service, "GET /livez HTTP/1.1\r\nhost:").await.unwrap();
+    let mut slow = send(&service, "GET /api/nothing HTTP/1.1\r\nhost:").await.unwrap();
     let mut answer = Vec::new();
     let ended = async {
         loop {
             if let Ok(read) = timeout(Duration::from_secs(1), slow.read_to_end(&mut answer)).await {
                 break read;
             }
-            assert_eq!(service.http.get("/livez").await.status, 200);
+            assert_eq!(service.health.get("/livez").await.status, 200);
         }
     };
     timeout(LET_GO_WITHIN, ended).await.expect("the connection ends").unwrap();
@@ -131,8 +131,8 @@ async fn more_than_can_be_answered_are_told_at_once_to_come_back() {
         Some(())
     })
     .await;
-    assert_eq!(service.http.get("/livez").await.status, 200);
-    let metrics = service.http.get("/metrics").await.body.as_str().unwrap().to_owned();
+    assert_eq!(service.health.get("/livez").await.status, 200);
+    let metrics = service.health.get("/metrics").await.body.as_str().unwrap().to_owned();
     let turned_away =
         metrics.lines().find_map(|line| line.strip_prefix(r#"off_http_turned_away_total{service="clumsy"} "#));
     assert!(turned_away.is_some_and(|count| count != "0"), "turned away before all else: {turned_away:?}");

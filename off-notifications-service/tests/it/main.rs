@@ -99,6 +99,17 @@ async fn an_order_that_is_announced_twice_waits_once() {
 }
 
 #[tokio::test]
+async fn a_wait_is_bounded_whatever_the_clock_of_the_sender_said() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::from_millis(300)).await;
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("ce-time", (Clock::real(1.0).now() + chrono::TimeDelta::days(400)).to_rfc3339().as_str());
+    let sent = nats.bus.jetstream.publish_with_headers("orders.pending", headers, pending().to_string().into()).await;
+    sent.unwrap().await.unwrap();
+    hear(&nats, "orders.completed", 1).await;
+}
+
+#[tokio::test]
 async fn waits_outlive_the_service_and_the_broker() {
     let mut nats = TestNats::new().await;
     let settings = [
@@ -142,7 +153,7 @@ async fn while_the_broker_is_frozen_nothing_is_lost() {
     let service = start(&nats, Duration::from_millis(100)).await;
     say(&nats, "orders.pending", &pending()).await;
     nats.server.signal(Signal::SIGSTOP).unwrap();
-    eventually("the service notices", || async { (service.http.get("/readyz").await.status == 503).then_some(()) })
+    eventually("the service notices", || async { (service.health.get("/readyz").await.status == 503).then_some(()) })
         .await;
     nats.server.signal(Signal::SIGCONT).unwrap();
     hear(&nats, "orders.completed", 1).await;
@@ -160,7 +171,8 @@ async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
         delivery_delay_max: Duration::ZERO,
         seed: 0,
     };
-    let address = off_kit::http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0 };
+    let address =
+        off_kit::http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0, health_port: 0 };
     let kit = off_kit::Kit::new::<NotificationsService>(address, Clock::real(1.0));
     let refused = NotificationsService::start(config, kit).await.unwrap_err();
     assert!(format!("{refused:#}").contains("SUPPLIER_DELAY_MAX"), "{refused:#}");
@@ -172,7 +184,7 @@ async fn it_runs_as_a_program_and_ends_well_when_asked() {
     let nats = TestNats::new().await;
     let settings = [("NATS_URL", &*nats.url), ("HTTP_SERVICE_PORT", "0"), ("SUPPLIER_DELAY_MIN", "0s")];
     let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
-    eventually("it is ready", || async { program.http.get("/readyz").await.status.is_success().then_some(()) }).await;
+    eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) }).await;
     assert!(program.terminate().await);
 }
 

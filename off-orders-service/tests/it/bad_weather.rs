@@ -3,7 +3,10 @@
 use crate::{Orders, states};
 use chrono::DateTime;
 use futures::{StreamExt, future::ready, stream::FuturesUnordered};
-use off_kit::Clock;
+use off_kit::{
+    Clock,
+    bus::{self, Keeping},
+};
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{LENTILS, Running, World, eventually};
 use reqwest::Method;
@@ -44,15 +47,15 @@ async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
     let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
     assert_eq!(refused.header("retry-after"), "2");
-    eventually("the service says so", || async { (orders.http().get("/readyz").await.status == 503).then_some(()) })
+    eventually("the service says so", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
         .await;
-    assert_eq!(orders.http().get("/livez").await.status, 200);
+    assert_eq!(orders.health().get("/livez").await.status, 200);
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
     orders.caught_up().await;
     assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
     eventually("the service is ready again", || async {
-        orders.http().get("/readyz").await.status.is_success().then_some(())
+        orders.health().get("/readyz").await.status.is_success().then_some(())
     })
     .await;
     assert!(off_kit::bus::dead::list(&orders.world.nats.bus).await.unwrap().is_empty());
@@ -81,7 +84,7 @@ async fn who_would_wait_long_is_told_at_once_to_come_back() {
 async fn while_nats_is_away_orders_are_taken_and_announced_later() {
     let mut orders = Orders::start().await;
     orders.world.nats.server.kill().await.unwrap();
-    eventually("the service notices", || async { (orders.http().get("/readyz").await.status == 503).then_some(()) })
+    eventually("the service notices", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
         .await;
     let order = orders.place(LENTILS, 1).await;
     assert_eq!(orders.find(&order).await.status, 200);
@@ -93,6 +96,51 @@ async fn while_nats_is_away_orders_are_taken_and_announced_later() {
 }
 
 #[tokio::test]
+async fn a_consumer_or_a_stream_that_was_deleted_is_named_until_it_is_made_anew() {
+    let orders = Orders::start().await;
+    let jetstream = &orders.world.nats.bus.jetstream;
+    let needs = async || {
+        let readiness = orders.health().get("/readyz").await;
+        assert_eq!(readiness.status.is_success(), readiness.body["ready"] == true);
+        readiness.body["needs"].clone()
+    };
+    jetstream.delete_consumer_from_stream("orders-shipped", "ORDERS").await.unwrap();
+    let missing = "consumer orders-shipped of stream ORDERS is missing: run `off migrate`";
+    eventually("the consumer is named", || async { (needs().await["orders-shipped"] == missing).then_some(()) }).await;
+    jetstream.delete_stream("ORDERS").await.unwrap();
+    eventually("the stream is named", || async {
+        needs().await["nats"].as_str()?.contains("stream ORDERS: it is missing: run `off migrate`").then_some(())
+    })
+    .await;
+
+    bus::declare(&orders.world.nats.bus, Keeping::default()).await.unwrap();
+    eventually("it is ready", || async { orders.health().get("/readyz").await.status.is_success().then_some(()) })
+        .await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.say(&order, "shipped", Clock::real(1.0).now()).await;
+    eventually("the order is shipped", || async {
+        (orders.find(&order).await.body["status"] == "shipped").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn messages_that_the_broker_does_not_take_are_a_warning() {
+    let orders = Orders::start().await;
+    orders.world.nats.bus.jetstream.delete_stream("ORDERS").await.unwrap();
+    orders.place(LENTILS, 1).await;
+    sqlx::query("UPDATE outbox.messages SET occurred_at = now() - interval '1 minute'")
+        .execute(&orders.world.database.pool)
+        .await
+        .unwrap();
+    eventually("it warns", || async {
+        let readiness = orders.health().get("/readyz").await;
+        readiness.body["warnings"]["outbox"].as_str()?.contains("the oldest for 6").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
     let mut world = World::with_own_postgres().await;
     let ssd = world.add_device().await;
@@ -100,15 +148,15 @@ async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
     world.nats.server.kill().await.unwrap();
     let config = Config::new(world.db_config(), world.bus_config(), std::time::Duration::ZERO);
     let service = Running::start::<OrdersService>(config, Clock::real(1.0)).await;
-    assert_eq!(service.http.get("/livez").await.status, 200);
-    let readiness = service.http.get("/readyz").await;
+    assert_eq!(service.health.get("/livez").await.status, 200);
+    let readiness = service.health.get("/readyz").await;
     assert_eq!((readiness.status.as_u16(), &readiness.body["needs"]["nats"]), (503, &"not connected".into()));
     assert_ne!(readiness.body["needs"]["postgres"], "ok");
 
     world.database.server.as_mut().unwrap().start_again().await.unwrap();
     world.nats.server.start_again().await.unwrap();
     eventually("the service is ready", || async {
-        service.http.get("/readyz").await.status.is_success().then_some(())
+        service.health.get("/readyz").await.status.is_success().then_some(())
     })
     .await;
     let wish = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});

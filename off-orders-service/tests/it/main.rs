@@ -39,6 +39,10 @@ impl Orders {
         &self.service.http
     }
 
+    fn health(&self) -> &Http {
+        &self.service.health
+    }
+
     fn wish(&self, barcode: &str, quantity: i64) -> Value {
         json!({"ssd_id": self.ssd, "barcode": barcode, "quantity": quantity})
     }

@@ -16,5 +16,5 @@ async fn the_document_is_served_and_readable_in_a_browser() {
     assert_eq!(served.body, serde_json::to_value(OrdersService::openapi()).unwrap());
     let page = orders.http().get("/docs/").await;
     assert!(page.status.is_success() && page.body.as_str().unwrap().contains("swagger-ui"), "{page:?}");
-    assert!(orders.http().get("/metrics").await.status.is_success());
+    assert!(orders.health().get("/metrics").await.status.is_success());
 }

@@ -235,7 +235,7 @@ async fn with_a_wrong_clock_no_order_is_placed_and_the_service_is_not_ready() {
     let answer =
         service.http.post("/api/orders", &serde_json::json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1})).await;
     assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"unavailable".into()), "{answer:?}");
-    let readiness = service.http.get("/readyz").await;
+    let readiness = service.health.get("/readyz").await;
     let clock = readiness.body["needs"]["clock"].as_str().unwrap();
     assert!(readiness.status == 503 && clock.contains("ahead of the database's"), "{readiness:?}");
     service.stop().await;

@@ -36,6 +36,10 @@ impl Users {
         &self.service.http
     }
 
+    fn health(&self) -> &Http {
+        &self.service.health
+    }
+
     /// What stands on the shelf of a device for a product; waits until it is `quantity`.
     async fn shelf_holds(&self, ssd: i64, barcode: &str, quantity: i64) {
         eventually(&format!("{quantity} of {barcode} on the shelf of {ssd}"), || async {

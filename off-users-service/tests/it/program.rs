@@ -7,6 +7,6 @@ async fn it_serves_and_ends_well_when_asked() {
     let world = World::new().await;
     let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
     let program = Program::start(env!("CARGO_BIN_EXE_off-users-service"), &settings).await;
-    eventually("it is ready", || async { program.http.get("/readyz").await.status.is_success().then_some(()) }).await;
+    eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) }).await;
     assert!(program.terminate().await);
 }

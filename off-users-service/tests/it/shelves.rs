@@ -111,7 +111,7 @@ async fn what_a_device_sends_and_nobody_can_use_is_counted_and_dropped() {
     users.shelf_holds(ssd, LENTILS, 4).await;
     users.world.caught_up(&streams::SHELVES_CONSUMED).await;
     assert!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().is_empty());
-    let metrics = users.http().get("/metrics").await.body;
+    let metrics = users.health().get("/metrics").await.body;
     let dropped = "off_messages_dropped_total{consumer=\"shelves-consumed\"} 7";
     assert!(metrics.as_str().unwrap().contains(dropped), "{metrics}");
 }
@@ -148,7 +148,7 @@ async fn when_the_dead_letters_are_full_nothing_waits_for_them() {
     users.shelf_holds(ssd, LENTILS, 5).await;
     users.world.caught_up(&streams::SHELVES_DELIVERED).await;
     assert_eq!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().len(), 1);
-    let metrics = users.http().get("/metrics").await.body;
+    let metrics = users.health().get("/metrics").await.body;
     let refused = "off_messages_dead_refused_total{consumer=\"shelves-delivered\"} 1";
     assert!(metrics.as_str().unwrap().contains(refused), "{metrics}");
 }
