@@ -166,6 +166,39 @@ impl Stage {
         Ok(())
     }
 
+    /// Stores `count` completed orders from the number `first` on.
+    pub async fn store_completed(&self, first: i64, count: i64, ssds: i64, products: i64) -> anyhow::Result<()> {
+        // UUIDs of version 7, one for each millisecond since 2023-11-14.
+        sqlx::query(
+            "INSERT INTO orders.product_orders
+                 (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
+             SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+                    1 + n * 7919 % $3, lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 'completed',
+                    placed_at, placed_at + interval '1 minute', placed_at + interval '2 minutes'
+             FROM generate_series($1, $1 + $2 - 1) AS n,
+                  LATERAL (SELECT to_timestamp((1700000000000 + n) / 1000.0) AS placed_at) AS time",
+        )
+        .bind(first)
+        .bind(count)
+        .bind(ssds)
+        .bind(products)
+        .execute(&self.db)
+        .await?;
+        Ok(())
+    }
+
+    /// Tells recovery that it has checked every order that is stored.
+    pub async fn pass_checkpoints(&self) -> anyhow::Result<()> {
+        sqlx::query(
+            "UPDATE orders.checkpoints
+             SET orders = (SELECT count(*) FROM orders.product_orders),
+                 through = coalesce((SELECT id FROM orders.product_orders ORDER BY id DESC LIMIT 1), through)",
+        )
+        .execute(&self.db)
+        .await?;
+        Ok(())
+    }
+
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.bus.close().await;
         self.db.close().await;

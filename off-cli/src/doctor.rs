@@ -70,9 +70,8 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
                     .await
                     .map(|()| format!("answers, version {}", visit.bus.client.server_info().version)),
             );
-            match motion::look(&visit.db, &visit.bus).await {
-                Ok(found) => found.iter().for_each(|found| findings.print(found.state, found.what, &found.detail)),
-                Err(error) => findings.note("motion", Err(format!("{error:#}"))),
+            for found in motion::look(&visit.db, &visit.bus).await {
+                findings.print(found.state, found.what, &found.detail);
             }
             visit.end().await?;
         }

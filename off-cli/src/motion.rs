@@ -5,9 +5,13 @@ use off_events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS, Stream};
 use off_kit::{Bus, bus::MAX_ACK_PENDING, servers::room_on_disk};
 use sqlx::PgPool;
 use std::{path::Path, time::Duration};
+use tokio::time::timeout;
 
 /// What waits longer than this for a step that should follow at once is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(15);
+
+/// How long each part may take to answer.
+const LOOK_WITHIN: Duration = Duration::from_secs(2);
 
 /// How full the dead letters may be, in hundredths, and how little room a disk may have, in bytes.
 const DEAD_LETTERS_FULL: u64 = 90;
@@ -37,12 +41,31 @@ impl From<bool> for State {
     }
 }
 
-/// Everything that tells of motion.
-pub(crate) async fn look(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Finding>> {
-    let mut findings = vec![look_at_outbox(db).await?, look_at_orders(db).await?];
-    findings.extend(look_at_consumers(bus).await);
-    findings.extend(look_at_streams(bus).await);
-    Ok(findings)
+/// Everything that tells of motion. What does not answer in time is stuck.
+pub(crate) async fn look(db: &PgPool, bus: &Bus) -> Vec<Finding> {
+    let (outbox, orders, broker) =
+        tokio::join!(within("outbox", look_at_outbox(db)), within("orders", look_at_orders(db)), look_at_broker(bus));
+    [outbox, orders].into_iter().chain(broker).collect()
+}
+
+/// What `look` finds of one thing, within two seconds.
+async fn within(what: &'static str, look: impl Future<Output = anyhow::Result<Finding>>) -> Finding {
+    let detail = match timeout(LOOK_WITHIN, look).await {
+        Ok(Ok(finding)) => return finding,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => format!("Postgres does not answer within {} s", LOOK_WITHIN.as_secs()),
+    };
+    Finding { what, state: State::Stuck, detail }
+}
+
+async fn look_at_broker(bus: &Bus) -> Vec<Finding> {
+    let stuck = |detail: String| vec![Finding { what: "broker", state: State::Stuck, detail }];
+    if !bus.is_connected() {
+        return stuck("not connected: is NATS running?".to_owned());
+    }
+    let look = async { [look_at_consumers(bus).await, look_at_streams(bus).await].concat() };
+    let no_answer = || stuck(format!("JetStream does not answer within {} s", LOOK_WITHIN.as_secs()));
+    timeout(LOOK_WITHIN, look).await.unwrap_or_else(|_| no_answer())
 }
 
 /// Messages that were committed and that the broker has yet to acknowledge.

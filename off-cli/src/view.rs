@@ -21,9 +21,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a plain line is printed.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether everything moves on, and how long that may take.
+/// How often it is looked whether everything moves on.
 const MOTION_EVERY: Duration = Duration::from_secs(5);
-const MOTION_WITHIN: Duration = Duration::from_secs(2);
 
 /// A look may take this part of the time between looks.
 const LOOKING_SHARE: u32 = 20;
@@ -78,12 +77,11 @@ impl View {
         }
     }
 
-    /// Looks again and again whether everything moves on; tells what is stuck, in one line. What is away is shown elsewhere.
+    /// Looks again and again whether everything moves on; tells what is stuck, in one line.
     async fn watch_motion(&self, told: watch::Sender<Option<String>>) {
         while !told.is_closed() {
-            let looking = tokio::time::timeout(MOTION_WITHIN, motion::look(&self.pool, &self.bus));
-            let found = looking.await.ok().and_then(Result::ok).unwrap_or_default();
-            let stuck = found.into_iter().find(|found| found.state == motion::State::Stuck);
+            let stuck =
+                motion::look(&self.pool, &self.bus).await.into_iter().find(|found| found.state == motion::State::Stuck);
             told.send_replace(stuck.map(|stuck| format!("{}: {}", stuck.what, stuck.detail)));
             tokio::time::sleep(MOTION_EVERY).await;
         }

@@ -12,6 +12,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 /// All of the database's history, in order.
@@ -92,30 +93,16 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
     let options = config.options()?;
-    Ok(connect_lazily(config.database_connections, options.application_name(application), ""))
+    Ok(pool_options(config.database_connections).connect_lazy_with(options.application_name(application)))
 }
 
-/// What every pool has in common: each new connection begins with `settings`, which are statements. A connection that was
-/// just used is used again as it is; only one that lay idle is asked first whether it still lives.
-fn connect_lazily(connections: u32, options: PgConnectOptions, settings: &'static str) -> PgPool {
-    pool_options(settings)
+/// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked first
+/// whether it still lives.
+fn pool_options(connections: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
-        .connect_lazy_with(options)
-}
-
-fn pool_options(settings: &'static str) -> PgPoolOptions {
-    PgPoolOptions::new()
         .test_before_acquire(false)
-        // Not as start-up options: PgBouncer refuses or drops those.
-        .after_connect(move |conn, _| {
-            Box::pin(async move {
-                if !settings.is_empty() {
-                    sqlx::raw_sql(settings).execute(conn).await?;
-                }
-                Ok(())
-            })
-        })
         .before_acquire(|conn, used| {
             Box::pin(async move {
                 if used.idle_for > ASK_AFTER {
@@ -137,31 +124,56 @@ macro_rules! by_index {
 /// One more connection beside `pool`, for work that is harmless when it is repeated: its commits do not wait until they are
 /// on disk, so a crash of Postgres may undo the last of them.
 pub fn background_pool(pool: &PgPool) -> PgPool {
-    connect_lazily(1, pool.connect_options().as_ref().clone(), concat!(by_index!(), "; SET synchronous_commit = off"))
+    let beside = pool.clone();
+    let options = pool_options(1).after_connect(move |conn, _| {
+        let beside = beside.clone();
+        Box::pin(async move {
+            // Connections of `pool` wait until it is known that sessions are not shared, and so does this one.
+            drop(beside.acquire().await?);
+            sqlx::raw_sql(concat!(by_index!(), "; SET synchronous_commit = off")).execute(conn).await?;
+            Ok(())
+        })
+    });
+    options.connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
 /// The pool of a service, which from now on is ready only while Postgres is, and is migrated. The service ends with an error
 /// where its connections share sessions.
 pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(&format!("off-{}", kit.name));
-    let pool = connect_lazily(config.database_connections, options.clone(), by_index!());
+    let (passed, own_sessions) = watch::channel(false);
+    let gate = own_sessions.clone();
+    let pool = pool_options(config.database_connections).after_connect(move |conn, _| {
+        let mut gate = gate.clone();
+        Box::pin(async move {
+            // Settings must never reach the session of another connection.
+            gate.wait_for(|passed| *passed).await.map_err(|_| sqlx::Error::PoolClosed)?;
+            // Not as start-up options: PgBouncer refuses or drops those.
+            sqlx::raw_sql(by_index!()).execute(conn).await?;
+            Ok(())
+        })
+    });
+    let pool = pool.connect_lazy_with(options.clone());
     count_connections(kit, &pool);
     // A connection of its own: a service that is busy is not unready. It is made at once and kept for good, because connecting
     // takes seconds where there is much to do: sqlx lets others run again and again while it hashes the password.
-    let checked =
-        pool_options("").max_connections(1).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
+    let checked = pool_options(1).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
     let checked = checked.connect_lazy_with(options);
     let sessions = checked.clone();
     kit.needs.add("postgres", move || {
-        let pool = checked.clone();
-        async move { check(&pool).await }
+        let (pool, passed) = (checked.clone(), *own_sessions.borrow());
+        async move {
+            check(&pool).await?;
+            if passed { Ok(()) } else { Err("it is not known yet whether its sessions are shared".to_owned()) }
+        }
     });
     let tasks = kit.tasks.clone();
     kit.tasks.spawn("session check", async move {
         tokio::select! {
-            checked = refuse_shared_sessions(&sessions) => checked?,
+            checked = sessions::refuse_shared(&sessions, None) => checked?,
             () = tasks.stopping() => {}
         }
+        passed.send_replace(true);
         // A task that ends, ends the service.
         tasks.stopping().await;
         Ok(())
@@ -224,9 +236,9 @@ pub async fn check(pool: &PgPool) -> Result<(), String> {
     }
 }
 
-/// An error where the connections of `pool` share sessions; waits for a database that is away.
+/// An error where the connections of `pool` share sessions, or where that is not known after a while.
 pub async fn refuse_shared_sessions(pool: &PgPool) -> anyhow::Result<()> {
-    sessions::refuse_shared(pool).await
+    sessions::refuse_shared(pool, Some(CONNECT_WITHIN)).await
 }
 
 /// Brings the database up to date; waits `patience` for one that is away.

@@ -89,7 +89,10 @@ impl Needs {
 
     /// Whether all checks pass. They run at once, and not again for a second.
     pub async fn readiness(&self, service: &'static str, stopping: bool) -> Readiness {
-        let mut needs = self.outcomes().await;
+        // In a task of its own: who asks may go away before the answer, and the checks go on.
+        let asked = self.clone();
+        let outcomes = tokio::spawn(async move { asked.outcomes().await }).await;
+        let mut needs = outcomes.unwrap_or_else(|_| BTreeMap::from([("health", "the checks failed".to_owned())]));
         if stopping {
             needs.insert("running", "the service is shutting down".to_owned());
         }

@@ -191,6 +191,15 @@ struct Relay {
 }
 
 impl Relay {
+    /// When the oldest message was written.
+    async fn find_oldest(&self) -> sqlx::Result<Option<DateTime<Utc>>> {
+        let oldest = sqlx::query_scalar!(
+            "SELECT occurred_at FROM outbox.messages WHERE source = $1 ORDER BY id LIMIT 1",
+            self.source
+        );
+        oldest.fetch_optional(&self.db).await
+    }
+
     fn note_waiting(&self, since: Option<DateTime<Utc>>) {
         let lag = since.and_then(|since| (self.clock.now() - since).to_std().ok()).unwrap_or_default();
         gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
@@ -201,7 +210,10 @@ impl Relay {
     /// They are deleted in a transaction that ends after the broker's word, so that another replica passes over them
     /// meanwhile.
     async fn carry(&self, from: i64) -> anyhow::Result<Carried> {
-        anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
+        if !self.bus.is_connected() {
+            self.note_waiting(self.find_oldest().await?);
+            anyhow::bail!("NATS is not connected");
+        }
         let mut tx = self.db.begin().await?;
         let mut rows = sqlx::query!(
             "DELETE FROM outbox.messages WHERE ctid = ANY (ARRAY(

@@ -3,7 +3,7 @@
 use crate::{App, store};
 use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderId, OrderStatus, RandomBarcode};
+use off_events::{Order, OrderId, RandomBarcode};
 use off_kit::bus::{Batch, Failure, Received};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomBarcode> {
 /// `orders.shipped`: notes that orders left their supplier.
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     let (ids, times) = columns(&orders);
-    let known = store::mark_shipped(&app.db, &ids, &times, app.limits.of(OrderStatus::Shipped)).await?;
+    let known = store::mark_shipped(&app.db, &ids, &times, app.limits).await?;
     note_ages(&orders);
     all_known(&orders, &known)
 }
@@ -32,7 +32,7 @@ pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(
 /// `orders.completed`: notes that orders arrived.
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     let (ids, times) = columns(&orders);
-    let known = store::mark_completed(&app.db, &ids, &times, app.limits.of(OrderStatus::Completed)).await?;
+    let known = store::mark_completed(&app.db, &ids, &times, app.limits).await?;
     note_ages(&orders);
     all_known(&orders, &known)
 }

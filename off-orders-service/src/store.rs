@@ -152,13 +152,14 @@ impl Columns {
     }
 }
 
-/// Notes that orders were shipped, and by when they must have arrived. A state never moves backwards: an order that has
+/// Notes that orders were shipped, and by when they must have arrived: as long after they were placed as that may take, or after now
+/// for those that are late. A state never moves backwards: an order that has
 /// arrived stays so, and only its history learns when it was shipped. Says which orders exist.
 pub(crate) async fn mark_shipped(
     db: &PgPool,
     ids: &[Uuid],
     times: &[DateTime<Utc>],
-    limit: Duration,
+    limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
         // News of both states come at the same time, for the same orders: whoever locks them in the same order never
@@ -170,24 +171,27 @@ pub(crate) async fn mark_shipped(
          UPDATE orders.product_orders AS orders
          SET status = greatest(orders.status, 'shipped'),
              shipped_at = coalesce(orders.shipped_at, greatest(locked.at, orders.placed_at)),
-             due_at = CASE WHEN orders.status = 'pending' THEN now() + make_interval(secs => $3) ELSE orders.due_at END
+             due_at = CASE WHEN orders.status = 'pending'
+                           THEN greatest(orders.placed_at + make_interval(secs => $3), now() + make_interval(secs => $4))
+                           ELSE orders.due_at END
          FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
-        limit.as_secs_f64(),
+        limits.since_placed(OrderStatus::Shipped).as_secs_f64(),
+        limits.of(OrderStatus::Shipped).as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// Notes that orders arrived, and by when they must be on their shelves; says which orders exist.
+/// Notes that orders arrived, and in the same way by when they must be on their shelves; says which orders exist.
 pub(crate) async fn mark_completed(
     db: &PgPool,
     ids: &[Uuid],
     times: &[DateTime<Utc>],
-    limit: Duration,
+    limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
         "WITH locked AS MATERIALIZED (
@@ -197,12 +201,15 @@ pub(crate) async fn mark_completed(
          UPDATE orders.product_orders AS orders
          SET status = 'completed',
              completed_at = coalesce(orders.completed_at, greatest(locked.at, orders.placed_at, orders.shipped_at)),
-             due_at = CASE WHEN orders.status <> 'completed' THEN now() + make_interval(secs => $3) ELSE orders.due_at END
+             due_at = CASE WHEN orders.status <> 'completed'
+                           THEN greatest(orders.placed_at + make_interval(secs => $3), now() + make_interval(secs => $4))
+                           ELSE orders.due_at END
          FROM locked WHERE orders.id = locked.id
          RETURNING orders.id",
         ids,
         times,
-        limit.as_secs_f64(),
+        limits.since_placed(OrderStatus::Completed).as_secs_f64(),
+        limits.of(OrderStatus::Completed).as_secs_f64(),
     )
     .fetch_all(db)
     .await?;

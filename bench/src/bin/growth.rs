@@ -41,8 +41,9 @@ impl Grown {
         stage.settle(products, ssds).await?;
         for first in (0..orders).step_by(usize::try_from(CHUNK)?) {
             progress(&format!("{first} of {orders} orders are stored"));
-            store(&stage, first, CHUNK.min(orders - first), ssds, products).await?;
+            stage.store_completed(first, CHUNK.min(orders - first), ssds, products).await?;
         }
+        stage.pass_checkpoints().await?;
         sqlx::query("VACUUM ANALYZE").execute(&stage.db).await?;
         sqlx::query("CHECKPOINT").execute(&stage.db).await?;
         let (orders, users) = (stage.start_orders().await?, stage.start_users().await?);
@@ -92,27 +93,6 @@ impl Grown {
         self.users.stop().await?;
         self.stage.end().await
     }
-}
-
-/// Stores `count` completed orders from the number `first` on.
-async fn store(stage: &Stage, first: i64, count: i64, ssds: i64, products: i64) -> anyhow::Result<()> {
-    // UUIDs of version 7, one for each millisecond since 2023-11-14.
-    sqlx::query(
-        "INSERT INTO orders.product_orders
-             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
-         SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-                1 + n * 7919 % $3, lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 'completed',
-                placed_at, placed_at + interval '1 minute', placed_at + interval '2 minutes'
-         FROM generate_series($1, $1 + $2 - 1) AS n,
-              LATERAL (SELECT to_timestamp((1700000000000 + n) / 1000.0) AS placed_at) AS time",
-    )
-    .bind(first)
-    .bind(count)
-    .bind(ssds)
-    .bind(products)
-    .execute(&stage.db)
-    .await?;
-    Ok(())
 }
 
 #[tokio::main]

@@ -38,8 +38,8 @@ pub(super) struct Pages {
     pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Instant>)>,
     /// What nobody can handle, by the consumer that has to give it up and its tag.
     pub(super) poison: BTreeMap<(String, String), Poison>,
-    /// When the broker may have lost what it took and nobody had handled yet.
-    pub(super) losses: Vec<RangeInclusive<Instant>>,
+    /// When a stream may have lost what it took and nobody had handled yet, by its name.
+    pub(super) losses: Vec<(&'static str, RangeInclusive<Instant>)>,
     /// Consumers that were made anew, and so read their stream once more.
     pub(super) made_anew: BTreeSet<String>,
     /// When orders were answered with 201.
@@ -55,14 +55,14 @@ pub(super) struct Pages {
 /// A message that nobody can handle.
 #[derive(Debug)]
 pub(super) struct Poison {
-    pub(super) subject: String,
+    pub(super) subject: &'static str,
     pub(super) sent_at: Instant,
 }
 
 impl Pages {
-    /// Whether the broker may have lost what it took at `time`.
-    pub(super) fn may_be_lost(&self, time: Instant) -> bool {
-        self.losses.iter().any(|loss| loss.contains(&time))
+    /// Whether one of these streams may have lost what it took at `time`.
+    pub(super) fn may_be_lost(&self, streams: &[&str], time: Instant) -> bool {
+        self.losses.iter().any(|(stream, loss)| streams.contains(stream) && loss.contains(&time))
     }
 }
 

@@ -98,7 +98,7 @@ pub(super) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: us
         {
             let mut pages = journal.lock();
             for consumer in &dose.consumers {
-                let poison = journal::Poison { subject: dose.subject.to_owned(), sent_at: Instant::now() };
+                let poison = journal::Poison { subject: dose.subject, sent_at: Instant::now() };
                 pages.poison.insert((consumer.name.to_owned(), tag.clone()), poison);
             }
         }
@@ -190,6 +190,16 @@ pub(super) async fn fill_stream(bus: &Bus, name: &str, room: u32) -> anyhow::Res
         fill(bus, subject, PEBBLE, BRICKS * BRICK / PEBBLE).await;
     }
     Ok(())
+}
+
+/// Whether everything that a stream holds was handled by all who read it.
+pub(super) async fn is_handled(bus: &Bus, stream: &str) -> bool {
+    for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream) {
+        if !bus.waiting(consumer).await.is_ok_and(|waiting| waiting.pending == 0 && waiting.in_hand == 0) {
+            return false;
+        }
+    }
+    true
 }
 
 /// Takes what filled the dead letters out again; all other streams lose it by themselves.

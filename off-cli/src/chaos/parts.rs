@@ -21,7 +21,8 @@ use std::{
     fs::File,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
+    sync::{Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -41,6 +42,9 @@ pub(super) const BROKER_ROOM: u32 = 640;
 const POSTGRES_DISK: u32 = 1024;
 const POSTGRES_SETTINGS: [&str; 2] = ["max_wal_size=192MB", "min_wal_size=64MB"];
 
+/// The most orders that such a disk has room for, at about 600 bytes each with all that belongs to them; half of it is for the rest.
+const MOST_ON_SMALL_DISK: f64 = 500_000.0;
+
 /// How long a server may take to start again after a kill.
 const START_WITHIN: Duration = Duration::from_secs(30);
 
@@ -49,7 +53,7 @@ const START_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Parts {
     postgres: Mutex<Postgres>,
     /// `None` where this user may not make one.
-    postgres_disk: Option<SmallDisk>,
+    postgres_disk: StdMutex<Option<SmallDisk>>,
     nats: Mutex<Nats>,
     nats_folder: PathBuf,
     services: BTreeMap<Name, Mutex<Process>>,
@@ -69,6 +73,8 @@ struct Process {
     log: PathBuf,
     /// `None` while it is meant to be dead.
     child: Option<Child>,
+    /// How it ended by itself, each time.
+    ended: Vec<ExitStatus>,
 }
 
 /// What the simulated world of a run is like.
@@ -76,6 +82,8 @@ struct Process {
 pub(super) struct Pace {
     pub(super) speed: f64,
     pub(super) seed: u64,
+    /// How many orders the run will place.
+    pub(super) orders: f64,
 }
 
 impl Parts {
@@ -83,7 +91,9 @@ impl Parts {
     pub(super) async fn start(home: &Home, folder: &Path, pace: Pace) -> anyhow::Result<Self> {
         let (programs, _) = find_postgres().await?;
         let postgres_folder = folder.join("postgres");
-        let postgres_disk = SmallDisk::mount(&Postgres::make_place(&postgres_folder)?, POSTGRES_DISK);
+        let place = Postgres::make_place(&postgres_folder)?;
+        let postgres_disk =
+            if pace.orders <= MOST_ON_SMALL_DISK { SmallDisk::mount(&place, POSTGRES_DISK) } else { None };
         let postgres = Postgres::start(&programs, &postgres_folder, &POSTGRES_SETTINGS).await?;
         let (program, _) = find_nats_server(home.tools()).await?;
         let nats_folder = folder.join("nats");
@@ -114,11 +124,12 @@ impl Parts {
         for name in Name::ALL {
             let settings = settings(name, pace, &addresses, &proxies, &postgres.url, &nats.url)?;
             let log = logs.join(format!("{name}.log"));
-            let mut process = Process { name, settings, log, child: None };
+            let mut process = Process { name, settings, log, child: None, ended: Vec::new() };
             process.start()?;
             services.insert(name, Mutex::new(process));
         }
         let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
+        let postgres_disk = StdMutex::new(postgres_disk);
         Ok(Self { postgres, postgres_disk, nats, nats_folder, services, proxies, addresses, db: pool, bus })
     }
 
@@ -159,11 +170,12 @@ impl Parts {
 
     /// Takes all room on the disk of Postgres for a while. It may end itself for want of it, and is started again then.
     pub(super) async fn fill_postgres(&self, full: Duration) -> anyhow::Result<()> {
-        let Some(disk) = &self.postgres_disk else { return Ok(()) };
         let mut postgres = self.postgres.lock().await;
-        disk.fill()?;
+        let disk = || self.postgres_disk.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(filled) = disk().as_ref().map(SmallDisk::fill) else { return Ok(()) };
+        filled?;
         tokio::time::sleep(full).await;
-        disk.free()?;
+        disk().as_ref().map_or(Ok(()), SmallDisk::free)?;
         // One that is recovering may yet end.
         let ended = tokio::time::timeout(Duration::from_secs(1), postgres.watch()).await;
         if ended.is_ok() { Self::start_postgres(&mut postgres).await } else { Ok(()) }
@@ -171,7 +183,7 @@ impl Parts {
 
     /// Whether the disk of Postgres can be filled.
     pub(super) fn can_fill_postgres(&self) -> bool {
-        self.postgres_disk.is_some()
+        self.postgres_disk.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     async fn start_postgres(postgres: &mut Postgres) -> anyhow::Result<()> {
@@ -229,16 +241,17 @@ impl Parts {
         let mut dead = Vec::new();
         for process in self.services.values() {
             let mut process = process.lock().await;
-            if let Some(status) = process.has_ended()? {
-                dead.push(format!("{} ended by itself ({status}); see {}", process.name, process.log.display()));
+            if process.child.is_some() {
                 process.start()?;
             }
+            let (name, log) = (process.name, process.log.display().to_string());
+            dead.extend(process.ended.drain(..).map(|status| format!("{name} ended by itself ({status}); see {log}")));
         }
         Ok(dead)
     }
 
     /// Stops all in order; keeps what is on the disk of Postgres where somebody has to look at it.
-    pub(super) async fn stop(self, is_kept: bool) -> anyhow::Result<()> {
+    pub(super) async fn stop(&self, is_kept: bool) -> anyhow::Result<()> {
         for process in self.services.values() {
             process.lock().await.kill().await?;
         }
@@ -246,7 +259,8 @@ impl Parts {
         self.db.close().await;
         self.nats.lock().await.stop().await?;
         self.postgres.lock().await.stop().await?;
-        match self.postgres_disk {
+        let disk = self.postgres_disk.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match disk {
             Some(disk) if is_kept => disk.keep(),
             _ => Ok(()),
         }
@@ -302,7 +316,7 @@ fn through(url: &str, proxy: &Proxy) -> anyhow::Result<String> {
 impl Process {
     /// Starts it, unless it runs.
     fn start(&mut self) -> anyhow::Result<()> {
-        if self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None))) {
+        if self.is_running()? {
             return Ok(());
         }
         let log = File::options().create(true).append(true).open(&self.log);
@@ -325,6 +339,7 @@ impl Process {
     }
 
     async fn kill(&mut self) -> anyhow::Result<()> {
+        self.is_running()?;
         if let Some(mut child) = self.child.take() {
             child.kill().await.with_context(|| format!("cannot kill {}", self.name))?;
         }
@@ -337,10 +352,12 @@ impl Process {
             .with_context(|| format!("cannot send {signal} to {}", self.name))
     }
 
-    fn has_ended(&mut self) -> anyhow::Result<Option<std::process::ExitStatus>> {
-        match &mut self.child {
-            Some(child) => Ok(child.try_wait()?),
-            None => Ok(None),
-        }
+    /// Whether it runs; notes how it ended where it did so by itself.
+    fn is_running(&mut self) -> anyhow::Result<bool> {
+        let Some(child) = &mut self.child else { return Ok(false) };
+        let Some(status) = child.try_wait()? else { return Ok(true) };
+        self.ended.push(status);
+        self.child = None;
+        Ok(false)
     }
 }

@@ -161,7 +161,7 @@ async fn judge_reports(db: &PgPool, pages: &Pages) -> anyhow::Result<Verdict> {
         let found = stored.remove(&(*ssd_id, id.clone()));
         acknowledged += usize::from(matches!(outcome, Outcome::Accepted(_)));
         let what = match (found, outcome) {
-            (None, Outcome::Accepted(at)) if pages.may_be_lost(*at) => {
+            (None, Outcome::Accepted(at)) if pages.may_be_lost(&[streams::STOCK.name], *at) => {
                 lost += 1;
                 continue;
             }
@@ -208,7 +208,9 @@ fn judge_letters(pages: &Pages, letters: &[DeadLetter]) -> Verdict {
         match buried.remove(&(consumer.clone(), tag.clone())) {
             Some(1) => {}
             Some(_) if pages.made_anew.contains(consumer) => {}
-            None if pages.may_be_lost(*sent_at) => {}
+            // Lost before it was read, or with the dead letters.
+            None if streams::stream_of(subject)
+                .is_some_and(|stream| pages.may_be_lost(&[stream.name, streams::DEAD_LETTERS.name], *sent_at)) => {}
             Some(times) => evidence.push(format!("{tag} on {subject} was buried {times} times by {consumer}")),
             None => evidence.push(format!("{tag} on {subject} was not buried by {consumer}")),
         }
@@ -252,6 +254,7 @@ pub(super) async fn judge_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter])
 mod tests {
     use super::*;
     use off_testkit::{LENTILS, TEA, World};
+    use std::time::Duration;
     use tokio::time::Instant;
 
     /// An order that was answered, arrived and was delivered, a report of what was taken of it, and a journal that
@@ -326,7 +329,7 @@ mod tests {
     #[tokio::test]
     async fn dead_letters_are_the_poison_and_nothing_else() {
         let (world, mut pages) = sound_world().await;
-        let poison = Poison { subject: "orders.pending".to_owned(), sent_at: Instant::now() };
+        let poison = Poison { subject: "orders.pending", sent_at: Instant::now() };
         pages.poison.insert(("supplier".to_owned(), "poison-1".to_owned()), poison);
         assert!(evidence(&world, &pages).await.contains("was not buried by supplier"));
         let bury = |tag: &'static str| {
@@ -341,5 +344,16 @@ mod tests {
         assert!(evidence(&world, &pages).await.contains("was buried 2 times"));
         bury("poison-2").await.unwrap().await.unwrap();
         assert!(evidence(&world, &pages).await.contains("which it never had"));
+    }
+
+    #[tokio::test]
+    async fn only_the_loss_of_its_own_stream_excuses_a_report() {
+        let (world, mut pages) = sound_world().await;
+        sql(&world, "DELETE FROM users.consumptions").await;
+        let now = Instant::now();
+        pages.losses.push(("ORDERS", now - Duration::from_mins(1)..=now));
+        assert!(evidence(&world, &pages).await.contains("was acknowledged and never counted"));
+        pages.losses.push(("STOCK", now - Duration::from_mins(1)..=now));
+        assert_eq!(evidence(&world, &pages).await, "");
     }
 }

@@ -21,6 +21,7 @@ use anyhow::Context;
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
 use off_etl::{Choice, Profile, SourceName};
+use off_events::streams;
 use off_kit::{Clock, bus::dead, service::parse_speed, telemetry};
 use reqwest::Client;
 use std::{
@@ -37,6 +38,9 @@ const STILL_WITHIN: Duration = Duration::from_mins(2);
 
 /// How long before a loss the broker may have taken what nobody has handled yet: a frozen service is the slowest.
 const UNHANDLED_FOR: Duration = Duration::from_mins(1);
+
+/// The same where everything was handled a moment ago.
+const JUST_NOW: Duration = Duration::from_secs(1);
 
 /// How often the services are asked whether they are ready, and whether they live.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -116,9 +120,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
         std::fs::create_dir_all(folder.folder())
             .with_context(|| format!("cannot make {}", folder.folder().display()))?;
         reset::clear(folder).await?;
-        courses.push(
-            run_once(folder, &options, seed).await.with_context(|| format!("the run with seed {seed} broke off"))?,
-        );
+        courses.push(run_once(folder, &options, seed).await?);
         if options.seeds > 1 {
             // One that failed stays for somebody to look at.
             if courses.last().is_some_and(|course| course.passed) {
@@ -138,34 +140,18 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<C
         humantime::format_duration(length)
     );
     println!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
-    let parts = Arc::new(Parts::start(home, home.folder(), Pace { speed, seed }).await?);
+    let orders = f64::from(rate) * length.as_secs_f64();
+    let parts = Arc::new(Parts::start(home, home.folder(), Pace { speed, seed, orders }).await?);
     if !parts.can_fill_postgres() {
-        println!("this user may not mount a small disk, so that of PostgreSQL is not filled");
+        println!("no small disk for PostgreSQL, which takes root and a shorter run: its disk is not filled");
     }
-    let choice = Choice::from(Profile::Default);
-    off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
-        .await
-        .context("the sample catalogue")?;
-    let clock = Clock::real(speed);
-    let journal = Arc::new(Journal::default());
-    let people = People::settle(&parts, journal.clone(), clock, seed).await?;
-
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let started = Instant::now();
-    let mut beside = JoinSet::new();
-    beside.spawn(watch(parts.clone(), seen.clone(), journal.clone(), started));
-    let (living, everyone) = (people.clone(), people.clone());
-    let life = tokio::spawn(async move { living.live(f64::from(rate), started + length).await });
-    break_everything(&parts, &everyone, &journal, &seen, clock, plan(seed, length)).await?;
-    tokio::time::sleep_until(started + length).await;
-    say(started, "everything is healed; the last answers come in");
-    life.await?;
-    let still = wait_until_still(&parts, started).await?;
-    beside.shutdown().await;
-
-    let verdicts = judge(&parts, &journal, &seen, still).await?;
-    let course = print(&journal, &seen, (started, length, seed), still, &verdicts);
-    let parts = Arc::into_inner(parts).context("something still uses the system")?;
+    let course = match load_and_judge(&parts, options, seed).await {
+        Ok(course) => course,
+        Err(error) => {
+            println!("the run broke off: {error:#}");
+            Course { seed, passed: false, faults: 0, accepted: 0, still: None, failed: vec!["the run broke off"] }
+        }
+    };
     parts.stop(!course.passed).await?;
     if course.passed {
         reset::clear(home).await?;
@@ -177,6 +163,37 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<C
         humantime::format_duration(length)
     );
     Ok(course)
+}
+
+async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Course> {
+    let &Options { length, rate, speed, .. } = options;
+    let choice = Choice::from(Profile::Default);
+    off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
+        .await
+        .context("the sample catalogue")?;
+    let clock = Clock::real(speed);
+    let journal = Arc::new(Journal::default());
+    let people = People::settle(parts, journal.clone(), clock, seed).await?;
+
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let started = Instant::now();
+    let mut beside = JoinSet::new();
+    beside.spawn(watch(parts.clone(), seen.clone(), journal.clone(), started));
+    let (living, everyone) = (people.clone(), people.clone());
+    let mut life = JoinSet::new();
+    life.spawn(async move { living.live(f64::from(rate), started + length).await });
+    break_everything(parts, &everyone, &journal, &seen, clock, plan(seed, length)).await?;
+    tokio::time::sleep_until(started + length).await;
+    say(started, "everything is healed; the last answers come in");
+    while let Some(lived) = life.join_next().await {
+        lived?;
+    }
+    let still = wait_until_still(parts, started).await?;
+    anyhow::ensure!(beside.try_join_next().is_none(), "nobody watched the services to the end");
+    beside.shutdown().await;
+
+    let verdicts = judge(parts, &journal, &seen, still).await?;
+    Ok(print(&journal, &seen, (started, length, seed), still, &verdicts))
 }
 
 /// What came of all runs so far.
@@ -275,11 +292,11 @@ async fn carry_out(
             messages::clear_broker(&parts.bus).await?;
         }
         Fault::FillStream(name) => {
-            let began = Instant::now();
+            let began = loss_begins(parts, name).await;
             messages::fill_stream(&parts.bus, name, BROKER_ROOM).await?;
             pass.await;
             messages::clear_stream(&parts.bus, name).await?;
-            note_loss(journal, began);
+            note_loss(journal, name, began);
         }
         Fault::PurgeSchedules => messages::purge_schedules(&parts.bus).await?,
         Fault::DeleteConsumer(name) => {
@@ -289,18 +306,23 @@ async fn carry_out(
             messages::declare(&parts.bus, BROKER_ROOM).await?;
         }
         Fault::DeleteStream(name) => {
-            let began = Instant::now();
+            let began = loss_begins(parts, name).await;
             messages::delete_stream(&parts.bus, name).await?;
             pass.await;
             messages::declare(&parts.bus, BROKER_ROOM).await?;
-            note_loss(journal, began);
+            note_loss(journal, name, began);
         }
         Fault::RollBackBroker => {
+            // What the copy holds is not lost.
             let began = Instant::now();
             parts.copy_nats_store().await?;
             pass.await;
             parts.roll_nats_store_back().await?;
-            note_loss(journal, began);
+            for stream in streams::STREAMS {
+                note_loss(journal, stream.name, began);
+            }
+            // It may have been copied.
+            messages::clear_broker(&parts.bus).await?;
         }
         Fault::FillPostgres => parts.fill_postgres(planned.lasts).await?,
         Fault::Junk => {
@@ -317,10 +339,16 @@ async fn carry_out(
     Ok(())
 }
 
-/// Notes that the broker may have lost what it took until now, as far as it was not handled when that began.
-fn note_loss(journal: &Journal, began: Instant) {
-    let earliest = began.checked_sub(UNHANDLED_FOR).unwrap_or(began);
-    journal.lock().losses.push(earliest..=Instant::now());
+/// From when on a stream that is emptied now may have taken what nobody has handled.
+async fn loss_begins(parts: &Parts, stream: &str) -> Instant {
+    let now = Instant::now();
+    let ago = if messages::is_handled(&parts.bus, stream).await { JUST_NOW } else { UNHANDLED_FOR };
+    now.checked_sub(ago).unwrap_or(now)
+}
+
+/// Notes that a stream may have lost what it took since then, as far as nobody had handled it.
+fn note_loss(journal: &Journal, stream: &'static str, began: Instant) {
+    journal.lock().losses.push((stream, began..=Instant::now()));
 }
 
 /// Asks the services again and again whether they are ready, and whether any has ended by itself.
@@ -361,13 +389,14 @@ async fn wait_until_still(parts: &Parts, started: Instant) -> anyhow::Result<Opt
     let mut said = Instant::now();
     while began.elapsed() < STILL_WITHIN {
         let left = sqlx::query!(
-            r#"SELECT (SELECT count(*) FROM orders.product_orders WHERE status <> 'completed') AS "orders!",
+            r#"SELECT (SELECT count(*) FROM orders.product_orders
+                       WHERE NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = product_orders.id)) AS "orders!",
                       (SELECT count(*) FROM outbox.messages) AS "outbox!",
                       (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!""#
         );
         let left = left.fetch_one(&parts.db).await?;
         let mut unread = 0;
-        for consumer in &off_events::streams::CONSUMERS {
+        for consumer in &streams::CONSUMERS {
             let waiting = parts.bus.waiting(consumer).await?;
             unread += waiting.pending + waiting.in_hand;
         }

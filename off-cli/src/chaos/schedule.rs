@@ -7,7 +7,7 @@ use rand::{
     seq::{IndexedRandom, SliceRandom},
 };
 use rand_chacha::ChaCha8Rng;
-use std::{fmt, time::Duration};
+use std::{fmt, mem::discriminant, time::Duration};
 
 /// Two parts that talk to each other, the first of which began to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -220,6 +220,15 @@ pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
             at += pause.mul_f64(rng.random_range(0.6..1.4));
         }
     }
+    // A short run ends before each kind has had its turn.
+    let mut missing = Fault::kinds(&mut rng).to_vec();
+    missing.retain(|kind| !plan.iter().any(|planned| discriminant(&planned.fault) == discriminant(kind)));
+    for fault in missing {
+        let at = first + last.saturating_sub(first).mul_f64(rng.random_range(0.0..0.9));
+        let free = plan.iter().filter(|other| fault.disturbs(&other.fault)).map(Planned::ends).max();
+        let at = at.max(free.unwrap_or_default());
+        plan.push(Planned { fault, at, lasts: pause.mul_f64(0.5) });
+    }
     plan.sort_by_key(|planned| planned.at);
     plan
 }
@@ -234,6 +243,18 @@ fn edge(plan: &[Planned], rng: &mut ChaCha8Rng) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_kind_of_fault_happens_in_a_short_run() {
+        let kinds = Fault::kinds(&mut ChaCha8Rng::seed_from_u64(0));
+        for seed in 0..200 {
+            let plan = plan(seed, Duration::from_secs(20));
+            for kind in &kinds {
+                let happens = plan.iter().any(|planned| discriminant(&planned.fault) == discriminant(kind));
+                assert!(happens, "seed {seed} has no {kind}");
+            }
+        }
+    }
 
     #[test]
     fn a_seed_repeats() {

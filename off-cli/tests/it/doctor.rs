@@ -1,15 +1,12 @@
 //! The doctor looks at motion: what stands still in a system that answers is named, with what to do about it.
 
-use crate::{off, stderr, stdout};
+use crate::{Home, stderr, stdout};
 use off_testkit::{TEA, World};
 
-async fn examine(world: &World) -> (bool, String) {
-    let output = off(&["doctor"])
-        .env("DATABASE_URL", &world.database.url)
-        .env("NATS_URL", &world.nats.url)
-        .output()
-        .await
-        .unwrap();
+async fn examine(home: &Home, world: &World) -> (bool, String) {
+    let mut doctor = home.command(&["doctor"]);
+    doctor.env("DATABASE_URL", &world.database.url).env("NATS_URL", &world.nats.url);
+    let output = doctor.output().await.unwrap();
     (output.status.success(), stdout(&output) + &stderr(&output))
 }
 
@@ -19,9 +16,9 @@ async fn sql(world: &World, statement: &'static str) {
 
 #[tokio::test]
 async fn what_stands_still_is_named_with_what_to_do() {
-    let world = World::new().await;
+    let (home, world) = (Home::new(), World::new().await);
     world.add_device().await;
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(well && said.contains("✓ outbox          empty") && said.contains("all is well"), "{said}");
 
     // What is young is in motion.
@@ -31,10 +28,10 @@ async fn what_stands_still_is_named_with_what_to_do() {
          VALUES ('orders', 'orders.pending', 'young', '{}', now())",
     )
     .await;
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(well && said.contains("✓ outbox          1 messages wait for the broker"), "{said}");
     sql(&world, "UPDATE outbox.messages SET occurred_at = now() - interval '1 minute'").await;
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(!well && said.contains("✗ outbox") && said.contains("has its disk room?"), "{said}");
     sql(&world, "DELETE FROM outbox.messages").await;
 
@@ -46,22 +43,22 @@ async fn what_stands_still_is_named_with_what_to_do() {
     .execute(&world.database.pool)
     .await
     .unwrap();
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(!well && said.contains("✗ orders          1 are overdue, the first for 36"), "{said}");
     sql(&world, "DELETE FROM orders.product_orders").await;
 
     let jetstream = &world.nats.bus.jetstream;
     jetstream.publish("dead.ORDERS.supplier", "poison".into()).await.unwrap().await.unwrap();
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(well && said.contains("! dead letters    1 messages") && said.contains("`off dead list`"), "{said}");
 
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(
         !well && said.contains("✗ consumers") && said.contains("supplier") && said.contains("`off migrate`"),
         "{said}"
     );
     jetstream.delete_stream("USERS").await.unwrap();
-    let (well, said) = examine(&world).await;
+    let (well, said) = examine(&home, &world).await;
     assert!(!well && said.contains("✗ streams") && said.contains("USERS") && said.contains("`off migrate`"), "{said}");
 }

@@ -2,9 +2,11 @@
 //! prepared statements of one client meet the parameters of another.
 
 use crate::backoff::Backoff;
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use sqlx::{Connection, PgConnection, PgPool};
-use tracing::debug;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::warn;
 
 /// How often two connections are compared: a pooler with many sessions may once give two of them.
 const ROUNDS: u32 = 8;
@@ -17,11 +19,15 @@ const ADVICE: &str = "DATABASE_URL leads to a connection pooler that gives each 
                       with pool_mode = transaction. Prepared statements do not work there: use pool_mode = session, or \
                       connect to Postgres itself";
 
-/// Waits until Postgres answers; an error where connections share sessions.
-pub(super) async fn refuse_shared(pool: &PgPool) -> anyhow::Result<()> {
-    let mut backoff = Backoff::default();
+/// How long it may take to connect twice and compare.
+const COMPARED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Waits until Postgres answers, at most `patience`; an error where connections share sessions.
+pub(super) async fn refuse_shared(pool: &PgPool, patience: Option<Duration>) -> anyhow::Result<()> {
+    let (mut backoff, began) = (Backoff::default(), Instant::now());
     loop {
-        match are_shared(pool).await {
+        let compared = tokio::time::timeout(COMPARED_WITHIN, are_shared(pool)).await;
+        match compared.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
             Ok(shared) => {
                 ensure!(!shared, ADVICE);
                 return Ok(());
@@ -30,8 +36,12 @@ pub(super) async fn refuse_shared(pool: &PgPool) -> anyhow::Result<()> {
                 "{error}. DATABASE_URL leads to a connection pooler, like PgBouncer, that refuses a start-up parameter: add \
                  it to ignore_startup_parameters there, or connect to Postgres itself"
             ),
+            Err(error) if patience.is_some_and(|patience| began.elapsed() >= patience) => {
+                return Err(error)
+                    .context("cannot compare two connections to Postgres, to see whether they share a session");
+            }
             Err(error) => {
-                debug!("sessions are not checked yet: {error}");
+                warn!("it is not known yet whether connections share sessions: {error}");
                 tokio::time::sleep(backoff.pause()).await;
             }
         }

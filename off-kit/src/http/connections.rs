@@ -39,12 +39,28 @@ const HEAD_LIMIT: usize = 32 * 1024;
 /// How long a client may leave unread what it asked for.
 const READ_WITHIN: Duration = Duration::from_secs(30);
 
-/// Answers the requests of at most `most` connections with `app`, until the service stops and every request under way is
-/// answered. `open` shows how many connections there are.
+/// How a port deals with connections.
+#[derive(Debug)]
+pub(super) struct Limits {
+    /// The most connections at once.
+    pub(super) connections: usize,
+    /// How long a client may take to send the head of a request, or leave a connection idle.
+    pub(super) head_within: Duration,
+}
+
+impl Limits {
+    /// For clients of an API.
+    pub(super) fn of_api() -> Self {
+        Self { connections: most(), head_within: HEAD_WITHIN }
+    }
+}
+
+/// Answers requests with `app`, until the service stops and every request under way is answered. `open` shows how many connections
+/// there are.
 pub(super) async fn serve<App>(
     listener: TcpListener,
     app: App,
-    most: usize,
+    limits: Limits,
     open: Gauge,
     tasks: &Tasks,
 ) -> anyhow::Result<()>
@@ -55,8 +71,8 @@ where
     // It listens already; this only makes more room before it.
     listen(&listener, Backlog::new(BACKLOG)?)?;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(HEAD_LIMIT);
-    let room = Arc::new(Semaphore::new(most));
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(HEAD_LIMIT);
+    let room = Arc::new(Semaphore::new(limits.connections));
     let shutdown = GracefulShutdown::new();
     let mut backoff = Backoff::default();
     loop {
@@ -125,7 +141,7 @@ fn end_when_unread(_: &TcpStream) -> io::Result<()> {
 }
 
 /// How many connections of clients there is room for, once the process may open as many files as it can be allowed.
-pub(super) fn most() -> usize {
+fn most() -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     let room = files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS);

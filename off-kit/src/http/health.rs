@@ -2,7 +2,7 @@
 //! not for the public: the API's port can be published as it is.
 
 use super::{
-    connections,
+    connections::{self, Limits},
     server::{answer_panic, listen},
 };
 use crate::{Kit, health::Readiness, telemetry};
@@ -14,14 +14,14 @@ use axum::{
 };
 use hyper_util::service::TowerToHyperService;
 use metrics::Gauge;
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// The most connections at once: a few probes and scrapers.
-const CONNECTIONS: usize = 64;
+/// A few probes and scrapers; whoever says nothing is let go soon, so that they find a place.
+const LIMITS: Limits = Limits { connections: 256, head_within: Duration::from_secs(10) };
 
 /// Serves the health port of a service until it stops.
 pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
@@ -31,7 +31,7 @@ pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
     let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
     kit.tasks.spawn("health port", async move {
         tokio::select! {
-            served = connections::serve(listener, TowerToHyperService::new(app), CONNECTIONS, Gauge::noop(), &tasks) => served,
+            served = connections::serve(listener, TowerToHyperService::new(app), LIMITS, Gauge::noop(), &tasks) => served,
             () = out_of_time.out_of_time() => Ok(()),
         }
     });

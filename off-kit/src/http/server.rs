@@ -1,7 +1,8 @@
 //! Serving a router with everything around it.
 
 use super::{
-    connections, health,
+    connections::{self, Limits},
+    health,
     observe::observe,
     problem::{self, Problem},
     room::{Door, Room, answer_while_there_is_room},
@@ -104,7 +105,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            served = connections::serve(api, door, connections::most(), open, &tasks) => served,
+            served = connections::serve(api, door, Limits::of_api(), open, &tasks) => served,
             // Someone who sends half a request does not hold up the end.
             () = out_of_time.out_of_time() => Ok(()),
         }

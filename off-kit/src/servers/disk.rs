@@ -9,6 +9,9 @@ use std::{
     process::{Command, Stdio},
 };
 
+/// What such a disk is called, so that no other is ever unmounted.
+const NAME: &str = "off-small-disk";
+
 /// What takes the room that is left.
 const FILLER: &str = "filler";
 
@@ -17,19 +20,23 @@ const FILLER: &str = "filler";
 pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// A disk of so many MiB on `folder`; `None` where this user may not mount anything.
+    /// A disk of so many MiB on `folder`, for its owner; `None` where this user may not mount anything.
     pub fn mount(folder: &Path, mebibytes: u32) -> Option<Self> {
+        let owner = std::fs::metadata(folder).ok()?;
+        let options = format!("size={mebibytes}m,mode=0700,uid={},gid={}", owner.uid(), owner.gid());
         let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={mebibytes}m"), "tmpfs"]).arg(folder);
+        command.args(["-t", "tmpfs", "-o", &options, NAME]).arg(folder);
         let mounted = command.stderr(Stdio::null()).status().is_ok_and(|status| status.success());
         mounted.then(|| Self(folder.to_owned()))
     }
 
-    /// Unmounts what a process left on `folder` that was killed.
+    /// Unmounts what a process left on `folder` that was killed, and nothing else that may be mounted there.
     pub fn unmount_leftover(folder: &Path) {
-        let device = |path: &Path| std::fs::metadata(path).map(|metadata| metadata.dev()).ok();
-        let Some(parent) = folder.parent() else { return };
-        if device(folder).is_some_and(|own| device(parent) != Some(own)) {
+        // proc_mounts(5): what is mounted, and where; blanks are escaped.
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let place = folder.display().to_string().replace(' ', "\\040");
+        let is_ours = |line: &str| line.split(' ').take(2).eq([NAME, place.as_str()]);
+        if mounts.lines().any(is_ours) {
             drop(Self(folder.to_owned()));
         }
     }

@@ -105,6 +105,33 @@ async fn what_is_overdue_is_announced_again_and_nothing_else_is() {
 }
 
 #[tokio::test]
+async fn a_deadline_counts_from_when_the_order_was_placed_and_a_late_order_gets_time_anew() {
+    let world = World::new().await;
+    let late = OVERDUE.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    let placed = orders.place(LENTILS, 1).await;
+    let now = Clock::real(1.0).now();
+    for (status, early_limit, late_limit) in [("shipped", 20.0, 10.0), ("completed", 30.0, 10.0)] {
+        orders.say(&placed, status, now).await;
+        let late_order = serde_json::json!({"id": late, "ssd_id": 1, "product_id": LENTILS, "quantity": 1,
+            "timestamp": placed["timestamp"]});
+        orders.say(&late_order, status, now).await;
+        orders.caught_up().await;
+        // Seconds from when the one was placed, and from now, as the other reached its state at this moment.
+        let limits: Vec<(f64, f64)> = sqlx::query_as(
+            "SELECT extract(epoch FROM due_at - placed_at)::float8, extract(epoch FROM due_at - now())::float8
+             FROM orders.product_orders WHERE id = ANY($1) ORDER BY placed_at DESC",
+        )
+        .bind([placed["id"].as_str().unwrap().parse::<Uuid>().unwrap(), late])
+        .fetch_all(&orders.world.database.pool)
+        .await
+        .unwrap();
+        assert!((limits[0].0 - early_limit).abs() < 0.001, "{status}: {limits:?}");
+        assert!(limits[1].1 > late_limit - 8.0 && limits[1].1 <= late_limit, "{status}: {limits:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_schedule_that_the_broker_keeps_proves_nothing() {
     let world = World::new().await;
     let order = OVERDUE.insert(&world).await;
