@@ -465,14 +465,8 @@ fn print(
     seen.faults.sort_by_key(|(_, began, _)| *began);
     pages.accepted_at.sort_unstable();
     println!();
-    let mut faults = table(&[
-        "at",
-        "for",
-        "fault",
-        "orders taken again after",
-        "all ready again after",
-        "slowest order to its shelf",
-    ]);
+    let mut faults =
+        table(&["at", "for", "fault", "orders taken again after", "all ready again after", "no order overdue after"]);
     for (fault, began, ended) in &seen.faults {
         let after = |time: Option<Instant>| match time {
             Some(time) => format!("{:.1} s", time.saturating_duration_since(*ended).as_secs_f64()),
