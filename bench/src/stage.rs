@@ -59,7 +59,7 @@ pub struct Ports {
 impl Ports {
     /// Two that are free now.
     pub fn free() -> anyhow::Result<Self> {
-        let (api, health) = (servers::free_port()?, servers::free_port()?);
+        let [api, health] = servers::free_ports()?;
         Ok(Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
             health: SocketAddr::from((Ipv4Addr::LOCALHOST, health)),

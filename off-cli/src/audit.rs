@@ -4,6 +4,8 @@
 //! holds is shown and proves nothing, with one exception: an order that the broker speaks of and Postgres does not know was
 //! lost by Postgres.
 //!
+//! In a system that was stopped, deadlines are compared with the time it last ran: nobody could keep them since.
+//!
 //! A running system is never still, and what is overdue is recovered. So whatever is found is looked for again until
 //! patience ends, and only what was found every time is reported.
 
@@ -60,6 +62,8 @@ pub(crate) struct Finding {
 pub(crate) struct Audit {
     /// When the first look began, by the clock of the database.
     began_at: DateTime<Utc>,
+    /// What deadlines are compared with where nothing runs: when the system last ran, less the patience.
+    stopped_at: Option<DateTime<Utc>>,
     counts: checks::Counts,
     broker: BrokerContents,
     pub(crate) findings: BTreeSet<Finding>,
@@ -79,7 +83,13 @@ pub(crate) async fn run(home: &Home, options: &Options) -> ExitCode {
 
 async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     let visit = home.visit().await?;
-    let audit = audit(&visit.db, &visit.bus, options.patience).await;
+    let audit = if visit.is_alone() {
+        // Nothing changes while nothing runs, and what was overdue for a moment as it stopped is recovered at its next start.
+        let stopped_at = home.last_ran_at().map(|stopped_at| stopped_at - options.patience);
+        audit(&visit.db, &visit.bus, Duration::ZERO, stopped_at).await
+    } else {
+        audit(&visit.db, &visit.bus, options.patience, None).await
+    };
     visit.end().await?;
     let audit = audit?;
     if options.json {
@@ -91,21 +101,59 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
 }
 
 /// Looks at everything, and then at what is wrong until it is right or patience ends.
-pub(crate) async fn audit(db: &PgPool, bus: &Bus, patience: Duration) -> anyhow::Result<Audit> {
+pub(crate) async fn audit(
+    db: &PgPool,
+    bus: &Bus,
+    patience: Duration,
+    stopped_at: Option<DateTime<Utc>>,
+) -> anyhow::Result<Audit> {
     let deadline = Instant::now() + patience;
     let began_at = checks::database_time(db).await?;
     let mut findings = BTreeSet::new();
     for check in Check::ALL {
-        findings.extend(check.run(db, bus).await?);
+        findings.extend(check.run(db, bus, stopped_at).await?);
     }
     while !findings.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(POLL_INTERVAL).await;
         let failed: BTreeSet<Check> = findings.iter().map(|finding| finding.check).collect();
         let mut again = BTreeSet::new();
         for check in failed {
-            again.extend(check.run(db, bus).await?);
+            again.extend(check.run(db, bus, stopped_at).await?);
         }
         findings.retain(|finding| again.contains(finding));
     }
-    Ok(Audit { began_at, counts: checks::count(db).await?, broker: BrokerContents::read(bus).await?, findings })
+    let (counts, broker) = (checks::count(db).await?, BrokerContents::read(bus).await?);
+    Ok(Audit { began_at, stopped_at, counts, broker, findings })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use off_kit::Clock;
+    use off_testkit::World;
+
+    #[tokio::test]
+    async fn in_a_stopped_system_only_what_was_overdue_then_is_a_finding() {
+        let world = World::new().await;
+        world.add_device().await;
+        sqlx::raw_sql(
+            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+             VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
+                     now() - interval '1 h');
+             INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point, low_since, remind_at)
+             VALUES (1, '2000000000015', 0, 2, now() - interval '1 h', now() - interval '1 h');
+             INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+             VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 h')",
+        )
+        .execute(&world.database.pool)
+        .await
+        .unwrap();
+        let now = Clock::real(1.0).now();
+        for (stopped_at, findings) in
+            [(None, 3), (Some(now - Duration::from_mins(30)), 3), (Some(now - Duration::from_mins(90)), 0)]
+        {
+            let audit = audit(&world.database.pool, &world.nats.bus, Duration::ZERO, stopped_at).await.unwrap();
+            assert_eq!(audit.findings.len(), findings, "{stopped_at:?}: {:?}", audit.findings);
+        }
+    }
 }

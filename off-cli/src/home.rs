@@ -1,6 +1,7 @@
 //! The folder `.off/`: who runs in it, where its servers are, and the servers themselves.
 
 use anyhow::{Context, bail};
+use chrono::{DateTime, Utc};
 use off_kit::{
     Bus, bus, db, secret,
     servers::{Nats, Postgres, find_nats_server, find_postgres},
@@ -18,6 +19,9 @@ use std::{
 
 /// How long a command waits for a database and a broker that should be there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The file whose time says when the system last ran.
+const HEARTBEAT: &str = "heartbeat";
 
 /// A folder that holds a system.
 #[derive(Debug, Clone)]
@@ -137,6 +141,18 @@ impl Home {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
+    /// Notes that the system runs now.
+    pub(crate) fn note_running(&self) {
+        // Without it an audit of the stopped system compares deadlines with its own time.
+        let _ = fs::write(self.folder.join(HEARTBEAT), "");
+    }
+
+    /// When the system last ran, by the clock of this machine; `None` where that is not known.
+    pub(crate) fn last_ran_at(&self) -> Option<DateTime<Utc>> {
+        let modified = fs::metadata(self.folder.join(HEARTBEAT)).and_then(|file| file.modified()).ok()?;
+        Some(modified.into())
+    }
+
     pub(crate) fn remove_running(&self) {
         // Not there is as good as gone.
         let _ = fs::remove_file(self.folder.join("running.json"));
@@ -244,6 +260,11 @@ impl Servers {
 }
 
 impl Visit {
+    /// Whether the servers were started for this command, and no services run.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.servers.is_some()
+    }
+
     async fn new(
         database_url: &str,
         nats_url: &str,

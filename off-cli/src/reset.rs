@@ -25,7 +25,8 @@ pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
     if let Some(elsewhere) = elsewhere {
         remove(&elsewhere)?;
     }
-    for name in ["postgres", "postgres.password", "postgres.log", "nats", "logs", "off.log", "off.log.old"] {
+    for name in ["postgres", "postgres.password", "postgres.log", "heartbeat", "nats", "logs", "off.log", "off.log.old"]
+    {
         remove(&home.folder().join(name))?;
     }
     Ok(())

@@ -138,6 +138,7 @@ async fn run_beside(
         say("something failed; stopping everything in order");
     }
     let stopped = system.stop(|name| say(&format!("stopped {name}"))).await;
+    home.note_running();
     let summary = view::summary(&pool).await;
     bus.close().await;
     pool.close().await;
@@ -178,16 +179,18 @@ async fn show(
     tokio::select! {
         shown = view.run() => shown,
         ended = Box::pin(servers.watch()) => ended,
-        declared = Box::pin(keep_declared(bus)) => declared,
+        declared = Box::pin(keep_declared(home, bus)) => declared,
         // What failed is said when the services are stopped.
         () = system.stopping() => Ok(()),
         () = time_is_up => Ok(()),
     }
 }
 
-/// Makes streams and consumers anew that somebody deleted. What stood in them is recovered from Postgres.
-async fn keep_declared(bus: &Bus) -> anyhow::Result<()> {
+/// Notes that the system runs, and makes streams and consumers anew that somebody deleted. What stood in them is recovered from
+/// Postgres.
+async fn keep_declared(home: &Home, bus: &Bus) -> anyhow::Result<()> {
     loop {
+        home.note_running();
         tokio::time::sleep(LOOK_FOR_MISSING_EVERY).await;
         if !bus.is_connected() {
             continue;

@@ -26,7 +26,20 @@ use tokio::process::Command;
 
 /// A loopback port that is free now.
 pub fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    free_ports().map(|[port]| port)
+}
+
+/// Loopback ports that are free now, no two the same.
+pub fn free_ports<const N: usize>() -> std::io::Result<[u16; N]> {
+    // Held until all are found: a port that is given back may be given to the next.
+    let mut held = Vec::with_capacity(N);
+    let mut ports = [0; N];
+    for port in &mut ports {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        *port = listener.local_addr()?.port();
+        held.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Bytes that are free on the disk with `folder`.

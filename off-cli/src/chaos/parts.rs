@@ -104,10 +104,13 @@ impl Parts {
         crate::migrate::all(&pool, &bus, bus::Keeping { room: BROKER_ROOM, ..bus::Keeping::default() }).await?;
 
         let mut addresses = BTreeMap::new();
+        // Free now; each service takes its own a moment later, and again whenever it is started anew. They are held until all others
+        // have theirs: a port that is given back is soon given to someone else.
+        let mut held = Vec::new();
         for name in Name::ALL {
-            // Free now; the service takes them a moment later, and again whenever it is started anew.
             let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
             addresses.insert(name, Addresses { api: api.local_addr()?, health: health.local_addr()? });
+            held.extend([api, health]);
         }
         let mut proxies = BTreeMap::new();
         for link in Link::ALL {
@@ -118,6 +121,7 @@ impl Parts {
             };
             proxies.insert(link, Proxy::start(to).await?);
         }
+        drop(held);
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         let mut services = BTreeMap::new();

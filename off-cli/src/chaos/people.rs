@@ -259,7 +259,8 @@ async fn register(client: &Client, users_url: &str, number: u64) -> anyhow::Resu
                 return Ok(devices.iter().filter_map(|device| device["ssd_id"].as_i64()).map(SsdId).collect());
             }
             Ok(answer) if answer.status().is_client_error() => {
-                anyhow::bail!("a household was not registered: {}", answer.text().await?);
+                let status = answer.status();
+                anyhow::bail!("{users_url} did not register a household: {status} {}", answer.text().await?);
             }
             _ => tokio::time::sleep(backoff.pause()).await,
         }

@@ -423,7 +423,7 @@ async fn judge(
     still: Option<Duration>,
 ) -> anyhow::Result<Vec<Verdict>> {
     let letters = dead::list(&parts.bus).await?;
-    let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5)).await?;
+    let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
     let (stillness, restless) = match still {
         Some(after) => (
             format!("outbox empty, all consumers caught up, {:.1} s after the last answer", after.as_secs_f64()),
@@ -509,7 +509,7 @@ fn print(
     let lengths = spells.filter_map(|spell| Some(spell.last()?.0 - spell.first()?.0));
     let longest = lengths.max().unwrap_or_default();
     println!(
-        "at most {most} orders were overdue at once, and some were for {:.1} s at a time\n",
+        "at most {most} orders were overdue at once, and it took at most {:.1} s until none was\n",
         longest.as_secs_f64()
     );
     for verdict in verdicts {

@@ -3,6 +3,7 @@
 
 use super::{
     connections::{self, Limits},
+    problem::Problem,
     server::{answer_panic, listen},
 };
 use crate::{Kit, health::Readiness, telemetry};
@@ -26,7 +27,9 @@ const LIMITS: Limits = Limits { connections: 256, head_within: Duration::from_se
 /// Serves the health port of a service until it stops.
 pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
     let (routes, _) = routes().split_for_parts();
-    let app = with_metrics(routes.with_state(kit.clone())).layer(CatchPanicLayer::custom(answer_panic));
+    let app = with_metrics(routes.with_state(kit.clone()))
+        .fallback(|| async { Problem::not_found("this port has /livez, /readyz and /metrics; the API is on another") })
+        .layer(CatchPanicLayer::custom(answer_panic));
     info!("{} tells of its health on http://{address}/readyz and /metrics", kit.name);
     let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
     kit.tasks.spawn("health port", async move {

@@ -1,6 +1,6 @@
 //! A NATS server of one's own, with JetStream.
 
-use super::{Server, find_in_path, free_port, is_program, new_password, room_on_disk, write_private};
+use super::{Server, find_in_path, free_ports, is_program, new_password, room_on_disk, write_private};
 use crate::{Bus, bus, http};
 use anyhow::{Context, bail};
 use nix::{
@@ -67,8 +67,8 @@ impl Nats {
     pub async fn start(program: &Path, folder: &Path, settings: &[&str]) -> anyhow::Result<Self> {
         tokio::fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
         Self::stop_leftover(folder).await;
-        let (port, password) = (free_port()?, new_password());
-        let monitoring = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
+        let [port, monitoring] = free_ports()?;
+        let (monitoring, password) = (SocketAddr::from((Ipv4Addr::LOCALHOST, monitoring)), new_password());
         let config = folder.join("nats.conf");
         let text = format!(
             "# Written at every start.\n\
