@@ -63,7 +63,7 @@ pub(crate) struct Audit {
     /// When the first look began, by the clock of the database.
     began_at: DateTime<Utc>,
     /// What deadlines are compared with where nothing runs: when the system last ran, less the patience.
-    stopped_at: Option<DateTime<Utc>>,
+    as_of: Option<DateTime<Utc>>,
     counts: checks::Counts,
     broker: BrokerContents,
     pub(crate) findings: BTreeSet<Finding>,
@@ -83,10 +83,10 @@ pub(crate) async fn run(home: &Home, options: &Options) -> ExitCode {
 
 async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     let visit = home.visit().await?;
-    let audit = if visit.is_alone() {
+    let audit = if visit.is_of_stopped_system() {
         // Nothing changes while nothing runs, and what was overdue for a moment as it stopped is recovered at its next start.
-        let stopped_at = home.last_ran_at().map(|stopped_at| stopped_at - options.patience);
-        audit(&visit.db, &visit.bus, Duration::ZERO, stopped_at).await
+        let as_of = home.last_ran_at().map(|stopped_at| stopped_at - options.patience);
+        audit(&visit.db, &visit.bus, Duration::ZERO, as_of).await
     } else {
         audit(&visit.db, &visit.bus, options.patience, None).await
     };
@@ -105,25 +105,25 @@ pub(crate) async fn audit(
     db: &PgPool,
     bus: &Bus,
     patience: Duration,
-    stopped_at: Option<DateTime<Utc>>,
+    as_of: Option<DateTime<Utc>>,
 ) -> anyhow::Result<Audit> {
     let deadline = Instant::now() + patience;
     let began_at = checks::database_time(db).await?;
     let mut findings = BTreeSet::new();
     for check in Check::ALL {
-        findings.extend(check.run(db, bus, stopped_at).await?);
+        findings.extend(check.run(db, bus, as_of).await?);
     }
     while !findings.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(POLL_INTERVAL).await;
         let failed: BTreeSet<Check> = findings.iter().map(|finding| finding.check).collect();
         let mut again = BTreeSet::new();
         for check in failed {
-            again.extend(check.run(db, bus, stopped_at).await?);
+            again.extend(check.run(db, bus, as_of).await?);
         }
         findings.retain(|finding| again.contains(finding));
     }
     let (counts, broker) = (checks::count(db).await?, BrokerContents::read(bus).await?);
-    Ok(Audit { began_at, stopped_at, counts, broker, findings })
+    Ok(Audit { began_at, as_of, counts, broker, findings })
 }
 
 #[cfg(test)]
@@ -149,11 +149,11 @@ mod tests {
         .await
         .unwrap();
         let now = Clock::real(1.0).now();
-        for (stopped_at, findings) in
+        for (as_of, findings) in
             [(None, 3), (Some(now - Duration::from_mins(30)), 3), (Some(now - Duration::from_mins(90)), 0)]
         {
-            let audit = audit(&world.database.pool, &world.nats.bus, Duration::ZERO, stopped_at).await.unwrap();
-            assert_eq!(audit.findings.len(), findings, "{stopped_at:?}: {:?}", audit.findings);
+            let audit = audit(&world.database.pool, &world.nats.bus, Duration::ZERO, as_of).await.unwrap();
+            assert_eq!(audit.findings.len(), findings, "{as_of:?}: {:?}", audit.findings);
         }
     }
 }

@@ -12,5 +12,6 @@ mod proxy;
 mod reconcile;
 mod run;
 mod schedule;
+mod summary;
 
 pub(crate) use run::{Options, run};

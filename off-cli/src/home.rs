@@ -260,8 +260,8 @@ impl Servers {
 }
 
 impl Visit {
-    /// Whether the servers were started for this command, and no services run.
-    pub(crate) fn is_alone(&self) -> bool {
+    /// Whether the system does not run: its servers were started for this command.
+    pub(crate) fn is_of_stopped_system(&self) -> bool {
         self.servers.is_some()
     }
 

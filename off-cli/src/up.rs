@@ -186,7 +186,7 @@ async fn show(
     }
 }
 
-/// Notes that the system runs, and makes streams and consumers anew that somebody deleted. What stood in them is recovered from
+/// Notes that the system runs, and recreates streams and consumers that somebody deleted. What stood in them is recovered from
 /// Postgres.
 async fn keep_declared(home: &Home, bus: &Bus) -> anyhow::Result<()> {
     loop {
@@ -199,9 +199,9 @@ async fn keep_declared(home: &Home, bus: &Bus) -> anyhow::Result<()> {
         if missing.is_empty() {
             continue;
         }
-        warn!("making anew what is missing: {}", missing.join(", "));
+        warn!("recreating what is missing: {}", missing.join(", "));
         if let Err(error) = bus::declare(bus, bus::Keeping::default()).await {
-            warn!("what is missing is made another time: {error:#}");
+            warn!("cannot recreate what is missing, trying again: {error:#}");
         }
     }
 }

@@ -35,7 +35,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     );
     telemetry::init("off-etl", &config.log)?;
     if let Some(address) = config.metrics {
-        off_kit::http::show_metrics(address).await?;
+        off_kit::http::show_metrics(address, "ETL_METRICS").await?;
     }
     let pool = open(&config).await?;
     run(&config, pool.as_ref()).await

@@ -55,33 +55,33 @@ impl Check {
     pub(super) const ALL: [Self; 6] =
         [Self::Orders, Self::History, Self::Deliveries, Self::Shelves, Self::Outbox, Self::Broker];
 
-    /// What is wrong now. In a system that was stopped, only what was overdue then is overdue.
+    /// What is wrong; what is overdue is so at `as_of`, or now.
     pub(super) async fn run(
         self,
         db: &PgPool,
         bus: &Bus,
-        stopped_at: Option<DateTime<Utc>>,
+        as_of: Option<DateTime<Utc>>,
     ) -> anyhow::Result<Vec<Finding>> {
         let texts = match self {
-            Self::Orders => overdue_orders(db, stopped_at).await?,
+            Self::Orders => overdue_orders(db, as_of).await?,
             Self::History => impossible_histories(db).await?,
             Self::Deliveries => wrong_deliveries(db).await?,
-            Self::Shelves => [wrong_shelves(db).await?, unnoticed_shelves(db, stopped_at).await?].concat(),
-            Self::Outbox => stuck_messages(db, stopped_at).await?,
+            Self::Shelves => [wrong_shelves(db).await?, unnoticed_shelves(db, as_of).await?].concat(),
+            Self::Outbox => stuck_messages(db, as_of).await?,
             Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
         };
         Ok(texts.into_iter().map(|text| Finding { check: self, text }).collect())
     }
 }
 
-async fn overdue_orders(db: &PgPool, stopped_at: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query!(
         r#"SELECT id, status::text AS "status!", due_at FROM orders.product_orders AS placed
            WHERE due_at < coalesce($2, now())
              AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
            ORDER BY id LIMIT $1"#,
         MOST,
-        stopped_at,
+        as_of,
     )
     .fetch_all(db)
     .await?;
@@ -181,7 +181,7 @@ async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
 }
 
 /// Shelves that are low and are not going to be announced, and the other way round.
-async fn unnoticed_shelves(db: &PgPool, stopped_at: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query!(
         r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.product_ssds
            WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
@@ -190,7 +190,7 @@ async fn unnoticed_shelves(db: &PgPool, stopped_at: Option<DateTime<Utc>>) -> sq
            LIMIT $1"#,
         MOST,
         REMINDER_LIMIT_SECONDS,
-        stopped_at,
+        as_of,
     )
     .fetch_all(db)
     .await?;
@@ -203,13 +203,13 @@ async fn unnoticed_shelves(db: &PgPool, stopped_at: Option<DateTime<Utc>>) -> sq
         .collect())
 }
 
-async fn stuck_messages(db: &PgPool, stopped_at: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
     let rows = sqlx::query!(
         "SELECT source, subject, message_id FROM outbox.messages
          WHERE occurred_at < coalesce($3, now()) - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
         MOST,
         OUTBOX_LIMIT_SECONDS,
-        stopped_at,
+        as_of,
     )
     .fetch_all(db)
     .await?;

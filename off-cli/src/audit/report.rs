@@ -7,7 +7,7 @@ use crate::report::check;
 const MOST_LISTED: usize = 10;
 
 pub(super) fn print(audit: &Audit) {
-    let Audit { began_at, stopped_at, counts, broker, findings } = audit;
+    let Audit { began_at, as_of, counts, broker, findings } = audit;
     println!(
         "read at {} UTC: {} orders pending, {} shipped, {} completed; {} deliveries, {} consumptions, {} shelves",
         began_at.format("%Y-%m-%d %H:%M:%S"),
@@ -18,9 +18,9 @@ pub(super) fn print(audit: &Audit) {
         counts.consumptions,
         counts.shelves
     );
-    if let Some(stopped_at) = stopped_at {
-        let stopped_at = stopped_at.format("%Y-%m-%d %H:%M:%S");
-        println!("nothing runs here, so deadlines are compared with {stopped_at} UTC, just before it last stopped");
+    if let Some(as_of) = as_of {
+        let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
+        println!("nothing runs here, so deadlines are compared with {as_of} UTC, just before it last stopped");
     }
     for (which, claim) in [
         (Check::Orders, "each is delivered, or the deadline of its next step is not past".to_owned()),

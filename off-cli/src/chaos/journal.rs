@@ -40,8 +40,8 @@ pub(super) struct Pages {
     pub(super) poison: BTreeMap<(String, String), Poison>,
     /// When a stream may have lost what it took and nobody had handled yet, by its name.
     pub(super) losses: Vec<(&'static str, RangeInclusive<Instant>)>,
-    /// Consumers that were made anew, and so read their stream once more.
-    pub(super) made_anew: BTreeSet<String>,
+    /// Consumers that were deleted and recreated, and so read their stream once more.
+    pub(super) recreated: BTreeSet<String>,
     /// When orders were answered with 201.
     pub(super) accepted_at: Vec<Instant>,
     /// Answers that said something else than an earlier one to the same request.

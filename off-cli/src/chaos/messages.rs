@@ -41,7 +41,7 @@ const FILLER: &str = "FILLER";
 const BRICK: usize = 900 * 1024;
 
 /// What fills the gaps, in bytes.
-const PEBBLE: usize = 1024;
+const SMALL_BRICK: usize = 1024;
 
 /// Bricks that are on their way at once.
 const BRICKS: usize = 16;
@@ -187,7 +187,7 @@ pub(super) async fn fill_stream(bus: &Bus, name: &str, room: u32) -> anyhow::Res
     fill(bus, subject, BRICK, bytes / BRICK + BRICKS).await;
     if stream.refuses_when_full {
         // What is smaller than a brick fits still.
-        fill(bus, subject, PEBBLE, BRICKS * BRICK / PEBBLE).await;
+        fill(bus, subject, SMALL_BRICK, BRICKS * BRICK / SMALL_BRICK).await;
     }
     Ok(())
 }

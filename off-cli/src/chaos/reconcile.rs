@@ -207,7 +207,7 @@ fn judge_letters(pages: &Pages, letters: &[DeadLetter]) -> Verdict {
     for ((consumer, tag), Poison { subject, sent_at }) in &pages.poison {
         match buried.remove(&(consumer.clone(), tag.clone())) {
             Some(1) => {}
-            Some(_) if pages.made_anew.contains(consumer) => {}
+            Some(_) if pages.recreated.contains(consumer) => {}
             // Lost before it was read, or with the dead letters.
             None if streams::stream_of(subject)
                 .is_some_and(|stream| pages.may_be_lost(&[stream.name, streams::DEAD_LETTERS.name], *sent_at)) => {}

@@ -1,22 +1,16 @@
-//! The course of a run, and what is said of it.
+//! The course of a run.
 
 use super::{
-    journal::{Journal, Outcome},
+    journal::Journal,
     messages,
     parts::{BROKER_ROOM, Pace, Parts},
     people::People,
     proxy::Way,
     reconcile::{self, Verdict},
     schedule::{Fault, Planned, plan},
+    summary::{self, Seen, Summary},
 };
-use crate::{
-    audit,
-    home::Home,
-    motion,
-    report::{check, table},
-    reset,
-    serve::Name,
-};
+use crate::{audit, home::Home, motion, reset, serve::Name};
 use anyhow::Context;
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
@@ -51,9 +45,6 @@ const COUNT_EVERY: Duration = Duration::from_millis(500);
 /// How often a run says how far it is.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
-/// The most pieces of evidence that are shown for one claim.
-const MOST_SHOWN: usize = 10;
-
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// How long the system is loaded, most of the time under faults.
@@ -79,61 +70,33 @@ fn parse_length(text: &str) -> Result<Duration, String> {
     if limits.contains(&length) { Ok(length) } else { Err("from 10s to 24h".to_owned()) }
 }
 
-/// What was seen while the system was broken.
-#[derive(Debug, Default)]
-struct Seen {
-    /// Each fault, when it began and when it was over.
-    faults: Vec<(Fault, Instant, Instant)>,
-    /// Whether every service was ready, look by look.
-    ready: Vec<(Instant, bool)>,
-    /// How many orders were overdue, look by look; `None` where Postgres did not say.
-    overdue: Vec<(Instant, Option<i64>)>,
-    /// What must never happen.
-    findings: Vec<String>,
-    /// What was done, for the summary.
-    repeated: usize,
-    junk: usize,
-}
-
-/// What came of a run.
-struct Course {
-    seed: u64,
-    passed: bool,
-    faults: usize,
-    accepted: usize,
-    /// Until all was still; `None` where it never was.
-    still: Option<Duration>,
-    /// The claims that do not hold.
-    failed: Vec<&'static str>,
-}
-
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
     // A folder of its own beside those of `off up`, whose data it never touches.
     let home = home.beneath("chaos");
     let _lock = home.lock()?;
     reset::clear(&home).await?;
     telemetry::init("off-chaos", &telemetry::Config::new("warn", Some(home.log_file())))?;
-    let mut courses = Vec::new();
+    let mut summaries = Vec::new();
     for seed in (options.seed..).take(usize::try_from(options.seeds)?) {
         let kept = home.beneath(&format!("seed-{seed}"));
         let folder = if options.seeds > 1 { &kept } else { &home };
         std::fs::create_dir_all(folder.folder())
             .with_context(|| format!("cannot make {}", folder.folder().display()))?;
         reset::clear(folder).await?;
-        courses.push(run_once(folder, &options, seed).await?);
+        summaries.push(run_once(folder, &options, seed).await?);
         if options.seeds > 1 {
             // One that failed stays for somebody to look at.
-            if courses.last().is_some_and(|course| course.passed) {
+            if summaries.last().is_some_and(|summary| summary.passed) {
                 std::fs::remove_dir_all(folder.folder()).context("cannot tidy up")?;
             }
-            print_courses(&courses);
+            summary::print_all(&summaries);
         }
     }
-    Ok(if courses.iter().all(|course| course.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if summaries.iter().all(|summary| summary.passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// One run from nothing to the verdict. What it leaves in the folder of `home` stays when it failed.
-async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<Course> {
+async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<Summary> {
     let &Options { length, rate, speed, .. } = options;
     println!(
         "chaos with seed {seed}: {rate} orders a second for {}, at speed {speed}",
@@ -145,27 +108,27 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<C
     if !parts.can_fill_postgres() {
         println!("no small disk for PostgreSQL, which takes root and a shorter run: its disk is not filled");
     }
-    let course = match load_and_judge(&parts, options, seed).await {
-        Ok(course) => course,
+    let summary = match load_and_judge(&parts, options, seed).await {
+        Ok(summary) => summary,
         Err(error) => {
             println!("the run broke off: {error:#}");
-            Course { seed, passed: false, faults: 0, accepted: 0, still: None, failed: vec!["the run broke off"] }
+            Summary { seed, passed: false, faults: 0, accepted: 0, still: None, failed: vec!["the run broke off"] }
         }
     };
-    parts.stop(!course.passed).await?;
-    if course.passed {
+    parts.stop(!summary.passed).await?;
+    if summary.passed {
         reset::clear(home).await?;
-        return Ok(course);
+        return Ok(summary);
     }
     println!("\nthe databases, streams and logs of this run are in {}", home.folder().display());
     println!(
         "repeat it with: off chaos --seed {seed} --for {} --rate {rate} --speed {speed}",
         humantime::format_duration(length)
     );
-    Ok(course)
+    Ok(summary)
 }
 
-async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Course> {
+async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Summary> {
     let &Options { length, rate, speed, .. } = options;
     let choice = Choice::from(Profile::Default);
     off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
@@ -193,20 +156,7 @@ async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
     beside.shutdown().await;
 
     let verdicts = judge(parts, &journal, &seen, still).await?;
-    Ok(print(&journal, &seen, (started, length, seed), still, &verdicts))
-}
-
-/// What came of all runs so far.
-fn print_courses(courses: &[Course]) {
-    let mut rows = table(&["seed", "faults", "answered with 201", "all still after", "outcome"]);
-    for course in courses {
-        let still = course.still.map_or_else(|| "never".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
-        let outcome =
-            if course.passed { "nothing was lost".to_owned() } else { format!("FAILED: {}", course.failed.join(", ")) };
-        rows.add_row([course.seed.to_string(), course.faults.to_string(), course.accepted.to_string(), still, outcome]);
-    }
-    let failed = courses.iter().filter(|course| !course.passed).count();
-    println!("\n{rows}\n{} runs, {failed} of them failed\n", courses.len());
+    Ok(summary::print(&journal, &seen, (started, length, seed), still, &verdicts))
 }
 
 fn say(started: Instant, text: &str) {
@@ -300,7 +250,7 @@ async fn carry_out(
         }
         Fault::PurgeSchedules => messages::purge_schedules(&parts.bus).await?,
         Fault::DeleteConsumer(name) => {
-            journal.lock().made_anew.insert((*name).to_owned());
+            journal.lock().recreated.insert((*name).to_owned());
             messages::delete_consumer(&parts.bus, name).await?;
             pass.await;
             messages::declare(&parts.bus, BROKER_ROOM).await?;
@@ -450,83 +400,4 @@ async fn judge(
     verdicts.push(Verdict::new("processes", "no service ended by itself", findings));
     verdicts.push(reconcile::judge_replay(&parts.db, &parts.bus, &letters).await?);
     Ok(verdicts)
-}
-
-/// Says what happened, and what came of it.
-fn print(
-    journal: &Journal,
-    seen: &Mutex<Seen>,
-    (started, length, seed): (Instant, Duration, u64),
-    still: Option<Duration>,
-    verdicts: &[Verdict],
-) -> Course {
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut pages = journal.lock();
-    seen.faults.sort_by_key(|(_, began, _)| *began);
-    pages.accepted_at.sort_unstable();
-    println!();
-    let mut faults =
-        table(&["at", "for", "fault", "orders taken again after", "all ready again after", "no order overdue after"]);
-    for (fault, began, ended) in &seen.faults {
-        let after = |time: Option<Instant>| match time {
-            Some(time) => format!("{:.1} s", time.saturating_duration_since(*ended).as_secs_f64()),
-            None if *ended >= started + length => "the load had ended".to_owned(),
-            None => "never".to_owned(),
-        };
-        let next_accepted = pages.accepted_at.get(pages.accepted_at.partition_point(|at| at < ended)).copied();
-        let in_time = seen.overdue.iter().find(|(at, overdue)| at > ended && *overdue == Some(0)).map(|(at, _)| *at);
-        let next_ready = seen.ready.iter().find(|(at, ready)| at > ended && *ready).map(|(at, _)| *at);
-        faults.add_row([
-            format!("{:.1} s", (*began - started).as_secs_f64()),
-            format!("{:.1} s", (*ended - *began).as_secs_f64()),
-            fault.to_string(),
-            after(next_accepted),
-            after(next_ready),
-            after(in_time),
-        ]);
-    }
-    println!("{faults}\n");
-    let count =
-        |kind: fn(&Outcome<uuid::Uuid>) -> bool| pages.orders.values().filter(|(_, outcome)| kind(outcome)).count();
-    println!(
-        "{} faults; {} orders sent, {} answered with 201, {} without an answer, {} left out; {} requests repeated, {} \
-         messages said again, {} pieces of junk sent",
-        seen.faults.len(),
-        pages.orders.len(),
-        count(|outcome| matches!(outcome, Outcome::Accepted(_))),
-        count(|outcome| matches!(outcome, Outcome::Unknown)),
-        pages.left_out,
-        pages.repeated,
-        seen.repeated,
-        seen.junk,
-    );
-    let ends = [started].into_iter().chain(pages.accepted_at.iter().copied()).chain([started + length]);
-    let times: Vec<Instant> = ends.collect();
-    let longest = times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default();
-    println!("the longest time in which no order was answered with 201: {:.1} s", longest.as_secs_f64());
-    let most = seen.overdue.iter().filter_map(|(_, overdue)| *overdue).max().unwrap_or_default();
-    let spells = seen.overdue.split(|(_, overdue)| *overdue == Some(0));
-    let lengths = spells.filter_map(|spell| Some(spell.last()?.0 - spell.first()?.0));
-    let longest = lengths.max().unwrap_or_default();
-    println!(
-        "at most {most} orders were overdue at once, and it took at most {:.1} s until none was\n",
-        longest.as_secs_f64()
-    );
-    for verdict in verdicts {
-        println!("{}", check(verdict.evidence.is_empty().into(), verdict.name, &verdict.claim));
-        for piece in verdict.evidence.iter().take(MOST_SHOWN) {
-            println!("    {piece}");
-        }
-        if verdict.evidence.len() > MOST_SHOWN {
-            println!("    … and {} more", verdict.evidence.len() - MOST_SHOWN);
-        }
-    }
-    let failed: Vec<_> =
-        verdicts.iter().filter(|verdict| !verdict.evidence.is_empty()).map(|verdict| verdict.name).collect();
-    let passed = failed.is_empty();
-    if passed {
-        println!("not a single order was lost");
-    }
-    let accepted = count(|outcome| matches!(outcome, Outcome::Accepted(_)));
-    Course { seed, passed, faults: seen.faults.len(), accepted, still, failed }
 }

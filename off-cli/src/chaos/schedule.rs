@@ -67,9 +67,9 @@ pub(super) enum Fault {
     FillStream(&'static str),
     /// Waits that are kept for pending and shipped orders are gone.
     PurgeSchedules,
-    /// Somebody deletes a consumer, which is made anew after a while.
+    /// Somebody deletes a consumer, which is recreated after a while.
     DeleteConsumer(&'static str),
-    /// Somebody deletes a stream with all that is in it, which is made anew after a while.
+    /// Somebody deletes a stream with all that is in it, which is recreated after a while.
     DeleteStream(&'static str),
     /// The broker's store is an older copy of itself.
     RollBackBroker,

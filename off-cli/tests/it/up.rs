@@ -131,7 +131,7 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
     let red = stdout(&home.run(&["dead", "show", "2"]).await);
     assert!(!red.contains('\u{1b}') && red.contains("\\u{1b}[31mred"), "{red}");
 
-    // What somebody deletes at the broker is made anew.
+    // What somebody deletes at the broker is recreated.
     let jetstream = async_nats::jetstream::new(client);
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
     eventually("the consumer is there again", || async {

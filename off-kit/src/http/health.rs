@@ -40,9 +40,10 @@ pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
     });
 }
 
-/// Shows the metrics of a program that serves nothing else, for as long as the process lives.
-pub async fn show_metrics(address: SocketAddr) -> anyhow::Result<()> {
-    let listener = listen(None, address, "ETL_METRICS").await?;
+/// Shows the metrics of a program that serves nothing else, for as long as the process lives. An error names the setting that chose
+/// the address.
+pub async fn show_metrics(address: SocketAddr, setting: &str) -> anyhow::Result<()> {
+    let listener = listen(None, address, setting).await?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, with_metrics(Router::new())).await {
             warn!("metrics are shown no longer: {error}");

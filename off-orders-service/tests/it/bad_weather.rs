@@ -96,7 +96,7 @@ async fn while_nats_is_away_orders_are_taken_and_announced_later() {
 }
 
 #[tokio::test]
-async fn a_consumer_or_a_stream_that_was_deleted_is_named_until_it_is_made_anew() {
+async fn a_consumer_or_a_stream_that_was_deleted_is_named_until_it_is_recreated() {
     let orders = Orders::start().await;
     let jetstream = &orders.world.nats.bus.jetstream;
     let needs = async || {
