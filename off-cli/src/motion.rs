@@ -100,7 +100,7 @@ pub(crate) struct Overdue {
 pub(crate) async fn find_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<Overdue> {
     let overdue = sqlx::query_as!(
         Overdue,
-        r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'completed'),
+        r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),
                 under_way AS (
                     SELECT id, status, due_at FROM orders.product_orders WHERE id > (SELECT through FROM checked)
                     UNION ALL

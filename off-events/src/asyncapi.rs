@@ -157,13 +157,17 @@ fn message(channel: &Channel, payload: Option<&str>) -> Value {
     let headers: &[(&str, &str)] = match channel.subject {
         ORDERS_RANDOM | ORDERS_NEW => &[(headers::REQUEST_ID, "Which question an answer belongs to")],
         _ if kept => &[
-            (headers::NATS_MSG_ID, "The same fact always has the same id"),
-            (headers::CE_ID, "CloudEvents: the same id"),
+            (
+                headers::NATS_MSG_ID,
+                "What the broker drops duplicates by: ce-id, and the time where the fact is announced again",
+            ),
+            (headers::CE_ID, "CloudEvents: the same fact always has the same id"),
             (headers::CE_SOURCE, "CloudEvents: who says it"),
             (headers::CE_SPECVERSION, "CloudEvents: 1.0"),
             (headers::CE_TIME, "CloudEvents: when it happened, RFC 3339 in UTC"),
             (headers::CE_TYPE, "CloudEvents: what it is"),
             (headers::TRACEPARENT, "W3C Trace Context"),
+            (headers::ANNOUNCED_AGAIN, "When recovery announced it again, or what it follows from, RFC 3339 in UTC"),
         ],
         _ => &[
             (headers::DEAD_REASON, "Why it could not be handled"),

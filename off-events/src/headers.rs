@@ -1,6 +1,6 @@
 //! Names of the headers that go with every message.
 
-/// CloudEvents 1.0, binary mode: the id of the fact; equal to `Nats-Msg-Id` while the broker keeps that.
+/// CloudEvents 1.0, binary mode: the id of the fact; equal to `Nats-Msg-Id` unless the fact is announced again.
 pub const CE_ID: &str = "ce-id";
 /// CloudEvents: who says it.
 pub const CE_SOURCE: &str = "ce-source";
@@ -18,6 +18,10 @@ pub const NATS_SCHEDULE: &str = "Nats-Schedule";
 pub const NATS_SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
 /// W3C Trace Context, so that one order is one trace.
 pub const TRACEPARENT: &str = "traceparent";
+
+/// When recovery announced the fact again, or one that led to it: RFC 3339 in UTC. `Nats-Msg-Id` ends with it, because the broker
+/// would drop what it has already seen, be it lost or not.
+pub const ANNOUNCED_AGAIN: &str = "Off-Announced-Again";
 
 /// Which question an answer on `orders.new` belongs to.
 pub const REQUEST_ID: &str = "Off-Request-Id";

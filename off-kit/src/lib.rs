@@ -26,6 +26,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 pub use bus::Bus;
 pub use clock::Clock;
+pub use log_limit::LogLimit;
 pub use outbox::Outbox;
 pub use service::{Addresses, Kit, Listeners, Service, run, run_with};
 pub use tasks::Tasks;

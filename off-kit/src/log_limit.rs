@@ -13,7 +13,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 
 /// Lets at most ten lines through in ten seconds.
 #[derive(Debug, Default)]
-pub(crate) struct LogLimit(Mutex<Option<Period>>);
+pub struct LogLimit(Mutex<Option<Period>>);
 
 #[derive(Debug)]
 struct Period {
@@ -24,7 +24,7 @@ struct Period {
 
 impl LogLimit {
     /// How many lines were suppressed before this one, where it may be shown; `None` where it may not.
-    pub(crate) fn admit(&self) -> Option<u64> {
+    pub fn admit(&self) -> Option<u64> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let period = current.get_or_insert_with(|| Period { began: Instant::now(), shown: 0, suppressed: 0 });
         if period.began.elapsed() >= PERIOD {

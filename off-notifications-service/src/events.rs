@@ -25,6 +25,7 @@ pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), F
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
         Outgoing::of(NotificationsService::NAME, &received.event.0, received.at, received.traceparent().as_deref())
+            .map(|message| message.announced_again(received.announced_again))
     });
     publish(&app, messages.collect::<Result<_, _>>().map_err(|error| Failure::Reject(error.to_string()))?).await
 }
@@ -44,7 +45,8 @@ async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, del
         } else {
             Outgoing::of(source, &order, due, trace.as_deref())
         };
-        messages.push(message.map_err(|error| Failure::Reject(error.to_string()))?);
+        let message = message.map_err(|error| Failure::Reject(error.to_string()))?;
+        messages.push(message.announced_again(received.announced_again));
     }
     publish(app, messages).await
 }

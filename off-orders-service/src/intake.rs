@@ -11,9 +11,16 @@ use crate::{
 };
 use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
-use off_kit::{Kit, Outbox, fields::FieldError, http::Problem, telemetry};
+use off_kit::{Kit, LogLimit, Outbox, fields::FieldError, http::Problem, telemetry};
 use sqlx::PgPool;
-use std::{collections::HashMap, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -64,12 +71,32 @@ type Waiting = (Wish, Instant, Answer);
 
 /// Where orders are handed in. Clones lead to the same writer.
 #[derive(Debug, Clone)]
-pub(crate) struct Intake(mpsc::Sender<Waiting>);
+pub(crate) struct Intake {
+    queue: mpsc::Sender<Waiting>,
+    busy: BusyTime,
+}
+
+/// For how long the writer was busy since it started. Clones show the same time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct BusyTime(Arc<AtomicU64>);
+
+impl BusyTime {
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Ordering::Relaxed))
+    }
+
+    fn add(&self, time: Duration) {
+        self.0.fetch_add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
 
 impl Intake {
     /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
     pub(crate) fn start(kit: &Kit, db: PgPool, outbox: Outbox, limits: TimeLimits) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let busy = BusyTime::default();
+        let time = busy.clone();
+        let writer = Writer { db, outbox, limits, log_limit: LogLimit::default() };
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(BATCH);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
@@ -77,67 +104,81 @@ impl Intake {
                 let longest = batch.iter().map(|(_, since, _): &Waiting| since.elapsed()).max();
                 histogram!("off_order_wait_seconds").record(longest.unwrap_or_default());
                 let (wishes, answers) = batch.drain(..).map(|(wish, _, answer)| (wish, answer)).unzip();
-                write(&db, &outbox, limits, wishes, answers).await;
+                let started = Instant::now();
+                writer.write(wishes, answers).await;
+                time.add(started.elapsed());
             }
             Ok(())
         });
-        Self(queue)
+        Self { queue, busy }
+    }
+
+    /// For how long it was busy: background work that shares its processors and its disk gives way to it.
+    pub(crate) fn busy_time(&self) -> BusyTime {
+        self.busy.clone()
     }
 
     /// Places `order`, or finds the one that was placed before with the same key; returns after the commit.
     pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, Refusal> {
         let wish = Wish { order, key, traceparent: telemetry::current_traceparent() };
         let (answer, answered) = oneshot::channel();
-        self.0.try_send((wish, Instant::now(), answer)).map_err(|_| Refusal::Full)?;
+        self.queue.try_send((wish, Instant::now(), answer)).map_err(|_| Refusal::Full)?;
         answered.await.unwrap_or(Err(Refusal::Unavailable))
     }
 }
 
-/// Stores a batch and answers everyone in it.
-async fn write(db: &PgPool, outbox: &Outbox, limits: TimeLimits, wishes: Vec<Wish>, answers: Vec<Answer>) {
-    let started = Instant::now();
-    let outcome = store_batch(db, outbox, limits, &wishes).await;
-    histogram!("off_order_commit_seconds").record(started.elapsed());
-    histogram!("off_order_batch_size").record(wishes.len() as f64);
-    let mut obstacles = match outcome {
-        Ok(obstacles) => obstacles,
-        Err(failure) => {
-            let passing = off_kit::db::is_passing(&failure);
-            if passing {
-                warn!("{} orders were not stored, the database does not answer: {failure}", wishes.len());
-            } else {
-                error!("{} orders were not stored: {failure}", wishes.len());
-            }
-            for answer in answers {
-                // A caller that has gone away needs no answer, here and below.
-                let _ = answer.send(Err(if passing { Refusal::Unavailable } else { Refusal::Internal }));
-            }
-            return;
-        }
-    };
-    for (wish, answer) in wishes.into_iter().zip(answers) {
-        let _ = answer.send(match obstacles.remove(&wish.order.id) {
-            None => Ok(wish.order),
-            Some(obstacle) => judge(&wish, obstacle),
-        });
-    }
+struct Writer {
+    db: PgPool,
+    outbox: Outbox,
+    limits: TimeLimits,
+    log_limit: LogLimit,
 }
 
-/// Stores what can be stored, each order with its event; says what stood in the way of the rest.
-async fn store_batch(
-    db: &PgPool,
-    outbox: &Outbox,
-    limits: TimeLimits,
-    wishes: &[Wish],
-) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
-    let placed = store::insert_orders(db, wishes, limits).await?;
-    outbox.wake();
-    let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
-    if refused.is_empty() {
-        return Ok(HashMap::new());
+impl Writer {
+    /// Stores a batch and answers everyone in it.
+    async fn write(&self, wishes: Vec<Wish>, answers: Vec<Answer>) {
+        let started = Instant::now();
+        let outcome = self.store(&wishes).await;
+        histogram!("off_order_commit_seconds").record(started.elapsed());
+        histogram!("off_order_batch_size").record(wishes.len() as f64);
+        let mut obstacles = match outcome {
+            Ok(obstacles) => obstacles,
+            Err(failure) => {
+                let passing = off_kit::db::is_passing(&failure);
+                if let Some(suppressed) = self.log_limit.admit() {
+                    let count = wishes.len();
+                    if passing {
+                        warn!(suppressed, "{count} orders were not stored, the database does not answer: {failure}");
+                    } else {
+                        error!(suppressed, "{count} orders were not stored: {failure}");
+                    }
+                }
+                for answer in answers {
+                    // A caller that has gone away needs no answer, here and below.
+                    let _ = answer.send(Err(if passing { Refusal::Unavailable } else { Refusal::Internal }));
+                }
+                return;
+            }
+        };
+        for (wish, answer) in wishes.into_iter().zip(answers) {
+            let _ = answer.send(match obstacles.remove(&wish.order.id) {
+                None => Ok(wish.order),
+                Some(obstacle) => judge(&wish, obstacle),
+            });
+        }
     }
-    let obstacles = store::list_obstacles(db, &refused).await?;
-    Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
+
+    /// Stores what can be stored, each order with its event; says what stood in the way of the rest.
+    async fn store(&self, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
+        let placed = store::insert_orders(&self.db, wishes, self.limits).await?;
+        self.outbox.wake();
+        let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
+        if refused.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let obstacles = store::list_obstacles(&self.db, &refused).await?;
+        Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
+    }
 }
 
 /// What an obstacle means for the wish it stood in the way of.

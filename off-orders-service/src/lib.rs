@@ -49,7 +49,7 @@ impl Service for OrdersService {
         let limits = config.time_limits(&kit.clock);
         let intake = Intake::start(&kit, db.clone(), outbox.clone(), limits);
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
-        recovery::start(&kit, &db, &bus, limits);
+        recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         ages::start(&kit, &db);
         let app = App { db, clock: kit.clock, limits, intake };
 

@@ -9,21 +9,29 @@
 use crate::{
     OrdersService,
     deadlines::TimeLimits,
+    intake::BusyTime,
     store::recovery::{self, Overdue},
 };
 use anyhow::Context;
 use metrics::counter;
 use off_events::OrderStatus;
-use off_kit::{Bus, Clock, Kit, Service, Tasks, bus::Outgoing, db, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::Outgoing, db, schedule::Schedule};
 use sqlx::PgPool;
 use std::time::Duration;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 /// How often it is looked for late orders. In real time: what is lost is lost at any speed of the simulation.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most orders that a checkpoint moves over in one transaction.
-const CHECK_BATCH: i64 = 5000;
+/// A checkpoint moves over the orders that were placed within so long in one transaction.
+const PAGE: Duration = Duration::from_secs(1);
+
+/// The most orders from the future that are noted as late in one go.
+const FUTURE_BATCH: i64 = 5000;
+
+/// The states whose checkpoints there are. When the last one passes an order, it is delivered or late.
+const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
 
 /// The most orders that are announced again in one go.
 const ANNOUNCE_BATCH: i64 = 1000;
@@ -34,14 +42,25 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// How long one sweep announces, at most about; then checkpoints move on.
+const ANNOUNCE_FOR: Duration = Duration::from_secs(5);
+
+/// While orders are placed, recovery rests after a batch so many times as long as the batch took, times the share of that time in
+/// which the intake was busy.
+const REST: f64 = 30.0;
+
+/// The longest such rest.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// The pause where the broker did not acknowledge an announcement.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Recovers overdue orders until the service stops.
-pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits) {
+pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intake: BusyTime) {
     // A checkpoint that a crash sets back is moved again, and what is announced twice changes nothing.
     let db = db::background_pool(db);
-    let recovery = Recovery { db, bus: bus.clone(), clock: kit.clock, tasks: kit.tasks.clone(), limits };
+    let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
+    let recovery = Recovery { db, bus: bus.clone(), clock: kit.clock, tasks, limits, intake, log_limit };
     kit.tasks.spawn("order recovery", async move {
         let mut schedule = Schedule::new().await?;
         schedule.every(POLL_INTERVAL, ()).await?;
@@ -65,6 +84,8 @@ struct Recovery {
     clock: Clock,
     tasks: Tasks,
     limits: TimeLimits,
+    intake: BusyTime,
+    log_limit: LogLimit,
 }
 
 impl Recovery {
@@ -76,10 +97,10 @@ impl Recovery {
 
     async fn find_late(&self) -> anyhow::Result<()> {
         let horizon = recovery::find_horizon(&self.db).await?;
-        recovery::note_placed_in_future(&self.db, horizon, CHECK_BATCH).await?;
-        for status in OrderStatus::ALL {
+        recovery::note_placed_in_future(&self.db, horizon, FUTURE_BATCH).await?;
+        for status in CHECKED {
             let placed_before = horizon - self.limits.since_placed(status);
-            while recovery::move_checkpoint(&self.db, status, placed_before, CHECK_BATCH).await? == CHECK_BATCH {}
+            while recovery::move_checkpoint(&self.db, status, placed_before, PAGE).await? {}
         }
         Ok(())
     }
@@ -87,23 +108,41 @@ impl Recovery {
     async fn announce_overdue(&self) -> anyhow::Result<()> {
         // Without a connection every announcement would only time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        loop {
+        // One waits for the broker while the other asks Postgres.
+        tokio::try_join!(self.announce_batches(), self.announce_batches())?;
+        Ok(())
+    }
+
+    async fn announce_batches(&self) -> anyhow::Result<()> {
+        let sweep_began = Instant::now();
+        while sweep_began.elapsed() < ANNOUNCE_FOR {
+            let (started, busy) = (Instant::now(), self.intake.get());
             let (taken, overdue) = recovery::take_overdue(&self.db, PAUSE, LONGEST_PAUSE, ANNOUNCE_BATCH).await?;
             self.announce(&overdue).await?;
             if i64::try_from(taken)? < ANNOUNCE_BATCH || self.tasks.is_stopping() {
                 return Ok(());
             }
+            let rest = self.intake.get().saturating_sub(busy).min(started.elapsed()).mul_f64(REST).min(LONGEST_REST);
+            tokio::select! {
+                () = self.tasks.stopping() => return Ok(()),
+                () = tokio::time::sleep(rest) => {}
+            }
         }
+        Ok(())
     }
 
     async fn announce(&self, overdue: &[Overdue]) -> anyhow::Result<()> {
         if overdue.is_empty() {
             return Ok(());
         }
-        warn!("announcing {} overdue orders again, the first is {}", overdue.len(), overdue[0].order.id);
+        if let Some(suppressed) = self.log_limit.admit() {
+            let first = overdue[0].order.id;
+            warn!(suppressed, "announcing {} overdue orders again, the first is {first}", overdue.len());
+        }
         let now = self.clock.now();
-        let messages =
-            overdue.iter().map(|late| Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.again(now)));
+        let messages = overdue.iter().map(|late| {
+            Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.announced_again(Some(now)))
+        });
         let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();
         let mut failure = None;

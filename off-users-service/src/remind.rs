@@ -84,10 +84,9 @@ impl Reminder {
             return Ok(());
         }
         let now = self.clock.now();
-        let messages = shelves
-            .iter()
-            .filter_map(Shelf::low)
-            .map(|event| Ok(Outgoing::of(UsersService::NAME, &event, event.timestamp, None)?.again(now)));
+        let messages = shelves.iter().filter_map(Shelf::low).map(|event| {
+            Ok(Outgoing::of(UsersService::NAME, &event, event.timestamp, None)?.announced_again(Some(now)))
+        });
         let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let refused: Vec<&Shelf> =
             shelves.iter().zip(&answers).filter_map(|(shelf, answer)| answer.is_err().then_some(shelf)).collect();

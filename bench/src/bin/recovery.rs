@@ -59,15 +59,17 @@ async fn main() -> anyhow::Result<()> {
     let found = find_lost(&stage).await?;
     let at_rest = rest(&stage, &service).await?;
     let (seconds, memory) = audit(&stage, ports.address).await?;
-    let (rate, alone, beside) = announce(&stage, ports.address, options.overdue).await?;
+    let announced = announce(&stage, ports.address, options.overdue).await?;
 
     progress("");
     println!("{} orders stored, {} overdue at once\n", options.orders, options.overdue);
     at_most("a lost order is announced again after its deadline, at the latest", found, 15.0, "s");
     at_most("a core's share for recovery, 5,000 completions/s, none overdue", at_rest, 1.0, "%");
-    ratio("overdue orders announced again, against 20,000 a second", rate / 20_000.0, 1.0);
-    println!("    {rate:.0} a second; the intake took {alone:.0} orders/s alone and {beside:.0} beside it");
-    ratio("intake beside that, against intake alone", beside / alone, 0.9);
+    let Announced { alone, beside, placed, limit, limit_beside } = announced;
+    ratio("overdue orders announced again, against 20,000 a second", alone / 20_000.0, 1.0);
+    println!("    {alone:.0} a second; {beside:.0} beside an intake at half its limit of {limit:.0} orders/s");
+    ratio("orders placed beside that, against those offered", placed, 0.9);
+    ratio("intake at its limit beside that, against alone", limit_beside / limit, 0.9);
     at_most("the audit, with 200 orders/s placed meanwhile", seconds, 60.0, "s");
     println!("    and held {memory:.0} MB at most");
     service.kill().await?;
@@ -163,7 +165,7 @@ async fn rest(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
         beat.tick().await;
         progress(&format!("at rest, {second} s of {COMPLETED_A_SECOND} completions a second"));
         // As old as checkpoints are behind: they are looked over in the same second.
-        store_pending(&stage.db, COMPLETED_A_SECOND, "now() - interval '36 s'", "interval '1 h'").await?;
+        store_pending(&stage.db, COMPLETED_A_SECOND, "now() - interval '26 s'", "interval '1 h'").await?;
         finish_all(&stage.db).await?;
     }
     let busy = used(stage, service).await? - before;
@@ -214,35 +216,64 @@ async fn audit(stage: &Stage, orders: SocketAddr) -> anyhow::Result<(f64, f64)> 
     Ok((seconds, memory))
 }
 
-/// Has many orders overdue at once. Orders announced again in a second; orders a second that were taken before, and meanwhile.
-async fn announce(stage: &Stage, orders: SocketAddr, overdue: i64) -> anyhow::Result<(f64, f64, f64)> {
+/// What came of many orders that were overdue at once.
+struct Announced {
+    /// Orders announced again in a second while none is placed, and while half of what the intake takes at most is offered.
+    alone: f64,
+    beside: f64,
+    /// Orders that were placed meanwhile, as a share of those offered.
+    placed: f64,
+    /// What the intake takes at most, and what it takes beside them.
+    limit: f64,
+    limit_beside: f64,
+}
+
+async fn announce(stage: &Stage, orders: SocketAddr, overdue: i64) -> anyhow::Result<Announced> {
     progress("the intake alone");
-    let alone = take(orders).await?;
+    let limit = take(orders).await?;
     stage.wait_until_carried().await?;
     finish_all(&stage.db).await?;
     progress("storing overdue orders");
     store_pending(&stage.db, overdue, "now() - interval '1 h'", "interval '1 s'").await?;
-    // As after the loss of the broker's store: the checkpoint is before them.
+    let (alone, ()) = announce_all(stage, overdue, async { Ok(()) }).await?;
+    let connections = usize::try_from(CONNECTIONS)?;
+    let half = load::offer(orders, limit / 2.0, LENGTH, connections, |number| load::post("/api/orders", wish(number)?));
+    let (beside, offered) = announce_all(stage, overdue, half).await?;
+    offered.expect_all(201)?;
+    let placed = offered.outcome.rate() / (limit / 2.0);
+    let (_, limit_beside) = announce_all(stage, overdue, take(orders)).await?;
+    Ok(Announced { alone, beside, placed, limit, limit_beside })
+}
+
+/// Announces all overdue orders again beside `load`, as after the loss of the broker's store; how many in a second, and what
+/// came of the load.
+async fn announce_all<L>(
+    stage: &Stage,
+    overdue: i64,
+    load: impl Future<Output = anyhow::Result<L>>,
+) -> anyhow::Result<(f64, L)> {
     sqlx::query(
         "INSERT INTO orders.late_orders (order_id, check_at)
-         SELECT id, due_at FROM orders.product_orders WHERE status = 'pending' AND due_at < now()",
+         SELECT id, due_at FROM orders.product_orders WHERE status = 'pending' AND due_at < now() - interval '30 min'
+         ON CONFLICT (order_id) DO UPDATE SET check_at = excluded.check_at, announcements = 0",
     )
     .execute(&stage.db)
     .await?;
     progress("announcing them again");
     let before = published(stage).await?;
     let started = Instant::now();
-    let taking = tokio::spawn(take(orders));
-    let waiting = "SELECT EXISTS (SELECT FROM orders.late_orders WHERE check_at <= now() AND announcements = 0)";
-    while sqlx::query_scalar::<_, bool>(waiting).fetch_one(&stage.db).await? {
-        ensure!(started.elapsed() < Duration::from_mins(10), "they are not announced");
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
-    let seconds = started.elapsed().as_secs_f64();
-    let beside = taking.await??;
+    let announcing = async {
+        let waiting = "SELECT EXISTS (SELECT FROM orders.late_orders WHERE check_at <= now() AND announcements = 0)";
+        while sqlx::query_scalar::<_, bool>(waiting).fetch_one(&stage.db).await? {
+            ensure!(started.elapsed() < Duration::from_mins(10), "they are not announced");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        anyhow::Ok(started.elapsed().as_secs_f64())
+    };
+    let (seconds, outcome) = tokio::try_join!(announcing, load)?;
     let announced = published(stage).await? - before;
     ensure!(announced >= u64::try_from(overdue)?, "only {announced} messages were published");
-    Ok((overdue as f64 / seconds, alone, beside))
+    Ok((overdue as f64 / seconds, outcome))
 }
 
 /// Messages that were ever stored in the orders' stream.

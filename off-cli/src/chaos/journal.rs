@@ -38,8 +38,8 @@ pub(super) struct Pages {
     pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Instant>)>,
     /// What nobody can handle, by the consumer that has to give it up and its tag.
     pub(super) poison: BTreeMap<(String, String), Poison>,
-    /// When a stream may have lost what it took and nobody had handled yet, by its name.
-    pub(super) losses: Vec<(&'static str, RangeInclusive<Instant>)>,
+    /// What streams may have lost before anybody had handled it.
+    pub(super) losses: Vec<Loss>,
     /// Consumers that were deleted and recreated, and so read their stream once more.
     pub(super) recreated: BTreeSet<String>,
     /// When orders were answered with 201.
@@ -59,10 +59,46 @@ pub(super) struct Poison {
     pub(super) sent_at: Instant,
 }
 
+/// A fault that took messages out of a stream.
+#[derive(Debug)]
+pub(super) struct Loss {
+    pub(super) stream: &'static str,
+    /// When the oldest message that it may have taken was published.
+    pub(super) since: Instant,
+    /// While it lasted, every message that the stream took may have been lost.
+    pub(super) during: RangeInclusive<Instant>,
+    /// How many older messages its consumers had not acknowledged by then; `None` where the broker did not answer.
+    pub(super) unhandled: Option<u64>,
+}
+
+impl Loss {
+    fn explains(&self, time: Instant) -> bool {
+        self.since <= time && time <= *self.during.end()
+    }
+}
+
 impl Pages {
     /// Whether one of these streams may have lost what it took at `time`.
     pub(super) fn may_be_lost(&self, streams: &[&str], time: Instant) -> bool {
-        self.losses.iter().any(|(stream, loss)| streams.contains(stream) && loss.contains(&time))
+        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.explains(time))
+    }
+
+    /// Whether a stream may have lost anything.
+    pub(super) fn has_lost(&self, stream: &str) -> bool {
+        self.losses.iter().any(|loss| loss.stream == stream)
+    }
+
+    /// How many of the messages that `stream` took at these times it may have lost, at most.
+    pub(super) fn count_explained(&self, stream: &str, taken_at: &[Instant]) -> u64 {
+        let count = |is_meant: &dyn Fn(&Instant) -> bool| taken_at.iter().filter(|time| is_meant(time)).count() as u64;
+        let losses = self.losses.iter().filter(|loss| loss.stream == stream);
+        losses
+            .map(|loss| {
+                let older = count(&|time| loss.explains(*time) && time < loss.during.start());
+                let newer = count(&|time| loss.during.contains(time));
+                newer + loss.unhandled.map_or(older, |unhandled| unhandled.min(older))
+            })
+            .sum()
     }
 }
 

@@ -66,7 +66,10 @@ pub(super) async fn repeat(bus: &Bus, seed: u64) -> anyhow::Result<usize> {
             old.extend(bus.read(stream.name, consumer.subject, newest.saturating_sub(REPEATED)).await?);
         }
     }
-    old.retain(|message| message.headers.as_ref().is_none_or(|map| map.get(TAG).is_none()));
+    // Poison, junk and what fills streams was never said: so much of it would push out what nobody has handled yet.
+    old.retain(|message| {
+        message.headers.as_ref().is_some_and(|map| map.get(headers::CE_ID).is_some() && map.get(TAG).is_none())
+    });
     old.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
     let count = old.len();
     for message in old {
@@ -192,14 +195,19 @@ pub(super) async fn fill_stream(bus: &Bus, name: &str, room: u32) -> anyhow::Res
     Ok(())
 }
 
-/// Whether everything that a stream holds was handled by all who read it.
-pub(super) async fn is_handled(bus: &Bus, stream: &str) -> bool {
+/// How many messages of a stream its consumers have not acknowledged; `None` where the broker does not answer.
+pub(super) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
+    let mut unhandled = 0;
     for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream) {
-        if !bus.waiting(consumer).await.is_ok_and(|waiting| waiting.pending == 0 && waiting.in_hand == 0) {
-            return false;
-        }
+        let waiting = bus.waiting(consumer).await.ok()?;
+        unhandled += waiting.pending + waiting.in_hand;
     }
-    true
+    Some(unhandled)
+}
+
+/// The sequence number of the oldest message that a stream holds; `None` where the broker does not answer.
+pub(super) async fn find_first(bus: &Bus, stream: &str) -> Option<u64> {
+    Some(bus.jetstream.get_stream(stream).await.ok()?.cached_info().state.first_sequence)
 }
 
 /// Takes what filled the dead letters out again; all other streams lose it by themselves.

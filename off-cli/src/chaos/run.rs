@@ -1,7 +1,7 @@
 //! The course of a run.
 
 use super::{
-    journal::Journal,
+    journal::{Journal, Loss},
     messages,
     parts::{BROKER_ROOM, Pace, Parts},
     people::People,
@@ -242,11 +242,11 @@ async fn carry_out(
             messages::clear_broker(&parts.bus).await?;
         }
         Fault::FillStream(name) => {
-            let began = loss_begins(parts, name).await;
+            let loss = begin_loss(parts, name).await;
             messages::fill_stream(&parts.bus, name, BROKER_ROOM).await?;
             pass.await;
             messages::clear_stream(&parts.bus, name).await?;
-            note_loss(journal, name, began);
+            end_loss(journal, loss);
         }
         Fault::PurgeSchedules => messages::purge_schedules(&parts.bus).await?,
         Fault::DeleteConsumer(name) => {
@@ -256,11 +256,11 @@ async fn carry_out(
             messages::declare(&parts.bus, BROKER_ROOM).await?;
         }
         Fault::DeleteStream(name) => {
-            let began = loss_begins(parts, name).await;
+            let loss = begin_loss(parts, name).await;
             messages::delete_stream(&parts.bus, name).await?;
             pass.await;
             messages::declare(&parts.bus, BROKER_ROOM).await?;
-            note_loss(journal, name, began);
+            end_loss(journal, loss);
         }
         Fault::RollBackBroker => {
             // What the copy holds is not lost.
@@ -269,15 +269,24 @@ async fn carry_out(
             pass.await;
             parts.roll_nats_store_back().await?;
             for stream in streams::STREAMS {
-                note_loss(journal, stream.name, began);
+                end_loss(
+                    journal,
+                    Loss { stream: stream.name, since: began, during: began..=began, unhandled: Some(0) },
+                );
             }
             // It may have been copied.
             messages::clear_broker(&parts.bus).await?;
         }
         Fault::FillPostgres => parts.fill_postgres(planned.lasts).await?,
         Fault::Junk => {
+            let stream = streams::STOCK.name;
+            let (loss, first) = (begin_loss(parts, stream).await, messages::find_first(&parts.bus, stream).await);
             let junk = messages::junk(&parts.bus).await;
             seen.lock().unwrap_or_else(PoisonError::into_inner).junk += junk;
+            // As much of it as a stream has room for pushes out what was there before.
+            if first.is_none() || first != messages::find_first(&parts.bus, stream).await {
+                end_loss(journal, loss);
+            }
         }
         Fault::DropPeople => people.vanish(),
         Fault::SkewClocks => {
@@ -289,16 +298,18 @@ async fn carry_out(
     Ok(())
 }
 
-/// From when on a stream that is emptied now may have taken what nobody has handled.
-async fn loss_begins(parts: &Parts, stream: &str) -> Instant {
+/// What a stream that is emptied now may lose: what nobody has handled.
+async fn begin_loss(parts: &Parts, stream: &'static str) -> Loss {
     let now = Instant::now();
-    let ago = if messages::is_handled(&parts.bus, stream).await { JUST_NOW } else { UNHANDLED_FOR };
-    now.checked_sub(ago).unwrap_or(now)
+    let unhandled = messages::count_unhandled(&parts.bus, stream).await;
+    let ago = if unhandled == Some(0) { JUST_NOW } else { UNHANDLED_FOR };
+    Loss { stream, since: now.checked_sub(ago).unwrap_or(now), during: now..=now, unhandled }
 }
 
-/// Notes that a stream may have lost what it took since then, as far as nobody had handled it.
-fn note_loss(journal: &Journal, stream: &'static str, began: Instant) {
-    journal.lock().losses.push((stream, began..=Instant::now()));
+/// Notes a loss that lasted until now.
+fn end_loss(journal: &Journal, loss: Loss) {
+    let during = *loss.during.start()..=Instant::now();
+    journal.lock().losses.push(Loss { during, ..loss });
 }
 
 /// Asks the services again and again whether they are ready, and whether any has ended by itself.
@@ -340,7 +351,8 @@ async fn wait_until_still(parts: &Parts, started: Instant) -> anyhow::Result<Opt
     while began.elapsed() < STILL_WITHIN {
         let left = sqlx::query!(
             r#"SELECT (SELECT count(*) FROM orders.product_orders
-                       WHERE NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = product_orders.id)) AS "orders!",
+                       WHERE status <> 'completed'
+                          OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = product_orders.id)) AS "orders!",
                       (SELECT count(*) FROM outbox.messages) AS "outbox!",
                       (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!""#
         );

@@ -36,7 +36,7 @@ impl Snapshot {
         let started = Instant::now();
         // Orders before the last checkpoint were counted when it passed them; only late ones of them are under way.
         let counts = sqlx::query!(
-            r#"WITH checked AS MATERIALIZED (SELECT through, orders FROM orders.checkpoints WHERE status = 'completed'),
+            r#"WITH checked AS MATERIALIZED (SELECT through, orders FROM orders.checkpoints WHERE status = 'shipped'),
                     newer AS MATERIALIZED (
                         SELECT status FROM orders.product_orders WHERE id > (SELECT through FROM checked)
                     ),

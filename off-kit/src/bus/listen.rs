@@ -58,6 +58,8 @@ pub struct Received<E> {
     /// When the fact happened: what the message says, else when the broker stored it. Never in the future, whatever the
     /// sender's clock said.
     pub at: DateTime<Utc>,
+    /// When recovery announced it again, or what led to it.
+    pub announced_again: Option<DateTime<Utc>>,
     /// The handling of this message, a part of the trace it came with.
     pub span: Span,
 }
@@ -273,9 +275,8 @@ where
             return Err(format!("delivered {} times without an answer: its handler crashes or hangs", info.delivered));
         }
         let header = |name| message.headers.as_ref().and_then(|map| map.get(name)).map(async_nats::HeaderValue::as_str);
-        let at = header(headers::CE_TIME)
-            .and_then(|time| DateTime::parse_from_rfc3339(time).ok())
-            .map(|time| time.with_timezone(&Utc))
+        let time = |name| Some(DateTime::parse_from_rfc3339(header(name)?).ok()?.with_timezone(&Utc));
+        let at = time(headers::CE_TIME)
             .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
             .min(self.clock.now());
@@ -284,7 +285,7 @@ where
             messaging.destination.name = message.subject.as_str(), messaging.consumer.group.name = self.consumer.name,
             messaging.message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
         telemetry::continue_trace(&span, header(headers::TRACEPARENT));
-        Ok(Received { event, at, span })
+        Ok(Received { event, at, announced_again: time(headers::ANNOUNCED_AGAIN), span })
     }
 
     /// Handles everything, as one batch where it can; comes back with what has to wait.

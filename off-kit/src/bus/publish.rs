@@ -60,11 +60,16 @@ impl Outgoing {
         Self { subject: subject.to_owned(), headers: map, body }
     }
 
-    /// The same message, said again at `now`. The broker must not drop it: it may remember the id of what it lost.
+    /// The same message, announced again at `time`, if it is. The broker must not drop it: it remembers the ids of what it
+    /// lost, too. What follows from such a message has to say the same time, see [`Received::announced_again`].
+    ///
+    /// [`Received::announced_again`]: super::Received::announced_again
     #[must_use]
-    pub fn again(mut self, now: DateTime<Utc>) -> Self {
+    pub fn announced_again(mut self, time: Option<DateTime<Utc>>) -> Self {
+        let Some(time) = time.map(rfc3339) else { return self };
         let id = self.headers.get(headers::CE_ID).map(ToString::to_string).unwrap_or_default();
-        self.headers.insert(headers::NATS_MSG_ID, format!("{id}:again:{}", now.timestamp_micros()).as_str());
+        self.headers.insert(headers::NATS_MSG_ID, format!("{id}:again:{time}").as_str());
+        self.headers.insert(headers::ANNOUNCED_AGAIN, time.as_str());
         self
     }
 

@@ -4,8 +4,8 @@
 
 use futures::StreamExt;
 use nix::sys::signal::Signal;
-use off_events::streams;
-use off_kit::{Clock, Service, bus};
+use off_events::{Order, streams};
+use off_kit::{Clock, Service, bus, bus::Outgoing};
 use off_notifications_service::{Config, NotificationsService};
 use off_testkit::{Program, Running, TestNats, eventually};
 use serde_json::{Value, json};
@@ -96,6 +96,24 @@ async fn an_order_that_is_announced_twice_waits_once() {
     say(&nats, "orders.pending", &order).await;
     hear(&nats, "orders.completed", 1).await;
     assert_eq!(hear(&nats, "orders.shipped", 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_order_that_is_announced_again_goes_on_though_the_broker_remembers_what_it_lost() {
+    let nats = TestNats::new().await;
+    let _service = start(&nats, Duration::from_millis(300)).await;
+    let order = pending();
+    say(&nats, "orders.pending", &order).await;
+    hear(&nats, "orders.completed", 1).await;
+    nats.bus.jetstream.get_stream("ORDERS").await.unwrap().purge().await.unwrap();
+    // Without a wait and with one: what was due is announced at once, and what is not goes into a schedule.
+    for reached_at in [Clock::real(1.0).now() - Duration::from_secs(9), Clock::real(1.0).now()] {
+        let event: Order = serde_json::from_value(order.clone()).unwrap();
+        let again = Outgoing::of("orders", &event, reached_at, None).unwrap();
+        nats.bus.publish(again.announced_again(Some(Clock::real(1.0).now()))).await.unwrap();
+        hear(&nats, "orders.completed", 1).await;
+        nats.bus.jetstream.get_stream("ORDERS").await.unwrap().purge().await.unwrap();
+    }
 }
 
 #[tokio::test]
