@@ -26,6 +26,9 @@ pub(super) enum Outcome<T> {
     Unknown,
 }
 
+/// From when a message was first sent until the broker acknowledged it.
+pub(super) type Sending = RangeInclusive<Instant>;
+
 /// Everything that was sent.
 #[derive(Debug, Default)]
 pub(super) struct Journal(Mutex<Pages>);
@@ -35,12 +38,12 @@ pub(super) struct Pages {
     /// By their `Idempotency-Key`.
     pub(super) orders: HashMap<String, (Wish, Outcome<Uuid>)>,
     /// What devices reported as taken, by device and report.
-    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Instant>)>,
+    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Sending>)>,
     /// What nobody can handle, by the consumer that has to give it up and its tag.
     pub(super) poison: BTreeMap<(String, String), Poison>,
     /// What streams may have lost before anybody had handled it.
     pub(super) losses: Vec<Loss>,
-    /// Consumers that were deleted and recreated, and so read their stream once more.
+    /// Consumers that were deleted and recreated, or went back to an older state, and so read some messages once more.
     pub(super) recreated: BTreeSet<String>,
     /// When orders were answered with 201.
     pub(super) accepted_at: Vec<Instant>,
@@ -56,7 +59,7 @@ pub(super) struct Pages {
 #[derive(Debug)]
 pub(super) struct Poison {
     pub(super) subject: &'static str,
-    pub(super) sent_at: Instant,
+    pub(super) sending: Sending,
 }
 
 /// A fault that took messages out of a stream.
@@ -72,15 +75,15 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    fn explains(&self, time: Instant) -> bool {
-        self.since <= time && time <= *self.during.end()
+    fn explains(&self, sending: &Sending) -> bool {
+        self.since <= *sending.end() && sending.start() <= self.during.end()
     }
 }
 
 impl Pages {
-    /// Whether one of these streams may have lost what it took at `time`.
-    pub(super) fn may_be_lost(&self, streams: &[&str], time: Instant) -> bool {
-        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.explains(time))
+    /// Whether one of these streams may have lost a message.
+    pub(super) fn may_be_lost(&self, streams: &[&str], sending: &Sending) -> bool {
+        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.explains(sending))
     }
 
     /// Whether a stream may have lost anything.
@@ -88,15 +91,16 @@ impl Pages {
         self.losses.iter().any(|loss| loss.stream == stream)
     }
 
-    /// How many of the messages that `stream` took at these times it may have lost, at most.
-    pub(super) fn count_explained(&self, stream: &str, taken_at: &[Instant]) -> u64 {
-        let count = |is_meant: &dyn Fn(&Instant) -> bool| taken_at.iter().filter(|time| is_meant(time)).count() as u64;
+    /// How many of these messages `stream` may have lost, at most.
+    pub(super) fn count_explained(&self, stream: &str, sent: &[&Sending]) -> u64 {
         let losses = self.losses.iter().filter(|loss| loss.stream == stream);
         losses
             .map(|loss| {
-                let older = count(&|time| loss.explains(*time) && time < loss.during.start());
-                let newer = count(&|time| loss.during.contains(time));
-                newer + loss.unhandled.map_or(older, |unhandled| unhandled.min(older))
+                let explained = sent.iter().filter(|sending| loss.explains(sending));
+                let (older, newer): (Vec<&&Sending>, Vec<&&Sending>) =
+                    explained.partition(|sending| sending.end() < loss.during.start());
+                let older = older.len() as u64;
+                newer.len() as u64 + loss.unhandled.map_or(older, |unhandled| unhandled.min(older))
             })
             .sum()
     }

@@ -98,17 +98,16 @@ pub(super) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: us
     let count = doses.len();
     for (number, dose) in doses.into_iter().enumerate() {
         let tag = format!("poison-{round}-{number}");
-        {
-            let mut pages = journal.lock();
-            for consumer in &dose.consumers {
-                let poison = journal::Poison { subject: dose.subject, sent_at: Instant::now() };
-                pages.poison.insert((consumer.name.to_owned(), tag.clone()), poison);
-            }
-        }
+        let sent = Instant::now();
         let mut map = HeaderMap::new();
         map.insert(headers::NATS_MSG_ID, tag.as_str());
         map.insert(TAG, tag.as_str());
         publish(bus, dose.subject, map, dose.body).await?;
+        let mut pages = journal.lock();
+        for consumer in &dose.consumers {
+            let poison = journal::Poison { subject: dose.subject, sending: sent..=Instant::now() };
+            pages.poison.insert((consumer.name.to_owned(), tag.clone()), poison);
+        }
     }
     Ok(count)
 }

@@ -201,11 +201,12 @@ impl People {
         };
         let name = (report.ssd_id, report.id.clone());
         everyone.journal.lock().reports.insert(name.clone(), (wish.clone(), Outcome::Unknown));
+        let sent = Instant::now();
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         for _ in 0..30 {
             let Ok(message) = Outgoing::of("device", &report, timestamp, None) else { return };
             if everyone.bus.publish(message).await.is_ok() {
-                everyone.journal.lock().reports.insert(name, (wish, Outcome::Accepted(Instant::now())));
+                everyone.journal.lock().reports.insert(name, (wish, Outcome::Accepted(sent..=Instant::now())));
                 return;
             }
             tokio::time::sleep(backoff.pause()).await;

@@ -177,14 +177,14 @@ async fn judge_reports(db: &PgPool, pages: &Pages) -> anyhow::Result<Verdict> {
         stored.insert((SsdId(row.ssd_id), row.id), (row.barcode, row.quantity.into()));
     }
     let mut evidence = Vec::new();
-    let (mut taken_at, mut lost) = (Vec::new(), 0);
+    let (mut sent, mut lost) = (Vec::new(), 0);
     for ((ssd_id, id), (wish, outcome)) in &pages.reports {
         let found = stored.remove(&(*ssd_id, id.clone()));
-        if let Outcome::Accepted(at) = outcome {
-            taken_at.push(*at);
+        if let Outcome::Accepted(sending) = outcome {
+            sent.push(sending);
         }
         let what = match (found, outcome) {
-            (None, Outcome::Accepted(at)) if pages.may_be_lost(&[streams::STOCK.name], *at) => {
+            (None, Outcome::Accepted(sending)) if pages.may_be_lost(&[streams::STOCK.name], sending) => {
                 lost += 1;
                 continue;
             }
@@ -197,11 +197,11 @@ async fn judge_reports(db: &PgPool, pages: &Pages) -> anyhow::Result<Verdict> {
         evidence.push(format!("{id} of device {ssd_id} {what}"));
     }
     evidence.extend(stored.keys().map(|(ssd_id, id)| format!("{id} of device {ssd_id} was reported by nobody")));
-    let explained = pages.count_explained(streams::STOCK.name, &taken_at);
+    let explained = pages.count_explained(streams::STOCK.name, &sent);
     if lost > explained {
         evidence.push(format!("{lost} reports are missing, and the loss of their stream explains {explained} at most"));
     }
-    let acknowledged = taken_at.len();
+    let acknowledged = sent.len();
     let claim = format!(
         "each of {acknowledged} reports that the broker took was counted once, whatever its clock said, but for {lost} that \
          went with its store"
@@ -232,13 +232,13 @@ fn judge_letters(pages: &Pages, letters: &[DeadLetter]) -> Verdict {
             evidence.push(format!("dead letter {} gives no reason", letter.number));
         }
     }
-    for ((consumer, tag), Poison { subject, sent_at }) in &pages.poison {
+    for ((consumer, tag), Poison { subject, sending }) in &pages.poison {
         match buried.remove(&(consumer.clone(), tag.clone())) {
             Some(1) => {}
             Some(_) if pages.recreated.contains(consumer) => {}
             // Lost before it was read, or with the dead letters.
             None if streams::stream_of(subject)
-                .is_some_and(|stream| pages.may_be_lost(&[stream.name, streams::DEAD_LETTERS.name], *sent_at)) => {}
+                .is_some_and(|stream| pages.may_be_lost(&[stream.name, streams::DEAD_LETTERS.name], sending)) => {}
             Some(times) => evidence.push(format!("{tag} on {subject} was buried {times} times by {consumer}")),
             None => evidence.push(format!("{tag} on {subject} was not buried by {consumer}")),
         }
@@ -308,7 +308,8 @@ mod tests {
         let wish = |quantity| Wish { ssd_id, barcode: LENTILS.parse().unwrap(), quantity };
         let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
         pages.orders.insert("order-1".to_owned(), (wish(5), Outcome::Accepted(id)));
-        let accepted = Outcome::Accepted(Instant::now());
+        let now = Instant::now();
+        let accepted = Outcome::Accepted(now..=now);
         pages.reports.insert((ssd_id, "report-1".to_owned()), (wish(1), accepted));
         (world, pages)
     }
@@ -358,7 +359,7 @@ mod tests {
     #[tokio::test]
     async fn dead_letters_are_the_poison_and_nothing_else() {
         let (world, mut pages) = sound_world().await;
-        let poison = Poison { subject: "orders.pending", sent_at: Instant::now() };
+        let poison = Poison { subject: "orders.pending", sending: Instant::now()..=Instant::now() };
         pages.poison.insert(("supplier".to_owned(), "poison-1".to_owned()), poison);
         assert!(evidence(&world, &pages).await.contains("was not buried by supplier"));
         let bury = |tag: &'static str| {

@@ -269,11 +269,12 @@ async fn carry_out(
             pass.await;
             parts.roll_nats_store_back().await?;
             for stream in streams::STREAMS {
-                end_loss(
-                    journal,
-                    Loss { stream: stream.name, since: began, during: began..=began, unhandled: Some(0) },
-                );
+                // The copy is not of one moment: a consumer may be newer in it than the dead letters.
+                let ago = if stream == streams::DEAD_LETTERS { UNHANDLED_FOR } else { Duration::ZERO };
+                let since = began.checked_sub(ago).unwrap_or(began);
+                end_loss(journal, Loss { stream: stream.name, since, during: began..=began, unhandled: Some(0) });
             }
+            journal.lock().recreated.extend(streams::CONSUMERS.iter().map(|consumer| consumer.name.to_owned()));
             // It may have been copied.
             messages::clear_broker(&parts.bus).await?;
         }
@@ -302,7 +303,9 @@ async fn carry_out(
 async fn begin_loss(parts: &Parts, stream: &'static str) -> Loss {
     let now = Instant::now();
     let unhandled = messages::count_unhandled(&parts.bus, stream).await;
-    let ago = if unhandled == Some(0) { JUST_NOW } else { UNHANDLED_FOR };
+    // What becomes a dead letter may be much older than the letter.
+    let is_handled = unhandled == Some(0) && stream != streams::DEAD_LETTERS.name;
+    let ago = if is_handled { JUST_NOW } else { UNHANDLED_FOR };
     Loss { stream, since: now.checked_sub(ago).unwrap_or(now), during: now..=now, unhandled }
 }
 
