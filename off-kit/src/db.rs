@@ -113,11 +113,13 @@ fn pool_options(connections: u32) -> PgPoolOptions {
         })
 }
 
-/// How the queries of a service are planned. Each finds a few rows by an index, in tables that grow faster than they are
-/// analysed: the planner would take them for small, and read them whole.
-macro_rules! by_index {
+/// The settings of a service's sessions. Each query finds a few rows by an index, in tables that grow faster than they are
+/// analysed: the planner would take them for small, and read them whole. And a transaction of a service that is frozen, or cut off,
+/// ends: recovery waits for the oldest one, and others for the rows that it has locked.
+macro_rules! session_settings {
     () => {
-        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off"
+        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
+         SET idle_in_transaction_session_timeout = '30s'"
     };
 }
 
@@ -130,7 +132,7 @@ pub fn background_pool(pool: &PgPool) -> PgPool {
         Box::pin(async move {
             // Connections of `pool` wait until it is known that sessions are not shared, and so does this one.
             drop(beside.acquire().await?);
-            sqlx::raw_sql(concat!(by_index!(), "; SET synchronous_commit = off")).execute(conn).await?;
+            sqlx::raw_sql(concat!(session_settings!(), "; SET synchronous_commit = off")).execute(conn).await?;
             Ok(())
         })
     });
@@ -149,7 +151,7 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
             // Settings must never reach the session of another connection.
             gate.wait_for(|passed| *passed).await.map_err(|_| sqlx::Error::PoolClosed)?;
             // Not as start-up options: PgBouncer refuses or drops those.
-            sqlx::raw_sql(by_index!()).execute(conn).await?;
+            sqlx::raw_sql(session_settings!()).execute(conn).await?;
             Ok(())
         })
     });

@@ -19,7 +19,7 @@ use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::Outgoing, db, sche
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::warn;
 
 /// How often it is looked for late orders. In real time: what is lost is lost at any speed of the simulation.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const FUTURE_BATCH: i64 = 5000;
 const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
 
 /// The most orders that are announced again in one go.
-const ANNOUNCE_BATCH: i64 = 1000;
+const ANNOUNCE_BATCH: i64 = 2000;
 
 /// The pause before the same order is announced once more; doubled each time, for one that cannot be handled.
 const PAUSE: Duration = Duration::from_secs(30);
@@ -91,8 +91,8 @@ struct Recovery {
 impl Recovery {
     /// Finds what is late and announces what is overdue. Neither waits for the other: what fails is tried at the next poll.
     async fn sweep(&self) {
-        note("check", self.find_late().await);
-        note("announce", self.announce_overdue().await);
+        self.note("check", self.find_late().await);
+        self.note("announce", self.announce_overdue().await);
     }
 
     async fn find_late(&self) -> anyhow::Result<()> {
@@ -108,12 +108,6 @@ impl Recovery {
     async fn announce_overdue(&self) -> anyhow::Result<()> {
         // Without a connection every announcement would only time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        // One waits for the broker while the other asks Postgres.
-        tokio::try_join!(self.announce_batches(), self.announce_batches())?;
-        Ok(())
-    }
-
-    async fn announce_batches(&self) -> anyhow::Result<()> {
         let sweep_began = Instant::now();
         while sweep_began.elapsed() < ANNOUNCE_FOR {
             let (started, busy) = (Instant::now(), self.intake.get());
@@ -160,16 +154,18 @@ impl Recovery {
         recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE).await?;
         Err(error).with_context(|| format!("{} overdue orders were not announced", unacknowledged.len()))
     }
-}
 
-/// Counts a part of a sweep.
-fn note(part: &'static str, outcome: anyhow::Result<()>) {
-    let label = match outcome {
-        Ok(()) => "done",
-        Err(error) => {
-            debug!("the {part} of late orders failed, the next poll tries again: {error:#}");
-            "failed"
-        }
-    };
-    counter!("off_recovery_sweeps_total", "part" => part, "outcome" => label).increment(1);
+    /// Counts a part of a sweep.
+    fn note(&self, part: &'static str, outcome: anyhow::Result<()>) {
+        let label = match outcome {
+            Ok(()) => "done",
+            Err(error) => {
+                if let Some(suppressed) = self.log_limit.admit() {
+                    warn!(suppressed, "the {part} of late orders failed, the next poll tries again: {error:#}");
+                }
+                "failed"
+            }
+        };
+        counter!("off_recovery_sweeps_total", "part" => part, "outcome" => label).increment(1);
+    }
 }

@@ -209,13 +209,13 @@ impl Parts {
     }
 
     /// Kills NATS, keeps a copy of its store aside, and starts it again.
-    pub(super) async fn copy_nats_store(&self) -> anyhow::Result<()> {
-        self.with_nats_dead("rm -rf older && cp -a store older").await
+    pub(super) async fn copy_nats_store(&self, name: &str) -> anyhow::Result<()> {
+        self.with_nats_dead(&format!("cp -a store {name}")).await
     }
 
-    /// Kills NATS, and starts it again with the copy that was kept aside.
-    pub(super) async fn roll_nats_store_back(&self) -> anyhow::Result<()> {
-        self.with_nats_dead("rm -r store && mv older store").await
+    /// Kills NATS, and starts it again with the copy that was kept aside under this name.
+    pub(super) async fn roll_nats_store_back(&self, name: &str) -> anyhow::Result<()> {
+        self.with_nats_dead(&format!("rm -r store && mv {name} store")).await
     }
 
     /// Kills NATS, runs a script of the shell in its folder, and starts it again.

@@ -237,9 +237,12 @@ async fn carry_out(
         }
         Fault::Poison => messages::poison(&parts.bus, journal, clock, number).await.map(drop)?,
         Fault::FillBroker => {
+            // A dead letter that finds no room is logged, and nothing waits for it.
+            let loss = begin_loss(parts, streams::DEAD_LETTERS.name).await;
             messages::fill_broker(&parts.bus).await?;
             pass.await;
             messages::clear_broker(&parts.bus).await?;
+            end_loss(journal, loss);
         }
         Fault::FillStream(name) => {
             let loss = begin_loss(parts, name).await;
@@ -265,11 +268,12 @@ async fn carry_out(
         Fault::RollBackBroker => {
             // What the copy holds is not lost.
             let began = Instant::now();
-            parts.copy_nats_store().await?;
+            let copy = format!("older-{number}");
+            parts.copy_nats_store(&copy).await?;
             pass.await;
-            parts.roll_nats_store_back().await?;
+            parts.roll_nats_store_back(&copy).await?;
             for stream in streams::STREAMS {
-                // The copy is not of one moment: a consumer may be newer in it than the dead letters.
+                // What becomes a dead letter may be much older than the letter.
                 let ago = if stream == streams::DEAD_LETTERS { UNHANDLED_FOR } else { Duration::ZERO };
                 let since = began.checked_sub(ago).unwrap_or(began);
                 end_loss(journal, Loss { stream: stream.name, since, during: began..=began, unhandled: Some(0) });
