@@ -59,10 +59,19 @@ impl Program {
         Self { http: Http::new(api), health: Http::new(health), child }
     }
 
+    /// Stops it in the middle of whatever it does, without its noticing; it can only be killed then.
+    pub fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.child.id().expect("it runs");
+        kill(Pid::from_raw(i32::try_from(id).expect("a process id")), signal).expect("the signal is sent");
+    }
+
     /// Asks it to stop, as the system does; whether it ended well.
     pub async fn terminate(mut self) -> bool {
-        let id = self.child.id().expect("it runs");
-        kill(Pid::from_raw(i32::try_from(id).expect("a process id")), Signal::SIGTERM).expect("the signal is sent");
+        self.signal(Signal::SIGTERM);
         timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").expect("it ended").success()
     }
 

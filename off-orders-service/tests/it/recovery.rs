@@ -4,8 +4,9 @@ use crate::{Orders, config};
 use chrono::TimeDelta;
 use off_kit::Clock;
 use off_orders_service::OrdersService;
-use off_testkit::{LENTILS, Running, World, eventually, eventually_within};
+use off_testkit::{LENTILS, Program, Running, World, eventually, eventually_within};
 use serde_json::Value;
+use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -219,6 +220,46 @@ async fn replicas_share_the_work_and_a_restart_loses_none_of_it() {
     overdue.sort_unstable();
     assert_eq!(heard, overdue, "each once");
     again.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_is_frozen_in_a_transaction_holds_up_the_others_for_half_a_minute_at_most() {
+    let world = World::new().await;
+    world.add_device().await;
+    let db = &world.database.pool;
+    let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
+    let frozen = Program::start(env!("CARGO_BIN_EXE_off-orders-service"), &settings).await;
+    let mut lock = db.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE orders.checkpoints IN ACCESS EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    eventually("it waits in a transaction", || async {
+        (count_transactions(db, "wait_event_type = 'Lock'").await > 0).then_some(())
+    })
+    .await;
+    frozen.freeze();
+    lock.rollback().await.unwrap();
+    eventually("its transaction is idle", || async {
+        (count_transactions(db, "state = 'idle in transaction'").await > 0).then_some(())
+    })
+    .await;
+
+    // No checkpoint passes the beginning of a transaction that is still running.
+    let lost = Row { placed_in: 0, due_in: 5, ..OVERDUE }.insert(&world).await;
+    let other = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    eventually_within(Duration::from_mins(1), "the order is announced", || async {
+        announced(&world, "orders.pending").await.contains(&lost).then_some(())
+    })
+    .await;
+    other.stop().await;
+    frozen.kill().await;
+}
+
+/// Transactions of orders services for which this holds.
+async fn count_transactions(db: &PgPool, condition: &'static str) -> i64 {
+    let query = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'off-orders' AND datname = current_database()
+         AND xact_start IS NOT NULL AND {condition}"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(query)).fetch_one(db).await.unwrap()
 }
 
 #[tokio::test]
