@@ -24,7 +24,7 @@ use tracing::warn;
 /// How often it is looked for late orders. In real time: what is lost is lost at any speed of the simulation.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A checkpoint moves over the orders that were placed within so long in one transaction.
+/// A checkpoint moves over the orders that were placed within so long in one transaction: no more than the intake stores in that time.
 const PAGE: Duration = Duration::from_secs(1);
 
 /// The most orders from the future that are noted as late in one go.
@@ -155,7 +155,7 @@ impl Recovery {
         Err(error).with_context(|| format!("{} overdue orders were not announced", unacknowledged.len()))
     }
 
-    /// Counts a part of a sweep.
+    /// Counts a part of a sweep, and logs why it failed.
     fn note(&self, part: &'static str, outcome: anyhow::Result<()>) {
         let label = match outcome {
             Ok(()) => "done",
