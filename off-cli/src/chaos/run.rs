@@ -154,6 +154,11 @@ async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
     let still = wait_until_still(parts, started).await?;
     anyhow::ensure!(beside.try_join_next().is_none(), "nobody watched the services to the end");
     beside.shutdown().await;
+    // A device whose order had failed tries again after a pause, also where its shelf is full meanwhile.
+    parts.kill(Name::Generator).await?;
+    if still.is_some() {
+        wait_until_still(parts, started).await?;
+    }
 
     let verdicts = judge(parts, &journal, &seen, still).await?;
     Ok(summary::print(&journal, &seen, (started, length, seed), still, &verdicts))
