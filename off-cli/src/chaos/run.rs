@@ -200,10 +200,15 @@ async fn break_everything(
     while let Some(done) = faults.join_next().await {
         done??;
     }
-    // What was healed may have come back with an older store.
     parts.heal().await?;
+    heal_store(parts).await
+}
+
+/// Heals what an older store of the broker brought back: what filled it, and streams and consumers that were missing then.
+async fn heal_store(parts: &Parts) -> anyhow::Result<()> {
     messages::clear_broker(&parts.bus).await?;
-    messages::declare(&parts.bus, BROKER_ROOM).await
+    messages::declare(&parts.bus, BROKER_ROOM).await?;
+    messages::clear_stream(&parts.bus, streams::DEAD_LETTERS.name).await
 }
 
 /// Does what the fault says, waits, and heals it.
@@ -284,8 +289,7 @@ async fn carry_out(
                 end_loss(journal, Loss { stream: stream.name, since, during: began..=began, unhandled: Some(0) });
             }
             journal.lock().recreated.extend(streams::CONSUMERS.iter().map(|consumer| consumer.name.to_owned()));
-            // It may have been copied.
-            messages::clear_broker(&parts.bus).await?;
+            heal_store(parts).await?;
         }
         Fault::FillPostgres => parts.fill_postgres(planned.lasts).await?,
         Fault::Junk => {
