@@ -25,7 +25,7 @@ pub(crate) async fn on_stock_low(app: App, news: Batch<StockLow>) -> Result<(), 
     let outcomes: Vec<Result<(), Failure>> = stream::iter(0..news.len())
         .map(|index| {
             let (app, news) = (app.clone(), news.clone());
-            let span = news[index].span.clone();
+            let span = news[index].alone();
             async move { restock(&app, &news[index]).await }.instrument(span)
         })
         .buffer_unordered(AT_ONCE)

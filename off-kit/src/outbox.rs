@@ -235,7 +235,7 @@ impl Relay {
             .into_iter()
             .map(|row| {
                 let body = row.body.into_bytes().into();
-                let trace = telemetry::carried(&row.subject, row.occurred_at, row.traceparent);
+                let trace = telemetry::published(&row.subject, row.occurred_at, row.traceparent.as_deref());
                 let trace = trace.as_deref();
                 (row.id, Outgoing::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
             })

@@ -4,12 +4,19 @@ mod metrics;
 mod traces;
 
 pub use self::metrics::{Kind, METRICS, render_metrics};
-pub use traces::{carried, continue_trace, current_traceparent, flush};
+pub(crate) use traces::trace_id;
+pub use traces::{continue_trace, current_traceparent, flush, is_exported, published};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use std::{fs::File, io::IsTerminal, path::PathBuf, sync::Arc};
-use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::Metadata;
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{LevelFilter, filter_fn},
+    layer::{Identity, SubscriberExt},
+    util::SubscriberInitExt,
+};
 use url::Url;
 
 /// How logs are written.
@@ -61,17 +68,23 @@ pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
         }
         (None, format) => lines(format, std::io::stderr, std::io::stderr().is_terminal()),
     };
-    let tracer = traces::tracer(program, config.otlp_endpoint.as_ref())?;
+    let exported = config.otlp_endpoint.as_ref().map(|collector| traces::tracer(program, collector)).transpose()?;
+    // Requests and messages belong to their traces whatever is logged of them.
+    let exported = exported.map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_tracked_inactivity(false)
+            .with_filter(LevelFilter::INFO)
+    });
+    let passed_on = exported.is_none().then(|| {
+        let is_of_trace = |span: &Metadata<'_>| span.is_span() && span.fields().field("trace_id").is_some();
+        Identity::new().with_filter(filter_fn(is_of_trace))
+    });
     tracing_subscriber::registry()
-        // A request belongs to its trace whatever is logged of it.
-        .with(
-            tracing_opentelemetry::layer()
-                .with_tracer(tracer)
-                .with_location(false)
-                .with_threads(false)
-                .with_tracked_inactivity(false)
-                .with_filter(LevelFilter::INFO),
-        )
+        .with(exported)
+        .with(passed_on)
         .with(output.with_filter(filter))
         .try_init()
         .context("logging was started twice")?;

@@ -94,7 +94,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
 
     let expected: BTreeSet<&str> = [
         "POST /api/orders",
-        "outbox.orders.pending",
+        "publish.orders.pending",
         "supplier.orders.pending",
         "due.orders.due",
         "delivery.orders.shipped",

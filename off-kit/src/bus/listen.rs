@@ -60,14 +60,30 @@ pub struct Received<E> {
     pub at: DateTime<Utc>,
     /// When recovery announced it again, or what led to it.
     pub announced_again: Option<DateTime<Utc>>,
-    /// The handling of this message, a part of the trace it came with.
-    pub span: Span,
+    /// The handling of this message, a part of the trace it came with; none where no collector would see it.
+    span: Span,
+    /// The `traceparent` it came with.
+    traceparent: Option<String>,
 }
 
 impl<E> Received<E> {
     /// The `traceparent` for what follows from this message.
     pub fn traceparent(&self) -> Option<String> {
-        self.span.in_scope(telemetry::current_traceparent)
+        if telemetry::is_exported() {
+            self.span.in_scope(telemetry::current_traceparent)
+        } else {
+            self.traceparent.clone()
+        }
+    }
+
+    /// The handling of this message by itself: what is logged and sent meanwhile belongs to its trace.
+    pub fn alone(&self) -> Span {
+        if telemetry::is_exported() {
+            return self.span.clone();
+        }
+        let span = info_span!("event", trace_id = tracing::field::Empty);
+        telemetry::continue_trace(&span, self.traceparent.as_deref());
+        span
     }
 }
 
@@ -208,13 +224,13 @@ where
             let chunk = tokio::select! {
                 biased;
                 () = self.tasks.stopping() => None,
-                chunk = chunks.next() => Some(chunk.context("the pull ended")?),
+                // Tokio's budget would cut each batch off at 128 messages. What bounds this poll is the size of a batch.
+                chunk = tokio::task::unconstrained(chunks.next()) => Some(chunk.context("the pull ended")?),
             };
             let Some(chunk) = chunk else {
                 hand_back(chunks).await;
                 return Ok(());
             };
-            let is_full = chunk.len() >= BATCH;
             let mut messages = Vec::with_capacity(chunk.len());
             let mut interrupted = None;
             for message in chunk {
@@ -223,6 +239,9 @@ where
                     Err(error) => interrupted = Some(error),
                 }
             }
+            // Fewer than a batch is also what arrives while the broker has more.
+            let is_last = messages.len() < BATCH
+                && messages.last().is_none_or(|last| last.info().is_ok_and(|info| info.pending == 0));
             if let Err(Unhandled { batch, cause }) = self.handle_all(self.decode_all(messages).await).await {
                 hand_back(chunks).await;
                 self.wait_out(batch, cause).await;
@@ -232,7 +251,7 @@ where
                 bail!(error);
             }
             *backoff = Backoff::default();
-            if !is_full {
+            if is_last {
                 tokio::time::sleep(GATHER_FOR).await;
             }
         }
@@ -280,12 +299,20 @@ where
             .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
             .min(self.clock.now());
-        let span = info_span!(parent: None, "event", otel.name = format!("{}.{}", self.consumer.name, message.subject),
-            otel.kind = "consumer", messaging.system = "nats", messaging.operation.type = "process",
-            messaging.destination.name = message.subject.as_str(), messaging.consumer.group.name = self.consumer.name,
-            messaging.message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
-        telemetry::continue_trace(&span, header(headers::TRACEPARENT));
-        Ok(Received { event, at, announced_again: time(headers::ANNOUNCED_AGAIN), span })
+        // Whatever else stands there would go on with all that follows.
+        let traceparent = header(headers::TRACEPARENT).filter(|said| telemetry::trace_id(said).is_some());
+        let span = if telemetry::is_exported() {
+            let span = info_span!(parent: None, "event", otel.name = format!("{}.{}", self.consumer.name, message.subject),
+                otel.kind = "consumer", messaging.system = "nats", messaging.operation.type = "process",
+                messaging.destination.name = message.subject.as_str(), messaging.consumer.group.name = self.consumer.name,
+                messaging.message.id = header(headers::CE_ID), trace_id = tracing::field::Empty);
+            telemetry::continue_trace(&span, traceparent);
+            span
+        } else {
+            Span::none()
+        };
+        let traceparent = traceparent.map(ToOwned::to_owned);
+        Ok(Received { event, at, announced_again: time(headers::ANNOUNCED_AGAIN), span, traceparent })
     }
 
     /// Handles everything, as one batch where it can; comes back with what has to wait.
@@ -330,7 +357,7 @@ where
 
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
         // A batch of one belongs to that message's trace; a larger one belongs to none.
-        let span = if let [received] = &batch[..] { received.span.clone() } else { Span::none() };
+        let span = if let [received] = &batch[..] { received.alone() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.consumer.name), Instant::now());
         in_hand.set(messages.len() as f64);
         let mut handling = pin!((self.handle)(batch.clone()).instrument(span));

@@ -25,14 +25,18 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
         let body = Bytes::from_request(request, state).await.map_err(refused_body)?;
-        let mut reader = serde_json::Deserializer::from_slice(&body);
-        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            unreadable(path, error.inner())
-        })?;
-        reader.end().map_err(|error| unreadable(String::new(), &error))?;
-        Ok(Self(value))
+        serde_json::from_slice(&body)
+            .map(Self)
+            .map_err(|error| explain::<T>(&body).unwrap_or_else(|| unreadable(String::new(), &error)))
     }
+}
+
+/// What is wrong with a body that cannot be read, and where. Following the path to each field takes longer than reading it, so it
+/// is done only then.
+fn explain<T: DeserializeOwned>(body: &[u8]) -> Option<Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
+    read.err().map(|error| unreadable(error.path().to_string(), error.inner()))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -3,13 +3,17 @@
 use crate::telemetry;
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::Method,
+    http::{Method, StatusCode},
     middleware::Next,
     response::Response,
 };
-use metrics::histogram;
+use metrics::{Histogram, histogram};
 use off_events::headers;
-use std::time::Instant;
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
 use tracing::{Instrument, debug, info_span, warn};
 
 /// A method as a label: a client may invent methods, and a label must not grow with them.
@@ -26,23 +30,65 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-pub(super) async fn observe(State(service): State<&'static str>, request: Request, next: Next) -> Response {
+/// The durations of the requests of one service. Each recorder is looked up by its labels once: that takes as long as parsing
+/// an order.
+#[derive(Debug, Clone)]
+pub(super) struct Durations {
+    service: &'static str,
+    recorders: Arc<RwLock<HashMap<String, Vec<Recorder>>>>,
+}
+
+/// What records the requests of one route with this method and this answer.
+#[derive(Debug)]
+struct Recorder {
+    method: &'static str,
+    status: StatusCode,
+    histogram: Histogram,
+}
+
+impl Durations {
+    pub(super) fn new(service: &'static str) -> Self {
+        Self { service, recorders: Arc::default() }
+    }
+
+    fn record(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
+        let known = self.recorders.read().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |recorder: &&Recorder| recorder.method == method && recorder.status == status;
+        if let Some(recorder) = known.get(route).and_then(|recorders| recorders.iter().find(is_it)) {
+            recorder.histogram.record(duration);
+            return;
+        }
+        drop(known);
+        let histogram = histogram!("off_http_request_duration_seconds", "service" => self.service, "method" => method,
+            "route" => route.to_owned(), "status" => status.as_u16().to_string());
+        histogram.record(duration);
+        let mut known = self.recorders.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(route.to_owned()).or_default().push(Recorder { method, status, histogram });
+    }
+}
+
+pub(super) async fn observe(State(durations): State<Durations>, request: Request, next: Next) -> Response {
+    let service = durations.service;
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
+    let path = uri.path();
     // A label must not grow with what clients invent.
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let span = info_span!("http", otel.name = format!("{method} {route}"), otel.kind = "server", service,
-        http.request.method = %method, url.path = path, http.response.status_code = tracing::field::Empty,
-        trace_id = tracing::field::Empty);
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
+    let span = if telemetry::is_exported() {
+        info_span!("http", otel.name = format!("{method} {route}"), otel.kind = "server", service,
+            http.request.method = %method, url.path = path, http.response.status_code = tracing::field::Empty,
+            trace_id = tracing::field::Empty)
+    } else {
+        info_span!("http", service, trace_id = tracing::field::Empty)
+    };
     let traceparent = request.headers().get(headers::TRACEPARENT).and_then(|value| value.to_str().ok());
     telemetry::continue_trace(&span, traceparent);
     let started = Instant::now();
     let response = next.run(request).instrument(span.clone()).await;
     let elapsed = started.elapsed();
     let status = response.status();
-    histogram!("off_http_request_duration_seconds", "service" => service, "method" => method_label(&method),
-        "route" => route.clone(), "status" => status.as_u16().to_string())
-    .record(elapsed);
+    durations.record(method_label(&method), route, status, elapsed);
     span.record("http.response.status_code", status.as_u16());
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;

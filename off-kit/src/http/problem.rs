@@ -96,7 +96,7 @@ impl From<sqlx::Error> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.trace_id = telemetry::current_traceparent().and_then(|parent| parent.split('-').nth(1).map(str::to_owned));
+        self.trace_id = telemetry::current_traceparent().as_deref().and_then(telemetry::trace_id).map(str::to_owned);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after = self.retry_after;
         let mut response = (status, Json(self)).into_response();

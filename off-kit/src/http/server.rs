@@ -3,7 +3,7 @@
 use super::{
     connections::{self, Limits},
     health,
-    observe::observe,
+    observe::{Durations, observe},
     problem::{self, Problem},
     room::{Door, Room, answer_while_there_is_room},
 };
@@ -89,7 +89,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
         .layer(middleware::from_fn(answer_in_time))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(refuse_what_is_too_large))
-        .layer(middleware::from_fn_with_state(kit.name, observe));
+        .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
     let door = Door::new(kit.name, app, room).await?;
     let host = kit.http.http_service_host;
     let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));

@@ -13,7 +13,7 @@ const DURATION_BUCKETS: [f64; 14] =
 const AGE_BUCKETS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
 /// What is counted: how, under which name, and what it is.
-pub const METRICS: [(Kind, &str, &str); 33] = [
+pub const METRICS: [(Kind, &str, &str); 36] = [
     (Histogram, "off_http_request_duration_seconds", "Time to answer a request"),
     (Gauge, "off_http_connections", "Open connections"),
     (Counter, "off_http_turned_away_total", "Requests turned away because there was no room for more"),
@@ -37,6 +37,13 @@ pub const METRICS: [(Kind, &str, &str); 33] = [
     (Counter, "off_messages_dropped_total", "Messages of devices that could not be used and were dropped"),
     (Counter, "off_recovery_sweeps_total", "Sweeps for overdue orders, by part and outcome"),
     (Counter, "off_orders_announced_again_total", "Overdue orders that were announced again"),
+    (Histogram, "off_order_publish_batch_size", "Orders that were published in one round"),
+    (
+        Histogram,
+        "off_order_publish_seconds",
+        "Time until all orders of a round were acknowledged, or given up for then",
+    ),
+    (Gauge, "off_orders_unpublished", "Orders whose event the broker has yet to acknowledge, after it failed to"),
     (Gauge, "off_orders_overdue", "Orders that were announced again and have not moved on since"),
     (Counter, "off_shelves_reminded_total", "Shelves that stayed low and were announced again"),
     (Counter, "off_etl_records_total", "Records of an import, by what became of them and why"),

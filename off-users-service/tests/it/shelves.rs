@@ -52,6 +52,22 @@ async fn what_is_eaten_is_taken_once_and_never_below_zero() {
 }
 
 #[tokio::test]
+async fn what_a_device_sends_for_a_trace_goes_no_further_unless_it_is_one() {
+    let users = Users::start().await;
+    let ssd = users.world.add_device().await;
+    users.world.say("orders.completed", &arrived(Uuid::now_v7(), ssd, TEA, 5)).await;
+    users.shelf_holds(ssd, TEA, 5).await;
+    let mut headers = async_nats::HeaderMap::new();
+    // With this and its own headers a message would be larger than the broker takes.
+    headers.insert("traceparent", "a".repeat(65_000).as_str());
+    let report = eaten("junk", ssd, TEA, 5).to_string();
+    let jetstream = &users.world.nats.bus.jetstream;
+    jetstream.publish_with_headers("stock.consumed", headers, report.into()).await.unwrap().await.unwrap();
+    let low = users.world.hear("STOCK", "stock.low", 1).await;
+    assert!(low[0].headers.as_ref().unwrap().get("traceparent").is_none());
+}
+
+#[tokio::test]
 async fn low_is_said_once_until_restocked() {
     let users = Users::start().await;
     let ssd = users.world.add_device().await;
