@@ -153,7 +153,12 @@ impl Replay {
         };
         let body = self.body.as_deref().map(read).transpose()?;
         for letter in &letters {
-            if self.dry_run {
+            if self.number.is_none() && letter.is_body_cut() {
+                let number = letter.number;
+                println!(
+                    "dead letter {number} stays: its body was too large to be kept whole; replay it alone, with --body"
+                );
+            } else if self.dry_run {
                 println!("dead letter {} would be on {} again", letter.number, printable(&letter.subject));
             } else {
                 dead::replay(bus, letter.number, body.clone()).await?;

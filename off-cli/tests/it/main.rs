@@ -5,6 +5,7 @@
 mod architecture;
 mod audit;
 mod chaos;
+mod dead;
 mod doctor;
 mod documents;
 mod full_broker;

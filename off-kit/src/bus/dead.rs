@@ -151,6 +151,13 @@ pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> anyh
     Ok(letter)
 }
 
+impl DeadLetter {
+    /// Whether the body was too large to be kept whole, so that it has to be given for a replay.
+    pub fn is_body_cut(&self) -> bool {
+        self.cut.iter().any(|cut| cut == BODY)
+    }
+}
+
 /// Publishes a dead letter on its subject again, with `body` instead of its own when it was repaired, and takes it out
 /// of the dead letters. Everyone who listens to the subject hears it again; effects that happened do not repeat.
 pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Result<DeadLetter> {
@@ -158,7 +165,7 @@ pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Resu
     if letter.subject.is_empty() {
         bail!("dead letter {number} does not say which subject it came from");
     }
-    if letter.cut.iter().any(|cut| cut == BODY) && body.is_none() {
+    if letter.is_body_cut() && body.is_none() {
         bail!("the body of dead letter {number} was too large to be kept whole: give it with --body");
     }
     let mut map = HeaderMap::new();

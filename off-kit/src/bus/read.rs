@@ -24,6 +24,8 @@ pub struct Waiting {
     pub pending: u64,
     /// Messages delivered and not acknowledged yet.
     pub in_hand: u64,
+    /// Requests for messages that wait for some to come.
+    pub pulls: u64,
     /// Everything up to this sequence number of the stream is acknowledged.
     pub ack_floor: u64,
 }
@@ -61,8 +63,14 @@ impl Pages {
             .await
             .map_err(|error| anyhow::anyhow!(error))
             .with_context(reading)?;
+        if page.is_empty() {
+            // A broker that does not answer in time ends a page, too; and what was left may be gone meanwhile.
+            let info = self.reader.info().await.map_err(|error| anyhow::anyhow!(error)).with_context(reading)?;
+            anyhow::ensure!(info.num_pending == 0, "{}: the broker stopped in the middle", reading());
+            return Ok(None);
+        }
         self.left = self.left.saturating_sub(page.len() as u64);
-        Ok(Some(page).filter(|page| !page.is_empty()))
+        Ok(Some(page))
     }
 
     /// Takes the reader out of the broker, which would do so by itself after a while.
@@ -121,6 +129,7 @@ impl Bus {
         Ok(Waiting {
             pending: info.num_pending,
             in_hand: info.num_ack_pending as u64,
+            pulls: info.num_waiting as u64,
             ack_floor: info.ack_floor.stream_sequence,
         })
     }
