@@ -19,7 +19,11 @@ use chrono::{DateTime, Utc};
 use off_kit::Bus;
 use serde::Serialize;
 use sqlx::PgPool;
-use std::{collections::BTreeSet, process::ExitCode, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    time::Duration,
+};
 use tokio::time::Instant;
 
 /// The pause between two looks.
@@ -54,6 +58,8 @@ pub(crate) enum Check {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Finding {
     pub(crate) check: Check,
+    /// Which order, shelf or message: the same at every look.
+    about: String,
     pub(crate) text: String,
 }
 
@@ -107,20 +113,22 @@ pub(crate) async fn audit(
     patience: Duration,
     as_of: Option<DateTime<Utc>>,
 ) -> anyhow::Result<Audit> {
-    let deadline = Instant::now() + patience;
     let began_at = checks::database_time(db).await?;
     let mut findings = BTreeSet::new();
     for check in Check::ALL {
         findings.extend(check.run(db, bus, as_of).await?);
     }
+    // The first look may take longer than patience lasts.
+    let deadline = Instant::now() + patience;
     while !findings.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(POLL_INTERVAL).await;
         let failed: BTreeSet<Check> = findings.iter().map(|finding| finding.check).collect();
-        let mut again = BTreeSet::new();
+        let mut again = BTreeMap::new();
         for check in failed {
-            again.extend(check.run(db, bus, as_of).await?);
+            let found = check.run(db, bus, as_of).await?;
+            again.extend(found.into_iter().map(|finding| ((finding.check, finding.about.clone()), finding)));
         }
-        findings.retain(|finding| again.contains(finding));
+        findings = findings.into_iter().filter_map(|finding| again.remove(&(finding.check, finding.about))).collect();
     }
     let (counts, broker) = (checks::count(db).await?, BrokerContents::read(bus).await?);
     Ok(Audit { began_at, as_of, counts, broker, findings })
@@ -155,5 +163,34 @@ mod tests {
             let audit = audit(&world.database.pool, &world.nats.bus, Duration::ZERO, as_of).await.unwrap();
             assert_eq!(audit.findings.len(), findings, "{as_of:?}: {:?}", audit.findings);
         }
+    }
+
+    #[tokio::test]
+    async fn a_shelf_stays_wrong_though_what_it_holds_changes_meanwhile() {
+        let world = World::new().await;
+        world.add_device().await;
+        let db = world.database.pool.clone();
+        sqlx::raw_sql(
+            "INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 9, 2)",
+        )
+        .execute(&db)
+        .await
+        .unwrap();
+        let eating = tokio::spawn(async move {
+            for number in 0.. {
+                sqlx::query(
+                    "WITH eaten AS (INSERT INTO users.consumptions VALUES (1, $1, '2000000000015', 1, 0, now()))
+                     UPDATE users.product_ssds SET quantity = 9 + $2",
+                )
+                .bind(number.to_string())
+                .bind(number)
+                .execute(&db)
+                .await
+                .unwrap();
+            }
+        });
+        let audit = audit(&world.database.pool, &world.nats.bus, Duration::from_secs(2), None).await.unwrap();
+        eating.abort();
+        assert_eq!(audit.findings.len(), 1, "{:?}", audit.findings);
     }
 }

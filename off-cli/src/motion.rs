@@ -27,6 +27,9 @@ pub(crate) struct Finding {
 }
 
 /// How a thing is.
+/// The name of what the broker has yet to acknowledge.
+const UNPUBLISHED: &str = "unpublished";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Well,
@@ -43,9 +46,12 @@ impl From<bool> for State {
 
 /// Everything that tells of motion. What does not answer in time is stuck.
 pub(crate) async fn look(db: &PgPool, bus: &Bus) -> Vec<Finding> {
-    let (outbox, orders, broker) =
-        tokio::join!(within("outbox", look_at_outbox(db)), within("orders", look_at_orders(db)), look_at_broker(bus));
-    [outbox, orders].into_iter().chain(broker).collect()
+    let (unpublished, orders, broker) = tokio::join!(
+        within(UNPUBLISHED, look_at_unpublished(db)),
+        within("orders", look_at_orders(db)),
+        look_at_broker(bus)
+    );
+    [unpublished, orders].into_iter().chain(broker).collect()
 }
 
 /// What `look` finds of one thing, within two seconds.
@@ -68,13 +74,16 @@ async fn look_at_broker(bus: &Bus) -> Vec<Finding> {
     timeout(LOOK_WITHIN, look).await.unwrap_or_else(|_| no_answer())
 }
 
-/// Messages that were committed and that the broker has yet to acknowledge.
-async fn look_at_outbox(db: &PgPool) -> anyhow::Result<Finding> {
+/// Facts that were committed and whose message the broker has yet to acknowledge.
+async fn look_at_unpublished(db: &PgPool) -> anyhow::Result<Finding> {
     let waiting = sqlx::query!(
         r#"SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(occurred_at)), 0)::float8 AS "seconds!"
-           FROM outbox.messages"#
+           FROM (SELECT occurred_at FROM outbox.messages
+                 UNION ALL
+                 SELECT placed_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id WHERE unpublished)
+                AS waiting"#
     );
-    let waiting = waiting.fetch_one(db).await.context("cannot look into the outbox")?;
+    let waiting = waiting.fetch_one(db).await.context("cannot look for unpublished messages")?;
     let (state, advice) = if waiting.seconds > STUCK_AFTER.as_secs_f64() {
         let advice = ": is NATS up, and has its disk room? A nats-server whose disk was full may need a restart";
         (State::Stuck, advice)
@@ -82,10 +91,11 @@ async fn look_at_outbox(db: &PgPool) -> anyhow::Result<Finding> {
         (State::Well, "")
     };
     let detail = match waiting.count {
-        0 => "empty".to_owned(),
+        0 => "no message waits for the broker".to_owned(),
+        1 => format!("1 message waits for the broker, for {:.0} s{advice}", waiting.seconds),
         count => format!("{count} messages wait for the broker, the oldest for {:.0} s{advice}", waiting.seconds),
     };
-    Ok(Finding { what: "outbox", state, detail })
+    Ok(Finding { what: UNPUBLISHED, state, detail })
 }
 
 /// Orders whose next step did not happen by its deadline.
@@ -144,6 +154,12 @@ async fn look_at_consumers(bus: &Bus) -> Vec<Finding> {
                     findings.push(stuck(format!(
                         "{} has given out {} messages and none comes back: look at the log of its service",
                         consumer.name, waiting.in_hand
+                    )));
+                }
+                if waiting.pending > 0 && waiting.pulls == 0 && waiting.in_hand == 0 {
+                    findings.push(stuck(format!(
+                        "nobody takes what waits for {} ({} messages): is its service running?",
+                        consumer.name, waiting.pending
                     )));
                 }
             }

@@ -1,14 +1,11 @@
 //! How old the orders under way are, for metrics and health: what stands still grows old.
 
-use crate::store::recovery;
+use crate::store::recovery::{self, Late};
 use metrics::gauge;
 use off_kit::Kit;
 use sqlx::PgPool;
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tracing::debug;
@@ -16,16 +13,29 @@ use tracing::debug;
 /// How often it is looked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// An order that waits longer than this for the broker's acknowledgement is a warning.
+const WARN_AFTER: Duration = Duration::from_secs(15);
+
 /// Looks for the oldest order of each state under way, until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool) {
     let (db, clock, tasks) = (db.clone(), kit.clock, kit.tasks.clone());
-    let overdue = Arc::new(AtomicI64::new(0));
-    let warned = overdue.clone();
+    let late = Arc::<Mutex<Option<Late>>>::default();
+    let warned = late.clone();
     kit.needs.add_warning("orders", move || {
-        let overdue = warned.load(Ordering::Relaxed);
-        (overdue > 0).then(|| {
-            format!("{overdue} orders were overdue, were announced again, and have not moved on yet: see `off audit`")
-        })
+        let late = warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = late.as_ref().map(|late| late.overdue).filter(|overdue| *overdue > 0)?;
+        Some(format!("{overdue} orders were overdue, were announced again, and have not moved on yet: see `off audit`"))
+    });
+    let warned = late.clone();
+    kit.needs.add_warning("unpublished", move || {
+        let late = warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = late.as_ref()?;
+        let lag = (clock.now() - late.first_unpublished?).to_std().ok().filter(|lag| *lag > WARN_AFTER)?;
+        let (orders, seconds) = (late.unpublished, lag.as_secs());
+        Some(format!(
+            "{orders} orders wait for the broker's acknowledgement, the oldest for {seconds} s: is NATS up, and has its disk \
+             room? A nats-server whose disk was full may need a restart"
+        ))
     });
     kit.tasks.spawn("order ages", async move {
         loop {
@@ -33,12 +43,13 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
                 () = tasks.stopping() => return Ok(()),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match recovery::count_overdue(&db).await {
-                Ok(count) => {
-                    gauge!("off_orders_overdue").set(count as f64);
-                    overdue.store(count, Ordering::Relaxed);
+            match recovery::count_late(&db).await {
+                Ok(counted) => {
+                    gauge!("off_orders_overdue").set(counted.overdue as f64);
+                    gauge!("off_orders_unpublished").set(counted.unpublished as f64);
+                    *late.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
                 }
-                Err(error) => debug!("overdue orders are counted another time: {error}"),
+                Err(error) => debug!("late orders are counted another time: {error}"),
             }
             match recovery::find_oldest(&db).await {
                 Ok(oldest) => {

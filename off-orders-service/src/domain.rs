@@ -2,12 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
-use off_kit::{
-    fields::{FieldError, Fields, Raw},
-    outbox::Entry,
-};
+use off_kit::fields::{FieldError, Fields, Raw};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use uuid::{NoContext, Timestamp, Uuid};
 
 /// What a client asks for.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -27,7 +25,7 @@ pub(crate) struct NewOrder {
 
 impl NewOrder {
     /// The order this asks for, pending; or every field that is wrong.
-    pub(crate) fn place(&self, id: OrderId, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
+    pub(crate) fn place(&self, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
         let mut fields = Fields::default();
         let ssd_id = fields.integer("ssd_id", &self.ssd_id).and_then(|id| fields.check("ssd_id", ssd(id)));
         let barcode = fields.text("barcode", &self.barcode);
@@ -35,7 +33,7 @@ impl NewOrder {
         let units = fields.integer("quantity", &self.quantity);
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
         let order = ssd_id.zip(product_id).zip(quantity).map(|((ssd_id, product_id), quantity)| Order {
-            id,
+            id: id_at(now),
             ssd_id,
             product_id,
             timestamp: now,
@@ -44,6 +42,13 @@ impl NewOrder {
         });
         fields.finish(order)
     }
+}
+
+/// The id of an order that is placed at `time`: recovery finds orders by the time that ids begin with, so it is the same. (What
+/// `Uuid::now_v7` makes never goes back, not even with a clock that was ahead.)
+fn id_at(time: DateTime<Utc>) -> OrderId {
+    let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
+    OrderId(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, time.timestamp_subsec_nanos())))
 }
 
 fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
@@ -80,13 +85,6 @@ pub(crate) struct Wish {
     pub(crate) key: Option<IdempotencyKey>,
     /// The trace of the request.
     pub(crate) traceparent: Option<String>,
-}
-
-impl Wish {
-    /// What there is to say once it is placed.
-    pub(crate) fn entry(&self) -> Entry<'_, Order> {
-        Entry { event: &self.order, occurred_at: self.order.timestamp, traceparent: self.traceparent.clone() }
-    }
 }
 
 /// Whether two orders ask for the same.
@@ -134,8 +132,7 @@ mod tests {
 
     #[test]
     fn every_wrong_field_is_named_at_once() {
-        let id = OrderId(uuid::Uuid::nil());
-        let errors = new_order(0, "abc", 1001).place(id, DateTime::UNIX_EPOCH).unwrap_err();
+        let errors = new_order(0, "abc", 1001).place(DateTime::UNIX_EPOCH).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["ssd_id", "barcode", "quantity"]);
     }
@@ -152,14 +149,19 @@ mod tests {
     proptest! {
         #[test]
         fn an_order_is_what_was_asked_for_or_nothing(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
-            let id = OrderId(uuid::Uuid::nil());
-            let placed = new_order(ssd, &barcode, quantity).place(id, DateTime::UNIX_EPOCH);
+            let placed = new_order(ssd, &barcode, quantity).place(DateTime::UNIX_EPOCH);
             let sound = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
             prop_assert_eq!(placed.is_ok(), sound);
             if let Ok(order) = placed {
                 prop_assert_eq!(i64::from(order.quantity.get()), quantity);
                 prop_assert_eq!(order.status, OrderStatus::Pending);
             }
+        }
+
+        #[test]
+        fn an_id_begins_with_the_time(millis in 0i64..(1 << 45), micros in 0i64..1000) {
+            let time = DateTime::from_timestamp_micros(millis * 1000 + micros).unwrap();
+            prop_assert_eq!(i128::try_from(id_at(time).0.as_u128() >> 80).unwrap(), i128::from(millis));
         }
 
         #[test]

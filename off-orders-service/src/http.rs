@@ -55,7 +55,7 @@ async fn create_order(
         let detail = "a request has one Idempotency-Key at the most";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "repeated_idempotency_key", detail));
     }
-    let order = new.place(OrderId(Uuid::now_v7()), app.clock.now()).map_err(Problem::invalid)?;
+    let order = new.place(app.clock.now()).map_err(Problem::invalid)?;
     let order = app.intake.place(order, key).await?;
     let location = format!("/api/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))

@@ -7,11 +7,12 @@
 use crate::{
     deadlines::TimeLimits,
     domain::{IdempotencyKey, Wish, same_wish},
+    publisher::{Placed, Publisher},
     store::{self, Obstacle},
 };
 use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
-use off_kit::{Kit, LogLimit, Outbox, fields::FieldError, http::Problem, telemetry};
+use off_kit::{Kit, LogLimit, fields::FieldError, http::Problem, telemetry};
 use sqlx::PgPool;
 use std::{
     collections::HashMap,
@@ -29,6 +30,9 @@ const BATCH: usize = 512;
 
 /// The most orders that wait: as many as the next transaction takes, so that nobody waits longer than two.
 const QUEUE: usize = BATCH;
+
+/// The longest that an order waits for the transactions before its own.
+const LONGEST_WAIT: Duration = Duration::from_secs(3);
 
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]
@@ -92,18 +96,18 @@ impl BusyTime {
 
 impl Intake {
     /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
-    pub(crate) fn start(kit: &Kit, db: PgPool, outbox: Outbox, limits: TimeLimits) -> Self {
+    pub(crate) fn start(kit: &Kit, db: PgPool, publisher: Publisher, limits: TimeLimits) -> Self {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let busy = BusyTime::default();
         let time = busy.clone();
-        let writer = Writer { db, outbox, limits, log_limit: LogLimit::default() };
+        let writer = Writer { db, publisher, limits, log_limit: LogLimit::default() };
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(BATCH);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
                 gauge!("off_orders_waiting").set(waiting.len() as f64);
                 let longest = batch.iter().map(|(_, since, _): &Waiting| since.elapsed()).max();
                 histogram!("off_order_wait_seconds").record(longest.unwrap_or_default());
-                let (wishes, answers) = batch.drain(..).map(|(wish, _, answer)| (wish, answer)).unzip();
+                let (wishes, answers) = batch.drain(..).filter_map(still_wanted).unzip();
                 let started = Instant::now();
                 writer.write(wishes, answers).await;
                 time.add(started.elapsed());
@@ -127,9 +131,18 @@ impl Intake {
     }
 }
 
+/// What is to be stored, unless it has waited for too long: its time would be too far from the database's.
+fn still_wanted((wish, since, answer): Waiting) -> Option<(Wish, Answer)> {
+    if since.elapsed() < LONGEST_WAIT {
+        return Some((wish, answer));
+    }
+    let _ = answer.send(Err(Refusal::Full));
+    None
+}
+
 struct Writer {
     db: PgPool,
-    outbox: Outbox,
+    publisher: Publisher,
     limits: TimeLimits,
     log_limit: LogLimit,
 }
@@ -157,21 +170,28 @@ impl Writer {
                     // A caller that has gone away needs no answer, here and below.
                     let _ = answer.send(Err(if passing { Refusal::Unavailable } else { Refusal::Internal }));
                 }
+                // A connection that is lost does not say whether it was committed.
+                self.publisher.check(wishes.into_iter().map(|wish| wish.order.id));
                 return;
             }
         };
+        let mut placed = Vec::with_capacity(wishes.len());
         for (wish, answer) in wishes.into_iter().zip(answers) {
-            let _ = answer.send(match obstacles.remove(&wish.order.id) {
-                None => Ok(wish.order),
-                Some(obstacle) => judge(&wish, obstacle),
-            });
+            let answered = match obstacles.remove(&wish.order.id) {
+                None => {
+                    placed.push(Placed { order: wish.order.clone(), traceparent: wish.traceparent });
+                    Ok(wish.order)
+                }
+                Some(obstacle) => self.judge(&wish, obstacle),
+            };
+            let _ = answer.send(answered);
         }
+        self.publisher.publish(placed).await;
     }
 
-    /// Stores what can be stored, each order with its event; says what stood in the way of the rest.
+    /// Stores what can be stored; says what stood in the way of the rest.
     async fn store(&self, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
         let placed = store::insert_orders(&self.db, wishes, self.limits).await?;
-        self.outbox.wake();
         let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
         if refused.is_empty() {
             return Ok(HashMap::new());
@@ -179,27 +199,30 @@ impl Writer {
         let obstacles = store::list_obstacles(&self.db, &refused).await?;
         Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
     }
-}
 
-/// What an obstacle means for the wish it stood in the way of.
-fn judge(wish: &Wish, obstacle: Obstacle) -> Result<Order, Refusal> {
-    if let Some(placed) = obstacle.placed_before {
-        return if same_wish(&placed, &wish.order) { Ok(placed) } else { Err(Refusal::KeyReused) };
+    /// What an obstacle means for the wish it stood in the way of.
+    fn judge(&self, wish: &Wish, obstacle: Obstacle) -> Result<Order, Refusal> {
+        if let Some(placed) = obstacle.placed_before {
+            return if same_wish(&placed, &wish.order) { Ok(placed) } else { Err(Refusal::KeyReused) };
+        }
+        let mut errors = Vec::new();
+        if !obstacle.ssd_exists {
+            errors.push(FieldError::new("ssd_id", &format!("there is no device {}", wish.order.ssd_id)));
+        }
+        if !obstacle.product_exists {
+            errors.push(FieldError::new("barcode", &format!("the catalogue has no product {}", wish.order.product_id)));
+        }
+        if errors.is_empty() && !obstacle.is_timely {
+            if let Some(suppressed) = self.log_limit.admit() {
+                let id = wish.order.id;
+                error!(suppressed, "order {id} was not placed: the clocks of this service and the database disagree");
+            }
+            return Err(Refusal::ClocksDisagree);
+        }
+        if errors.is_empty() {
+            // It was refused, and what refused it is there now: a device or product that appeared in between.
+            return Err(Refusal::Unavailable);
+        }
+        Err(Refusal::Unknown(errors))
     }
-    let mut errors = Vec::new();
-    if !obstacle.ssd_exists {
-        errors.push(FieldError::new("ssd_id", &format!("there is no device {}", wish.order.ssd_id)));
-    }
-    if !obstacle.product_exists {
-        errors.push(FieldError::new("barcode", &format!("the catalogue has no product {}", wish.order.product_id)));
-    }
-    if errors.is_empty() && !obstacle.is_timely {
-        error!("order {} was not placed: the clocks of this service and the database disagree", wish.order.id);
-        return Err(Refusal::ClocksDisagree);
-    }
-    if errors.is_empty() {
-        // It was refused, and what refused it is there now: a device or product that appeared in between.
-        return Err(Refusal::Unavailable);
-    }
-    Err(Refusal::Unknown(errors))
 }

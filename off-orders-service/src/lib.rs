@@ -7,6 +7,7 @@ mod domain;
 mod events;
 mod http;
 mod intake;
+mod publisher;
 mod recovery;
 mod store;
 
@@ -15,7 +16,8 @@ pub use config::Config;
 use deadlines::TimeLimits;
 use intake::Intake;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db};
+use off_kit::{Bus, Clock, Kit, Service, bus, db};
+use publisher::Publisher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 
@@ -45,9 +47,9 @@ impl Service for OrdersService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db)?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
-        let outbox = Outbox::start(&kit, &db, &bus);
         let limits = config.time_limits(&kit.clock);
-        let intake = Intake::start(&kit, db.clone(), outbox.clone(), limits);
+        let publisher = Publisher::start(&kit, &db, &bus);
+        let intake = Intake::start(&kit, db.clone(), publisher, limits);
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         ages::start(&kit, &db);
@@ -57,10 +59,7 @@ impl Service for OrdersService {
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
         off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
-        kit.tasks.spawn_last(async move {
-            outbox.flush().await;
-            bus.close().await;
-        });
+        kit.tasks.spawn_last(async move { bus.close().await });
         Ok(())
     }
 }

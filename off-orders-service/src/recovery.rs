@@ -10,7 +10,7 @@ use crate::{
     OrdersService,
     deadlines::TimeLimits,
     intake::BusyTime,
-    store::recovery::{self, Overdue},
+    store::recovery::{self, Overdue, Unpublished},
 };
 use anyhow::Context;
 use metrics::counter;
@@ -42,6 +42,9 @@ const PAUSE: Duration = Duration::from_secs(30);
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
 
+/// How long one sweep moves a checkpoint, at most about: one that is far behind does not hold up what is overdue.
+const CHECK_FOR: Duration = Duration::from_secs(5);
+
 /// How long one sweep announces, at most about; then checkpoints move on.
 const ANNOUNCE_FOR: Duration = Duration::from_secs(5);
 
@@ -52,6 +55,10 @@ const REST: f64 = 30.0;
 /// The longest such rest.
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
+/// How long before the last order of an earlier run orders may have been placed that it did not publish: it gives up an
+/// acknowledgement after 5 seconds, and the rest is for a restart beside replicas, which go on placing orders.
+const LAST: Duration = Duration::from_mins(1);
+
 /// The pause where the broker did not acknowledge an announcement.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
@@ -60,18 +67,22 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intak
     // A checkpoint that a crash sets back is moved again, and what is announced twice changes nothing.
     let db = db::background_pool(db);
     let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
-    let recovery = Recovery { db, bus: bus.clone(), clock: kit.clock, tasks, limits, intake, log_limit };
+    let (bus, clock, last_noted) = (bus.clone(), kit.clock, false);
+    let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, last_noted };
     kit.tasks.spawn("order recovery", async move {
         let mut schedule = Schedule::new().await?;
         schedule.every(POLL_INTERVAL, ()).await?;
         schedule.start().await?;
+        // Before there are new ones.
+        recovery.note_last().await;
+        let tasks = recovery.tasks.clone();
         loop {
             tokio::select! {
-                () = recovery.tasks.stopping() => return Ok(()),
+                () = tasks.stopping() => return Ok(()),
                 due = schedule.next() => due?,
             }
             tokio::select! {
-                () = recovery.tasks.stopping() => return Ok(()),
+                () = tasks.stopping() => return Ok(()),
                 () = recovery.sweep() => {}
             }
         }
@@ -86,21 +97,36 @@ struct Recovery {
     limits: TimeLimits,
     intake: BusyTime,
     log_limit: LogLimit,
+    /// Whether the last orders before the start were noted as unpublished.
+    last_noted: bool,
 }
 
 impl Recovery {
     /// Finds what is late and announces what is overdue. Neither waits for the other: what fails is tried at the next poll.
-    async fn sweep(&self) {
+    async fn sweep(&mut self) {
+        if !self.last_noted {
+            self.note_last().await;
+        }
         self.note("check", self.find_late().await);
         self.note("announce", self.announce_overdue().await);
     }
 
+    /// A service that crashed has not published its last orders.
+    async fn note_last(&mut self) {
+        let noted = recovery::note_unpublished(&self.db, Unpublished::Last(LAST)).await;
+        self.last_noted = noted.is_ok();
+        self.note("start", noted.map_err(Into::into));
+    }
+
     async fn find_late(&self) -> anyhow::Result<()> {
         let horizon = recovery::find_horizon(&self.db).await?;
-        recovery::note_placed_in_future(&self.db, horizon, FUTURE_BATCH).await?;
+        recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH).await?;
         for status in CHECKED {
-            let placed_before = horizon - self.limits.since_placed(status);
-            while recovery::move_checkpoint(&self.db, status, placed_before, PAGE).await? {}
+            let placed_before = horizon.visible - self.limits.since_placed(status);
+            let began = Instant::now();
+            while began.elapsed() < CHECK_FOR
+                && recovery::move_checkpoint(&self.db, status, placed_before, PAGE).await?
+            {}
         }
         Ok(())
     }
@@ -131,24 +157,31 @@ impl Recovery {
         }
         if let Some(suppressed) = self.log_limit.admit() {
             let first = overdue[0].order.id;
-            warn!(suppressed, "announcing {} overdue orders again, the first is {first}", overdue.len());
+            warn!(suppressed, "announcing {} overdue or unpublished orders, the first is {first}", overdue.len());
         }
         let now = self.clock.now();
         let messages = overdue.iter().map(|late| {
-            Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.announced_again(Some(now)))
+            // The broker may have acknowledged what is unpublished to a service that did not live to hear it: the same message.
+            let again = (!late.is_unpublished).then_some(now);
+            Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.announced_again(again))
         });
         let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();
         let mut failure = None;
+        let mut published = Vec::new();
         for (late, answer) in overdue.iter().zip(answers) {
             let status = late.order.status.as_str();
             match answer {
+                Ok(()) if late.is_unpublished => published.push(late.order.id.0),
                 Ok(()) => counter!("off_orders_announced_again_total", "status" => status).increment(1),
                 Err(error) => {
                     unacknowledged.push(late.order.id.0);
                     failure = Some(error);
                 }
             }
+        }
+        if !published.is_empty() {
+            recovery::note_published(&self.db, &published).await?;
         }
         let Some(error) = failure else { return Ok(()) };
         recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE).await?;

@@ -1,4 +1,4 @@
-//! The whole way of an order: `POST`, outbox, supplier and delivery without waits, shelf. Finds the highest rate at which
+//! The whole way of an order: `POST`, supplier and delivery without waits, shelf. Finds the highest rate at which
 //! every queue stays level, then tells at half that rate how long an order takes to each state.
 
 #![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]

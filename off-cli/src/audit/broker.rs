@@ -1,6 +1,6 @@
 //! What the broker holds.
 
-use super::checks::MOST;
+use super::checks::{Found, MOST};
 use anyhow::Context;
 use off_events::{
     Order, OrderStatus, headers,
@@ -85,7 +85,7 @@ async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
 
 /// Orders that were announced, and so were stored, and that Postgres does not know: it was rolled back to an older state.
 /// The stream is read page by page; it holds the announcements of its last days.
-pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<String>> {
+pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Found>> {
     let mut unknown = BTreeSet::new();
     let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
     while let Some(page) = pages.next().await? {
@@ -105,7 +105,10 @@ pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow
     pages.end().await;
     Ok(unknown
         .into_iter()
-        .map(|id| format!("order {id} was announced, and Postgres does not know it: was an older backup restored?"))
+        .map(|id| Found {
+            about: format!("order {id}"),
+            text: format!("order {id} was announced, and Postgres does not know it: was an older backup restored?"),
+        })
         .collect())
 }
 

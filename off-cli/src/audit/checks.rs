@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use off_kit::Bus;
 use serde::Serialize;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 /// A message that has been in the outbox for this long is stuck: a relay polls every second.
 const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
@@ -51,6 +52,23 @@ pub(super) async fn count(db: &PgPool) -> sqlx::Result<Counts> {
     .await
 }
 
+/// What is wrong with one thing. What is told of it may change from one look to the next, what it is about does not.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) about: String,
+    pub(super) text: String,
+}
+
+impl Found {
+    fn of_order(id: Uuid, text: String) -> Self {
+        Self { about: format!("order {id}"), text }
+    }
+
+    fn of_shelf(ssd_id: i64, barcode: &str, what: &str, text: String) -> Self {
+        Self { about: format!("ssd {ssd_id} {barcode} {what}"), text }
+    }
+}
+
 impl Check {
     pub(super) const ALL: [Self; 6] =
         [Self::Orders, Self::History, Self::Deliveries, Self::Shelves, Self::Outbox, Self::Broker];
@@ -62,7 +80,7 @@ impl Check {
         bus: &Bus,
         as_of: Option<DateTime<Utc>>,
     ) -> anyhow::Result<Vec<Finding>> {
-        let texts = match self {
+        let found = match self {
             Self::Orders => overdue_orders(db, as_of).await?,
             Self::History => impossible_histories(db).await?,
             Self::Deliveries => wrong_deliveries(db).await?,
@@ -70,11 +88,11 @@ impl Check {
             Self::Outbox => stuck_messages(db, as_of).await?,
             Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
         };
-        Ok(texts.into_iter().map(|text| Finding { check: self, text }).collect())
+        Ok(found.into_iter().map(|Found { about, text }| Finding { check: self, about, text }).collect())
     }
 }
 
-async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         r#"SELECT id, status::text AS "status!", due_at FROM orders.product_orders AS placed
            WHERE due_at < coalesce($2, now())
@@ -94,20 +112,24 @@ async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
                 _ => "was never delivered",
             };
             let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
-            format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status)
+            let text = format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status);
+            Found { about: format!("order {} {}", row.id, row.status), text }
         })
         .collect())
 }
 
-async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<String>> {
+async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
+                  (greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)) IS TRUE AS "state_in_future!",
                   abs(extract(epoch FROM placed_at) - id_time) > $2 AS "other_time!"
            FROM orders.product_orders,
                 -- The time in a UUID of version 7.
                 LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time) AS of_id
            WHERE shipped_at < placed_at OR completed_at < shipped_at OR completed_at < placed_at
               OR (status = 'pending' AND shipped_at IS NOT NULL)
+              OR (status = 'shipped' AND shipped_at IS NULL)
+              OR greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)
               OR (status = 'completed') <> (completed_at IS NOT NULL)
               OR placed_at > now() + make_interval(secs => $2)
               OR abs(extract(epoch FROM placed_at) - id_time) > $2
@@ -122,17 +144,19 @@ async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<String>> {
         .map(|row| {
             let what = if row.in_future {
                 "was placed in the future: a clock was wrong"
+            } else if row.state_in_future {
+                "reached a state in the future: a clock was wrong"
             } else if row.other_time {
                 "was placed at another time than its id says"
             } else {
                 "reached its states in an impossible order"
             };
-            format!("order {} {what}", row.id)
+            Found::of_order(row.id, format!("order {} {what}", row.id))
         })
         .collect())
 }
 
-async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<String>> {
+async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         r#"SELECT order_id, placed.id IS NULL AS "unknown!"
            FROM users.deliveries AS delivery LEFT JOIN orders.product_orders AS placed ON placed.id = order_id
@@ -148,12 +172,12 @@ async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<String>> {
         .map(|row| {
             let what =
                 if row.unknown { "was delivered and never placed" } else { "was delivered otherwise than ordered" };
-            format!("order {} {what}", row.order_id)
+            Found::of_order(row.order_id, format!("order {} {what}", row.order_id))
         })
         .collect())
 }
 
-async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
+async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         r#"WITH moved AS (
                SELECT ssd_id, barcode, sum(units) AS units
@@ -166,7 +190,7 @@ async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
                   coalesce(moved.units, 0)::bigint AS "should_hold!"
            FROM users.product_ssds AS shelf FULL JOIN moved USING (ssd_id, barcode)
            WHERE coalesce(shelf.quantity, 0) <> coalesce(moved.units, 0)
-           LIMIT $1"#,
+           ORDER BY ssd_id, barcode LIMIT $1"#,
         MOST,
     )
     .fetch_all(db)
@@ -175,19 +199,20 @@ async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<String>> {
         .into_iter()
         .map(|row| {
             let (ssd, barcode, holds, should) = (row.ssd_id, row.barcode, row.holds, row.should_hold);
-            format!("ssd {ssd} holds {holds} of {barcode} and should hold {should}")
+            let text = format!("ssd {ssd} holds {holds} of {barcode} and should hold {should}");
+            Found::of_shelf(ssd, &barcode, "quantity", text)
         })
         .collect())
 }
 
 /// Shelves that are low and are not going to be announced, and the other way round.
-async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.product_ssds
            WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
               OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
               OR remind_at < coalesce($3, now()) - make_interval(secs => $2)
-           LIMIT $1"#,
+           ORDER BY ssd_id, barcode LIMIT $1"#,
         MOST,
         REMINDER_LIMIT_SECONDS,
         as_of,
@@ -198,12 +223,13 @@ async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::R
         .into_iter()
         .map(|row| {
             let what = if row.is_low { "that is low, and nobody is told" } else { "that is enough, and counts as low" };
-            format!("ssd {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode)
+            let text = format!("ssd {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode);
+            Found::of_shelf(row.ssd_id, &row.barcode, "reminder", text)
         })
         .collect())
 }
 
-async fn stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<String>> {
+async fn stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
         "SELECT source, subject, message_id FROM outbox.messages
          WHERE occurred_at < coalesce($3, now()) - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
@@ -215,6 +241,9 @@ async fn stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| format!("{} of {} is stuck in the outbox ({})", row.subject, row.source, row.message_id))
+        .map(|row| Found {
+            about: format!("{} {}", row.source, row.message_id),
+            text: format!("{} of {} is stuck in the outbox ({})", row.subject, row.source, row.message_id),
+        })
         .collect())
 }

@@ -369,7 +369,8 @@ async fn wait_until_still(parts: &Parts, started: Instant) -> anyhow::Result<Opt
             r#"SELECT (SELECT count(*) FROM orders.product_orders
                        WHERE status <> 'completed'
                           OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = product_orders.id)) AS "orders!",
-                      (SELECT count(*) FROM outbox.messages) AS "outbox!",
+                      (SELECT count(*) FROM outbox.messages)
+                      + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
                       (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!""#
         );
         let left = left.fetch_one(&parts.db).await?;
@@ -378,14 +379,14 @@ async fn wait_until_still(parts: &Parts, started: Instant) -> anyhow::Result<Opt
             let waiting = parts.bus.waiting(consumer).await?;
             unread += waiting.pending + waiting.in_hand;
         }
-        if left.orders == 0 && left.outbox == 0 && left.low == 0 && unread == 0 {
+        if left.orders == 0 && left.unpublished == 0 && left.low == 0 && unread == 0 {
             return Ok(Some(began.elapsed()));
         }
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
-            let (orders, outbox, low) = (left.orders, left.outbox, left.low);
+            let (orders, unpublished, low) = (left.orders, left.unpublished, left.low);
             let text = format!(
-                "not still yet: {orders} orders on their way, {outbox} messages in the outbox, {unread} unread, {low} shelves low"
+                "not still yet: {orders} orders on their way, {unpublished} unpublished, {unread} unread, {low} shelves low"
             );
             say(started, &text);
         }
@@ -404,7 +405,7 @@ async fn judge(
     let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
     let (stillness, restless) = match still {
         Some(after) => (
-            format!("outbox empty, all consumers caught up, {:.1} s after the last answer", after.as_secs_f64()),
+            format!("all is published, all consumers caught up, {:.1} s after the last answer", after.as_secs_f64()),
             vec![],
         ),
         None => (

@@ -21,12 +21,11 @@ GRANT SELECT, INSERT, UPDATE ON users.product_ssds TO off_users;
 -- Whoever locks a row, so that another relay passes over it, needs UPDATE.
 GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_users;
 
-GRANT USAGE ON SCHEMA catalog, users, orders, outbox TO off_orders;
+GRANT USAGE ON SCHEMA catalog, users, orders TO off_orders;
 GRANT SELECT ON catalog.products, users.ssds, users.deliveries TO off_orders;
 GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
 GRANT SELECT, UPDATE ON orders.checkpoints TO off_orders;
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders.late_orders TO off_orders;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_orders;
 
 -- The operator audits, and reads nothing of people: no names, no password hashes.
 GRANT USAGE ON SCHEMA users, orders, outbox TO off_operator;

@@ -98,7 +98,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, view: &View, state: &State) {
 }
 
 fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let Snapshot { pending, shipped, completed, outbox, .. } = state.now;
+    let Snapshot { pending, shipped, completed, unpublished, .. } = state.now;
     let (placed, done) = state.rates;
     let rows = [
         Row::new(vec![
@@ -112,7 +112,7 @@ fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {
             number(completed),
             Line::from(format!("{done:.1} completed/s")).dim(),
         ]),
-        Row::new(vec![Line::from("in the outbox"), number(outbox), Line::default()]),
+        Row::new(vec![Line::from("unpublished"), number(unpublished), Line::default()]),
     ];
     let widths = [Constraint::Length(14), Constraint::Length(11), Constraint::Fill(1)];
     frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" Orders ")), area);

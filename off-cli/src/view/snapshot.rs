@@ -17,7 +17,7 @@ pub(crate) struct Snapshot {
     pub(crate) devices: i64,
     pub(crate) deliveries: i64,
     pub(crate) low: i64,
-    pub(crate) outbox: i64,
+    pub(crate) unpublished: i64,
     /// Shelves that have been low the longest.
     pub(crate) lowest: Vec<LowShelf>,
 }
@@ -52,7 +52,8 @@ impl Snapshot {
                       (SELECT count(*) FROM users.ssds) AS "devices!",
                       (SELECT count(*) FROM users.deliveries) AS "deliveries!",
                       (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!",
-                      (SELECT count(*) FROM outbox.messages) AS "outbox!""#
+                      (SELECT count(*) FROM outbox.messages)
+                          + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!""#
         )
         .fetch_one(pool)
         .await?;
@@ -75,7 +76,7 @@ impl Snapshot {
             devices: counts.devices,
             deliveries: counts.deliveries,
             low: counts.low,
-            outbox: counts.outbox,
+            unpublished: counts.unpublished,
             lowest,
         })
     }

@@ -135,6 +135,14 @@ async fn whatever_must_never_be_is_found() {
         ("UPDATE orders.product_orders SET placed_at = now() + interval '400 days'", "was placed in the future"),
         ("UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL", "is shipped and never arrived"),
         ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
+        (
+            "UPDATE orders.product_orders SET status = 'shipped', due_at = now() + interval '1 h' WHERE status = 'pending'",
+            "in an impossible order",
+        ),
+        (
+            "UPDATE orders.product_orders SET completed_at = now() + interval '1 h' WHERE status = 'completed'",
+            "reached a state in the future",
+        ),
         ("UPDATE users.product_ssds SET reorder_point = 4", "that is low, and nobody is told"),
         ("UPDATE users.product_ssds SET low_since = now(), remind_at = now()", "that is enough, and counts as low"),
         (

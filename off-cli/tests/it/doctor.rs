@@ -19,7 +19,10 @@ async fn what_stands_still_is_named_with_what_to_do() {
     let (home, world) = (Home::new(), World::new().await);
     world.add_device().await;
     let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("✓ outbox          empty") && said.contains("all is well"), "{said}");
+    assert!(
+        well && said.contains("✓ unpublished     no message waits for the broker") && said.contains("all is well"),
+        "{said}"
+    );
 
     // What is young is in motion.
     sql(
@@ -29,10 +32,10 @@ async fn what_stands_still_is_named_with_what_to_do() {
     )
     .await;
     let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("✓ outbox          1 messages wait for the broker"), "{said}");
+    assert!(well && said.contains("✓ unpublished     1 message waits for the broker"), "{said}");
     sql(&world, "UPDATE outbox.messages SET occurred_at = now() - interval '1 minute'").await;
     let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("✗ outbox") && said.contains("has its disk room?"), "{said}");
+    assert!(!well && said.contains("✗ unpublished") && said.contains("has its disk room?"), "{said}");
     sql(&world, "DELETE FROM outbox.messages").await;
 
     sqlx::query(
@@ -51,6 +54,10 @@ async fn what_stands_still_is_named_with_what_to_do() {
     jetstream.publish("dead.ORDERS.supplier", "poison".into()).await.unwrap().await.unwrap();
     let (well, said) = examine(&home, &world).await;
     assert!(well && said.contains("! dead letters    1 messages") && said.contains("`off dead list`"), "{said}");
+
+    jetstream.publish("orders.pending", "{}".into()).await.unwrap().await.unwrap();
+    let (well, said) = examine(&home, &world).await;
+    assert!(!well && said.contains("nobody takes what waits for supplier (1 messages)"), "{said}");
 
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
     let (well, said) = examine(&home, &world).await;

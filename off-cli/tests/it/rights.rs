@@ -218,10 +218,11 @@ async fn nobody_may_do_what_is_not_their_work() {
         ("orders", "DELETE FROM orders.product_orders"),
         ("orders", "CREATE TABLE orders.mine ()"),
         ("orders", "CREATE TABLE public.mine ()"),
+        ("orders", "SELECT FROM outbox.messages"),
         (
-            "orders",
+            "users",
             "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
-                    VALUES ('users', 'stock.low', 'x', '{}', now())",
+                    VALUES ('orders', 'orders.pending', 'x', '{}', now())",
         ),
         ("operator", "SELECT FROM users.users"),
         ("operator", "UPDATE orders.product_orders SET status = 'completed'"),
@@ -234,12 +235,12 @@ async fn nobody_may_do_what_is_not_their_work() {
         assert_eq!(code, "42501", "{user}: {statement}: {error}");
     }
     // What another service has in the outbox is not there.
-    sqlx::query("INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now())")
+    sqlx::query("INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
         .execute(&production.database.pool)
         .await
         .unwrap();
     let count = "SELECT count(*) FROM outbox.messages";
-    for (user, expected) in [("orders", 0), ("users", 1), ("operator", 1)] {
+    for (user, expected) in [("users", 1), ("operator", 2)] {
         let seen: i64 = sqlx::query_scalar(count).fetch_one(&mut production.connect(user).await).await.unwrap();
         assert_eq!(seen, expected, "{user}");
     }

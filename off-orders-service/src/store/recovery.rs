@@ -7,15 +7,23 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Until when every order that was placed is visible now, by the database's clock. A transaction that is still running may
-/// yet store orders from when it began.
-pub(crate) async fn find_horizon(db: &PgPool) -> sqlx::Result<DateTime<Utc>> {
-    let horizon = sqlx::query_scalar!(
-        r#"SELECT least(now(), min(xact_start)) AS "horizon!" FROM pg_stat_activity
+/// Times by the database's clock.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Horizon {
+    pub(crate) now: DateTime<Utc>,
+    /// Every order that was placed before is visible now. A transaction that is still running may yet store orders from when
+    /// it began.
+    pub(crate) visible: DateTime<Utc>,
+}
+
+pub(crate) async fn find_horizon(db: &PgPool) -> sqlx::Result<Horizon> {
+    let horizon = sqlx::query!(
+        r#"SELECT now() AS "now!", least(now(), min(xact_start)) AS "visible!" FROM pg_stat_activity
            WHERE datname = current_database() AND usename = current_user
              AND application_name = current_setting('application_name')"#
     );
-    Ok(horizon.fetch_one(db).await? - CLOCK_TOLERANCE)
+    let horizon = horizon.fetch_one(db).await?;
+    Ok(Horizon { now: horizon.now, visible: horizon.visible - CLOCK_TOLERANCE })
 }
 
 /// The least id of an order that was placed at `time` or later: ids are UUIDs of version 7, which begin with the time.
@@ -95,7 +103,8 @@ pub(crate) async fn move_checkpoint(
              WHERE id > $2 AND id <= $3
                AND (status <= ($1::text)::orders.order_status
                     OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
-             ON CONFLICT (order_id) DO NOTHING",
+             -- Where the clock was ahead, it may be looked at much later than its deadline.
+             ON CONFLICT (order_id) DO UPDATE SET check_at = least(late_orders.check_at, excluded.check_at)",
             status.as_str(),
             checkpoint.through,
             end,
@@ -108,7 +117,7 @@ pub(crate) async fn move_checkpoint(
 }
 
 /// Notes as late what a clock that was ahead placed in the future: no checkpoint comes there for a long time.
-pub(crate) async fn note_placed_in_future(db: &PgPool, horizon: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
     let noted = sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
          SELECT id, now() FROM orders.product_orders
@@ -117,22 +126,75 @@ pub(crate) async fn note_placed_in_future(db: &PgPool, horizon: DateTime<Utc>, l
            AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
          ORDER BY id LIMIT $2
          ON CONFLICT (order_id) DO NOTHING",
-        first_id_at(horizon + 2 * CLOCK_TOLERANCE),
+        first_id_at(now + 2 * CLOCK_TOLERANCE),
         limit,
     );
     Ok(noted.execute(db).await?.rows_affected())
 }
 
-/// An order whose next step has not happened by its deadline.
+/// Orders that are pending and whose event the broker may not have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Unpublished<'a> {
+    /// Those with these ids.
+    Orders(&'a [Uuid]),
+    /// Those that were placed within so long before the last one.
+    Last(Duration),
+}
+
+/// Notes orders as unpublished: recovery publishes them at once, whatever their deadline.
+pub(crate) async fn note_unpublished(db: &PgPool, unpublished: Unpublished<'_>) -> sqlx::Result<()> {
+    let (ids, since) = match unpublished {
+        Unpublished::Orders(ids) => (ids, None),
+        Unpublished::Last(length) => {
+            let last = sqlx::query_scalar!(
+                r#"SELECT least(placed_at, now()) AS "at!" FROM orders.product_orders ORDER BY id DESC LIMIT 1"#
+            );
+            let Some(last) = last.fetch_optional(db).await? else { return Ok(()) };
+            (&[][..], Some(first_id_at(last - length)))
+        }
+    };
+    sqlx::query!(
+        "INSERT INTO orders.late_orders (order_id, check_at, unpublished)
+         SELECT id, now(), true FROM orders.product_orders WHERE id = ANY($1) AND status = 'pending'
+         UNION ALL
+         SELECT id, now(), true FROM orders.product_orders WHERE id >= $2 AND status = 'pending'
+         ON CONFLICT (order_id) DO UPDATE SET unpublished = true, check_at = least(late_orders.check_at, excluded.check_at)",
+        ids,
+        since,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Notes that the broker has acknowledged unpublished orders: they are looked at again at their deadline, or after the pause that
+/// [`take_overdue`] set where that is past.
+pub(crate) async fn note_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE orders.late_orders
+         SET unpublished = false, announcements = 0,
+             check_at = (SELECT CASE WHEN due_at > now() THEN due_at ELSE check_at END
+                         FROM orders.product_orders WHERE id = order_id)
+         WHERE order_id = ANY($1)",
+        ids,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// An order that is to be announced: its next step has not happened by its deadline, or it was not published.
 #[derive(Debug)]
 pub(crate) struct Overdue {
     pub(crate) order: Order,
     /// When it reached its state.
     pub(crate) since: DateTime<Utc>,
+    /// Whether the broker has yet to acknowledge that it was placed.
+    pub(crate) is_unpublished: bool,
 }
 
 /// Takes at most `limit` late orders that are to be looked at now. Those that are delivered, or gone, are late no more;
-/// those that have moved on meanwhile get until their new deadline; the rest is overdue, and is looked at again after a
+/// those that have moved on meanwhile get until their new deadline; the rest is overdue or unpublished, and is looked at again after a
 /// pause: `pause`, doubled with each announcement up to `longest_pause`, and up to a quarter longer by chance. Replicas
 /// pass over each other's. Says also how many were taken.
 pub(crate) async fn take_overdue(
@@ -153,7 +215,7 @@ pub(crate) async fn take_overdue(
                WHERE ctid = ANY (ARRAY(
                    SELECT ctid FROM orders.late_orders
                    WHERE check_at <= now() ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED))
-               RETURNING order_id
+               RETURNING order_id, unpublished
            )
            SELECT due.order_id AS "order_id!", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
                   placed.quantity AS "quantity?", placed.status::text, placed.placed_at AS "placed_at?",
@@ -162,13 +224,18 @@ pub(crate) async fn take_overdue(
                   OR placed.status = 'completed'
                      AND EXISTS (SELECT FROM users.deliveries WHERE deliveries.order_id = due.order_id OFFSET 0)
                   AS "is_done!",
-                  coalesce(placed.due_at > now() AND placed.placed_at <= now(), false) AS "has_time!"
+                  coalesce(due.unpublished AND placed.status = 'pending', false) AS "is_unpublished!",
+                  -- Not where a clock was ahead when it reached its state.
+                  coalesce(placed.due_at > now()
+                           AND greatest(placed.placed_at, placed.shipped_at, placed.completed_at)
+                               <= now() + make_interval(secs => $4), false) AS "has_time!"
            FROM due LEFT JOIN LATERAL
                 (SELECT id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at
                  FROM orders.product_orders WHERE id = due.order_id OFFSET 0) AS placed ON true"#,
         limit,
         pause.as_secs_f64(),
         longest_pause.as_secs_f64(),
+        CLOCK_TOLERANCE.as_secs_f64(),
     )
     .fetch_all(&mut *tx)
     .await?;
@@ -178,10 +245,11 @@ pub(crate) async fn take_overdue(
         let columns = (row.ssd_id, row.barcode, row.quantity, row.placed_at, row.status, row.since);
         if row.is_done {
             done.push(row.order_id);
-        } else if row.has_time {
+        } else if row.has_time && !row.is_unpublished {
             early.push(row.order_id);
         } else if let (Some(ssd), Some(barcode), Some(quantity), Some(placed_at), Some(status), Some(since)) = columns {
-            overdue.push(Overdue { order: order(row.order_id, ssd, &barcode, quantity, placed_at, &status)?, since });
+            let order = order(row.order_id, ssd, &barcode, quantity, placed_at, &status)?;
+            overdue.push(Overdue { order, since, is_unpublished: row.is_unpublished });
         }
     }
     if !done.is_empty() {
@@ -190,7 +258,7 @@ pub(crate) async fn take_overdue(
     if !early.is_empty() {
         sqlx::query!(
             "UPDATE orders.late_orders
-             SET check_at = (SELECT due_at FROM orders.product_orders WHERE id = order_id), announcements = 0
+             SET check_at = (SELECT due_at FROM orders.product_orders WHERE id = order_id), announcements = 0, unpublished = false
              WHERE order_id = ANY($1)",
             &early,
         )
@@ -204,7 +272,10 @@ pub(crate) async fn take_overdue(
 /// Has late orders looked at again after `pause`: those whose announcement the broker did not take.
 pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
     sqlx::query!(
-        "UPDATE orders.late_orders SET check_at = now() + make_interval(secs => $2) WHERE order_id = ANY($1)",
+        // What nobody heard was no announcement.
+        "UPDATE orders.late_orders
+         SET check_at = now() + make_interval(secs => $2), announcements = greatest(announcements - 1, 0)
+         WHERE order_id = ANY($1)",
         ids,
         pause.as_secs_f64(),
     )
@@ -213,11 +284,29 @@ pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx
     Ok(())
 }
 
-/// How many late orders were announced again and have not moved on since.
-pub(crate) async fn count_overdue(db: &PgPool) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM orders.late_orders WHERE announcements > 0"#)
-        .fetch_one(db)
-        .await
+/// How many late orders there are.
+#[derive(Debug)]
+pub(crate) struct Late {
+    /// Those that were announced again and have not moved on since.
+    pub(crate) overdue: i64,
+    /// Those that the broker did not acknowledge yet, and when the first of them was placed.
+    pub(crate) unpublished: i64,
+    pub(crate) first_unpublished: Option<DateTime<Utc>>,
+}
+
+pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<Late> {
+    let late = sqlx::query_as!(
+        Late,
+        r#"SELECT (SELECT count(*) FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                   WHERE announcements > 0 AND NOT unpublished AND due_at < now()
+                     AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id)))
+                  AS "overdue!",
+                  (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
+                  (SELECT placed_at FROM orders.product_orders
+                   WHERE id = (SELECT order_id FROM orders.late_orders WHERE unpublished ORDER BY order_id LIMIT 1))
+                  AS first_unpublished"#
+    );
+    late.fetch_one(db).await
 }
 
 /// When the oldest order of each state under way was placed; `None` where there is none. Only late ones are before the

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use off_events::streams;
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
-use off_testkit::{Answer, Http, Running, World, eventually};
+use off_testkit::{Answer, Http, Running, World};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -85,13 +85,12 @@ impl Orders {
             .unwrap()
     }
 
-    async fn count_in_outbox(&self) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&self.world.database.pool).await.unwrap()
-    }
-
-    /// Waits until the outbox has nothing left.
-    async fn outbox_empty(&self) {
-        eventually("the outbox is empty", || async { (self.count_in_outbox().await == 0).then_some(()) }).await;
+    /// Orders that the broker has yet to acknowledge, after it failed to.
+    async fn count_unpublished(&self) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM orders.late_orders WHERE unpublished")
+            .fetch_one(&self.world.database.pool)
+            .await
+            .unwrap()
     }
 }
 
