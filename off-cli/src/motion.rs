@@ -26,10 +26,10 @@ pub(crate) struct Finding {
     pub(crate) detail: String,
 }
 
-/// How a thing is.
 /// The name of what the broker has yet to acknowledge.
 const UNPUBLISHED: &str = "unpublished";
 
+/// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Well,

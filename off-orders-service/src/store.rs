@@ -161,9 +161,9 @@ pub(crate) async fn mark_shipped(
              FROM locked WHERE orders.id = locked.id
              RETURNING orders.id, orders.due_at
          ), late AS (
-             -- Recovery has a pause for what does not move on; this did.
+             -- Recovery backs off from an order that does not move on. Only one that did has its deadline in the future.
              UPDATE orders.late_orders SET check_at = moved.due_at, announcements = 0, unpublished = false
-             FROM moved WHERE order_id = moved.id
+             FROM moved WHERE order_id = moved.id AND moved.due_at > now()
          )
          SELECT id FROM moved",
         ids,
@@ -197,9 +197,9 @@ pub(crate) async fn mark_completed(
              FROM locked WHERE orders.id = locked.id
              RETURNING orders.id, orders.due_at
          ), late AS (
-             -- Recovery has a pause for what does not move on; this did.
+             -- Recovery backs off from an order that does not move on. Only one that did has its deadline in the future.
              UPDATE orders.late_orders SET check_at = moved.due_at, announcements = 0, unpublished = false
-             FROM moved WHERE order_id = moved.id
+             FROM moved WHERE order_id = moved.id AND moved.due_at > now()
          )
          SELECT id FROM moved",
         ids,

@@ -209,6 +209,26 @@ async fn an_order_that_moves_on_is_late_no_more_until_its_new_deadline() {
 }
 
 #[tokio::test]
+async fn news_that_change_nothing_do_not_end_the_pause_of_a_late_order() {
+    let world = World::new().await;
+    let order = Row { status: "shipped", ..OVERDUE }.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    // Checkpoints have passed it, and its service has heard the announcement itself.
+    is_announced(&orders.world, "orders.shipped", order).await;
+    orders.caught_up().await;
+    sqlx::query("UPDATE orders.late_orders SET check_at = now() + interval '1 h', announcements = 7")
+        .execute(&orders.world.database.pool)
+        .await
+        .unwrap();
+    let news = serde_json::json!({"id": order, "ssd_id": 1, "product_id": LENTILS, "quantity": 1,
+        "timestamp": "2026-01-01T00:00:00Z"});
+    orders.say(&news, "shipped", Clock::real(1.0).now()).await;
+    orders.caught_up().await;
+    let is_paused = "SELECT announcements = 7 AND check_at > now() + interval '59 min' FROM orders.late_orders";
+    assert!(sqlx::query_scalar::<_, bool>(is_paused).fetch_one(&orders.world.database.pool).await.unwrap());
+}
+
+#[tokio::test]
 async fn one_lost_order_is_found_among_many_that_arrived() {
     let world = World::new().await;
     sqlx::query(
