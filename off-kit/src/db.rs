@@ -11,7 +11,7 @@ use sqlx::{
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -23,6 +23,13 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 
 /// How long the connection for health checks may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
+
+/// How long the database may take for a piece of work. A host that vanishes closes no connection, and sqlx sets no keepalive
+/// that would tell (<https://github.com/transact-rs/sqlx/issues/3540>).
+const WORK_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long a connection may take to answer when its work was done or given up; one that does not is closed.
+const RETURN_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often connections are counted.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
@@ -111,6 +118,24 @@ fn pool_options(connections: u32) -> PgPoolOptions {
                 Ok(true)
             })
         })
+        // By itself sqlx waits for good until a connection has finished what was given up.
+        .after_release(|conn, _| {
+            Box::pin(async move {
+                tokio::time::timeout(RETURN_WITHIN, conn.ping()).await.unwrap_or_else(|_| Err(no_answer()))?;
+                Ok(true)
+            })
+        })
+}
+
+/// Gives `work` up when the database does not finish it in time: whoever waits for it can try again on another connection.
+/// It may have been committed all the same.
+pub async fn with_timeout<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    tokio::time::timeout(WORK_WITHIN, work).await.unwrap_or_else(|_| Err(no_answer().into()))
+}
+
+/// What is said of a database that did not answer in time.
+fn no_answer() -> sqlx::Error {
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "the database did not answer in time"))
 }
 
 /// The settings of a service's sessions. Each query finds a few rows by an index, in tables that grow faster than they are

@@ -134,7 +134,7 @@ impl Outbox {
                 (from, looked_fully) = (0, Instant::now());
             }
             let carried = tokio::select! {
-                carried = self.relay.carry(from) => carried,
+                carried = db::with_timeout(self.relay.carry(from)) => carried,
                 () = tasks.out_of_time() => return,
             };
             match carried {

@@ -2,7 +2,7 @@
 
 use crate::store::recovery::{self, Late};
 use metrics::gauge;
-use off_kit::Kit;
+use off_kit::{Kit, db};
 use sqlx::PgPool;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -17,8 +17,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const WARN_AFTER: Duration = Duration::from_secs(15);
 
 /// Looks for the oldest order of each state under way, until the service stops.
-pub(crate) fn start(kit: &Kit, db: &PgPool) {
-    let (db, clock, tasks) = (db.clone(), kit.clock, kit.tasks.clone());
+pub(crate) fn start(kit: &Kit, pool: &PgPool) {
+    let (pool, clock, tasks) = (pool.clone(), kit.clock, kit.tasks.clone());
     let late = Arc::<Mutex<Option<Late>>>::default();
     let warned = late.clone();
     kit.needs.add_warning("orders", move || {
@@ -43,7 +43,7 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
                 () = tasks.stopping() => return Ok(()),
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
-            match recovery::count_late(&db).await {
+            match db::with_timeout(recovery::count_late(&pool)).await {
                 Ok(counted) => {
                     gauge!("off_orders_overdue").set(counted.overdue as f64);
                     gauge!("off_orders_unpublished").set(counted.unpublished as f64);
@@ -51,7 +51,7 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
                 }
                 Err(error) => debug!("late orders are counted another time: {error}"),
             }
-            match recovery::find_oldest(&db).await {
+            match db::with_timeout(recovery::find_oldest(&pool)).await {
                 Ok(oldest) => {
                     for (status, placed_at) in oldest {
                         let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());

@@ -151,7 +151,7 @@ impl Writer {
     /// Stores a batch and answers everyone in it.
     async fn write(&self, wishes: Vec<Wish>, answers: Vec<Answer>) {
         let started = Instant::now();
-        let outcome = self.store(&wishes).await;
+        let outcome = off_kit::db::with_timeout(self.store(&wishes)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
         histogram!("off_order_batch_size").record(wishes.len() as f64);
         let mut obstacles = match outcome {

@@ -163,7 +163,7 @@ impl Task {
     /// one does it, or the deadline.
     async fn note(&self, ids: &[Uuid]) {
         let mut backoff = Backoff::default();
-        while let Err(error) = recovery::note_unpublished(&self.db, Unpublished::Orders(ids)).await {
+        while let Err(error) = db::with_timeout(recovery::note_unpublished(&self.db, Unpublished::Orders(ids))).await {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "{} orders cannot be noted as unpublished yet: {error}", ids.len());
             }

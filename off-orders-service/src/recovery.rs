@@ -27,7 +27,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A checkpoint moves over the orders that were placed within so long in one transaction: no more than the intake stores in that time.
 const PAGE: Duration = Duration::from_secs(1);
 
-/// The most orders from the future that are noted as late in one go.
+/// The most orders of a clock that was ahead that are noted as late, or brought back, in one go.
 const FUTURE_BATCH: i64 = 5000;
 
 /// The states whose checkpoints there are. When the last one passes an order, it is delivered or late.
@@ -41,6 +41,9 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// The longest such pause.
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+
+/// By how much more a clock may be ahead without anything being wrong.
+const CLOCK_SLACK: Duration = Duration::from_mins(1);
 
 /// How long one sweep moves a checkpoint, at most about: one that is far behind does not hold up what is overdue.
 const CHECK_FOR: Duration = Duration::from_secs(5);
@@ -113,22 +116,29 @@ impl Recovery {
 
     /// A service that crashed has not published its last orders.
     async fn note_last(&mut self) {
-        let noted = recovery::note_unpublished(&self.db, Unpublished::Last(LAST)).await;
+        let noted = db::with_timeout(recovery::note_unpublished(&self.db, Unpublished::Last(LAST))).await;
         self.last_noted = noted.is_ok();
         self.note("start", noted.map_err(Into::into));
     }
 
     async fn find_late(&self) -> anyhow::Result<()> {
-        let horizon = recovery::find_horizon(&self.db).await?;
-        recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH).await?;
+        let horizon = db::with_timeout(recovery::find_horizon(&self.db)).await?;
+        db::with_timeout(recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH)).await?;
+        db::with_timeout(recovery::cap_deadlines(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
         for status in CHECKED {
             let placed_before = horizon.visible - self.limits.since_placed(status);
             let began = Instant::now();
             while began.elapsed() < CHECK_FOR
-                && recovery::move_checkpoint(&self.db, status, placed_before, PAGE).await?
-            {}
+                && db::with_timeout(recovery::move_checkpoint(&self.db, status, placed_before, PAGE)).await?
+            {
+            }
         }
         Ok(())
+    }
+
+    /// The longest that anything here waits by a right clock: for a deadline, or a pause with what chance adds.
+    fn longest_wait(&self) -> Duration {
+        self.limits.since_placed(OrderStatus::Completed).max(LONGEST_PAUSE.mul_f64(1.25)) + CLOCK_SLACK
     }
 
     async fn announce_overdue(&self) -> anyhow::Result<()> {
@@ -137,7 +147,8 @@ impl Recovery {
         let sweep_began = Instant::now();
         while sweep_began.elapsed() < ANNOUNCE_FOR {
             let (started, busy) = (Instant::now(), self.intake.get());
-            let (taken, overdue) = recovery::take_overdue(&self.db, PAUSE, LONGEST_PAUSE, ANNOUNCE_BATCH).await?;
+            let (taken, overdue) =
+                db::with_timeout(recovery::take_overdue(&self.db, PAUSE, LONGEST_PAUSE, ANNOUNCE_BATCH)).await?;
             self.announce(&overdue).await?;
             if i64::try_from(taken)? < ANNOUNCE_BATCH || self.tasks.is_stopping() {
                 return Ok(());
@@ -181,10 +192,10 @@ impl Recovery {
             }
         }
         if !published.is_empty() {
-            recovery::note_published(&self.db, &published).await?;
+            db::with_timeout(recovery::note_published(&self.db, &published)).await?;
         }
         let Some(error) = failure else { return Ok(()) };
-        recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE).await?;
+        db::with_timeout(recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
         Err(error).with_context(|| format!("{} overdue orders were not announced", unacknowledged.len()))
     }
 

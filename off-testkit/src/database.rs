@@ -1,5 +1,9 @@
 //! A migrated database for one test.
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use off_kit::{db, servers};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::{env, path::Path};
@@ -66,6 +70,19 @@ impl Database {
         Self { server: beside.server, folder: beside.folder, ..empty }
     }
 
+    /// Has the sessions of a program never answer again, as when their host vanishes; new ones are as always. For a server of the
+    /// test's own.
+    pub async fn freeze_sessions(&self, application: &str) -> FrozenSessions {
+        let sessions: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = $1")
+            .bind(application)
+            .fetch_all(&self.pool)
+            .await
+            .expect("the sessions");
+        let sessions = FrozenSessions(sessions.into_iter().map(Pid::from_raw).collect());
+        sessions.signal(Signal::SIGSTOP);
+        sessions
+    }
+
     async fn copy_of(base: &str, template: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
         let mut conn = PgConnection::connect(&format!("{base}/postgres")).await.expect("a connection to Postgres");
@@ -77,5 +94,28 @@ impl Database {
         let url = format!("{base}/{name}");
         let pool = PgPool::connect(&url).await.expect("a connection to the new database");
         Self { url, pool, server: None, folder: None }
+    }
+}
+
+/// Sessions that do not answer. They end with this, so that their server can stop.
+#[derive(Debug)]
+pub struct FrozenSessions(Vec<Pid>);
+
+impl FrozenSessions {
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    fn signal(&self, signal: Signal) {
+        for &session in &self.0 {
+            // One that has ended needs none.
+            let _ = kill(session, signal);
+        }
+    }
+}
+
+impl Drop for FrozenSessions {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGCONT);
     }
 }

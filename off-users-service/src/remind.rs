@@ -70,8 +70,9 @@ impl Reminder {
     async fn remind(&self) -> anyhow::Result<()> {
         // Without a connection every announcement would only time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
+        db::with_timeout(store::cap_reminders(&self.db, LONGEST_PAUSE, BATCH)).await?;
         loop {
-            let shelves = store::take_low_shelves(&self.db, LONGEST_PAUSE, BATCH).await?;
+            let shelves = db::with_timeout(store::take_low_shelves(&self.db, LONGEST_PAUSE, BATCH)).await?;
             self.announce(&shelves).await?;
             if i64::try_from(shelves.len())? < BATCH {
                 return Ok(());
@@ -94,7 +95,7 @@ impl Reminder {
         info!("announced again that {announced} shelves are low");
         counter!("off_shelves_reminded_total").increment(announced as u64);
         if !refused.is_empty() {
-            store::postpone_reminders(&self.db, &refused, UNACKNOWLEDGED_PAUSE).await?;
+            db::with_timeout(store::postpone_reminders(&self.db, &refused, UNACKNOWLEDGED_PAUSE)).await?;
         }
         answers.into_iter().collect::<Result<(), _>>().map_err(Into::into)
     }

@@ -2,9 +2,11 @@
 
 use super::{Check, Finding, broker};
 use chrono::{DateTime, Utc};
+use off_events::streams;
 use off_kit::Bus;
 use serde::Serialize;
 use sqlx::PgPool;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// A message that has been in the outbox for this long is stuck: a relay polls every second.
@@ -12,6 +14,12 @@ const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
 
 /// How far the time in an order's id and its rows may be apart, and how far ahead of the database's clock.
 const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
+
+/// No deadline of an order is further ahead.
+const LONGEST_DEADLINE: Duration = Duration::from_hours(24).saturating_add(streams::LONGEST_WAIT.saturating_mul(2));
+
+/// No reminder of a shelf is further ahead.
+const LONGEST_REMINDER: Duration = Duration::from_hours(48);
 
 /// How long after it was due to be announced again a shelf that is low is overdue.
 const REMINDER_LIMIT_SECONDS: f64 = 30.0;
@@ -94,12 +102,13 @@ impl Check {
 
 async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
-        r#"SELECT id, status::text AS "status!", due_at FROM orders.product_orders AS placed
-           WHERE due_at < coalesce($2, now())
+        r#"SELECT id, status::text AS "status!", due_at, due_at > now() AS "too_late!" FROM orders.product_orders AS placed
+           WHERE (due_at < coalesce($2, now()) OR due_at > now() + make_interval(secs => $3))
              AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
            ORDER BY id LIMIT $1"#,
         MOST,
         as_of,
+        LONGEST_DEADLINE.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
@@ -112,7 +121,14 @@ async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
                 _ => "was never delivered",
             };
             let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
-            let text = format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status);
+            let text = if row.too_late {
+                format!(
+                    "order {} is {} until {due} UTC, later than any wait allows: a clock was wrong",
+                    row.id, row.status
+                )
+            } else {
+                format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status)
+            };
             Found { about: format!("order {} {}", row.id, row.status), text }
         })
         .collect())
@@ -212,10 +228,12 @@ async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::R
            WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
               OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
               OR remind_at < coalesce($3, now()) - make_interval(secs => $2)
+              OR remind_at > now() + make_interval(secs => $4)
            ORDER BY ssd_id, barcode LIMIT $1"#,
         MOST,
         REMINDER_LIMIT_SECONDS,
         as_of,
+        LONGEST_REMINDER.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;

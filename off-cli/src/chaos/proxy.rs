@@ -1,7 +1,7 @@
-//! A way between two parts of the system that can be cut and slowed.
+//! A way between two parts of the system that can be cut, slowed and silenced.
 
 use anyhow::Context;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
@@ -25,6 +25,8 @@ pub(super) enum Way {
     /// Connections are dropped, and new ones too.
     Cut,
     Slow,
+    /// Nothing arrives any more, and nobody is told: as when a host vanishes. Connections from before stay that way.
+    Silent,
 }
 
 /// Hands what arrives at its address on to another. Ends when dropped.
@@ -63,24 +65,24 @@ async fn connect(stream: TcpStream, to: SocketAddr, mut way: watch::Receiver<Way
     let Ok(other) = TcpStream::connect(to).await else { return };
     // A way that delays what is small would be slower than the one it stands for.
     let _ = (stream.set_nodelay(true), other.set_nodelay(true));
-    let (from, back) = stream.into_split();
-    let (other_from, other_to) = other.into_split();
-    let way = Arc::new(way);
+    let ((mut from, mut back), (mut other_from, mut other_to)) = (stream.into_split(), other.into_split());
     tokio::select! {
-        () = carry(from, other_to, &way) => {}
-        () = carry(other_from, back, &way) => {}
-        () = until_cut(way.as_ref().clone()) => {}
+        () = carry(&mut from, &mut other_to, &way) => {}
+        () = carry(&mut other_from, &mut back, &way) => {}
+        () = until(Way::Cut, way.clone()) => {}
+        // Both ends stay open.
+        () = until(Way::Silent, way.clone()) => until(Way::Cut, way.clone()).await,
     }
 }
 
-async fn until_cut(mut way: watch::Receiver<Way>) {
-    // Without a sender nobody cuts any more.
-    if way.wait_for(|way| *way == Way::Cut).await.is_err() {
+async fn until(wanted: Way, mut way: watch::Receiver<Way>) {
+    // Without a sender nothing changes any more.
+    if way.wait_for(|way| *way == wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, way: &watch::Receiver<Way>) {
+async fn carry(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, way: &watch::Receiver<Way>) {
     let mut chunk = vec![0; CHUNK];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
         if *way.borrow() == Way::Slow {

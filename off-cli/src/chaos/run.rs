@@ -7,7 +7,7 @@ use super::{
     people::People,
     proxy::Way,
     reconcile::{self, Verdict},
-    schedule::{Fault, Planned, plan},
+    schedule::{Fault, Link, Planned, plan},
     summary::{self, Seen, Summary},
 };
 use crate::{audit, home::Home, motion, reset, serve::Name};
@@ -24,7 +24,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, Sleep},
+};
 
 /// How long it may take until all is still, once everything is healed: an order that was announced again in vain, twice, waits 75
 /// seconds for the next time, and then for its supplier and its delivery.
@@ -211,6 +214,13 @@ async fn heal_store(parts: &Parts) -> anyhow::Result<()> {
     messages::clear_stream(&parts.bus, streams::DEAD_LETTERS.name).await
 }
 
+/// Lets a time pass while a way is so.
+async fn pass_with(parts: &Parts, link: Link, way: Way, pass: Sleep) {
+    parts.set(link, way);
+    pass.await;
+    parts.set(link, Way::Open);
+}
+
 /// Does what the fault says, waits, and heals it.
 async fn carry_out(
     parts: &Parts,
@@ -235,11 +245,9 @@ async fn carry_out(
             pass.await;
             parts.signal(*name, Signal::SIGCONT).await?;
         }
-        Fault::Cut(link) | Fault::Slow(link) => {
-            parts.set(*link, if matches!(planned.fault, Fault::Cut(_)) { Way::Cut } else { Way::Slow });
-            pass.await;
-            parts.set(*link, Way::Open);
-        }
+        Fault::Cut(link) => pass_with(parts, *link, Way::Cut, pass).await,
+        Fault::Slow(link) => pass_with(parts, *link, Way::Slow, pass).await,
+        Fault::Silence(link) => pass_with(parts, *link, Way::Silent, pass).await,
         Fault::Repeat => {
             let repeated = messages::repeat(&parts.bus, number as u64).await;
             // The broker may be away just now; then nothing is repeated.

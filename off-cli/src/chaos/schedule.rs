@@ -57,6 +57,8 @@ pub(super) enum Fault {
     Freeze(Name),
     Cut(Link),
     Slow(Link),
+    /// The other end vanishes without closing a connection; new ones reach it later.
+    Silence(Link),
     /// Messages that were heard before are said again, in another order.
     Repeat,
     /// Messages nobody can handle, on every subject.
@@ -85,7 +87,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// One fault of each kind; `rng` draws whom it hits.
-    fn kinds(rng: &mut ChaCha8Rng) -> [Self; 19] {
+    fn kinds(rng: &mut ChaCha8Rng) -> [Self; 20] {
         let mut names = Name::ALL;
         names.shuffle(rng);
         let several = rng.random_range(2..=names.len());
@@ -99,6 +101,7 @@ impl Fault {
             Self::Freeze(names[1]),
             Self::Cut(link(rng)),
             Self::Slow(link(rng)),
+            Self::Silence(link(rng)),
             Self::Repeat,
             Self::Poison,
             Self::FillBroker,
@@ -119,7 +122,10 @@ impl Fault {
     fn disturbs(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Freeze(one), Self::Freeze(other)) => one == other,
-            (Self::Cut(one) | Self::Slow(one), Self::Cut(other) | Self::Slow(other)) => one == other,
+            (
+                Self::Cut(one) | Self::Slow(one) | Self::Silence(one),
+                Self::Cut(other) | Self::Slow(other) | Self::Silence(other),
+            ) => one == other,
             (Self::FillStream(one) | Self::DeleteStream(one), Self::FillStream(other) | Self::DeleteStream(other)) => {
                 one == other
             }
@@ -141,6 +147,7 @@ impl fmt::Display for Fault {
             Self::Freeze(name) => write!(f, "freeze {name}"),
             Self::Cut(link) => write!(f, "cut {link}"),
             Self::Slow(link) => write!(f, "slow {link}"),
+            Self::Silence(link) => write!(f, "silence {link}"),
             Self::Repeat => f.write_str("repeat old messages in another order"),
             Self::Poison => f.write_str("poison on every subject"),
             Self::FillBroker => f.write_str("fill the broker's storage"),

@@ -101,6 +101,10 @@ async fn whatever_must_never_be_is_found() {
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 minute')",
             "users.registered of users is stuck in the outbox",
         ),
+        (
+            "UPDATE orders.product_orders SET due_at = now() + interval '400 days' WHERE status = 'pending'",
+            "later than any wait allows",
+        ),
         // Something is there that must not be.
         (
             "INSERT INTO users.deliveries VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
@@ -147,6 +151,10 @@ async fn whatever_must_never_be_is_found() {
         ("UPDATE users.product_ssds SET low_since = now(), remind_at = now()", "that is enough, and counts as low"),
         (
             "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
+            "that is low, and nobody is told",
+        ),
+        (
+            "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() + interval '400 days'",
             "that is low, and nobody is told",
         ),
     ];

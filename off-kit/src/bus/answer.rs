@@ -1,7 +1,7 @@
 //! Questions that are asked on one subject and answered on another.
 
 use super::Bus;
-use crate::Kit;
+use crate::{Kit, db};
 use anyhow::Context;
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
@@ -36,7 +36,7 @@ pub fn answer<App, H, F, A>(
         let answered = questions.take_until(tasks.stopping()).for_each_concurrent(AT_ONCE, |question| {
             let (bus, found) = (&bus, handler(app.clone()));
             async move {
-                let answered = match found.await {
+                let answered = match db::with_timeout(found).await {
                     Ok(found) => reply(bus, answer_subject, &question, &found).await,
                     Err(error) => Err(error),
                 };

@@ -9,7 +9,7 @@ use super::{
     dead::{self, NotKept},
     declare::is_missing,
 };
-use crate::{Clock, Kit, Tasks, backoff::Backoff, log_limit::LogLimit, telemetry};
+use crate::{Clock, Kit, Tasks, backoff::Backoff, db, log_limit::LogLimit, telemetry};
 use anyhow::{Context, bail};
 use async_nats::jetstream::{
     AckKind, Message,
@@ -360,7 +360,8 @@ where
         let span = if let [received] = &batch[..] { received.alone() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.consumer.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        let mut handling = pin!((self.handle)(batch.clone()).instrument(span));
+        // What a handler waits for is the database.
+        let mut handling = pin!(db::with_timeout((self.handle)(batch.clone())).instrument(span));
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,

@@ -132,6 +132,24 @@ pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit
     Ok(noted.execute(db).await?.rows_affected())
 }
 
+/// Brings what a clock that was ahead put off for longer than `longest` back to that: when late orders are looked at again, and their
+/// deadlines.
+pub(crate) async fn cap_deadlines(db: &PgPool, longest: Duration, limit: i64) -> sqlx::Result<u64> {
+    let capped = sqlx::query!(
+        "WITH late AS MATERIALIZED (
+             UPDATE orders.late_orders SET check_at = now() + make_interval(secs => $1)
+             WHERE ctid = ANY (ARRAY(
+                 SELECT ctid FROM orders.late_orders
+                 WHERE check_at > now() + make_interval(secs => $1) ORDER BY check_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED))
+             RETURNING order_id, check_at
+         )
+         UPDATE orders.product_orders SET due_at = least(due_at, check_at) FROM late WHERE id = order_id",
+        longest.as_secs_f64(),
+        limit,
+    );
+    Ok(capped.execute(db).await?.rows_affected())
+}
+
 /// Orders that are pending and whose event the broker may not have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Unpublished<'a> {

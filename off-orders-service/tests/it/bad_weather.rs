@@ -63,6 +63,45 @@ async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
 }
 
 #[tokio::test]
+async fn connections_whose_other_end_vanished_are_given_up() {
+    let orders = Orders::start_in(World::with_own_postgres().await).await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.say(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    orders.caught_up().await;
+    let frozen = orders.world.database.freeze_sessions("off-orders").await;
+    assert!(frozen.count() > 1, "{frozen:?}");
+
+    orders.say(&order, "completed", DateTime::UNIX_EPOCH).await;
+    let lost = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+    assert_eq!((lost.status.as_u16(), lost.code()), (503, "unavailable"));
+    eventually_within(Duration::from_secs(60), "orders are placed again", || async {
+        let answer = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+        (answer.status == 201).then_some(())
+    })
+    .await;
+    eventually_within(Duration::from_secs(60), "news are heard again", || async {
+        (orders.find(&order).await.body["status"] == "completed").then_some(())
+    })
+    .await;
+    eventually_within(Duration::from_secs(60), "the service is ready again", || async {
+        orders.health().get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
+    sqlx::query(
+        "INSERT INTO orders.late_orders SELECT id, now(), 0, true FROM orders.product_orders WHERE status = 'pending'
+         ON CONFLICT (order_id) DO UPDATE SET unpublished = true, check_at = now()",
+    )
+    .execute(&orders.world.database.pool)
+    .await
+    .unwrap();
+    eventually_within(Duration::from_secs(60), "recovery goes on", || async {
+        (orders.count_unpublished().await == 0).then_some(())
+    })
+    .await;
+    drop(frozen);
+}
+
+#[tokio::test]
 async fn who_would_wait_long_is_told_at_once_to_come_back() {
     let orders = Orders::start().await;
     // Nothing can be stored for a while.

@@ -143,6 +143,19 @@ pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit
         .collect()
 }
 
+/// Has those shelves announced now that a clock which was ahead put off for longer than any pause.
+pub(crate) async fn cap_reminders(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
+    let capped = sqlx::query!(
+        "UPDATE users.product_ssds SET remind_at = now()
+         WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM users.product_ssds
+             WHERE remind_at > now() + make_interval(secs => $1) ORDER BY remind_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        longest_pause.as_secs_f64() * 1.25,
+        limit,
+    );
+    Ok(capped.execute(db).await?.rows_affected())
+}
+
 /// Has shelves announced again after `pause`: those whose announcement the broker did not take.
 pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: Duration) -> sqlx::Result<()> {
     let ssd_ids: Vec<i64> = shelves.iter().map(|shelf| shelf.ssd_id.0).collect();

@@ -182,5 +182,12 @@ async fn a_shelf_that_stays_low_is_announced_again() {
     assert_eq!(again.payload, first.payload);
     let [first_id, again_id] = [&first, &again].map(|message| message.headers.as_ref().unwrap().get("ce-id").cloned());
     assert!(first_id.is_some() && first_id == again_id, "an order keyed by it is placed once");
+    // A clock was ahead, and was set right.
+    users.world.nats.bus.jetstream.get_stream_no_info("STOCK").await.unwrap().purge().await.unwrap();
+    sqlx::query("UPDATE users.product_ssds SET remind_at = now() + interval '1 year'")
+        .execute(&users.world.database.pool)
+        .await
+        .unwrap();
+    users.world.hear("STOCK", "stock.low", 1).await;
     users.service.stop().await;
 }
