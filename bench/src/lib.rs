@@ -9,6 +9,7 @@ pub mod plain;
 pub mod program;
 pub mod report;
 pub mod stage;
+pub mod used;
 
 pub use cluster::Cluster;
 pub use load::{Outcome, load};

@@ -24,7 +24,7 @@ impl Program {
         Ok(Self(child.with_context(|| format!("{} is not there: ./run doctor builds it", path.display()))?))
     }
 
-    fn id(&self) -> anyhow::Result<u32> {
+    pub fn id(&self) -> anyhow::Result<u32> {
         self.0.id().context("it has ended")
     }
 
@@ -59,11 +59,37 @@ impl Program {
 
 /// The processor time that the process `id` has used, in seconds.
 pub fn processor_time_of(id: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    // User and system time in hundredths of a second, proc_pid_stat(5); these fields begin with the third.
-    let ticks = |field: usize| fields.get(field).context("no times")?.parse::<u64>().context("no number");
-    Ok((ticks(11)? + ticks(12)?) as f64 / 100.0)
+    Ok(Stat::of(id)?.own)
+}
+
+/// The processor time that the process `id` and its children have used, in seconds; also those that have ended.
+pub fn processor_time_of_family(id: u32) -> anyhow::Result<f64> {
+    let parent = Stat::of(id)?;
+    let mut time = parent.own + parent.ended_children;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(child) = entry.file_name().to_string_lossy().parse() else { continue };
+        // One that ends meanwhile counts at the next look.
+        time += Stat::of(child).ok().filter(|stat| stat.parent == id).map_or(0.0, |stat| stat.own);
+    }
+    Ok(time)
+}
+
+/// What proc_pid_stat(5) tells of a process, in seconds.
+struct Stat {
+    parent: u32,
+    own: f64,
+    ended_children: f64,
+}
+
+impl Stat {
+    fn of(id: u32) -> anyhow::Result<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        // User and system times in hundredths of a second; these fields begin with the third.
+        let number = |field: usize| fields.get(field).context("no times")?.parse::<u32>().context("no number");
+        let seconds = |user: usize, system: usize| anyhow::Ok(f64::from(number(user)? + number(system)?) / 100.0);
+        Ok(Self { parent: number(1)?, own: seconds(11, 12)?, ended_children: seconds(13, 14)? })
+    }
 }
 
 /// The memory that the process `id` holds, in megabytes.

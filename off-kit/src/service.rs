@@ -70,7 +70,7 @@ impl Kit {
             name: S::NAME,
             about: S::ABOUT,
             clock,
-            tasks: Tasks::new(),
+            tasks: Tasks::new(S::NAME),
             needs: Needs::default(),
             http,
             listeners: Arc::default(),

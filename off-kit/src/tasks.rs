@@ -1,7 +1,10 @@
 //! Supervised tasks: one that panics or ends before it was asked to stops the process with a failing exit code.
 
+mod poll_time;
+
 use anyhow::anyhow;
 use futures::FutureExt;
+use poll_time::PollTime;
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
@@ -21,8 +24,9 @@ const FINISH_WITHIN: Duration = Duration::from_secs(7);
 const LAST_LOOK: Duration = Duration::from_millis(10);
 
 /// The tasks of one service. Clones speak of the same tasks.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Tasks {
+    service: &'static str,
     tracker: TaskTracker,
     stop: CancellationToken,
     /// The first failure; what the process ends with.
@@ -30,8 +34,8 @@ pub struct Tasks {
 }
 
 impl Tasks {
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(service: &'static str) -> Self {
+        Self { service, tracker: TaskTracker::new(), stop: CancellationToken::new(), failure: Arc::default() }
     }
 
     /// Runs `task` until it is asked to stop. Whether it fails, panics or just returns before that: all tasks stop.
@@ -39,6 +43,7 @@ impl Tasks {
         let name = name.into();
         let tasks = self.clone();
         let span = error_span!("task", name);
+        let task = PollTime::of(task, self.service, &name);
         let watched = async move {
             let failure = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(Ok(())) if tasks.stop.is_cancelled() => return,
@@ -118,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_stops_the_others_and_is_the_failure() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new("test");
         let waiting = tasks.clone();
         tasks.spawn("patient", async move {
             waiting.stopping().await;
@@ -131,14 +136,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_just_ends_is_a_failure_too() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new("test");
         tasks.spawn("lazy", async { Ok(()) });
         assert_eq!(tasks.stopped().await.unwrap_err().to_string(), "task lazy ended by itself");
     }
 
     #[tokio::test]
     async fn tasks_that_end_when_asked_end_well() {
-        let tasks = Tasks::new();
+        let tasks = Tasks::new("test");
         let waiting = tasks.clone();
         tasks.spawn("patient", async move {
             waiting.stopping().await;

@@ -150,6 +150,11 @@ impl Postgres {
         self.server.stop().await
     }
 
+    /// The number of its first process.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.server.id()
+    }
+
     /// Ends with an error when the server ends by itself.
     pub async fn watch(&mut self) -> anyhow::Result<()> {
         self.server.watch().await

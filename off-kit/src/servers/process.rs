@@ -73,7 +73,7 @@ impl Server {
         Err(self.death(status))
     }
 
-    /// Sends the server a signal.
+    /// The number of its process.
     pub(super) fn id(&self) -> anyhow::Result<u32> {
         self.child.id().with_context(|| format!("{} has ended", self.name))
     }
