@@ -1,4 +1,4 @@
-//! Room for so many requests at once. Who comes while there is none is told so before anything else is done: the more
+//! Room for so many requests at once. Who comes while there is none is told so after a pause, and nothing else is done: the more
 //! there is to refuse, the less may each refusal take from those who are being answered.
 
 use super::{extract::unreadable_body, problem::Problem, server::BODY_LIMIT};
@@ -11,17 +11,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::BytesMut;
-use futures::future::{Either, Ready, ready};
+use futures::future::{BoxFuture, Either};
 use http_body_util::BodyExt;
 use hyper::{body::Incoming, service::Service};
 use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use metrics::{Counter, counter};
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// The most requests that are being answered at once: many times what the database works on, and few enough that each
 /// is answered soon.
 const AT_ONCE: usize = 512;
+
+/// How long who is turned away waits for the answer. Clients that would ask again at once have to wait, and the processors are
+/// left to those who are being answered.
+const TURNED_AWAY_AFTER: Duration = Duration::from_millis(500);
 
 /// A body up to this size, in bytes, is read whoever else sends one: connections are limited, and so then is the memory.
 const SMALL_BODY: usize = 4 * 1024;
@@ -107,7 +111,8 @@ impl Door {
 impl Service<Request<Incoming>> for Door {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<Ready<Result<Response, Infallible>>, TowerToHyperServiceFuture<Router, Request<Incoming>>>;
+    type Future =
+        Either<BoxFuture<'static, Result<Response, Infallible>>, TowerToHyperServiceFuture<Router, Request<Incoming>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if !self.is_full_for(&request) {
@@ -117,6 +122,9 @@ impl Service<Request<Incoming>> for Door {
         let mut answer = Response::new(Body::from(self.body.clone()));
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         answer.headers_mut().clone_from(&self.headers);
-        Either::Left(ready(Ok(answer)))
+        Either::Left(Box::pin(async move {
+            tokio::time::sleep(TURNED_AWAY_AFTER).await;
+            Ok(answer)
+        }))
     }
 }

@@ -120,7 +120,7 @@ async fn who_never_reads_is_let_go() {
 }
 
 #[tokio::test]
-async fn more_than_can_be_answered_are_told_at_once_to_come_back() {
+async fn more_than_can_be_answered_are_told_to_come_back() {
     let service = clumsy().await;
     let crowd = send_by_a_crowd(&service, "GET /api/hang HTTP/1.1\r\nhost: here\r\n\r\n").await;
     eventually_within(Duration::from_secs(8), "one more is told to come back", || async {

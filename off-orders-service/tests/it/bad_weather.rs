@@ -74,16 +74,16 @@ async fn connections_whose_other_end_vanished_are_given_up() {
     orders.say(&order, "completed", DateTime::UNIX_EPOCH).await;
     let lost = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
     assert_eq!((lost.status.as_u16(), lost.code()), (503, "unavailable"));
-    eventually_within(Duration::from_secs(60), "orders are placed again", || async {
+    eventually_within(Duration::from_mins(1), "orders are placed again", || async {
         let answer = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
         (answer.status == 201).then_some(())
     })
     .await;
-    eventually_within(Duration::from_secs(60), "news are heard again", || async {
+    eventually_within(Duration::from_mins(1), "news are heard again", || async {
         (orders.find(&order).await.body["status"] == "completed").then_some(())
     })
     .await;
-    eventually_within(Duration::from_secs(60), "the service is ready again", || async {
+    eventually_within(Duration::from_mins(1), "the service is ready again", || async {
         orders.health().get("/readyz").await.status.is_success().then_some(())
     })
     .await;
@@ -94,7 +94,7 @@ async fn connections_whose_other_end_vanished_are_given_up() {
     .execute(&orders.world.database.pool)
     .await
     .unwrap();
-    eventually_within(Duration::from_secs(60), "recovery goes on", || async {
+    eventually_within(Duration::from_mins(1), "recovery goes on", || async {
         (orders.count_unpublished().await == 0).then_some(())
     })
     .await;
@@ -102,7 +102,7 @@ async fn connections_whose_other_end_vanished_are_given_up() {
 }
 
 #[tokio::test]
-async fn who_would_wait_long_is_told_at_once_to_come_back() {
+async fn who_would_wait_long_is_told_to_come_back() {
     let orders = Orders::start().await;
     // Nothing can be stored for a while.
     let mut lock = orders.world.database.pool.begin().await.unwrap();
