@@ -2,7 +2,7 @@
 
 use super::Bus;
 use async_nats::{
-    HeaderMap,
+    HeaderMap, HeaderName,
     jetstream::{context::PublishError, message::PublishMessage},
 };
 use bytes::Bytes;
@@ -48,14 +48,16 @@ impl Outgoing {
         traceparent: Option<&str>,
     ) -> Self {
         let mut map = HeaderMap::new();
-        map.insert(headers::NATS_MSG_ID, message_id);
-        map.insert(headers::CE_ID, message_id);
-        map.insert(headers::CE_SOURCE, format!("/{source}").as_str());
-        map.insert(headers::CE_SPECVERSION, "1.0");
-        map.insert(headers::CE_TIME, rfc3339(occurred_at).as_str());
-        map.insert(headers::CE_TYPE, off_events::event_type(subject).as_str());
+        // A name that is known to be static is neither checked nor copied.
+        let mut insert = |name, value: &str| map.insert(HeaderName::from_static(name), value);
+        insert(headers::NATS_MSG_ID, message_id);
+        insert(headers::CE_ID, message_id);
+        insert(headers::CE_SOURCE, &format!("/{source}"));
+        insert(headers::CE_SPECVERSION, "1.0");
+        insert(headers::CE_TIME, &rfc3339(occurred_at));
+        insert(headers::CE_TYPE, &off_events::event_type(subject));
         if let Some(traceparent) = traceparent {
-            map.insert(headers::TRACEPARENT, traceparent);
+            insert(headers::TRACEPARENT, traceparent);
         }
         Self { subject: subject.to_owned(), headers: map, body }
     }
