@@ -1,6 +1,9 @@
 //! Postgres: the pool, the migrations, and which errors mean that it is only away.
 
+mod held;
 mod sessions;
+
+pub use held::HeldConnection;
 
 use crate::{Kit, backoff::Backoff, secret};
 use anyhow::Context;
@@ -24,7 +27,7 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// How long the connection for health checks may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 
-/// How long the database may take for a piece of work. A host that vanishes closes no connection, and sqlx sets no keepalive
+/// How long the database may take for a piece of work, more than for a statement. A host that vanishes closes no connection, and sqlx sets no keepalive
 /// that would tell (<https://github.com/transact-rs/sqlx/issues/3540>).
 const WORK_WITHIN: Duration = Duration::from_secs(20);
 
@@ -139,12 +142,14 @@ fn no_answer() -> sqlx::Error {
 }
 
 /// The settings of a service's sessions. Each query finds a few rows by an index, in tables that grow faster than they are
-/// analysed: the planner would take them for small, and read them whole. And a transaction of a service that is frozen, or cut off,
-/// ends: recovery waits for the oldest one, and others for the rows that it has locked.
+/// analysed: the planner would take them for small, and read them whole. A statement ends before its service gives it up, so that
+/// nothing is stored behind its back. And the session of a service that is frozen, cut off, or gone ends soon, whether it is idle
+/// or Postgres waits for it to read: recovery waits for the oldest transaction, and others for the rows that it has locked.
 macro_rules! session_settings {
     () => {
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
-         SET idle_in_transaction_session_timeout = '30s'"
+         SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'; SET tcp_user_timeout = '30s'; \
+         SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3"
     };
 }
 
@@ -294,10 +299,10 @@ pub fn is_passing(error: &sqlx::Error) -> bool {
         // What a connection says whose other end died in the middle of a sentence.
         | sqlx::Error::Protocol(_) => true,
         // 08 connection, 40 rolled back to resolve a conflict, 53 out of resources, 55006 in use,
-        // 57P operator intervention, 58 system error.
+        // 57 operator intervention or a timeout, 58 system error.
         sqlx::Error::Database(error) => error
             .code()
-            .is_some_and(|code| ["08", "40", "53", "55006", "57P", "58"].iter().any(|class| code.starts_with(class))),
+            .is_some_and(|code| ["08", "40", "53", "55006", "57", "58"].iter().any(|class| code.starts_with(class))),
         _ => false,
     }
 }

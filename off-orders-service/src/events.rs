@@ -3,7 +3,7 @@
 use crate::{App, store};
 use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderId, RandomBarcode};
+use off_events::{Order, OrderId, OrderStatus, RandomBarcode};
 use off_kit::bus::{Batch, Failure, Received};
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -23,22 +23,20 @@ pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomBarcode> {
 
 /// `orders.shipped`: notes that orders left their supplier.
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    let (ids, times) = columns(&orders);
-    let known = store::mark_shipped(&app.db, &ids, &times, app.limits).await?;
-    note_ages(&orders);
-    all_known(&orders, &known)
+    mark_reached(&app, OrderStatus::Shipped, &orders).await
 }
 
 /// `orders.completed`: notes that orders arrived.
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    let (ids, times) = columns(&orders);
-    let known = store::mark_completed(&app.db, &ids, &times, app.limits).await?;
-    note_ages(&orders);
-    all_known(&orders, &known)
+    mark_reached(&app, OrderStatus::Completed, &orders).await
 }
 
-fn columns(orders: &Batch<Order>) -> (Vec<Uuid>, Vec<DateTime<Utc>>) {
-    orders.iter().map(|received| (received.event.id.0, received.at)).unzip()
+async fn mark_reached(app: &App, status: OrderStatus, orders: &Batch<Order>) -> Result<(), Failure> {
+    let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) =
+        orders.iter().map(|received| (received.event.id.0, received.at)).unzip();
+    let known = store::mark_reached(&app.db, status, &ids, &times, app.limits).await?;
+    note_ages(orders);
+    all_known(orders, &known)
 }
 
 /// How old orders were when they reached a state.

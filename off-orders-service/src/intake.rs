@@ -12,7 +12,13 @@ use crate::{
 };
 use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
-use off_kit::{Kit, LogLimit, fields::FieldError, http::Problem, telemetry};
+use off_kit::{
+    Kit, LogLimit,
+    db::{self, HeldConnection},
+    fields::FieldError,
+    http::Problem,
+    telemetry,
+};
 use sqlx::PgPool;
 use std::{
     collections::HashMap,
@@ -100,7 +106,7 @@ impl Intake {
         let (queue, mut waiting) = mpsc::channel(QUEUE);
         let busy = BusyTime::default();
         let time = busy.clone();
-        let writer = Writer { db, publisher, limits, log_limit: LogLimit::default() };
+        let mut writer = Writer { db: HeldConnection::of(db), publisher, limits, log_limit: LogLimit::default() };
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(BATCH);
             while waiting.recv_many(&mut batch, BATCH).await > 0 {
@@ -141,7 +147,7 @@ fn still_wanted((wish, since, answer): Waiting) -> Option<(Wish, Answer)> {
 }
 
 struct Writer {
-    db: PgPool,
+    db: HeldConnection,
     publisher: Publisher,
     limits: TimeLimits,
     log_limit: LogLimit,
@@ -149,15 +155,16 @@ struct Writer {
 
 impl Writer {
     /// Stores a batch and answers everyone in it.
-    async fn write(&self, wishes: Vec<Wish>, answers: Vec<Answer>) {
+    async fn write(&mut self, wishes: Vec<Wish>, answers: Vec<Answer>) {
         let started = Instant::now();
-        let outcome = off_kit::db::with_timeout(self.store(&wishes)).await;
+        let outcome = db::with_timeout(self.store(&wishes)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
         histogram!("off_order_batch_size").record(wishes.len() as f64);
         let mut obstacles = match outcome {
             Ok(obstacles) => obstacles,
             Err(failure) => {
-                let passing = off_kit::db::is_passing(&failure);
+                self.db.give_up();
+                let passing = db::is_passing(&failure);
                 if let Some(suppressed) = self.log_limit.admit() {
                     let count = wishes.len();
                     if passing {
@@ -190,13 +197,14 @@ impl Writer {
     }
 
     /// Stores what can be stored; says what stood in the way of the rest.
-    async fn store(&self, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
-        let placed = store::insert_orders(&self.db, wishes, self.limits).await?;
+    async fn store(&mut self, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
+        let conn = self.db.get().await?;
+        let placed = store::insert_orders(conn, wishes, self.limits).await?;
         let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
         if refused.is_empty() {
             return Ok(HashMap::new());
         }
-        let obstacles = store::list_obstacles(&self.db, &refused).await?;
+        let obstacles = store::list_obstacles(conn, &refused).await?;
         Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
     }
 

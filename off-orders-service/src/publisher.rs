@@ -4,10 +4,7 @@
 //! acknowledge as unpublished, a service that starts does the same with what was placed shortly before it ended, and
 //! recovery publishes it. What both miss, in a crash of everything at once, recovery finds by its deadline.
 
-use crate::{
-    OrdersService,
-    store::recovery::{self, Unpublished},
-};
+use crate::{OrdersService, store::recovery};
 use futures::{StreamExt, stream};
 use metrics::histogram;
 use off_events::{Order, OrderId};
@@ -163,7 +160,7 @@ impl Task {
     /// one does it, or the deadline.
     async fn note(&self, ids: &[Uuid]) {
         let mut backoff = Backoff::default();
-        while let Err(error) = db::with_timeout(recovery::note_unpublished(&self.db, Unpublished::Orders(ids))).await {
+        while let Err(error) = db::with_timeout(recovery::note_unpublished(&self.db, ids)).await {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "{} orders cannot be noted as unpublished yet: {error}", ids.len());
             }

@@ -10,7 +10,7 @@ use crate::{
     OrdersService,
     deadlines::TimeLimits,
     intake::BusyTime,
-    store::recovery::{self, Overdue, Unpublished},
+    store::recovery::{self, Overdue},
 };
 use anyhow::Context;
 use metrics::counter;
@@ -61,6 +61,9 @@ const LONGEST_REST: Duration = Duration::from_secs(5);
 /// How long before the last order of an earlier run orders may have been placed that it did not publish: it gives up an
 /// acknowledgement after 5 seconds, and the rest is for a restart beside replicas, which go on placing orders.
 const LAST: Duration = Duration::from_mins(1);
+
+/// The most of them that are noted in one go.
+const LAST_BATCH: i64 = 5000;
 
 /// The pause where the broker did not acknowledge an announcement.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
@@ -116,15 +119,23 @@ impl Recovery {
 
     /// A service that crashed has not published its last orders.
     async fn note_last(&mut self) {
-        let noted = db::with_timeout(recovery::note_unpublished(&self.db, Unpublished::Last(LAST))).await;
+        let noted = self.note_pages_of_last().await;
         self.last_noted = noted.is_ok();
-        self.note("start", noted.map_err(Into::into));
+        self.note("start", noted);
+    }
+
+    async fn note_pages_of_last(&self) -> anyhow::Result<()> {
+        let mut next = db::with_timeout(recovery::find_last(&self.db, LAST)).await?;
+        while let Some(after) = next {
+            next = db::with_timeout(recovery::note_page_unpublished(&self.db, after, LAST_BATCH)).await?;
+        }
+        Ok(())
     }
 
     async fn find_late(&self) -> anyhow::Result<()> {
         let horizon = db::with_timeout(recovery::find_horizon(&self.db)).await?;
         db::with_timeout(recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH)).await?;
-        db::with_timeout(recovery::cap_deadlines(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
+        db::with_timeout(recovery::end_endless_pauses(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
         for status in CHECKED {
             let placed_before = horizon.visible - self.limits.since_placed(status);
             let began = Instant::now();
@@ -147,8 +158,14 @@ impl Recovery {
         let sweep_began = Instant::now();
         while sweep_began.elapsed() < ANNOUNCE_FOR {
             let (started, busy) = (Instant::now(), self.intake.get());
-            let (taken, overdue) =
-                db::with_timeout(recovery::take_overdue(&self.db, PAUSE, LONGEST_PAUSE, ANNOUNCE_BATCH)).await?;
+            let (taken, overdue) = db::with_timeout(recovery::take_overdue(
+                &self.db,
+                PAUSE,
+                LONGEST_PAUSE,
+                self.longest_wait(),
+                ANNOUNCE_BATCH,
+            ))
+            .await?;
             self.announce(&overdue).await?;
             if i64::try_from(taken)? < ANNOUNCE_BATCH || self.tasks.is_stopping() {
                 return Ok(());

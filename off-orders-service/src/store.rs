@@ -8,7 +8,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
@@ -17,7 +17,11 @@ pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// Stores every wish whose device and product exist, whose key is new and whose time is now, each with the deadline of its
 /// first step; says which those were. One statement, and so one transaction and one round trip, for all.
-pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish], limits: TimeLimits) -> sqlx::Result<HashSet<OrderId>> {
+pub(crate) async fn insert_orders(
+    conn: &mut PgConnection,
+    wishes: &[Wish],
+    limits: TimeLimits,
+) -> sqlx::Result<HashSet<OrderId>> {
     let columns = Columns::of(wishes);
     let stored = sqlx::query!(
         // OFFSET 0 keeps the planner from joining: a look into an index for each wish costs the same however many
@@ -41,14 +45,14 @@ pub(crate) async fn insert_orders(db: &PgPool, wishes: &[Wish], limits: TimeLimi
         limits.of(OrderStatus::Pending).as_secs_f64(),
         CLOCK_TOLERANCE.as_secs_f64(),
     )
-    .execute(db)
+    .execute(&mut *conn)
     .await?;
     if stored.rows_affected() == wishes.len() as u64 {
         return Ok(wishes.iter().map(|wish| wish.order.id).collect());
     }
     // Seldom so: to be told of each row would cost each batch a tenth.
     let ids = sqlx::query_scalar!("SELECT id FROM orders.product_orders WHERE id = ANY($1)", &columns.ids);
-    Ok(ids.fetch_all(db).await?.into_iter().map(OrderId).collect())
+    Ok(ids.fetch_all(conn).await?.into_iter().map(OrderId).collect())
 }
 
 /// What stood in the way of a wish.
@@ -64,7 +68,7 @@ pub(crate) struct Obstacle {
 }
 
 /// What stood in the way of wishes that [`insert_orders`] did not store.
-pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
+pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
     let columns = Columns::of(wishes.iter().copied());
     let rows = sqlx::query!(
         // A join from wish to order and no other is possible, so that what sqlx reads from the plan, which columns can be
@@ -88,7 +92,7 @@ pub(crate) async fn list_obstacles(db: &PgPool, wishes: &[&Wish]) -> sqlx::Resul
         &columns.times,
         CLOCK_TOLERANCE.as_secs_f64(),
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await?;
     rows.into_iter()
         .map(|row| {
@@ -136,27 +140,32 @@ impl Columns {
     }
 }
 
-/// Notes that orders were shipped, and by when they must have arrived: as long after they were placed as that may take, or after now
-/// for those that are late. A state never moves backwards: an order that has
-/// arrived stays so, and only its history learns when it was shipped. Says which orders exist.
-pub(crate) async fn mark_shipped(
+/// Notes that orders have reached `status`, and by when they must have reached the next one: as long after they were placed as that
+/// may take, or after now for those that are late. A state never moves backwards: an order that is further already stays so, and only
+/// its history learns when it was shipped. Says which orders exist.
+pub(crate) async fn mark_reached(
     db: &PgPool,
+    status: OrderStatus,
     ids: &[Uuid],
     times: &[DateTime<Utc>],
     limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
-        // News of both states come at the same time, for the same orders: whoever locks them in the same order never
+        // News of several states come at the same time, for the same orders: whoever locks them in the same order never
         // waits in a circle.
         "WITH locked AS MATERIALIZED (
-             SELECT id, at FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
+             SELECT id, at FROM unnest($2::uuid[], $3::timestamptz[]) AS news (id, at)
              JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          ), moved AS (
              UPDATE orders.product_orders AS orders
-             SET status = greatest(orders.status, 'shipped'),
-                 shipped_at = coalesce(orders.shipped_at, greatest(locked.at, orders.placed_at)),
-                 due_at = CASE WHEN orders.status = 'pending'
-                               THEN greatest(orders.placed_at + make_interval(secs => $3), now() + make_interval(secs => $4))
+             SET status = greatest(orders.status, ($1::text)::orders.order_status),
+                 shipped_at = CASE WHEN $1 = 'shipped' THEN coalesce(orders.shipped_at, greatest(locked.at, orders.placed_at))
+                                   ELSE orders.shipped_at END,
+                 completed_at = CASE WHEN $1 = 'completed'
+                                     THEN coalesce(orders.completed_at, greatest(locked.at, orders.placed_at, orders.shipped_at))
+                                     ELSE orders.completed_at END,
+                 due_at = CASE WHEN orders.status < ($1::text)::orders.order_status
+                               THEN greatest(orders.placed_at + make_interval(secs => $4), now() + make_interval(secs => $5))
                                ELSE orders.due_at END
              FROM locked WHERE orders.id = locked.id
              RETURNING orders.id, orders.due_at
@@ -166,46 +175,11 @@ pub(crate) async fn mark_shipped(
              FROM moved WHERE order_id = moved.id AND moved.due_at > now()
          )
          SELECT id FROM moved",
+        status.as_str(),
         ids,
         times,
-        limits.since_placed(OrderStatus::Shipped).as_secs_f64(),
-        limits.of(OrderStatus::Shipped).as_secs_f64(),
-    )
-    .fetch_all(db)
-    .await?;
-    Ok(known.into_iter().map(OrderId).collect())
-}
-
-/// Notes that orders arrived, and in the same way by when they must be on their shelves; says which orders exist.
-pub(crate) async fn mark_completed(
-    db: &PgPool,
-    ids: &[Uuid],
-    times: &[DateTime<Utc>],
-    limits: TimeLimits,
-) -> sqlx::Result<HashSet<OrderId>> {
-    let known = sqlx::query_scalar!(
-        "WITH locked AS MATERIALIZED (
-             SELECT id, at FROM unnest($1::uuid[], $2::timestamptz[]) AS news (id, at)
-             JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
-         ), moved AS (
-             UPDATE orders.product_orders AS orders
-             SET status = 'completed',
-                 completed_at = coalesce(orders.completed_at, greatest(locked.at, orders.placed_at, orders.shipped_at)),
-                 due_at = CASE WHEN orders.status <> 'completed'
-                               THEN greatest(orders.placed_at + make_interval(secs => $3), now() + make_interval(secs => $4))
-                               ELSE orders.due_at END
-             FROM locked WHERE orders.id = locked.id
-             RETURNING orders.id, orders.due_at
-         ), late AS (
-             -- Recovery backs off from an order that does not move on. Only one that did has its deadline in the future.
-             UPDATE orders.late_orders SET check_at = moved.due_at, announcements = 0, unpublished = false
-             FROM moved WHERE order_id = moved.id AND moved.due_at > now()
-         )
-         SELECT id FROM moved",
-        ids,
-        times,
-        limits.since_placed(OrderStatus::Completed).as_secs_f64(),
-        limits.of(OrderStatus::Completed).as_secs_f64(),
+        limits.since_placed(status).as_secs_f64(),
+        limits.of(status).as_secs_f64(),
     )
     .fetch_all(db)
     .await?;

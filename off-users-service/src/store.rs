@@ -4,7 +4,7 @@ mod shelves;
 mod users;
 
 pub(crate) use shelves::{
-    Consumption, Delivery, cap_reminders, insert_consumptions, insert_deliveries, list_known_consumptions,
+    Consumption, Delivery, end_endless_pauses, insert_consumptions, insert_deliveries, list_known_consumptions,
     lock_shelves, postpone_reminders, take_low_shelves, update_shelves,
 };
 pub(crate) use users::{

@@ -29,6 +29,9 @@ use tracing::{Instrument, Span, debug, error, info_span, warn};
 /// The most messages in one batch.
 const BATCH: usize = 500;
 
+/// The fewest that are tried together while something is away or slow.
+const SMALLEST_BATCH: usize = 20;
+
 /// How long after a batch more may gather for the next. A batch costs almost the same for one message as for many, and
 /// what comes after a pause is handled at once.
 const GATHER_FOR: Duration = Duration::from_millis(10);
@@ -382,10 +385,11 @@ where
         Ok(())
     }
 
-    /// Holds `messages` and tries again until what was away is back. Nothing is pulled meanwhile, so that nothing else
-    /// grows old in a buffer, and the broker is told that the work goes on.
+    /// Holds `messages` and tries again until what was away is back, fewer at a time: it may be there and slow, so that all of
+    /// them together take too long. Nothing is pulled meanwhile, so that nothing else grows old in a buffer, and the broker is
+    /// told that the work goes on.
     async fn wait_out(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut size) = (Backoff::default(), messages.len());
         loop {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
@@ -396,12 +400,27 @@ where
                 return;
             }
             self.tell_progress(&messages).await;
-            match self.handle_all(self.decode_all(messages).await).await {
+            size = (size / 2).max(SMALLEST_BATCH);
+            match self.handle_in_parts(messages, size).await {
                 Ok(()) => break,
                 Err(unhandled) => (messages, cause) = (unhandled.batch, unhandled.cause),
             }
         }
         self.status.lock().unwrap_or_else(PoisonError::into_inner).waits_since = None;
+    }
+
+    /// Handles `messages` in batches of `size`; comes back with all that has to wait.
+    async fn handle_in_parts(&self, mut messages: Vec<Message>, size: usize) -> Result<(), Unhandled> {
+        while !messages.is_empty() {
+            let later = messages.split_off(size.min(messages.len()));
+            self.tell_progress(&later).await;
+            if let Err(mut unhandled) = self.handle_all(self.decode_all(messages).await).await {
+                unhandled.batch.extend(later);
+                return Err(unhandled);
+            }
+            messages = later;
+        }
+        Ok(())
     }
 
     /// Tells the broker that the work goes on, so that nobody else is given it.

@@ -7,6 +7,9 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// By how many orders a checkpoint moves back in one transaction, when it has to.
+const BACK_BY: i64 = 100_000;
+
 /// Times by the database's clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Horizon {
@@ -39,7 +42,7 @@ fn page_end(id: Uuid, page: Duration) -> Uuid {
 }
 
 /// Moves the checkpoint of `status` over the orders of one `page`, none of them placed at `horizon` or later, and notes those as late
-/// that have not left this state; and at the last checkpoint those that are not delivered. Says whether it passed any; none where
+/// that have not left this state; and at the last checkpoint those that are not delivered. Says whether it moved; it does not where
 /// another replica is at it.
 pub(crate) async fn move_checkpoint(
     db: &PgPool,
@@ -60,17 +63,23 @@ pub(crate) async fn move_checkpoint(
     if horizon < checkpoint.through {
         // The clock was set back, or waits have become longer: orders that are placed from now on are to be checked, too.
         sqlx::query!(
-            "UPDATE orders.checkpoints
-             SET through = $2, orders = orders - (SELECT count(*) FROM orders.product_orders WHERE id > $2 AND id <= $3)
-             WHERE status = ($1::text)::orders.order_status",
+            "WITH back AS MATERIALIZED (
+                 SELECT greatest($2, (SELECT id FROM orders.product_orders WHERE id <= $3 ORDER BY id DESC OFFSET $4 LIMIT 1))
+                        AS through
+             )
+             UPDATE orders.checkpoints
+             SET through = back.through,
+                 orders = orders - (SELECT count(*) FROM orders.product_orders WHERE id > back.through AND id <= $3)
+             FROM back WHERE status = ($1::text)::orders.order_status",
             status.as_str(),
             horizon,
             checkpoint.through,
+            BACK_BY,
         )
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        return Ok(false);
+        return Ok(true);
     }
     let Some(next) = checkpoint.next.filter(|next| *next <= horizon) else { return Ok(false) };
     let end = page_end(next, page).min(horizon);
@@ -132,57 +141,56 @@ pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit
     Ok(noted.execute(db).await?.rows_affected())
 }
 
-/// Brings what a clock that was ahead put off for longer than `longest` back to that: when late orders are looked at again, and their
-/// deadlines.
-pub(crate) async fn cap_deadlines(db: &PgPool, longest: Duration, limit: i64) -> sqlx::Result<u64> {
+/// Has late orders looked at now that a clock which was ahead put off for longer than anything waits.
+pub(crate) async fn end_endless_pauses(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
     let capped = sqlx::query!(
-        "WITH late AS MATERIALIZED (
-             UPDATE orders.late_orders SET check_at = now() + make_interval(secs => $1)
-             WHERE ctid = ANY (ARRAY(
-                 SELECT ctid FROM orders.late_orders
-                 WHERE check_at > now() + make_interval(secs => $1) ORDER BY check_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED))
-             RETURNING order_id, check_at
-         )
-         UPDATE orders.product_orders SET due_at = least(due_at, check_at) FROM late WHERE id = order_id",
-        longest.as_secs_f64(),
+        "UPDATE orders.late_orders SET check_at = now()
+         WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM orders.late_orders
+             WHERE check_at > now() + make_interval(secs => $1) ORDER BY check_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        longest_wait.as_secs_f64(),
         limit,
     );
     Ok(capped.execute(db).await?.rows_affected())
 }
 
-/// Orders that are pending and whose event the broker may not have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Unpublished<'a> {
-    /// Those with these ids.
-    Orders(&'a [Uuid]),
-    /// Those that were placed within so long before the last one.
-    Last(Duration),
-}
-
-/// Notes orders as unpublished: recovery publishes them at once, whatever their deadline.
-pub(crate) async fn note_unpublished(db: &PgPool, unpublished: Unpublished<'_>) -> sqlx::Result<()> {
-    let (ids, since) = match unpublished {
-        Unpublished::Orders(ids) => (ids, None),
-        Unpublished::Last(length) => {
-            let last = sqlx::query_scalar!(
-                r#"SELECT least(placed_at, now()) AS "at!" FROM orders.product_orders ORDER BY id DESC LIMIT 1"#
-            );
-            let Some(last) = last.fetch_optional(db).await? else { return Ok(()) };
-            (&[][..], Some(first_id_at(last - length)))
-        }
-    };
+/// Notes those of `ids` as unpublished that are pending: recovery publishes them at once, whatever their deadline.
+pub(crate) async fn note_unpublished(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at, unpublished)
          SELECT id, now(), true FROM orders.product_orders WHERE id = ANY($1) AND status = 'pending'
-         UNION ALL
-         SELECT id, now(), true FROM orders.product_orders WHERE id >= $2 AND status = 'pending'
          ON CONFLICT (order_id) DO UPDATE SET unpublished = true, check_at = least(late_orders.check_at, excluded.check_at)",
         ids,
-        since,
     )
     .execute(db)
     .await?;
     Ok(())
+}
+
+/// The id after which the orders come that were placed within `length` before the last one; `None` where there is no order.
+pub(crate) async fn find_last(db: &PgPool, length: Duration) -> sqlx::Result<Option<Uuid>> {
+    let last = sqlx::query_scalar!(
+        r#"SELECT least(placed_at, now()) AS "at!" FROM orders.product_orders ORDER BY id DESC LIMIT 1"#
+    );
+    Ok(last.fetch_optional(db).await?.map(|last| first_id_at(last - length)))
+}
+
+/// Notes the next pending orders after the id `after`, at most `limit`, as unpublished; says after which the next page comes.
+pub(crate) async fn note_page_unpublished(db: &PgPool, after: Uuid, limit: i64) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        r#"WITH page AS MATERIALIZED (
+               SELECT id FROM orders.product_orders WHERE id > $1 AND status = 'pending' ORDER BY id LIMIT $2
+           ), noted AS (
+               INSERT INTO orders.late_orders (order_id, check_at, unpublished) SELECT id, now(), true FROM page
+               ON CONFLICT (order_id)
+               DO UPDATE SET unpublished = true, check_at = least(late_orders.check_at, excluded.check_at)
+           )
+           SELECT id AS "id!" FROM page ORDER BY id OFFSET $2 - 1"#,
+        after,
+        limit,
+    )
+    .fetch_optional(db)
+    .await
 }
 
 /// Notes that the broker has acknowledged unpublished orders: they are looked at again at their deadline, or after the pause that
@@ -212,13 +220,14 @@ pub(crate) struct Overdue {
 }
 
 /// Takes at most `limit` late orders that are to be looked at now. Those that are delivered, or gone, are late no more;
-/// those that have moved on meanwhile get until their new deadline; the rest is overdue or unpublished, and is looked at again after a
+/// those that have moved on meanwhile get until their new deadline, where that is within `longest_wait`; the rest is overdue or unpublished, and is looked at again after a
 /// pause: `pause`, doubled with each announcement up to `longest_pause`, and up to a quarter longer by chance. Replicas
 /// pass over each other's. Says also how many were taken.
 pub(crate) async fn take_overdue(
     db: &PgPool,
     pause: Duration,
     longest_pause: Duration,
+    longest_wait: Duration,
     limit: i64,
 ) -> sqlx::Result<(usize, Vec<Overdue>)> {
     let mut tx = db.begin().await?;
@@ -244,7 +253,7 @@ pub(crate) async fn take_overdue(
                   AS "is_done!",
                   coalesce(due.unpublished AND placed.status = 'pending', false) AS "is_unpublished!",
                   -- Not where a clock was ahead when it reached its state.
-                  coalesce(placed.due_at > now()
+                  coalesce(placed.due_at BETWEEN now() AND now() + make_interval(secs => $5)
                            AND greatest(placed.placed_at, placed.shipped_at, placed.completed_at)
                                <= now() + make_interval(secs => $4), false) AS "has_time!"
            FROM due LEFT JOIN LATERAL
@@ -254,6 +263,7 @@ pub(crate) async fn take_overdue(
         pause.as_secs_f64(),
         longest_pause.as_secs_f64(),
         CLOCK_TOLERANCE.as_secs_f64(),
+        longest_wait.as_secs_f64(),
     )
     .fetch_all(&mut *tx)
     .await?;

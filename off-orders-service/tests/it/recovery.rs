@@ -351,7 +351,7 @@ async fn what_a_wrong_clock_placed_in_the_future_is_overdue_now() {
 }
 
 #[tokio::test]
-async fn what_a_wrong_clock_put_off_for_long_is_looked_at_within_hours() {
+async fn what_a_wrong_clock_put_off_for_long_is_announced_now() {
     let world = World::new().await;
     let year = 365 * 86_400;
     let order = Row { placed_in: -60, due_in: year, ..OVERDUE }.insert(&world).await;
@@ -361,12 +361,7 @@ async fn what_a_wrong_clock_put_off_for_long_is_looked_at_within_hours() {
         .await
         .unwrap();
     let orders = Orders::start_in(world).await;
-    eventually("it is looked at again within hours", || async {
-        let is_soon = "SELECT check_at < now() + interval '2 h' AND due_at < now() + interval '2 h'
-                       FROM orders.late_orders JOIN orders.product_orders ON id = order_id";
-        sqlx::query_scalar::<_, bool>(is_soon).fetch_one(&orders.world.database.pool).await.unwrap().then_some(())
-    })
-    .await;
+    is_announced(&orders.world, "orders.pending", order).await;
 }
 
 #[tokio::test]

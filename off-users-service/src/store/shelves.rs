@@ -144,7 +144,7 @@ pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit
 }
 
 /// Has those shelves announced now that a clock which was ahead put off for longer than any pause.
-pub(crate) async fn cap_reminders(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
+pub(crate) async fn end_endless_pauses(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
     let capped = sqlx::query!(
         "UPDATE users.product_ssds SET remind_at = now()
          WHERE ctid = ANY (ARRAY(
