@@ -6,6 +6,7 @@ mod file;
 mod gunzip;
 mod lines;
 mod name;
+#[cfg_attr(not(feature = "parquet"), path = "source/no_parquet.rs")]
 mod parquet;
 mod table;
 mod text;
@@ -46,6 +47,7 @@ pub(crate) enum Content {
     /// Whole rows of a table.
     Rows(Arc<Header>, Vec<u8>),
     /// A row group of Parquet.
+    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "there are none"))]
     Group(Group),
 }
 

@@ -112,6 +112,10 @@ impl Source {
         let mut start = Vec::new();
         Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
         let format = if start == parquet::MAGIC {
+            ensure!(
+                cfg!(feature = "parquet"),
+                "{name} is Parquet, which this program is built without: `off-etl {name}` reads it"
+            );
             Format::Parquet
         } else {
             file.seek(SeekFrom::Start(0)).with_context(opening)?;
