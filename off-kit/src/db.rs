@@ -27,8 +27,8 @@ const ASK_AFTER: Duration = Duration::from_secs(1);
 /// How long the connection for health checks may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 
-/// How long the database may take for a piece of work, more than for a statement. A host that vanishes closes no connection, and sqlx sets no keepalive
-/// that would tell (<https://github.com/transact-rs/sqlx/issues/3540>).
+/// How long the database may take for a piece of work, more than for a statement. A host that vanishes closes no connection, and
+/// sqlx sets no keepalive that would tell (<https://github.com/transact-rs/sqlx/issues/3540>).
 const WORK_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a connection may take to answer when its work was done or given up; one that does not is closed.
