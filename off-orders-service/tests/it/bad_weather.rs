@@ -102,6 +102,24 @@ async fn connections_whose_other_end_vanished_are_given_up() {
 }
 
 #[tokio::test]
+async fn what_takes_too_long_ends_in_postgres_too_and_is_not_stored_later() {
+    let orders = Orders::start().await;
+    let mut lock = orders.world.database.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE orders.product_orders IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
+    let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+    assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND state = 'active' AND query LIKE '%INSERT INTO orders.product_orders%'
+                     AND pid <> pg_backend_pid()";
+    let count = async || sqlx::query_scalar::<_, i64>(waiting).fetch_one(&orders.world.database.pool).await.unwrap();
+    assert_eq!(count().await, 1);
+    eventually("the statement ends", || async { (count().await == 0).then_some(()) }).await;
+    lock.rollback().await.unwrap();
+    orders.place(LENTILS, 1).await;
+    assert_eq!(orders.count_orders().await, 1);
+}
+
+#[tokio::test]
 async fn who_would_wait_long_is_told_to_come_back() {
     let orders = Orders::start().await;
     // Nothing can be stored for a while.
