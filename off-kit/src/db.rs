@@ -10,7 +10,7 @@ use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metrics::gauge;
 use sqlx::{
-    Connection, PgPool,
+    Connection, PgConnection, PgPool,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -24,7 +24,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long a connection may lie idle before it is asked whether it still lives.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long the connection for health checks may take to be made.
+/// How long a connection for health checks, or in the place of one that was given up, may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long the database may take for a piece of work, more than for a statement. A host that vanishes closes no connection, and
@@ -102,13 +102,14 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 
 /// A pool that connects when it is first used, so that a service starts while Postgres is still away.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
-    let options = config.options()?;
-    Ok(pool_options(config.database_connections).connect_lazy_with(options.application_name(application)))
+    let options = config.options()?.application_name(application);
+    Ok(pool_options(config.database_connections, &options).connect_lazy_with(options))
 }
 
 /// What every pool has in common. A connection that was just used is used again as it is; only one that lay idle is asked first
 /// whether it still lives.
-fn pool_options(connections: u32) -> PgPoolOptions {
+fn pool_options(connections: u32, options: &PgConnectOptions) -> PgPoolOptions {
+    let options = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
@@ -122,12 +123,31 @@ fn pool_options(connections: u32) -> PgPoolOptions {
             })
         })
         // By itself sqlx waits for good until a connection has finished what was given up.
-        .after_release(|conn, _| {
+        .after_release(move |conn, _| {
+            let options = options.clone();
             Box::pin(async move {
-                tokio::time::timeout(RETURN_WITHIN, conn.ping()).await.unwrap_or_else(|_| Err(no_answer()))?;
-                Ok(true)
+                let answered = tokio::time::timeout(RETURN_WITHIN, conn.ping()).await;
+                if let Ok(pong) = answered {
+                    return pong.map(|()| true);
+                }
+                // To close it may take for good, too: what is left to be sent is sent first. One that is dropped sends nothing.
+                *conn = reconnect(&options).await;
+                Ok(false)
             })
         })
+}
+
+/// A new connection, once Postgres is back. Its pool has no other in its place until then.
+async fn reconnect(options: &PgConnectOptions) -> PgConnection {
+    let mut backoff = Backoff::default();
+    loop {
+        match tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(options)).await {
+            Ok(Ok(conn)) => return conn,
+            Ok(Err(error)) => debug!("the database is not back yet: {error}"),
+            Err(_) => debug!("the database is not back yet"),
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
 }
 
 /// Gives `work` up when the database does not finish it in time: whoever waits for it can try again on another connection.
@@ -157,7 +177,7 @@ macro_rules! session_settings {
 /// on disk, so a crash of Postgres may undo the last of them.
 pub fn background_pool(pool: &PgPool) -> PgPool {
     let beside = pool.clone();
-    let options = pool_options(1).after_connect(move |conn, _| {
+    let options = pool_options(1, &pool.connect_options()).after_connect(move |conn, _| {
         let beside = beside.clone();
         Box::pin(async move {
             // Connections of `pool` wait until it is known that sessions are not shared, and so does this one.
@@ -175,7 +195,7 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(&format!("off-{}", kit.name));
     let (passed, own_sessions) = watch::channel(false);
     let gate = own_sessions.clone();
-    let pool = pool_options(config.database_connections).after_connect(move |conn, _| {
+    let pool = pool_options(config.database_connections, &options).after_connect(move |conn, _| {
         let mut gate = gate.clone();
         Box::pin(async move {
             // Settings must never reach the session of another connection.
@@ -189,7 +209,7 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
     count_connections(kit, &pool);
     // A connection of its own: a service that is busy is not unready. It is made at once and kept for good, because connecting
     // takes seconds where there is much to do: sqlx lets others run again and again while it hashes the password.
-    let checked = pool_options(1).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
+    let checked = pool_options(1, &options).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
     let checked = checked.connect_lazy_with(options);
     let sessions = checked.clone();
     kit.needs.add("postgres", move || {

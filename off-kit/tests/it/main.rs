@@ -3,6 +3,7 @@
 mod full_disk;
 mod pooler;
 mod standing_still;
+mod vanished_postgres;
 
 use off_kit::{Clock, Kit, Service, http};
 use off_testkit::Running;
