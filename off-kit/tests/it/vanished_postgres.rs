@@ -1,7 +1,5 @@
 //! Connections to Postgres whose other end vanished.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
-
 use off_kit::db;
 use off_testkit::{Database, eventually_within};
 use std::time::Duration;
