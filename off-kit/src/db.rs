@@ -24,6 +24,10 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long a connection may lie idle before it is asked whether it still lives.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
+/// How long to wait for a connection, and for a new one to be made: that takes seconds where the processors are busy, and one that
+/// is given up begins anew.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(8);
+
 /// How long a connection for health checks, or in the place of one that was given up, may take to be made.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 
@@ -112,7 +116,7 @@ fn pool_options(connections: u32, options: &PgConnectOptions) -> PgPoolOptions {
     let options = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(3))
+        .acquire_timeout(ACQUIRE_WITHIN)
         .test_before_acquire(false)
         .before_acquire(|conn, used| {
             Box::pin(async move {
