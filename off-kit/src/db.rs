@@ -5,9 +5,10 @@ mod sessions;
 
 pub use held::HeldConnection;
 
-use crate::{Kit, backoff::Backoff, secret};
+use crate::{Kit, Tasks, backoff::Backoff, secret};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
+use futures::future::join_all;
 use metrics::gauge;
 use sqlx::{
     Connection, PgConnection, PgPool,
@@ -15,7 +16,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
-use tokio::sync::watch;
+use tokio::{runtime::Handle, sync::watch};
 use tracing::{debug, warn};
 
 /// All of the database's history, in order.
@@ -24,11 +25,7 @@ pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 /// How long a connection may lie idle before it is asked whether it still lives.
 const ASK_AFTER: Duration = Duration::from_secs(1);
 
-/// How long to wait for a connection, and for a new one to be made: that takes seconds where the processors are busy, and one that
-/// is given up begins anew.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(8);
-
-/// How long a connection for health checks, or in the place of one that was given up, may take to be made.
+/// How long a connection may take to be made that no request waits for.
 const CONNECT_WITHIN: Duration = Duration::from_secs(12);
 
 /// How long the database may take for a piece of work, more than for a statement. A host that vanishes closes no connection, and
@@ -38,7 +35,7 @@ const WORK_WITHIN: Duration = Duration::from_secs(20);
 /// How long a connection may take to answer when its work was done or given up; one that does not is closed.
 const RETURN_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often connections are counted.
+/// How often connections are counted, and missing ones opened.
 const COUNT_EVERY: Duration = Duration::from_secs(2);
 
 /// Where Postgres is.
@@ -116,7 +113,7 @@ fn pool_options(connections: u32, options: &PgConnectOptions) -> PgPoolOptions {
     let options = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE_WITHIN)
+        .acquire_timeout(Duration::from_secs(3))
         .test_before_acquire(false)
         .before_acquire(|conn, used| {
             Box::pin(async move {
@@ -181,15 +178,16 @@ macro_rules! session_settings {
 /// on disk, so a crash of Postgres may undo the last of them.
 pub fn background_pool(pool: &PgPool) -> PgPool {
     let beside = pool.clone();
-    let options = pool_options(1, &pool.connect_options()).after_connect(move |conn, _| {
-        let beside = beside.clone();
-        Box::pin(async move {
-            // Connections of `pool` wait until it is known that sessions are not shared, and so does this one.
-            drop(beside.acquire().await?);
-            sqlx::raw_sql(concat!(session_settings!(), "; SET synchronous_commit = off")).execute(conn).await?;
-            Ok(())
-        })
-    });
+    let options =
+        pool_options(1, &pool.connect_options()).acquire_timeout(CONNECT_WITHIN).after_connect(move |conn, _| {
+            let beside = beside.clone();
+            Box::pin(async move {
+                // Connections of `pool` wait until it is known that sessions are not shared, and so does this one.
+                drop(beside.acquire().await?);
+                sqlx::raw_sql(concat!(session_settings!(), "; SET synchronous_commit = off")).execute(conn).await?;
+                Ok(())
+            })
+        });
     options.connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
@@ -210,7 +208,7 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
         })
     });
     let pool = pool.connect_lazy_with(options.clone());
-    count_connections(kit, &pool);
+    keep_connections(kit, &pool, config.database_connections);
     // A connection of its own: a service that is busy is not unready. It is made at once and kept for good, because connecting
     // takes seconds where there is much to do: sqlx lets others run again and again while it hashes the password.
     let checked = pool_options(1, &options).acquire_timeout(CONNECT_WITHIN).idle_timeout(None).max_lifetime(None);
@@ -254,11 +252,12 @@ pub fn need_same_time(kit: &Kit, pool: &PgPool, tolerance: Duration) {
     });
 }
 
-/// Shows now and then how many connections are open, and how many of them are in use.
-fn count_connections(kit: &Kit, pool: &PgPool) {
+/// Makes connections before they are needed, and shows how many are open and in use.
+fn keep_connections(kit: &Kit, pool: &PgPool, most: u32) {
     let (pool, service, tasks) = (pool.clone(), kit.name, kit.tasks.clone());
-    kit.tasks.spawn("connection count", async move {
+    kit.tasks.spawn("connections", async move {
         loop {
+            fill(&pool, most, &tasks).await;
             let (open, idle) = (pool.size() as usize, pool.num_idle());
             gauge!("off_database_connections", "service" => service).set(open as f64);
             gauge!("off_database_connections_in_use", "service" => service).set(open.saturating_sub(idle) as f64);
@@ -268,6 +267,29 @@ fn count_connections(kit: &Kit, pool: &PgPool) {
             }
         }
     });
+}
+
+/// Opens the connections that are missing to `most`, on a thread of its own: sqlx yields some 800 times while it hashes a
+/// password, each time to all tasks that can run, so where they are many a connection takes longer than anybody waits for it.
+async fn fill(pool: &PgPool, most: u32, tasks: &Tasks) {
+    if pool.size() >= most {
+        return;
+    }
+    // Those that lie idle come first.
+    let wanted = (most - pool.size()) as usize + pool.num_idle();
+    let (runtime, pool, tasks) = (Handle::current(), pool.clone(), tasks.clone());
+    let filled = tokio::task::spawn_blocking(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                // Held until all are there: else the first ones would be taken again.
+                opened = join_all((0..wanted).map(|_| pool.acquire())) => opened.into_iter().find_map(Result::err),
+                () = tasks.stopping() => None,
+            }
+        })
+    });
+    if let Ok(Some(error)) = filled.await {
+        debug!("not all connections are open: {error}");
+    }
 }
 
 /// Whether the database answers and has every migration; else what is wrong, in words.

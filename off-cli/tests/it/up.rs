@@ -2,9 +2,9 @@
 
 use crate::{Home, stderr, stdout};
 use async_nats::{ConnectOptions, jetstream::consumer::PullConsumer};
-use off_testkit::{Http, eventually, eventually_within};
+use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
-use std::{process::Stdio, time::Duration};
+use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 const QUICK: [&str; 4] = ["--speed", "600", "--households", "3"];
@@ -86,7 +86,7 @@ async fn a_killed_system_goes_on_where_it_was() {
     let home = Home::new();
     let mut up = home.up(&QUICK).await;
     let orders = Http::new(home.address("orders"));
-    eventually_within(Duration::from_secs(90), "some orders", || async {
+    eventually("some orders", || async {
         let page = orders.get("/api/orders").await;
         (page.body["orders"].as_array()?.len() >= 5).then_some(())
     })
