@@ -135,7 +135,7 @@ impl Recovery {
     async fn find_late(&self) -> anyhow::Result<()> {
         let horizon = db::with_timeout(recovery::find_horizon(&self.db)).await?;
         db::with_timeout(recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH)).await?;
-        db::with_timeout(recovery::end_endless_pauses(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
+        db::with_timeout(recovery::reset_distant_checks(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
         for status in CHECKED {
             let placed_before = horizon.visible - self.limits.since_placed(status);
             let began = Instant::now();

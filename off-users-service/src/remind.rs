@@ -70,7 +70,7 @@ impl Reminder {
     async fn remind(&self) -> anyhow::Result<()> {
         // Without a connection every announcement would only time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        db::with_timeout(store::end_endless_pauses(&self.db, LONGEST_PAUSE, BATCH)).await?;
+        db::with_timeout(store::reset_distant_reminders(&self.db, LONGEST_PAUSE, BATCH)).await?;
         loop {
             let shelves = db::with_timeout(store::take_low_shelves(&self.db, LONGEST_PAUSE, BATCH)).await?;
             self.announce(&shelves).await?;

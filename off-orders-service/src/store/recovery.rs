@@ -142,8 +142,8 @@ pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit
 }
 
 /// Has late orders looked at now that a clock which was ahead put off for longer than anything waits.
-pub(crate) async fn end_endless_pauses(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
-    let capped = sqlx::query!(
+pub(crate) async fn reset_distant_checks(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
+    let reset = sqlx::query!(
         "UPDATE orders.late_orders SET check_at = now()
          WHERE ctid = ANY (ARRAY(
              SELECT ctid FROM orders.late_orders
@@ -151,7 +151,7 @@ pub(crate) async fn end_endless_pauses(db: &PgPool, longest_wait: Duration, limi
         longest_wait.as_secs_f64(),
         limit,
     );
-    Ok(capped.execute(db).await?.rows_affected())
+    Ok(reset.execute(db).await?.rows_affected())
 }
 
 /// Notes those of `ids` as unpublished that are pending: recovery publishes them at once, whatever their deadline.
@@ -220,9 +220,9 @@ pub(crate) struct Overdue {
 }
 
 /// Takes at most `limit` late orders that are to be looked at now. Those that are delivered, or gone, are late no more;
-/// those that have moved on meanwhile get until their new deadline, where that is within `longest_wait`; the rest is overdue or unpublished, and is looked at again after a
-/// pause: `pause`, doubled with each announcement up to `longest_pause`, and up to a quarter longer by chance. Replicas
-/// pass over each other's. Says also how many were taken.
+/// those that have moved on meanwhile get until their new deadline, where that is within `longest_wait`; the rest is overdue or
+/// unpublished, and is looked at again after a pause: `pause`, doubled with each announcement up to `longest_pause`, and up to a
+/// quarter longer by chance. Replicas pass over each other's. Says also how many were taken.
 pub(crate) async fn take_overdue(
     db: &PgPool,
     pause: Duration,

@@ -144,8 +144,8 @@ pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit
 }
 
 /// Has those shelves announced now that a clock which was ahead put off for longer than any pause.
-pub(crate) async fn end_endless_pauses(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
-    let capped = sqlx::query!(
+pub(crate) async fn reset_distant_reminders(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
+    let reset = sqlx::query!(
         "UPDATE users.product_ssds SET remind_at = now()
          WHERE ctid = ANY (ARRAY(
              SELECT ctid FROM users.product_ssds
@@ -153,7 +153,7 @@ pub(crate) async fn end_endless_pauses(db: &PgPool, longest_pause: Duration, lim
         longest_pause.as_secs_f64() * 1.25,
         limit,
     );
-    Ok(capped.execute(db).await?.rows_affected())
+    Ok(reset.execute(db).await?.rows_affected())
 }
 
 /// Has shelves announced again after `pause`: those whose announcement the broker did not take.
