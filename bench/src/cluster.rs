@@ -1,6 +1,5 @@
 //! Three NATS servers with the settings of production, on this machine.
 
-use crate::program::processor_time_of;
 use anyhow::Context;
 use off_events::streams;
 use off_kit::{
@@ -111,9 +110,9 @@ impl Cluster {
         Ok(bytes)
     }
 
-    /// The processor time that all servers have used, in seconds.
-    pub fn processor_time(&self) -> anyhow::Result<f64> {
-        self.servers.iter().flatten().filter_map(Child::id).map(processor_time_of).sum()
+    /// The numbers of the servers' processes.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.servers.iter().flatten().filter_map(Child::id)
     }
 
     pub async fn stop(mut self) -> anyhow::Result<()> {

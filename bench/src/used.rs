@@ -4,7 +4,7 @@ use crate::{load, program::processor_time_of_family};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 
-/// A process that is measured.
+/// A process that is measured. Several of one name count together.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
     pub name: &'static str,
@@ -26,7 +26,7 @@ impl Used {
     pub async fn now(measured: &[Measured]) -> anyhow::Result<Self> {
         let (mut processes, mut tasks) = (BTreeMap::new(), BTreeMap::new());
         for &Measured { name, id, health } in measured {
-            processes.insert(name, processor_time_of_family(id)?);
+            *processes.entry(name).or_insert(0.0) += processor_time_of_family(id)?;
             if let Some(health) = health {
                 tasks.extend(busy_tasks(name, &String::from_utf8_lossy(&load::fetch(health, "/metrics").await?)));
             }

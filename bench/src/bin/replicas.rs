@@ -8,9 +8,9 @@ use clap::Parser;
 use futures::future::try_join_all;
 use off_bench::{
     Cluster, Program, load,
-    program::processor_time_of,
     report::{at_most, progress, table},
     stage::{PRODUCTS, Ports, SSDS, settle, wait_until_ready, wish},
+    used::{Measured, Used},
 };
 use off_kit::{
     servers::{Postgres, find_postgres},
@@ -39,9 +39,9 @@ struct Options {
     /// How long; the server is killed after a third of it and comes back after two.
     #[arg(long = "for", default_value = "60s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// No server is killed: to see what rate they keep up with.
+    /// Kill no server: to see what rate they keep up with.
     #[arg(long)]
-    unbroken: bool,
+    without_fault: bool,
 }
 
 /// A replica and where it answers.
@@ -83,6 +83,12 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
         wait_until_ready(replica.ports.health).await?;
     }
 
+    let mut measured = vec![Measured { name: "Postgres", id: postgres.id()?, health: None }];
+    measured.extend(cluster.ids().map(|id| Measured { name: "NATS", id, health: None }));
+    for Replica { service, program, .. } in &running {
+        measured.push(Measured { name: service, id: program.id()?, health: None });
+    }
+
     progress(&format!("{} orders a second, {replicas} of each service", options.rate));
     let takers: Vec<SocketAddr> =
         running.iter().filter(|replica| replica.service == "orders").map(|replica| replica.ports.address).collect();
@@ -92,15 +98,15 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
         load::offer(address, each, options.length, CONNECTIONS, request)
     }));
     let watching = async {
-        let before = Used::now(&running, &cluster, &pool).await?;
+        let (before, placed_before) = (Used::now(&measured).await?, count_orders(&pool).await?);
         tokio::time::sleep(options.length / 3).await;
-        let after = Used::now(&running, &cluster, &pool).await?;
+        let (after, placed) = (Used::now(&measured).await?, count_orders(&pool).await? - placed_before);
         let leaderless =
-            if options.unbroken { None } else { Some(break_leader(&mut cluster, options.length / 3).await?) };
-        anyhow::Ok((after.since(&before), leaderless))
+            if options.without_fault { None } else { Some(break_leader(&mut cluster, options.length / 3).await?) };
+        anyhow::Ok((after.processes_since(&before), placed, leaderless))
     };
     let (offered, watched) = tokio::join!(offering, watching);
-    let (offered, (used, leaderless)) = (offered?, watched?);
+    let (offered, (used, placed, leaderless)) = (offered?, watched?);
 
     progress("waiting until every order has arrived");
     let offered_all = Instant::now();
@@ -129,7 +135,7 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
             .fetch_one(&pool)
             .await?;
     println!("{accepted} orders answered with 201 by {replicas} replicas, {others} requests otherwise or not at all");
-    used.print();
+    print_used(&used, placed);
     print_room(&cluster, &pool).await?;
     println!(
         "the last order arrived {:.1} s after the load ended; its waits take 2 to 4 s",
@@ -169,49 +175,15 @@ async fn break_leader(cluster: &mut Cluster, dead_for: Duration) -> anyhow::Resu
     Ok(leaderless)
 }
 
-/// Processor time in seconds, and what was done with it.
-struct Used {
-    /// Of each of [`SERVICES`], all replicas together.
-    services: [f64; 3],
-    nats: f64,
-    postgres: f64,
-    orders: f64,
+/// Milliseconds of a core for each order, by who used them.
+fn print_used(used: &[(&'static str, f64)], orders: i64) {
+    let each: Vec<String> =
+        used.iter().map(|(name, seconds)| format!("{name} {:.2} ms", seconds * 1000.0 / orders as f64)).collect();
+    println!("processor time an order: {}", each.join(", "));
 }
 
-impl Used {
-    async fn now(running: &[Replica], cluster: &Cluster, pool: &PgPool) -> anyhow::Result<Self> {
-        let mut services = [0.0; 3];
-        for (used, service) in services.iter_mut().zip(SERVICES) {
-            for replica in running.iter().filter(|replica| replica.service == service) {
-                *used += replica.program.processor_time()?;
-            }
-        }
-        let pids: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity").fetch_all(pool).await?;
-        // One that has just ended counts no longer; the pools keep theirs.
-        let postgres = pids.iter().filter_map(|&pid| processor_time_of(u32::try_from(pid).ok()?).ok()).sum();
-        let orders: i64 = sqlx::query_scalar("SELECT count(*) FROM orders.product_orders").fetch_one(pool).await?;
-        Ok(Self { services, nats: cluster.processor_time()?, postgres, orders: orders as f64 })
-    }
-
-    fn since(&self, before: &Self) -> Self {
-        Self {
-            services: std::array::from_fn(|index| self.services[index] - before.services[index]),
-            nats: self.nats - before.nats,
-            postgres: self.postgres - before.postgres,
-            orders: self.orders - before.orders,
-        }
-    }
-
-    /// Milliseconds of a processor for each order, by who used them.
-    fn print(&self) {
-        let ms = |seconds: f64| seconds * 1000.0 / self.orders;
-        let [users, orders, notifications] = self.services.map(ms);
-        println!(
-            "processor time an order: users {users:.2} ms, orders {orders:.2}, notifications {notifications:.2}, NATS {:.2}, Postgres {:.2}",
-            ms(self.nats),
-            ms(self.postgres)
-        );
-    }
+async fn count_orders(pool: &PgPool) -> anyhow::Result<i64> {
+    Ok(sqlx::query_scalar("SELECT count(*) FROM orders.product_orders").fetch_one(pool).await?)
 }
 
 /// What is kept of each order, in bytes: for good in Postgres with all indexes, and until they are a week old in the streams.
