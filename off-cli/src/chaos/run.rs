@@ -214,8 +214,8 @@ async fn heal_store(parts: &Parts) -> anyhow::Result<()> {
     messages::clear_stream(&parts.bus, streams::DEAD_LETTERS.name).await
 }
 
-/// Lets a time pass while a way is so.
-async fn pass_with(parts: &Parts, link: Link, way: Way, pass: Sleep) {
+/// Keeps a way so until `pass` ends, and opens it.
+async fn keep_way_for(parts: &Parts, link: Link, way: Way, pass: Sleep) {
     parts.set(link, way);
     pass.await;
     parts.set(link, Way::Open);
@@ -245,9 +245,9 @@ async fn carry_out(
             pass.await;
             parts.signal(*name, Signal::SIGCONT).await?;
         }
-        Fault::Cut(link) => pass_with(parts, *link, Way::Cut, pass).await,
-        Fault::Slow(link) => pass_with(parts, *link, Way::Slow, pass).await,
-        Fault::Silence(link) => pass_with(parts, *link, Way::Silent, pass).await,
+        Fault::Cut(link) => keep_way_for(parts, *link, Way::Cut, pass).await,
+        Fault::Slow(link) => keep_way_for(parts, *link, Way::Slow, pass).await,
+        Fault::Silence(link) => keep_way_for(parts, *link, Way::Silent, pass).await,
         Fault::Repeat => {
             let repeated = messages::repeat(&parts.bus, number as u64).await;
             // The broker may be away just now; then nothing is repeated.

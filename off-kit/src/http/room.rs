@@ -23,9 +23,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// is answered soon.
 const AT_ONCE: usize = 512;
 
-/// How long who is turned away waits for the answer. Clients that would ask again at once have to wait, and the processors are
-/// left to those who are being answered.
-const TURNED_AWAY_AFTER: Duration = Duration::from_millis(500);
+/// How long a request waits that is rejected. Clients that would retry at once have to wait, and the processors are left to
+/// requests that are being answered.
+const REJECT_AFTER: Duration = Duration::from_millis(500);
 
 /// A body up to this size, in bytes, is read whoever else sends one: connections are limited, and so then is the memory.
 const SMALL_BODY: usize = 4 * 1024;
@@ -123,7 +123,7 @@ impl Service<Request<Incoming>> for Door {
         *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         answer.headers_mut().clone_from(&self.headers);
         Either::Left(Box::pin(async move {
-            tokio::time::sleep(TURNED_AWAY_AFTER).await;
+            tokio::time::sleep(REJECT_AFTER).await;
             Ok(answer)
         }))
     }
