@@ -17,7 +17,7 @@ use crate::{Kit, secret};
 use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
 use percent_encoding::percent_decode_str;
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, sync::atomic::Ordering, time::Duration};
 use tracing::{debug, info, warn};
 
 /// The oldest nats-server that keeps message schedules.
@@ -114,6 +114,11 @@ impl Bus {
 
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
+    }
+
+    /// How many connections it has made so far: the number of the present one, from 1.
+    fn connections(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
     /// Waits until the broker answers, at most `patience`.

@@ -7,6 +7,7 @@ use off_kit::{
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
+use tokio::process::Command;
 
 /// A NATS server of the test's own, with all streams declared. Killed when the test ends.
 #[derive(Debug)]
@@ -40,6 +41,24 @@ impl TestNats {
         self.server.start_again().await.expect("the server starts again");
         self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
         bus::declare(&self.bus, Keeping::default()).await.expect("the streams");
+    }
+
+    /// Keeps a copy of its store for [`TestNats::go_back`].
+    pub async fn keep_copy(&mut self) {
+        self.with_server_dead("cp -a store older").await;
+    }
+
+    /// Kills the server and starts it again with the copy of its store.
+    pub async fn go_back(&mut self) {
+        self.with_server_dead("rm -r store && mv older store").await;
+    }
+
+    async fn with_server_dead(&mut self, script: &str) {
+        self.server.kill().await.expect("the server dies");
+        let done = Command::new("sh").args(["-c", script]).current_dir(self.folder.path()).status().await;
+        assert!(done.expect("a shell").success(), "{script}");
+        self.server.start_again().await.expect("the server starts again");
+        self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
     }
 
     /// A server with nothing in it.

@@ -105,7 +105,9 @@ pub(super) async fn keep(
         cut.push(BODY);
     }
     let body = message.payload.slice(..message.payload.len().min(LARGEST_BODY));
-    let id = format!("{}:{}:{}", consumer.stream, consumer.name, info.stream_sequence);
+    // A stream that was recreated gives the same numbers again.
+    let published = info.published.unix_timestamp_nanos();
+    let id = format!("{}:{}:{}:{published}", consumer.stream, consumer.name, info.stream_sequence);
     map.insert(headers::NATS_MSG_ID, id.as_str());
     map.insert(headers::DEAD_REASON, one_line(reason).as_str());
     map.insert(headers::DEAD_SUBJECT, message.subject.as_str());

@@ -21,7 +21,10 @@ use metrics::{counter, gauge, histogram};
 use off_events::{Event, headers, streams::Consumer};
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tracing::{Instrument, Span, debug, error, info_span, warn};
@@ -157,6 +160,7 @@ where
         handle: move |batch| handler(app.clone(), batch),
         log_limit: LogLimit::default(),
         status,
+        pulled_on: AtomicU64::default(),
         event: std::marker::PhantomData::<fn() -> E>,
     };
     kit.tasks.spawn(format!("listen {}", consumer.name), async move { listener.run().await });
@@ -170,6 +174,8 @@ struct Listener<E, H> {
     handle: H,
     log_limit: LogLimit,
     status: Arc<Mutex<Status>>,
+    /// The number of the connection that the messages in hand came on; 0 once it does not count any more.
+    pulled_on: AtomicU64,
     event: std::marker::PhantomData<fn() -> E>,
 }
 
@@ -242,6 +248,13 @@ where
                     Err(error) => interrupted = Some(error),
                 }
             }
+            if !self.is_current() {
+                for message in &messages {
+                    self.answer(message, AckKind::Nak(None)).await;
+                }
+                hand_back(chunks).await;
+                return Ok(());
+            }
             // Fewer than a batch is also what arrives while the broker has more.
             let is_last = messages.len() < BATCH
                 && messages.last().is_none_or(|last| last.info().is_ok_and(|info| info.pending == 0));
@@ -261,6 +274,7 @@ where
     }
 
     async fn pull(&self) -> anyhow::Result<Stream> {
+        self.pulled_on.store(self.bus.connections(), Ordering::Relaxed);
         let found = self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
         self.status.lock().unwrap_or_else(PoisonError::into_inner).is_missing = found.as_ref().is_err_and(is_missing);
         let consumer: PullConsumer = found?;
@@ -374,10 +388,7 @@ where
         in_hand.set(0.0);
         handled?;
         for message in messages {
-            // An acknowledgement that gets lost brings the message back, which is harmless.
-            if let Err(error) = message.ack().await {
-                warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
-            }
+            self.answer(message, AckKind::Ack).await;
         }
         histogram!("off_message_batch_seconds", "consumer" => self.consumer.name).record(started.elapsed());
         counter!("off_messages_handled_total", "consumer" => self.consumer.name).increment(messages.len() as u64);
@@ -390,6 +401,8 @@ where
     /// told that the work goes on.
     async fn wait_out(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
         let (mut backoff, mut size) = (Backoff::default(), messages.len());
+        // Long enough for a stream to be recreated.
+        self.pulled_on.store(0, Ordering::Relaxed);
         loop {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "{} waits with {} messages: {cause:#}", self.consumer.name, messages.len());
@@ -472,8 +485,21 @@ where
                 }
             }
         };
+        self.answer(message, answer).await;
+    }
+
+    /// Whether the messages in hand are certainly those that the broker has under their numbers.
+    fn is_current(&self) -> bool {
+        self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
+    }
+
+    /// Answers the broker. An answer names a message by its number alone, and a stream that was recreated or restored from an
+    /// older copy has another message under it. So what may be such a message is asked for again instead of acknowledged:
+    /// handling it twice is harmless. An answer that gets lost brings the message back, too.
+    async fn answer(&self, message: &Message, answer: AckKind) {
+        let answer = if self.is_current() { answer } else { AckKind::Nak(None) };
         if let Err(error) = message.ack_with(answer).await {
-            warn!("{consumer}: an acknowledgement was not sent: {error}");
+            warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
         }
     }
 }

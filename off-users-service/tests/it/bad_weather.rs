@@ -1,7 +1,8 @@
 //! Bad input, and Postgres gone for a while.
 
 use crate::{Users, ada};
-use off_testkit::{LENTILS, World};
+use off_events::streams;
+use off_testkit::{LENTILS, TEA, World, eventually};
 use serde_json::json;
 
 #[tokio::test]
@@ -57,4 +58,44 @@ async fn while_postgres_is_away_deliveries_wait_and_then_arrive_once() {
     users.world.database.server.as_mut().unwrap().start_again().await.unwrap();
     users.shelf_holds(ssd, LENTILS, 5).await;
     assert!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().is_empty());
+}
+
+/// Messages of stock.consumed that the service has and has not acknowledged.
+async fn in_hand(users: &Users) -> Option<u64> {
+    Some(users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.ok()?.in_hand)
+}
+
+#[tokio::test]
+async fn a_report_that_has_the_number_of_one_that_a_restored_broker_forgot_is_counted() {
+    let mut users = Users::start().await;
+    let ssd = users.world.add_device().await;
+    for barcode in [LENTILS, TEA] {
+        let order = json!({"id": uuid::Uuid::now_v7(), "ssd_id": ssd, "product_id": barcode,
+            "timestamp": "2026-01-01T00:00:00Z", "quantity": 5, "status": "completed"});
+        users.world.say("orders.completed", &order).await;
+        users.shelf_holds(ssd, barcode, 5).await;
+    }
+    users.world.nats.keep_copy().await;
+    let eaten = |id: &str, barcode: &str| json!({"id": id, "ssd_id": ssd, "barcode": barcode, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1});
+
+    // The service waits for the shelf with the first report in hand. The broker forgets it, and gives its number to another.
+    let db = users.world.database.pool.clone();
+    let mut shelf = db.begin().await.unwrap();
+    let lock = "SELECT FROM users.product_ssds WHERE barcode = $1 FOR UPDATE";
+    sqlx::query(lock).bind(LENTILS).fetch_all(&mut *shelf).await.unwrap();
+    users.world.say("stock.consumed", &eaten("forgotten", LENTILS)).await;
+    let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let session = eventually("the service waits for the shelf", || async {
+        sqlx::query_scalar::<_, i32>(waiting).fetch_optional(&db).await.unwrap()
+    });
+    let session = session.await;
+    users.world.nats.go_back().await;
+    assert_eq!(in_hand(&users).await, Some(0));
+    users.world.say("stock.consumed", &eaten("after it", TEA)).await;
+    eventually("the service has the next report", || async { (in_hand(&users).await? == 1).then_some(()) }).await;
+    sqlx::query("SELECT pg_terminate_backend($1)").bind(session).execute(&db).await.unwrap();
+    shelf.rollback().await.unwrap();
+
+    users.shelf_holds(ssd, LENTILS, 4).await;
+    users.shelf_holds(ssd, TEA, 4).await;
 }
