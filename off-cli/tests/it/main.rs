@@ -6,6 +6,7 @@ mod architecture;
 mod audit;
 mod chaos;
 mod dead;
+mod docs;
 mod doctor;
 mod documents;
 mod full_broker;

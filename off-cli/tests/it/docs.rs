@@ -1,0 +1,82 @@
+//! The documentation names only what exists.
+
+use crate::{off, stdout};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every Markdown file at the root, in `docs` and in a crate's folder, with its text.
+fn documents() -> Vec<(PathBuf, String)> {
+    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+    let mut documents = Vec::new();
+    for folder in std::iter::once(root()).chain(folders.filter(|path| !hidden(path) && !path.ends_with("target"))) {
+        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.extension().is_some_and(|extension| extension == "md") {
+                let text = fs::read_to_string(&file).unwrap();
+                documents.push((file, text));
+            }
+        }
+    }
+    assert!(documents.len() > 10, "the documentation is found");
+    documents
+}
+
+/// What the link to a heading says after `#`: as GitHub makes it.
+fn anchor_of(heading: &str) -> String {
+    let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+fn anchors(text: &str) -> HashSet<String> {
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor_of(line.trim_start_matches('#').trim()))
+        .collect()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    for (file, text) in documents() {
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
+            if link.contains("://") || link.contains(char::is_whitespace) {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
+            assert!(target.exists(), "{} links to {link}, which is not there", file.display());
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&target).unwrap());
+                assert!(there.contains(anchor), "{} links to {link}; {path} has {there:?}", file.display());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_command_that_is_named_exists() {
+    let help = stdout(&off(&["--help"]).output().await.unwrap());
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let commands: HashSet<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(commands.contains("up"), "{help}");
+    let mut named = 0;
+    for (file, text) in documents() {
+        for rest in text.split("./run ").skip(1) {
+            let word: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
+            // `./run` may also end a phrase, or be followed by options.
+            if rest.starts_with(|letter: char| letter.is_ascii_lowercase())
+                && !text.contains(&format!("`./run` {word}"))
+            {
+                assert!(commands.contains(word.as_str()), "{} names `./run {word}`", file.display());
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 20, "the commands are found: {named}");
+}
