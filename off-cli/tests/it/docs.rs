@@ -11,13 +11,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Markdown file at the root, in `docs` and in a crate's folder, with its text.
+/// Every Markdown file at the root, in `docs` and in `bench`, with its text. The README of a crate is its rustdoc, too, and
+/// links to items.
 fn documents() -> Vec<(PathBuf, String)> {
-    let folders = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
-    let hidden = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
     let mut documents = Vec::new();
-    for folder in std::iter::once(root()).chain(folders.filter(|path| !hidden(path) && !path.ends_with("target"))) {
-        for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+    for folder in ["", "docs", "bench"] {
+        for file in fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "md") {
                 let text = fs::read_to_string(&file).unwrap();
                 documents.push((file, text));

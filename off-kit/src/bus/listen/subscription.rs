@@ -47,7 +47,7 @@ pub(super) struct Subscription {
     pub(super) consumer: Consumer,
     pub(super) log_limit: LogLimit,
     status: Arc<Mutex<Status>>,
-    /// The number of the connection that the messages in hand came on; 0 once it does not count any more.
+    /// The number of the connection that the messages in hand came on.
     pulled_on: AtomicU64,
 }
 
@@ -98,10 +98,11 @@ impl Subscription {
     }
 
     pub(super) async fn pull(&self) -> anyhow::Result<Stream> {
-        self.pulled_on.store(self.bus.connections(), Ordering::Relaxed);
         let found = self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
         self.status().is_missing = found.as_ref().is_err_and(is_missing);
         let consumer: PullConsumer = found?;
+        // Nothing has been asked for yet, so nothing can come on an earlier connection than this.
+        self.pulled_on.store(self.bus.connections(), Ordering::Relaxed);
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
@@ -121,9 +122,8 @@ impl Subscription {
         }
     }
 
-    /// Notes that the messages in hand wait for what is away: long enough for their stream to be recreated.
+    /// Notes that the messages in hand wait for what is away.
     pub(super) fn wait_begins(&self) {
-        self.pulled_on.store(0, Ordering::Relaxed);
         self.status().waits_since.get_or_insert_with(Instant::now);
     }
 
@@ -150,6 +150,10 @@ impl Subscription {
     /// letters refuse, because they are full, is logged: nothing waits for them. While the broker is away it stays where it
     /// is and is tried again.
     pub(super) async fn give_up(&self, message: &Message, reason: &str) {
+        // It is delivered again, and given up then.
+        if !self.is_current() {
+            return self.answer(message, AckKind::Nak(None)).await;
+        }
         let (subject, consumer) = (&message.subject, self.consumer.name);
         let answer = if self.consumer.is_from_devices {
             counter!("off_messages_dropped_total", "consumer" => consumer).increment(1);
@@ -190,12 +194,13 @@ impl Subscription {
 
     /// Whether the messages in hand are certainly those that the broker has under their numbers.
     pub(super) fn is_current(&self) -> bool {
-        self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
+        // In this order: the client counts a connection before it says that it is connected.
+        self.bus.is_connected() && self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
     }
 
-    /// Answers the broker. An answer names a message by its number alone, and a stream that was recreated or restored from an
-    /// older copy has another message under it. So what may be such a message is asked for again instead of acknowledged:
-    /// handling it twice is harmless. An answer that gets lost brings the message back, too.
+    /// Answers the broker. An answer names a message by its number alone, and a stream that was restored from an older copy has
+    /// another message under it. So what came on an earlier connection is asked for again instead of acknowledged: handling it
+    /// twice is harmless. An answer that gets lost brings the message back, too.
     pub(super) async fn answer(&self, message: &Message, answer: AckKind) {
         let answer = if self.is_current() { answer } else { AckKind::Nak(None) };
         if let Err(error) = message.ack_with(answer).await {
@@ -207,7 +212,8 @@ impl Subscription {
 /// Gives back what was pulled and not begun, so that another replica has it at once. The pull ends first: what is given
 /// back would come again through it.
 pub(super) async fn hand_back(mut chunks: ReadyChunks<Stream>) {
-    let begun = chunks.next().now_or_never().flatten().unwrap_or_default();
+    // Tokio's budget would leave most of it to the ack wait.
+    let begun = tokio::task::unconstrained(chunks.next()).now_or_never().flatten().unwrap_or_default();
     drop(chunks);
     for message in begun.into_iter().flatten() {
         let _ = message.ack_with(AckKind::Nak(None)).await;
