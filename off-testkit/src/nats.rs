@@ -7,7 +7,6 @@ use off_kit::{
 };
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
-use tokio::process::Command;
 
 /// A NATS server of the test's own, with all streams declared. Killed when the test ends.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub struct TestNats {
     pub server: servers::Nats,
     /// Before its folder, so that it is gone when that is removed.
     disk: Option<SmallDisk>,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl TestNats {
@@ -36,28 +35,22 @@ impl TestNats {
 
     /// Kills the server and takes its disk away; it starts again with nothing, and is made ready as `off migrate` does.
     pub async fn lose_everything(&mut self) {
-        self.server.kill().await.expect("the server dies");
-        std::fs::remove_dir_all(self.folder.path().join("store")).expect("its disk is lost");
-        self.server.start_again().await.expect("the server starts again");
-        self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
+        self.with_store("rm -r store").await;
         bus::declare(&self.bus, Keeping::default()).await.expect("the streams");
     }
 
     /// Keeps a copy of its store for [`TestNats::go_back`].
     pub async fn keep_copy(&mut self) {
-        self.with_server_dead("cp -a store older").await;
+        self.with_store("cp -a store older").await;
     }
 
     /// Kills the server and starts it again with the copy of its store.
     pub async fn go_back(&mut self) {
-        self.with_server_dead("rm -r store && mv older store").await;
+        self.with_store("rm -r store && mv older store").await;
     }
 
-    async fn with_server_dead(&mut self, script: &str) {
-        self.server.kill().await.expect("the server dies");
-        let done = Command::new("sh").args(["-c", script]).current_dir(self.folder.path()).status().await;
-        assert!(done.expect("a shell").success(), "{script}");
-        self.server.start_again().await.expect("the server starts again");
+    async fn with_store(&mut self, script: &str) {
+        self.server.with_store(script).await.expect("the server starts again");
         self.bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
     }
 
@@ -87,7 +80,7 @@ impl TestNats {
         let config = bus::Config::at(&server.url);
         let bus = Bus::connect(&config, "test").await.expect("a client");
         bus.connected(Duration::from_secs(10)).await.expect("a connection to it");
-        Self { url: server.url.clone(), bus, server, disk, folder }
+        Self { url: server.url.clone(), bus, server, disk, _folder: folder }
     }
 }
 

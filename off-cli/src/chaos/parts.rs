@@ -55,7 +55,6 @@ pub(super) struct Parts {
     /// `None` where this user may not make one.
     postgres_disk: StdMutex<Option<SmallDisk>>,
     nats: Mutex<Nats>,
-    nats_folder: PathBuf,
     services: BTreeMap<Name, Mutex<Process>>,
     proxies: BTreeMap<Link, Proxy>,
     /// Where each service answers, without a proxy between.
@@ -96,8 +95,7 @@ impl Parts {
             if pace.orders <= MOST_ON_SMALL_DISK { SmallDisk::mount(&place, POSTGRES_DISK) } else { None };
         let postgres = Postgres::start(&programs, &postgres_folder, &POSTGRES_SETTINGS).await?;
         let (program, _) = find_nats_server(home.tools()).await?;
-        let nats_folder = folder.join("nats");
-        let nats = Nats::start(&program, &nats_folder, &[BROKER_DISK]).await?;
+        let nats = Nats::start(&program, &folder.join("nats"), &[BROKER_DISK]).await?;
         let config = db::Config::at(&postgres.url, 4);
         let pool = db::lazy_pool(&config, "off-chaos")?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
@@ -134,7 +132,7 @@ impl Parts {
         }
         let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
         let postgres_disk = StdMutex::new(postgres_disk);
-        Ok(Self { postgres, postgres_disk, nats, nats_folder, services, proxies, addresses, db: pool, bus })
+        Ok(Self { postgres, postgres_disk, nats, services, proxies, addresses, db: pool, bus })
     }
 
     /// Where a service answers at the end of `link`.
@@ -210,21 +208,12 @@ impl Parts {
 
     /// Kills NATS, keeps a copy of its store aside, and starts it again.
     pub(super) async fn copy_nats_store(&self, name: &str) -> anyhow::Result<()> {
-        self.with_nats_dead(&format!("cp -a store {name}")).await
+        self.nats.lock().await.with_store(&format!("cp -a store {name}")).await
     }
 
     /// Kills NATS, and starts it again with the copy that was kept aside under this name.
     pub(super) async fn roll_nats_store_back(&self, name: &str) -> anyhow::Result<()> {
-        self.with_nats_dead(&format!("rm -r store && mv {name} store")).await
-    }
-
-    /// Kills NATS, runs a script of the shell in its folder, and starts it again.
-    async fn with_nats_dead(&self, script: &str) -> anyhow::Result<()> {
-        let mut nats = self.nats.lock().await;
-        nats.kill().await?;
-        let done = Command::new("sh").args(["-c", script]).current_dir(&self.nats_folder).status().await?;
-        anyhow::ensure!(done.success(), "{script} ended with {done}");
-        nats.start_again().await.context("NATS does not start again")
+        self.nats.lock().await.with_store(&format!("rm -r store && mv {name} store")).await
     }
 
     /// Lets everything run that is meant to, and opens all ways.

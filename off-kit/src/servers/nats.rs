@@ -2,7 +2,7 @@
 
 use super::{Server, find_in_path, free_ports, is_program, new_password, room_on_disk, write_private};
 use crate::{Bus, bus, http};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -151,6 +151,14 @@ impl Nats {
     /// Ends it on the spot, as a crash would.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         self.server.kill().await
+    }
+
+    /// Kills it, runs a script of the shell in its folder, where `store` holds its streams, and starts it again.
+    pub async fn with_store(&mut self, script: &str) -> anyhow::Result<()> {
+        self.kill().await?;
+        let done = Command::new("sh").args(["-c", script]).current_dir(&self.folder).status().await?;
+        ensure!(done.success(), "{script} ended with {done}");
+        self.start_again().await.context("NATS does not start again")
     }
 
     /// The number of its process.
