@@ -3,8 +3,9 @@
 use std::{fmt::Debug, time::Duration};
 use tokio::time::Instant;
 
-/// How long a test waits for something that has to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for something that has to happen: twice the ack wait, after which a message comes again that a
+/// killed service had in hand.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Asks again and again until `found` has a value; panics with `what` when that takes too long.
 pub async fn eventually<T: Debug, F: Future<Output = Option<T>>>(what: &str, found: impl FnMut() -> F) -> T {

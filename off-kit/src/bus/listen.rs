@@ -12,7 +12,7 @@ pub use received::{Batch, Failure, Received};
 use super::Bus;
 use crate::{Kit, backoff::Backoff, db};
 use anyhow::{Context, bail};
-use async_nats::jetstream::{AckKind, Message};
+use async_nats::jetstream::{AckKind, Message, consumer::pull::MessagesErrorKind};
 use futures::StreamExt;
 use metrics::{counter, gauge, histogram};
 use off_events::{Event, streams::Consumer};
@@ -98,6 +98,7 @@ where
             messages = self.subscription.pull() => messages?,
         };
         let mut chunks = messages.ready_chunks(BATCH);
+        let mut heartbeat_was_missed = false;
         loop {
             let chunk = tokio::select! {
                 biased;
@@ -134,8 +135,16 @@ where
                 return Ok(());
             }
             if let Some(error) = interrupted {
-                bail!(error);
+                // A broker that was frozen or slow still sends to this pull, and what it sends to one that has ended comes again
+                // only after the ack wait. A broker that answers and sends no heartbeat has forgotten the pull.
+                if heartbeat_was_missed || error.kind() != MessagesErrorKind::MissingHeartbeat {
+                    bail!(error);
+                }
+                self.subscription.answers_again().await.context(error)?;
+                heartbeat_was_missed = true;
+                continue;
             }
+            heartbeat_was_missed = false;
             *backoff = Backoff::default();
             if is_last {
                 tokio::time::sleep(GATHER_FOR).await;

@@ -98,9 +98,7 @@ impl Subscription {
     }
 
     pub(super) async fn pull(&self) -> anyhow::Result<Stream> {
-        let found = self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
-        self.status().is_missing = found.as_ref().is_err_and(is_missing);
-        let consumer: PullConsumer = found?;
+        let consumer = self.find().await?;
         // Nothing has been asked for yet, so nothing can come on an earlier connection than this.
         self.pulled_on.store(self.bus.connections(), Ordering::Relaxed);
         let messages = consumer
@@ -112,6 +110,28 @@ impl Subscription {
             .messages()
             .await?;
         Ok(messages)
+    }
+
+    async fn find(&self) -> anyhow::Result<PullConsumer> {
+        let found = self.bus.jetstream.get_consumer_from_stream(self.consumer.name, self.consumer.stream).await;
+        self.status().is_missing = found.as_ref().is_err_and(is_missing);
+        Ok(found?)
+    }
+
+    /// Waits until the broker answers again on the present connection; fails when that is lost, the consumer is missing or the
+    /// service stops.
+    pub(super) async fn answers_again(&self) -> anyhow::Result<()> {
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.find().await {
+            if !self.is_current() || self.status().is_missing || self.tasks.is_stopping() {
+                return Err(error);
+            }
+            if let Some(suppressed) = self.log_limit.admit() {
+                warn!(suppressed, "{}: the broker does not answer: {error:#}", self.consumer.name);
+            }
+            self.pause(&mut backoff).await;
+        }
+        Ok(())
     }
 
     /// Waits before the next try, or until the service stops.
