@@ -1,12 +1,12 @@
 //! Room for so many requests at once. Who comes while there is none is told so after a pause, and nothing else is done: the more
 //! there is to refuse, the less may each refusal take from those who are being answered.
 
-use super::{extract::unreadable_body, problem::Problem, server::BODY_LIMIT};
+use super::{extract::unreadable_body, problem::Problem};
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Request, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -18,6 +18,13 @@ use hyper_util::service::{TowerToHyperService, TowerToHyperServiceFuture};
 use metrics::{Counter, counter};
 use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tracing::warn;
+
+/// The largest body a service reads, in bytes.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// How long a request may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most requests that are being answered at once: many times what the database works on, and few enough that each
 /// is answered soon.
@@ -45,6 +52,19 @@ impl Room {
         Self { requests: Arc::new(Semaphore::new(AT_ONCE)), large_bodies: Arc::new(Semaphore::new(LARGE_BODIES)) }
     }
 
+    /// Answers once all of the request is there: who sends slowly takes nobody's place.
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        let (parts, body) = request.into_parts();
+        let (body, _held_until_answered) = match self.read(body).await {
+            Ok(read) => read,
+            Err(problem) => return problem.into_response(),
+        };
+        match self.requests.try_acquire() {
+            Ok(_held_until_answered) => next.run(Request::from_parts(parts, Body::from(body))).await,
+            Err(_) => no_room().into_response(),
+        }
+    }
+
     /// Reads a body; one that is larger than a small one comes with its place, to be held as long as it is.
     async fn read(&self, mut body: Body) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Problem> {
         let (mut read, mut place) = (BytesMut::new(), None);
@@ -67,17 +87,18 @@ fn no_room() -> Problem {
     Problem::unavailable("more requests arrive than can be answered; try again")
 }
 
-/// Answers a request while there is room, once all of it is there: who sends slowly takes nobody's place.
-pub(super) async fn answer_while_there_is_room(State(room): State<Room>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
-    let (body, _held_until_answered) = match room.read(body).await {
-        Ok(read) => read,
-        Err(problem) => return problem.into_response(),
-    };
-    match room.requests.try_acquire() {
-        Ok(_held_until_answered) => next.run(Request::from_parts(parts, Body::from(body))).await,
-        Err(_) => no_room().into_response(),
+/// Answers a request whose body is small enough, while there is room, in time. One layer for all three: each costs a request an
+/// allocation or two.
+pub(super) async fn answer_within_limits(State(room): State<Room>, request: Request, next: Next) -> Response {
+    // What says that it is too large is refused before anything of it arrives.
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+        return Problem::too_large().into_response();
     }
+    tokio::time::timeout(ANSWER_WITHIN, room.answer(request, next)).await.unwrap_or_else(|_| {
+        warn!("a request was not answered within {} s", ANSWER_WITHIN.as_secs());
+        Problem::unavailable("the answer took too long; try again").into_response()
+    })
 }
 
 /// What every request comes through first.

@@ -5,31 +5,24 @@ use super::{
     health,
     observe::{Durations, observe},
     problem::{self, Problem},
-    room::{Door, Room, answer_while_there_is_room},
+    room::{Door, Room, answer_within_limits},
 };
 use crate::{Addresses, Kit, Service, tasks::panic_message};
 use anyhow::Context;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
-    http::{StatusCode, header},
-    middleware::{self, Next},
+    http::StatusCode,
+    middleware,
     response::{IntoResponse, Response},
 };
 use metrics::gauge;
-use std::{any::Any, net::SocketAddr, sync::PoisonError, time::Duration};
+use std::{any::Any, net::SocketAddr, sync::PoisonError};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr, ServerBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
-
-/// The largest body a service reads, in bytes.
-pub(super) const BODY_LIMIT: usize = 64 * 1024;
-
-/// How long a request may take.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// The OpenAPI document of a service with these routes.
 pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
@@ -78,7 +71,7 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     let (api, _) = routes.split_for_parts();
     let room = Room::new();
     let app: Router = api
-        .layer(middleware::from_fn_with_state(room.clone(), answer_while_there_is_room))
+        .layer(middleware::from_fn_with_state(room.clone(), answer_within_limits))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
         .fallback(|| async { Problem::not_found("there is no such address here; /docs lists those there are") })
         .method_not_allowed_fallback(|| async {
@@ -86,9 +79,6 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         })
         .layer(CatchPanicLayer::custom(answer_panic))
-        .layer(middleware::from_fn(answer_in_time))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn(refuse_what_is_too_large))
         .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
     let door = Door::new(kit.name, app, room).await?;
     let host = kit.http.http_service_host;
@@ -125,22 +115,6 @@ pub(super) async fn listen(
             format!("cannot listen on {address}: is another program there? {setting} chooses another port")
         }),
     }
-}
-
-/// What says that it is too large is refused before anything of it arrives.
-async fn refuse_what_is_too_large(request: Request, next: Next) -> Response {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
-        return Problem::too_large().into_response();
-    }
-    next.run(request).await
-}
-
-async fn answer_in_time(request: Request, next: Next) -> Response {
-    tokio::time::timeout(ANSWER_WITHIN, next.run(request)).await.unwrap_or_else(|_| {
-        warn!("a request was not answered within {} s", ANSWER_WITHIN.as_secs());
-        Problem::unavailable("the answer took too long; try again").into_response()
-    })
 }
 
 pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
