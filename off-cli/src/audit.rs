@@ -16,7 +16,7 @@ mod report;
 use crate::home::Home;
 use broker::BrokerContents;
 use chrono::{DateTime, Utc};
-use off_kit::Bus;
+use off_kit::{Bus, print_line};
 use serde::Serialize;
 use sqlx::PgPool;
 use std::{
@@ -99,7 +99,7 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     visit.end().await?;
     let audit = audit?;
     if options.json {
-        println!("{}", serde_json::to_string_pretty(&audit)?);
+        print_line!("{}", serde_json::to_string_pretty(&audit)?);
     } else {
         report::print(&audit);
     }

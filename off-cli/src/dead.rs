@@ -11,6 +11,7 @@ use clap::Subcommand;
 use off_kit::{
     Bus, Clock,
     bus::dead::{self, DeadLetter},
+    print_line,
 };
 use std::{
     io::{IsTerminal, Write},
@@ -81,13 +82,13 @@ pub(crate) async fn run(home: &Home, action: Action) -> anyhow::Result<ExitCode>
 async fn act(bus: &Bus, action: Action) -> anyhow::Result<()> {
     match action {
         Action::List { json: true } => {
-            println!("{}", serde_json::to_string_pretty(&dead::list(bus).await?)?);
+            print_line!("{}", serde_json::to_string_pretty(&dead::list(bus).await?)?);
             Ok(())
         }
         Action::List { json: false } => list(bus).await,
         Action::Show { number, body: true, .. } => print_body(&dead::find(bus, number).await?),
         Action::Show { number, json: true, .. } => {
-            println!("{}", serde_json::to_string_pretty(&dead::find(bus, number).await?)?);
+            print_line!("{}", serde_json::to_string_pretty(&dead::find(bus, number).await?)?);
             Ok(())
         }
         Action::Show { number, .. } => {
@@ -97,7 +98,7 @@ async fn act(bus: &Bus, action: Action) -> anyhow::Result<()> {
         Action::Replay(replay) => replay.run(bus).await,
         Action::Drop { number, why } => {
             let letter = dead::drop(bus, number, &why, Clock::real(1.0).now()).await?;
-            println!("dead letter {number} from {} is dropped", printable(&letter.subject));
+            print_line!("dead letter {number} from {} is dropped", printable(&letter.subject));
             Ok(())
         }
     }
@@ -106,7 +107,7 @@ async fn act(bus: &Bus, action: Action) -> anyhow::Result<()> {
 async fn list(bus: &Bus) -> anyhow::Result<()> {
     let letters = dead::list(bus).await?;
     if letters.is_empty() {
-        println!("there are no dead letters");
+        print_line!("there are no dead letters");
         return Ok(());
     }
     let mut table = table(&["number", "given up", "subject", "consumer", "reason"]);
@@ -115,24 +116,24 @@ async fn list(bus: &Bus) -> anyhow::Result<()> {
         let columns = [letter.number.to_string(), letter.time, letter.subject, letter.consumer, reason];
         table.add_row(columns.map(|column| printable(&column)));
     }
-    println!("{table}");
+    print_line!("{table}");
     Ok(())
 }
 
 fn show(letter: &DeadLetter) {
-    println!("subject     {}", printable(&letter.subject));
-    println!("consumer    {}", printable(&letter.consumer));
-    println!("reason      {}", printable(&letter.reason));
-    println!("sequence    {}", printable(&letter.sequence));
-    println!("deliveries  {}", printable(&letter.deliveries));
-    println!("given up    {}", printable(&letter.time));
+    print_line!("subject     {}", printable(&letter.subject));
+    print_line!("consumer    {}", printable(&letter.consumer));
+    print_line!("reason      {}", printable(&letter.reason));
+    print_line!("sequence    {}", printable(&letter.sequence));
+    print_line!("deliveries  {}", printable(&letter.deliveries));
+    print_line!("given up    {}", printable(&letter.time));
     for (name, value) in &letter.headers {
-        println!("header      {}: {}", printable(name), printable(value));
+        print_line!("header      {}: {}", printable(name), printable(value));
     }
     if !letter.cut.is_empty() {
-        println!("cut         {}: it was too large to be kept whole", printable(&letter.cut.join(", ")));
+        print_line!("cut         {}: it was too large to be kept whole", printable(&letter.cut.join(", ")));
     }
-    println!("\n{}", printable(&String::from_utf8_lossy(&letter.body)));
+    print_line!("\n{}", printable(&String::from_utf8_lossy(&letter.body)));
 }
 
 fn print_body(letter: &DeadLetter) -> anyhow::Result<()> {
@@ -155,18 +156,18 @@ impl Replay {
         for letter in &letters {
             if self.number.is_none() && letter.is_body_cut() {
                 let number = letter.number;
-                println!(
+                print_line!(
                     "dead letter {number} stays: its body was too large to be kept whole; replay it alone, with --body"
                 );
             } else if self.dry_run {
-                println!("dead letter {} would be on {} again", letter.number, printable(&letter.subject));
+                print_line!("dead letter {} would be on {} again", letter.number, printable(&letter.subject));
             } else {
                 dead::replay(bus, letter.number, body.clone()).await?;
-                println!("dead letter {} is on {} again", letter.number, printable(&letter.subject));
+                print_line!("dead letter {} is on {} again", letter.number, printable(&letter.subject));
             }
         }
         if letters.is_empty() {
-            println!("there are no such dead letters");
+            print_line!("there are no such dead letters");
         }
         Ok(())
     }

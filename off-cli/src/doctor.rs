@@ -6,7 +6,7 @@ use crate::{
     report::{check, printable_line},
 };
 use off_kit::{
-    db,
+    db, print_line,
     servers::{find_nats_server, find_postgres},
 };
 use serde::Deserialize;
@@ -28,7 +28,7 @@ impl Findings {
 
     fn print(&mut self, state: State, what: &str, detail: &str) {
         self.all_well &= state != State::Stuck;
-        println!("{}", check(state, what, detail));
+        print_line!("{}", check(state, what, detail));
     }
 }
 
@@ -89,10 +89,10 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
 
 fn verdict(findings: &Findings) -> ExitCode {
     if findings.all_well {
-        println!("all is well");
+        print_line!("all is well");
         ExitCode::SUCCESS
     } else {
-        println!("something is wrong: see ✗ above");
+        print_line!("something is wrong: see ✗ above");
         ExitCode::FAILURE
     }
 }

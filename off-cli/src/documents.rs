@@ -2,7 +2,7 @@
 
 use crate::serve::Name;
 use off_generator::Generator;
-use off_kit::Service;
+use off_kit::{Service, print_line};
 use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
@@ -21,11 +21,11 @@ pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
         Name::Notifications => NotificationsService::openapi(),
         Name::Generator => Generator::openapi(),
     };
-    println!("{}", document.to_pretty_json()?);
+    print_line!("{}", document.to_pretty_json()?);
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn print_asyncapi() -> anyhow::Result<ExitCode> {
-    println!("{}", serde_json::to_string_pretty(&off_events::asyncapi::document())?);
+    print_line!("{}", serde_json::to_string_pretty(&off_events::asyncapi::document())?);
     Ok(ExitCode::SUCCESS)
 }

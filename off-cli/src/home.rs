@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use off_kit::{
     Bus, bus, db, secret,
-    servers::{Nats, Postgres, find_nats_server, find_postgres},
+    servers::{Nats, Postgres, find_nats_server, find_postgres, keep_running},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
@@ -127,6 +127,11 @@ impl Home {
         }
     }
 
+    /// Whether a system runs in the folder, or another command is at work there.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.folder.exists() && self.lock().is_err()
+    }
+
     /// Where the running system is; `None` when none runs.
     pub(crate) fn running(&self) -> Option<Running> {
         let text = fs::read_to_string(self.folder.join("running.json")).ok()?;
@@ -196,14 +201,18 @@ fn yours() -> anyhow::Result<(Option<String>, Option<String>)> {
 }
 
 impl Servers {
-    /// What is about to be started, for people.
-    pub(crate) fn announcement() -> anyhow::Result<&'static str> {
-        Ok(match yours()? {
-            (None, None) => "starting PostgreSQL and NATS",
-            (Some(_), None) => "using your PostgreSQL, starting NATS",
-            (None, Some(_)) => "starting PostgreSQL, using your NATS",
-            (Some(_), Some(_)) => "using your PostgreSQL and your NATS",
-        })
+    /// What is about to be started, and what is there by which setting, for people.
+    pub(crate) fn announcement() -> anyhow::Result<String> {
+        let told = |server: &str, setting: &str, url: Option<String>| match url {
+            None => format!("starting {server}"),
+            Some(url) => format!("using the {server} that {setting} names, {}", db::redact(&url)),
+        };
+        let (database_url, nats_url) = yours()?;
+        if database_url.is_none() && nats_url.is_none() {
+            return Ok("starting PostgreSQL and NATS".to_owned());
+        }
+        let (postgres, nats) = (told("PostgreSQL", "DATABASE_URL", database_url), told("NATS", "NATS_URL", nats_url));
+        Ok(format!("{postgres}, {nats}"))
     }
 
     /// Starts those of the two servers that are not yours.
@@ -228,17 +237,17 @@ impl Servers {
         Ok(Self { database_url, nats_url, postgres, nats })
     }
 
-    /// Ends with an error when one of our servers ends by itself.
-    pub(crate) async fn watch(&mut self) -> anyhow::Result<()> {
+    /// Restarts those of our servers that end by themselves, and tells `on_restart`; ends with an error when one is given up.
+    pub(crate) async fn keep_running(&mut self, on_restart: impl Fn(&str)) -> anyhow::Result<()> {
         let postgres = async {
             match &mut self.postgres {
-                Some(postgres) => postgres.watch().await,
+                Some(postgres) => keep_running(postgres, &on_restart).await,
                 None => std::future::pending().await,
             }
         };
         let nats = async {
             match &mut self.nats {
-                Some(nats) => nats.watch().await,
+                Some(nats) => keep_running(nats, &on_restart).await,
                 None => std::future::pending().await,
             }
         };

@@ -1,11 +1,12 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stderr, reason = "it talks to a person in a terminal")]
 
 mod audit;
 mod chaos;
 mod dead;
 mod doctor;
 mod documents;
+mod down;
 mod home;
 mod migrate;
 mod motion;
@@ -13,6 +14,7 @@ mod report;
 mod reset;
 mod secrets;
 mod serve;
+mod status;
 mod system;
 mod up;
 mod view;
@@ -37,7 +39,12 @@ struct Program {
 enum Command {
     /// Starts the whole system and shows what happens, until Ctrl-C.
     Up(Box<up::Options>),
+    /// Stops the system that runs in the folder, in order.
+    Down,
+    /// Says whether the system runs in the folder; ends with 1 when a service is not ready, and with 3 when nothing runs.
+    Status,
     /// Runs one service as a process of its own.
+    #[command(subcommand)]
     Serve(serve::Options),
     /// Breaks a system of its own in every way it knows, and proves that nothing was lost.
     Chaos(chaos::Options),
@@ -84,6 +91,8 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
     let home = Home::new(home)?;
     match command {
         Command::Up(options) => up::run(&home, *options).await,
+        Command::Down => down::run(&home).await,
+        Command::Status => status::run(&home).await,
         Command::Serve(options) => Ok(serve::run(options).await),
         Command::Chaos(options) => chaos::run(&home, options).await,
         Command::Reset => reset::run(&home).await,

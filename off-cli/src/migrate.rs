@@ -3,10 +3,11 @@
 mod roles;
 
 use crate::home::Home;
+use anyhow::ensure;
 use off_kit::{
     Bus,
     bus::{self, Keeping},
-    db,
+    db, print_line,
     service::START_PATIENCE,
 };
 use sqlx::PgPool;
@@ -36,6 +37,9 @@ pub(crate) struct Options {
     /// what the program does. The folder has a file with the password of each: etl, users, orders, operator.
     #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
     roles: Option<PathBuf>,
+    /// Migrates a database even when it holds something else.
+    #[arg(long)]
+    yes: bool,
 }
 
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
@@ -49,20 +53,27 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
             bus::Config { nats_password_file: options.nats_password_file.clone(), ..bus::Config::at(nats_url) };
         let pool = db::lazy_pool(&database, "off-migrate")?;
         let bus = Bus::connect(&broker, "migrate").await?;
-        all(&pool, &bus, options.keeping).await?;
+        all(&pool, &bus, options.keeping, options.yes).await?;
         set_roles(&pool, options.roles.as_deref()).await?;
     } else {
         let visit = home.visit().await?;
-        all(&visit.db, &visit.bus, options.keeping).await?;
+        all(&visit.db, &visit.bus, options.keeping, options.yes).await?;
         set_roles(&visit.db, options.roles.as_deref()).await?;
         visit.end().await?;
     }
-    println!("the database, the streams and the consumers are up to date");
+    print_line!("the database, the streams and the consumers are up to date");
     Ok(ExitCode::SUCCESS)
 }
 
-/// Migrates the database and declares streams and consumers; waits for servers that are starting.
-pub(crate) async fn all(pool: &PgPool, bus: &Bus, keeping: Keeping) -> anyhow::Result<()> {
+/// Migrates the database and declares streams and consumers; waits for servers that are starting. Fails where the database holds
+/// something else, unless `is_meant` says that it is the right one all the same.
+pub(crate) async fn all(pool: &PgPool, bus: &Bus, keeping: Keeping, is_meant: bool) -> anyhow::Result<()> {
+    db::connect(pool, START_PATIENCE).await?;
+    ensure!(
+        is_meant || !db::is_of_another(pool).await?,
+        "the database {} holds tables and was never migrated by off: is DATABASE_URL right? With --yes off's schemas are added to it",
+        pool.connect_options().get_database().unwrap_or_default()
+    );
     db::migrate(pool, START_PATIENCE).await?;
     bus.connected(START_PATIENCE).await?;
     bus::declare(bus, keeping).await

@@ -1,5 +1,6 @@
 //! Whether a system that answers also moves on: `off doctor` and the live view say the same of it.
 
+use crate::report::counted;
 use anyhow::Context;
 use off_events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS, Stream};
 use off_kit::{Bus, bus::MAX_ACK_PENDING, servers::room_on_disk};
@@ -92,8 +93,10 @@ async fn look_at_unpublished(db: &PgPool) -> anyhow::Result<Finding> {
     };
     let detail = match waiting.count {
         0 => "no message waits for the broker".to_owned(),
-        1 => format!("1 message waits for the broker, for {:.0} s{advice}", waiting.seconds),
-        count => format!("{count} messages wait for the broker, the oldest for {:.0} s{advice}", waiting.seconds),
+        count => {
+            let messages = counted(count, "message");
+            format!("{messages} waiting for the broker, the oldest for {:.0} s{advice}", waiting.seconds)
+        }
     };
     Ok(Finding { what: UNPUBLISHED, state, detail })
 }
@@ -133,7 +136,7 @@ async fn look_at_orders(db: &PgPool) -> anyhow::Result<Finding> {
         count => (
             State::Stuck,
             format!(
-                "{count} are overdue, the first for {:.0} s: the orders service announces them again; `off audit` lists them",
+                "{count} overdue, the first for {:.0} s: the orders service announces them again; `off audit` lists them",
                 overdue.seconds
             ),
         ),
@@ -152,14 +155,16 @@ async fn look_at_consumers(bus: &Bus) -> Vec<Finding> {
                 in_hand += waiting.in_hand;
                 if waiting.in_hand >= MAX_ACK_PENDING.unsigned_abs() {
                     findings.push(stuck(format!(
-                        "{} has given out {} messages and none comes back: look at the log of its service",
-                        consumer.name, waiting.in_hand
+                        "{} has given out {} and none comes back: look at the log of its service",
+                        consumer.name,
+                        counted(waiting.in_hand, "message")
                     )));
                 }
                 if waiting.pending > 0 && waiting.pulls == 0 && waiting.in_hand == 0 {
                     findings.push(stuck(format!(
-                        "nobody takes what waits for {} ({} messages): is its service running?",
-                        consumer.name, waiting.pending
+                        "nobody takes what waits for {} ({}): is its service running?",
+                        consumer.name,
+                        counted(waiting.pending, "message")
                     )));
                 }
             }
@@ -167,7 +172,7 @@ async fn look_at_consumers(bus: &Bus) -> Vec<Finding> {
         }
     }
     if findings.is_empty() {
-        let detail = format!("{pending} messages wait for them, {in_hand} are being handled");
+        let detail = format!("{} waiting for them, {in_hand} being handled", counted(pending, "message"));
         findings.push(Finding { what: "consumers", state: State::Well, detail });
     }
     findings
@@ -206,7 +211,11 @@ fn dead_letters(stream: &Stream, count: u64, is_full: bool) -> Finding {
     } else {
         (State::Noteworthy, String::new())
     };
-    Finding { what: "dead letters", state, detail: format!("{count} messages could not be handled{full}: {advice}") }
+    Finding {
+        what: "dead letters",
+        state,
+        detail: format!("{} nobody could handle{full}: {advice}", counted(count, "message")),
+    }
 }
 
 /// The disk with this folder.

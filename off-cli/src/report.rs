@@ -3,6 +3,7 @@
 use crate::motion::State;
 use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
+use std::fmt::Display;
 
 /// A plain table with these headings.
 pub(crate) fn table(headings: &[&str]) -> Table {
@@ -19,6 +20,18 @@ pub(crate) fn check(state: State, what: &str, detail: &str) -> String {
         State::Stuck => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
     };
     format!("{mark} {what:<16}{detail}")
+}
+
+/// A number with its noun: `1 order`, `2 orders`, `2 deliveries`, `2 shelves`.
+pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) {
+        return format!("1 {noun}");
+    }
+    match (noun.strip_suffix('y'), noun.strip_suffix('f')) {
+        (Some(stem), _) => format!("{number} {stem}ies"),
+        (_, Some(stem)) => format!("{number} {stem}ves"),
+        _ => format!("{number} {noun}s"),
+    }
 }
 
 /// `text` with its control characters escaped, so that nobody else's message moves the cursor or colours the terminal.
@@ -46,6 +59,13 @@ fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery"), (2, "shelf")];
+        let told = counts.map(|(number, noun)| counted(number, noun));
+        assert_eq!(told, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries", "2 shelves"]);
+    }
 
     #[test]
     fn control_characters_are_shown_and_not_obeyed() {

@@ -2,6 +2,7 @@
 
 use crate::home::Home;
 use anyhow::Context;
+use off_kit::print_line;
 use off_kit::servers::{Nats, Postgres, SmallDisk};
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode};
 
@@ -9,7 +10,7 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let _lock = home.lock()?;
     home.remove_running();
     clear(home).await?;
-    println!("{} is empty again; `off up` starts from nothing", home.folder().display());
+    print_line!("{} is empty again; `off up` starts from nothing", home.folder().display());
     Ok(ExitCode::SUCCESS)
 }
 

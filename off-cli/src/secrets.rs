@@ -2,7 +2,7 @@
 
 use crate::report::check;
 use anyhow::{Context, ensure};
-use off_kit::secret;
+use off_kit::{print_line, secret};
 use std::{
     collections::HashSet,
     fs,
@@ -27,7 +27,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         });
         all_well &= found.is_ok();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        println!(
+        print_line!(
             "{}",
             check(
                 found.is_ok().into(),
@@ -39,7 +39,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     if all_well {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("nothing starts with these: deploy/make-secrets FOLDER makes others, and OFF_SECRETS names their folder");
+    print_line!(
+        "nothing starts with these: deploy/make-secrets FOLDER makes others, and OFF_SECRETS names their folder"
+    );
     Ok(ExitCode::FAILURE)
 }
 

@@ -8,11 +8,22 @@ use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use std::{ffi::OsString, fmt, process::ExitCode};
 
+/// The service to run.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Options {
+    #[command(about = UsersService::ABOUT, disable_help_flag = true)]
+    Users(Settings),
+    #[command(about = OrdersService::ABOUT, disable_help_flag = true)]
+    Orders(Settings),
+    #[command(about = NotificationsService::ABOUT, disable_help_flag = true)]
+    Notifications(Settings),
+    #[command(about = Generator::ABOUT, disable_help_flag = true)]
+    Generator(Settings),
+}
+
+/// What the service reads by itself.
 #[derive(Debug, clap::Args)]
-#[command(disable_help_flag = true)]
-pub(crate) struct Options {
-    /// The service to run.
-    service: Name,
+pub(crate) struct Settings {
     /// Its settings, which may also come from the environment; `--help` explains each.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
     settings: Vec<OsString>,
@@ -47,11 +58,14 @@ impl fmt::Display for Name {
 }
 
 pub(crate) async fn run(options: Options) -> ExitCode {
-    let name = format!("off serve {}", options.service);
-    match options.service {
-        Name::Users => off_kit::run_with::<UsersService>(&name, options.settings).await,
-        Name::Orders => off_kit::run_with::<OrdersService>(&name, options.settings).await,
-        Name::Notifications => off_kit::run_with::<NotificationsService>(&name, options.settings).await,
-        Name::Generator => off_kit::run_with::<Generator>(&name, options.settings).await,
+    match options {
+        Options::Users(rest) => serve::<UsersService>(rest).await,
+        Options::Orders(rest) => serve::<OrdersService>(rest).await,
+        Options::Notifications(rest) => serve::<NotificationsService>(rest).await,
+        Options::Generator(rest) => serve::<Generator>(rest).await,
     }
+}
+
+async fn serve<S: Service>(rest: Settings) -> ExitCode {
+    off_kit::run_with::<S>(&format!("off serve {}", S::NAME), rest.settings).await
 }

@@ -3,13 +3,18 @@
 use crate::{
     home::{Home, Running, RunningService, Servers},
     migrate,
+    report::counted,
     system::{System, settings},
-    view::{self, View},
+    view::{self, Notice, View},
 };
 use anyhow::Context;
 use off_etl::{ApiConfig, Choice, Profile, Report, SourceName, api::Api};
 use off_generator::Generator;
-use off_kit::{Bus, Clock, bus, db, service::parse_speed, telemetry};
+use off_kit::{
+    Bus, Clock, bus, db, print_line,
+    service::{START_PATIENCE, parse_speed},
+    telemetry,
+};
 use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
@@ -17,6 +22,7 @@ use sqlx::PgPool;
 use std::{process::ExitCode, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
+    sync::watch,
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -37,7 +43,8 @@ pub(crate) struct Options {
     /// Households that register before all else.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 1000, value_name = "N")]
     households: u32,
-    /// Where products come from: `sample`, `api`, or the path of a JSONL export.
+    /// Where products come from: `sample`, `api`, `-` for standard input, or the path or address of an export (JSON lines or a
+    /// table with tabs, plain or .gz; `off-etl` reads Parquet, too).
     #[arg(long, env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
     catalogue: SourceName,
     /// Which state tags a record needs.
@@ -55,6 +62,11 @@ pub(crate) struct Options {
     /// Plays no households: only real devices take part.
     #[arg(long)]
     no_generator: bool,
+    #[command(flatten)]
+    keeping: bus::Keeping,
+    /// Migrates the database that DATABASE_URL names, even when it holds something else.
+    #[arg(long)]
+    yes: bool,
 }
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
@@ -71,7 +83,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     telemetry::init("off", &log)?;
     home.remove_running();
 
-    say(Servers::announcement()?);
+    say(&Servers::announcement()?);
     let mut servers = tokio::select! {
         servers = Servers::start(home) => servers?,
         () = asked_to_stop.cancelled() => return Ok(ExitCode::SUCCESS),
@@ -86,7 +98,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
 }
 
 /// The first signal asks to stop in order, whatever goes on; a second one ends the process on the spot, and leaves the
-/// servers to be found by the next start.
+/// servers to be found by the next start. A terminal that is closed sends SIGHUP, more than once: it never counts as a second one.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -94,13 +106,13 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let asked = CancellationToken::new();
     let asking = asked.clone();
     tokio::spawn(async move {
-        for _ in 0..2 {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
-            }
-            if asking.is_cancelled() {
+        loop {
+            let is_impatient = tokio::select! {
+                _ = interrupt.recv() => asking.is_cancelled(),
+                _ = terminate.recv() => asking.is_cancelled(),
+                _ = hangup.recv() => false,
+            };
+            if is_impatient {
                 #[expect(clippy::disallowed_methods, reason = "asked twice, it does not wait for anything")]
                 std::process::exit(130);
             }
@@ -144,12 +156,15 @@ async fn run_beside(
     pool.close().await;
     outcome?;
     stopped?;
-    println!("{}", summary?);
+    print_line!("{}", summary?);
     Ok(())
 }
 
 async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
-    migrate::all(pool, bus, bus::Keeping::default()).await?;
+    if let Err(reason) = db::probe(pool).await {
+        say(&format!("  {reason} (trying for {} s)", START_PATIENCE.as_secs()));
+    }
+    migrate::all(pool, bus, options.keeping, options.yes).await?;
     load_catalogue(home, options, pool).await
 }
 
@@ -175,11 +190,16 @@ async fn show(
             None => std::future::pending().await,
         }
     };
-    let view = View::new(pool.clone(), bus.clone(), options.speed, running_services(system));
+    let (notices, noticed) = watch::channel(None);
+    let on_restart = |text: &str| {
+        warn!("{text}");
+        notices.send_replace(Some(Notice { at: Instant::now(), text: text.to_owned() }));
+    };
+    let view = View::new(pool.clone(), bus.clone(), options.speed, running_services(system), noticed);
     tokio::select! {
         shown = view.run() => shown,
-        ended = Box::pin(servers.watch()) => ended,
-        declared = Box::pin(keep_declared(home, bus)) => declared,
+        ended = Box::pin(servers.keep_running(on_restart)) => ended,
+        declared = Box::pin(keep_declared(home, bus, options.keeping)) => declared,
         // What failed is said when the services are stopped.
         () = system.stopping() => Ok(()),
         () = time_is_up => Ok(()),
@@ -188,7 +208,7 @@ async fn show(
 
 /// Notes that the system runs, and recreates streams and consumers that somebody deleted. What stood in them is recovered from
 /// Postgres.
-async fn keep_declared(home: &Home, bus: &Bus) -> anyhow::Result<()> {
+async fn keep_declared(home: &Home, bus: &Bus, keeping: bus::Keeping) -> anyhow::Result<()> {
     loop {
         home.note_running();
         tokio::time::sleep(LOOK_FOR_MISSING_EVERY).await;
@@ -200,7 +220,7 @@ async fn keep_declared(home: &Home, bus: &Bus) -> anyhow::Result<()> {
             continue;
         }
         warn!("recreating what is missing: {}", missing.join(", "));
-        if let Err(error) = bus::declare(bus, bus::Keeping::default()).await {
+        if let Err(error) = bus::declare(bus, keeping).await {
             warn!("cannot recreate what is missing, trying again: {error:#}");
         }
     }
@@ -229,8 +249,12 @@ async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow
             }
         }
     };
-    let (read, loaded, updated) = (report.read, report.loaded, report.updated);
-    say(&format!("  {read} records read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
+    let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
+    say(&format!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
+    let is_there = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM catalog.products) AS "is_there!""#);
+    if !is_there.fetch_one(pool).await? {
+        say("  warning: the catalogue is empty, so nothing will be ordered: --catalogue names another source");
+    }
     Ok(())
 }
 
@@ -270,5 +294,5 @@ fn running_services(system: &System) -> Vec<RunningService> {
 }
 
 fn say(text: &str) {
-    println!("{text}");
+    print_line!("{text}");
 }

@@ -3,10 +3,15 @@
 mod screen;
 mod snapshot;
 
-use crate::{home::RunningService, motion, watch::describe};
+use crate::{
+    home::RunningService,
+    motion,
+    report::{counted, printable_line},
+    watch::describe,
+};
 use chrono::{DateTime, Local, Utc};
 use futures::{Stream, StreamExt, stream::select_all};
-use off_kit::{Bus, Clock};
+use off_kit::{Bus, Clock, print_line};
 use snapshot::Snapshot;
 use sqlx::PgPool;
 use std::{collections::VecDeque, io::IsTerminal, time::Duration};
@@ -24,6 +29,9 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How often it is looked whether everything moves on.
 const MOTION_EVERY: Duration = Duration::from_secs(5);
 
+/// How long a notice is shown.
+const NOTICE_FOR: Duration = Duration::from_secs(30);
+
 /// A look may take this part of the time between looks.
 const LOOKING_SHARE: u32 = 20;
 
@@ -38,6 +46,14 @@ pub(crate) struct View {
     speed: f64,
     services: Vec<RunningService>,
     started: Instant,
+    notices: watch::Receiver<Option<Notice>>,
+}
+
+/// Something that a person should hear of for a while.
+#[derive(Debug, Clone)]
+pub(crate) struct Notice {
+    pub(crate) at: Instant,
+    pub(crate) text: String,
 }
 
 /// Something that travelled.
@@ -61,8 +77,14 @@ pub(crate) struct State {
 }
 
 impl View {
-    pub(crate) fn new(pool: PgPool, bus: Bus, speed: f64, services: Vec<RunningService>) -> Self {
-        Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now() }
+    pub(crate) fn new(
+        pool: PgPool,
+        bus: Bus,
+        speed: f64,
+        services: Vec<RunningService>,
+        notices: watch::Receiver<Option<Notice>>,
+    ) -> Self {
+        Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now(), notices }
     }
 
     /// Shows what happens until it is dropped, or the person at the terminal asks to stop.
@@ -82,7 +104,9 @@ impl View {
         while !told.is_closed() {
             let stuck =
                 motion::look(&self.pool, &self.bus).await.into_iter().find(|found| found.state == motion::State::Stuck);
-            told.send_replace(stuck.map(|stuck| format!("{}: {}", stuck.what, stuck.detail)));
+            let notice = self.notices.borrow().clone().filter(|notice| notice.at.elapsed() < NOTICE_FOR);
+            let stuck = stuck.map(|stuck| format!("{}: {}", stuck.what, stuck.detail));
+            told.send_replace(notice.map(|notice| notice.text).or(stuck));
             tokio::time::sleep(MOTION_EVERY).await;
         }
     }
@@ -112,7 +136,7 @@ impl View {
                 () = sleep_until(next_line) => {
                     state.look(Snapshot::read(&self.pool).await);
                     state.stuck.clone_from(&stuck.borrow());
-                    println!("{}", state.line(self.clock.now()));
+                    print_line!("{}", state.line(self.clock.now()));
                     next_line = Instant::now() + LINE_EVERY;
                 }
             }
@@ -147,16 +171,18 @@ impl State {
         let last =
             self.events.front().map_or_else(String::new, |event| format!(" | last: {} {}", event.subject, event.text));
         let last = match &self.stuck {
+            Some(stuck) => format!(" | {}", printable_line(stuck)),
             _ if self.is_blind => " | Postgres does not answer".to_owned(),
-            Some(stuck) => format!(" | {stuck}"),
             None => last,
         };
         format!(
             "{} orders: {pending} pending, {shipped} shipped, {completed} completed | +{:.1}/s, {:.1}/s done | \
-             {households} households, {low} shelves low{last}",
+             {}, {} low{last}",
             now.with_timezone(&Local).format("%H:%M:%S"),
             self.rates.0,
             self.rates.1,
+            counted(households, "household"),
+            counted(low, "shelf"),
         )
     }
 }
@@ -165,14 +191,14 @@ impl State {
 pub(crate) async fn summary(pool: &PgPool) -> anyhow::Result<String> {
     let now = Snapshot::read(pool).await?;
     Ok(format!(
-        "{} orders were placed so far: {} completed, {} shipped, {} pending; what waits goes on at the next `off up`\n\
-         {} households, {} deliveries, {} shelves low; `off audit` accounts for every order",
-        now.placed(),
+        "{} placed so far: {} completed, {} shipped, {} pending; what waits goes on at the next `off up`\n\
+         {}, {}, {} low; `off audit` accounts for every order",
+        counted(now.placed(), "order"),
         now.completed,
         now.shipped,
         now.pending,
-        now.households,
-        now.deliveries,
-        now.low
+        counted(now.households, "household"),
+        counted(now.deliveries, "delivery"),
+        counted(now.low, "shelf")
     ))
 }

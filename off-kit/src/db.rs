@@ -1,9 +1,11 @@
 //! Postgres: the pool, the migrations, and which errors mean that it is only away.
 
 mod held;
+mod probe;
 mod sessions;
 
 pub use held::HeldConnection;
+pub use probe::{describe, probe};
 
 use crate::{Kit, Tasks, backoff::Backoff, secret};
 use anyhow::Context;
@@ -48,8 +50,8 @@ pub struct Config {
     /// A file that holds the password of the address's user, where the address does not.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// The most connections this service holds open for requests and messages; recovery, the outbox and health checks have
-    /// one each beside them.
+    /// The most connections this service holds open for requests and messages; recovery, the outbox, health checks and the
+    /// intake of orders have one each beside them.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
@@ -319,17 +321,34 @@ pub async fn refuse_shared_sessions(pool: &PgPool) -> anyhow::Result<()> {
     sessions::refuse_shared(pool, Some(CONNECT_WITHIN)).await
 }
 
-/// Brings the database up to date; waits `patience` for one that is away.
-pub async fn migrate(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
+/// Waits until the database answers, at most `patience`; an error says why it does not.
+pub async fn connect(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
     let deadline = tokio::time::Instant::now() + patience;
     let mut backoff = Backoff::default();
-    while let Err(error) = pool.acquire().await {
-        if tokio::time::Instant::now() >= deadline {
-            return Err(error).context("Postgres does not answer: is it running, and is DATABASE_URL right?");
-        }
-        warn!("Postgres does not answer, trying again: {error}");
+    while let Err(reason) = probe(pool).await {
+        anyhow::ensure!(tokio::time::Instant::now() < deadline, reason);
+        warn!("trying again: {reason}");
         tokio::time::sleep(backoff.pause()).await;
     }
+    Ok(())
+}
+
+/// Whether the database has tables and was never migrated by off.
+pub async fn is_of_another(pool: &PgPool) -> anyhow::Result<bool> {
+    let is_of_another = sqlx::query_scalar!(
+        r#"SELECT to_regclass('_sqlx_migrations') IS NULL AND EXISTS (
+               SELECT FROM pg_class JOIN pg_namespace AS schema ON schema.oid = relnamespace
+               WHERE relkind IN ('r', 'p', 'v', 'm') AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+                 -- What extensions bring is nobody's.
+                 AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
+           ) AS "is_of_another!""#
+    );
+    is_of_another.fetch_one(pool).await.context("cannot look at what the database holds")
+}
+
+/// Brings the database up to date; waits `patience` for one that is away.
+pub async fn migrate(pool: &PgPool, patience: Duration) -> anyhow::Result<()> {
+    connect(pool, patience).await?;
     refuse_shared_sessions(pool).await?;
     MIGRATIONS.run(pool).await.context("a migration failed; the ones before it are applied")
 }

@@ -1,7 +1,11 @@
 //! Checking what a client sent, field by field, so that it hears of everything that is wrong at once.
 
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use serde_json::Value;
+use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
 /// A field of the request that is wrong.
@@ -24,6 +28,30 @@ impl FieldError {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Raw(Value);
+
+/// A JSON object that is a `T`. By itself a derived `Deserialize` also takes an array, for the values of its fields in their order.
+#[derive(Debug, Clone, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(fields))
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
 
 /// Collects what is wrong while a request is read.
 #[derive(Debug, Default)]

@@ -16,8 +16,10 @@ pub mod schedule;
 pub mod secret;
 pub mod servers;
 pub mod service;
+pub mod stdout;
 pub mod tasks;
 pub mod telemetry;
+pub mod text;
 
 /// Requests and messages are many small pieces of memory for a short time, from many threads. Of mimalloc the version 2: what
 /// a burst took is given back within a tenth of a second, where version 3 keeps it for the next.

@@ -6,11 +6,13 @@ mod disk;
 mod nats;
 mod postgres;
 mod process;
+mod restart;
 
 pub use disk::SmallDisk;
 pub use nats::{Nats, find_nats_server};
 pub use postgres::{OLDEST_POSTGRES, Postgres, find_postgres};
 use process::Server;
+pub use restart::{Restart, keep_running};
 
 use anyhow::Context;
 use nix::sys::statvfs::statvfs;

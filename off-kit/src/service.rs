@@ -148,16 +148,14 @@ pub async fn run_with<S: Service>(name: &str, arguments: impl IntoIterator<Item 
     finish(serve::<S>(program).await)
 }
 
-#[expect(clippy::print_stdout, reason = "the document is what the command is for")]
 fn print_openapi<S: Service>() -> anyhow::Result<()> {
-    println!("{}", S::openapi().to_pretty_json()?);
+    crate::print_line!("{}", S::openapi().to_pretty_json()?);
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the answer is what the command is for")]
 async fn ask_health(matches: &ArgMatches) -> anyhow::Result<()> {
     let config = http::Config::from_arg_matches(matches)?;
-    println!("{}", http::ask_whether_ready(&config).await?);
+    crate::print_line!("{}", http::ask_whether_ready(&config).await?);
     Ok(())
 }
 

@@ -1,48 +1,49 @@
 //! What an audit found, for people.
 
 use super::{Audit, Check, checks::MOST};
-use crate::report::check;
+use crate::report::{check, counted};
+use off_kit::print_line;
 
 /// The most findings of a check that are listed one by one.
 const MOST_LISTED: usize = 10;
 
 pub(super) fn print(audit: &Audit) {
     let Audit { began_at, as_of, counts, broker, findings } = audit;
-    println!(
-        "read at {} UTC: {} orders pending, {} shipped, {} completed; {} deliveries, {} consumptions, {} shelves",
+    print_line!(
+        "read at {} UTC: {} pending, {} shipped, {} completed; {}, {}, {}",
         began_at.format("%Y-%m-%d %H:%M:%S"),
-        counts.pending,
+        counted(counts.pending, "order"),
         counts.shipped,
         counts.completed,
-        counts.deliveries,
-        counts.consumptions,
-        counts.shelves
+        counted(counts.deliveries, "delivery"),
+        counted(counts.consumptions, "consumption"),
+        counted(counts.shelves, "shelf")
     );
     if let Some(as_of) = as_of {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
-        println!("nothing runs here, so deadlines are compared with {as_of} UTC, just before it last stopped");
+        print_line!("nothing runs here, so deadlines are compared with {as_of} UTC, just before it last stopped");
     }
     for (which, claim) in [
         (Check::Orders, "each is delivered, or the deadline of its next step is not past".to_owned()),
         (Check::History, "the states of each order follow each other in time".to_owned()),
         (Check::Deliveries, "each is of one order, and as ordered".to_owned()),
         (Check::Shelves, "each holds what was delivered less what was taken, and is announced when low".to_owned()),
-        (Check::Outbox, format!("nothing is stuck; {} messages are on their way", counts.outbox)),
+        (Check::Outbox, format!("nothing is stuck; {} under way", counted(counts.outbox, "message"))),
         (Check::Broker, "each order it speaks of is in Postgres".to_owned()),
     ] {
         let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
-        println!("{}", check(found.is_empty().into(), which.name(), &claim));
+        print_line!("{}", check(found.is_empty().into(), which.name(), &claim));
         for finding in found.iter().take(MOST_LISTED) {
-            println!("    {}", finding.text);
+            print_line!("    {}", finding.text);
         }
         if let Some(rest) = found.len().checked_sub(MOST_LISTED).filter(|&rest| rest > 0) {
             let most = if i64::try_from(found.len()).is_ok_and(|found| found >= MOST) { " or more" } else { "" };
-            println!("    … and {rest}{most}");
+            print_line!("    … and {rest}{most}");
         }
     }
-    println!("\nThe broker holds, which proves nothing:");
+    print_line!("\nThe broker holds, which proves nothing:");
     for stream in &broker.streams {
-        println!(
+        print_line!(
             "  stream   {:<18}{:>10} messages {:>8} MiB",
             stream.name,
             stream.messages,
@@ -51,19 +52,20 @@ pub(super) fn print(audit: &Audit) {
     }
     for consumer in &broker.consumers {
         let (name, pending, unacknowledged) = (consumer.name, consumer.pending, consumer.unacknowledged);
-        println!("  consumer {name:<18}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
+        print_line!("  consumer {name:<18}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
     }
-    println!(
-        "  {} orders wait for their supplier, {} for their delivery",
-        broker.waiting_for_supplier, broker.waiting_for_delivery
+    print_line!(
+        "  {} waiting for the supplier, {} for the delivery",
+        counted(broker.waiting_for_supplier, "order"),
+        broker.waiting_for_delivery
     );
     if broker.dead_letters() > 0 {
-        println!("  {} dead letters: `off dead list` shows them", broker.dead_letters());
+        print_line!("  {}: `off dead list` shows them", counted(broker.dead_letters(), "dead letter"));
     }
     if findings.is_empty() {
-        println!("\nevery order is accounted for");
+        print_line!("\nevery order is accounted for");
     } else {
-        println!("\n{} findings, see ✗ above", findings.len());
+        print_line!("\n{}, see ✗ above", counted(findings.len(), "finding"));
     }
 }
 

@@ -99,7 +99,8 @@ impl Parts {
         let config = db::Config::at(&postgres.url, 4);
         let pool = db::lazy_pool(&config, "off-chaos")?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
-        crate::migrate::all(&pool, &bus, bus::Keeping { room: BROKER_ROOM, ..bus::Keeping::default() }).await?;
+        let keeping = bus::Keeping { room: BROKER_ROOM, ..bus::Keeping::default() };
+        crate::migrate::all(&pool, &bus, keeping, false).await?;
 
         let mut addresses = BTreeMap::new();
         // Free now; each service takes its own a moment later, and again whenever it is started anew. They are held until all others

@@ -16,7 +16,7 @@ use futures::future::try_join_all;
 use nix::sys::signal::Signal;
 use off_etl::{Choice, Profile, SourceName};
 use off_events::streams;
-use off_kit::{Clock, bus::dead, service::parse_speed, telemetry};
+use off_kit::{Clock, bus::dead, print_line, service::parse_speed, telemetry};
 use reqwest::Client;
 use std::{
     path::Path,
@@ -101,20 +101,20 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
 /// One run from nothing to the verdict. What it leaves in the folder of `home` stays when it failed.
 async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<Summary> {
     let &Options { length, rate, speed, .. } = options;
-    println!(
+    print_line!(
         "chaos with seed {seed}: {rate} orders a second for {}, at speed {speed}",
         humantime::format_duration(length)
     );
-    println!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
+    print_line!("starting PostgreSQL, NATS and four services, with a way that can be cut between any two");
     let orders = f64::from(rate) * length.as_secs_f64();
     let parts = Arc::new(Parts::start(home, home.folder(), Pace { speed, seed, orders }).await?);
     if !parts.can_fill_postgres() {
-        println!("no small disk for PostgreSQL, which takes root and a shorter run: its disk is not filled");
+        print_line!("no small disk for PostgreSQL, which takes root and a shorter run: its disk is not filled");
     }
     let summary = match load_and_judge(&parts, options, seed).await {
         Ok(summary) => summary,
         Err(error) => {
-            println!("the run broke off: {error:#}");
+            print_line!("the run broke off: {error:#}");
             Summary { seed, passed: false, faults: 0, accepted: 0, still: None, failed: vec!["the run broke off"] }
         }
     };
@@ -123,8 +123,8 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         reset::clear(home).await?;
         return Ok(summary);
     }
-    println!("\nthe databases, streams and logs of this run are in {}", home.folder().display());
-    println!(
+    print_line!("\nthe databases, streams and logs of this run are in {}", home.folder().display());
+    print_line!(
         "repeat it with: off chaos --seed {seed} --for {} --rate {rate} --speed {speed}",
         humantime::format_duration(length)
     );
@@ -169,7 +169,7 @@ async fn load_and_judge(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
 
 fn say(started: Instant, text: &str) {
     let seconds = started.elapsed().as_secs();
-    println!("{:>4}:{:02}  {text}", seconds / 60, seconds % 60);
+    print_line!("{:>4}:{:02}  {text}", seconds / 60, seconds % 60);
 }
 
 /// Carries out the plan; returns when the last fault is healed.

@@ -6,6 +6,7 @@ use super::{
     schedule::Fault,
 };
 use crate::report::{check, table};
+use off_kit::print_line;
 use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -55,7 +56,7 @@ pub(super) fn print(
     let mut pages = journal.lock();
     seen.faults.sort_by_key(|(_, began, _)| *began);
     pages.accepted_at.sort_unstable();
-    println!();
+    print_line!("");
     let mut faults =
         table(&["at", "for", "fault", "orders taken again after", "all ready again after", "no order overdue after"]);
     for (fault, began, ended) in &seen.faults {
@@ -76,10 +77,10 @@ pub(super) fn print(
             after(in_time),
         ]);
     }
-    println!("{faults}\n");
+    print_line!("{faults}\n");
     let count =
         |kind: fn(&Outcome<uuid::Uuid>) -> bool| pages.orders.values().filter(|(_, outcome)| kind(outcome)).count();
-    println!(
+    print_line!(
         "{} faults; {} orders sent, {} answered with 201, {} without an answer, {} left out; {} requests repeated, {} \
          messages said again, {} pieces of junk sent",
         seen.faults.len(),
@@ -94,29 +95,29 @@ pub(super) fn print(
     let ends = [started].into_iter().chain(pages.accepted_at.iter().copied()).chain([started + length]);
     let times: Vec<Instant> = ends.collect();
     let longest = times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default();
-    println!("the longest time in which no order was answered with 201: {:.1} s", longest.as_secs_f64());
+    print_line!("the longest time in which no order was answered with 201: {:.1} s", longest.as_secs_f64());
     let most = seen.overdue.iter().filter_map(|(_, overdue)| *overdue).max().unwrap_or_default();
     let spells = seen.overdue.split(|(_, overdue)| *overdue == Some(0));
     let lengths = spells.filter_map(|spell| Some(spell.last()?.0 - spell.first()?.0));
     let longest = lengths.max().unwrap_or_default();
-    println!(
+    print_line!(
         "at most {most} orders were overdue at once, and it took at most {:.1} s until none was\n",
         longest.as_secs_f64()
     );
     for verdict in verdicts {
-        println!("{}", check(verdict.evidence.is_empty().into(), verdict.name, &verdict.claim));
+        print_line!("{}", check(verdict.evidence.is_empty().into(), verdict.name, &verdict.claim));
         for piece in verdict.evidence.iter().take(MOST_SHOWN) {
-            println!("    {piece}");
+            print_line!("    {piece}");
         }
         if verdict.evidence.len() > MOST_SHOWN {
-            println!("    … and {} more", verdict.evidence.len() - MOST_SHOWN);
+            print_line!("    … and {} more", verdict.evidence.len() - MOST_SHOWN);
         }
     }
     let failed: Vec<_> =
         verdicts.iter().filter(|verdict| !verdict.evidence.is_empty()).map(|verdict| verdict.name).collect();
     let passed = failed.is_empty();
     if passed {
-        println!("not a single order was lost");
+        print_line!("not a single order was lost");
     }
     let accepted = count(|outcome| matches!(outcome, Outcome::Accepted(_)));
     Summary { seed, passed, faults: seen.faults.len(), accepted, still, failed }
@@ -141,5 +142,5 @@ pub(super) fn print_all(summaries: &[Summary]) {
         ]);
     }
     let failed = summaries.iter().filter(|summary| !summary.passed).count();
-    println!("\n{rows}\n{} runs, {failed} of them failed\n", summaries.len());
+    print_line!("\n{rows}\n{} runs, {failed} of them failed\n", summaries.len());
 }

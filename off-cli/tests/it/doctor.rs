@@ -32,7 +32,7 @@ async fn what_stands_still_is_named_with_what_to_do() {
     )
     .await;
     let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("✓ unpublished     1 message waits for the broker"), "{said}");
+    assert!(well && said.contains("✓ unpublished     1 message waiting for the broker"), "{said}");
     sql(&world, "UPDATE outbox.messages SET occurred_at = now() - interval '1 minute'").await;
     let (well, said) = examine(&home, &world).await;
     assert!(!well && said.contains("✗ unpublished") && said.contains("has its disk room?"), "{said}");
@@ -47,17 +47,17 @@ async fn what_stands_still_is_named_with_what_to_do() {
     .await
     .unwrap();
     let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("✗ orders          1 are overdue, the first for 36"), "{said}");
+    assert!(!well && said.contains("✗ orders          1 overdue, the first for 36"), "{said}");
     sql(&world, "DELETE FROM orders.product_orders").await;
 
     let jetstream = &world.nats.bus.jetstream;
     jetstream.publish("dead.ORDERS.supplier", "poison".into()).await.unwrap().await.unwrap();
     let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("! dead letters    1 messages") && said.contains("`off dead list`"), "{said}");
+    assert!(well && said.contains("! dead letters    1 message ") && said.contains("`off dead list`"), "{said}");
 
     jetstream.publish("orders.pending", "{}".into()).await.unwrap().await.unwrap();
     let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("nobody takes what waits for supplier (1 messages)"), "{said}");
+    assert!(!well && said.contains("nobody takes what waits for supplier (1 message)"), "{said}");
 
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
     let (well, said) = examine(&home, &world).await;

@@ -62,7 +62,9 @@ async fn your_own_servers_are_examined_migrated_and_used() {
     let (done, said) =
         run(&["up", "--for", "2s", "--households", "2", "--seed", "5", "--catalogue", file.to_str().unwrap()]).await;
     assert!(
-        done && said.contains("using your PostgreSQL and your NATS") && said.contains("1 records read: 1 new"),
+        done && said.contains("using the PostgreSQL that DATABASE_URL names, postgres://")
+            && said.contains("using the NATS that NATS_URL names, nats://")
+            && said.contains("1 record read: 1 new"),
         "{said}"
     );
     let emails: Vec<String> =
@@ -71,4 +73,30 @@ async fn your_own_servers_are_examined_migrated_and_used() {
     assert!(!home.path().join("postgres").exists() && !home.path().join("nats").exists());
     let (passed, said) = run(&["audit"]).await;
     assert!(passed, "{said}");
+}
+
+#[tokio::test]
+async fn a_database_that_holds_something_else_is_migrated_only_when_that_is_meant() {
+    let (database, nats) = (Database::empty().await, TestNats::without_streams().await);
+    sqlx::query("CREATE TABLE invoices (number bigint)").execute(&database.pool).await.unwrap();
+    let home = Home::new();
+    let run = async |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        let output = command.env("DATABASE_URL", &database.url).env("NATS_URL", &nats.url).output().await.unwrap();
+        (output.status.success(), stdout(&output) + &stderr(&output))
+    };
+    for command in [&["migrate"][..], &["up", "--for", "1s"]] {
+        let (done, said) = run(command).await;
+        assert!(!done && said.contains("holds tables") && said.contains("--yes"), "{said}");
+    }
+    let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert_eq!(schemas, 0);
+    let (done, said) = run(&["migrate", "--yes"]).await;
+    assert!(done, "{said}");
+    // From now on it is off's, too.
+    let (done, said) = run(&["migrate"]).await;
+    assert!(done, "{said}");
 }

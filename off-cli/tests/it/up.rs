@@ -2,8 +2,13 @@
 
 use crate::{Home, stderr, stdout};
 use async_nats::{ConnectOptions, jetstream::consumer::PullConsumer};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
 use std::process::Stdio;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -66,7 +71,7 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
 
     // Stopped, it can still be audited; started again, it goes on.
     let (success, rest) = up.interrupt().await;
-    assert!(success && rest.contains("stopped users") && rest.contains("orders were placed so far"), "{rest}");
+    assert!(success && rest.contains("stopped users") && rest.contains("orders placed so far"), "{rest}");
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success() && stdout(&audit).contains("every order is accounted for"), "{}", stdout(&audit));
     let up = home.up(&QUICK).await;
@@ -174,9 +179,34 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
 }
 
 #[tokio::test]
+async fn servers_that_die_are_restarted_and_nothing_is_lost() {
+    let home = Home::new();
+    let mut up = home.up(&QUICK).await;
+    let url = home.running()["database_url"].as_str().unwrap().to_owned();
+    let completed = async || -> sqlx::Result<i64> {
+        let mut conn = PgConnection::connect(&url).await?;
+        sqlx::query_scalar("SELECT count(*) FROM orders.product_orders WHERE status = 'completed'")
+            .fetch_one(&mut conn)
+            .await
+    };
+    for (pid_file, name) in [("postgres/postmaster.pid", "PostgreSQL"), ("nats/nats.pid", "NATS")] {
+        let pid = std::fs::read_to_string(home.path().join(pid_file)).unwrap();
+        let pid = Pid::from_raw(pid.lines().next().unwrap().trim().parse().unwrap());
+        kill(pid, Signal::SIGKILL).unwrap();
+        up.says(&format!("{name} ended by itself and is restarted")).await;
+        let before = eventually("Postgres answers", || async { completed().await.ok() }).await;
+        eventually("orders are completed again", || async { (completed().await.ok()? > before).then_some(()) }).await;
+    }
+    let (success, rest) = up.interrupt().await;
+    assert!(success, "{rest}");
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success(), "{}", stdout(&audit));
+}
+
+#[tokio::test]
 async fn it_stops_by_itself_when_asked_to() {
     let home = Home::new();
     let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
     assert!(output.status.success(), "{}", stderr(&output));
-    assert!(stdout(&output).contains("0 orders were placed so far"), "{}", stdout(&output));
+    assert!(stdout(&output).contains("0 orders placed so far"), "{}", stdout(&output));
 }

@@ -1,7 +1,7 @@
 //! Extractors whose refusals are problems.
 
 use super::Problem;
-use crate::fields::FieldError;
+use crate::fields::{FieldError, Object};
 use axum::{
     body::Bytes,
     extract::{
@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-/// A JSON body. Malformed JSON is a 400, another content type a 415, a wrong type a 422 that names the field.
+/// A JSON object as body. Malformed JSON is a 400, another content type or encoding a 415, a wrong type a 422 that names the field.
 #[derive(Debug)]
 pub struct ApiJson<T>(pub T);
 
@@ -24,9 +24,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
             let detail = "the body has to be JSON: send the header Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not_json", detail));
         }
+        if let Some(encoding) = request.headers().get(header::CONTENT_ENCODING).filter(|name| *name != "identity") {
+            let detail = format!("the body is encoded as {encoding:?}, which is not read: send it as it is");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding", detail));
+        }
         let body = Bytes::from_request(request, state).await.map_err(refused_body)?;
         serde_json::from_slice(&body)
-            .map(Self)
+            .map(|Object(value)| Self(value))
             .map_err(|error| explain::<T>(&body).unwrap_or_else(|| unreadable(String::new(), &error)))
     }
 }
@@ -35,7 +39,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for ApiJson<T> {
 /// is done only then.
 fn explain<T: DeserializeOwned>(body: &[u8]) -> Option<Problem> {
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let read: Result<T, _> = serde_path_to_error::deserialize(&mut reader);
+    let read: Result<Object<T>, _> = serde_path_to_error::deserialize(&mut reader);
     read.err().map(|error| unreadable(error.path().to_string(), error.inner()))
 }
 

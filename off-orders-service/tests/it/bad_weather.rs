@@ -22,6 +22,7 @@ async fn a_body_that_is_not_an_order_is_a_clear_error() {
         (r#"{"ssd_id": 1, "barcode": "2000000000015", "quantity": 1} and more"#, 400, "malformed_json"),
         ("{\"ssd_id\": 1, \"barcode\": \"\u{0}\"}", 400, "malformed_json"),
         ("[]", 422, "invalid_body"),
+        (r#"[1, "2000000000015", 1]"#, 422, "invalid_body"),
         ("{}", 422, "invalid_body"),
         ("null", 422, "invalid_body"),
     ] {
@@ -34,6 +35,9 @@ async fn a_body_that_is_not_an_order_is_a_clear_error() {
     assert_eq!((huge.status.as_u16(), huge.code()), (413, "too_large"));
     let form = orders.http().request(Method::POST, "/api/orders").body("ssd_id=1").send().await.unwrap();
     assert_eq!(form.status(), 415);
+    let packed = orders.http().request(Method::POST, "/api/orders").header("content-type", "application/json");
+    let packed = packed.header("content-encoding", "gzip").body("{}").send().await.unwrap();
+    assert_eq!(packed.status(), 415);
     let wrong_method = orders.http().request(Method::DELETE, "/api/orders").send().await.unwrap();
     assert_eq!(wrong_method.status(), 405);
     assert_eq!(orders.count_orders().await, 0);

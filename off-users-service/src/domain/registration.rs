@@ -1,21 +1,26 @@
 //! A person registers with their devices.
 
 use off_events::{InvalidValue, MacAddress};
-use off_kit::fields::{FieldError, Fields, Raw};
+use off_kit::{
+    fields::{FieldError, Fields, Object, Raw},
+    text::{is_blank, is_direction, is_invisible},
+};
 use serde::Deserialize;
 use std::{collections::HashSet, fmt};
+use unicode_normalization::UnicodeNormalization;
+use url::Host;
 use utoipa::ToSchema;
 
 /// What a client sends to register.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewRegistration {
     #[serde(default)]
-    #[schema(required)]
-    user: NewUser,
+    #[schema(value_type = NewUser, required)]
+    user: Object<NewUser>,
     /// 1 to 10 devices.
     #[serde(default)]
-    #[schema(required, min_items = 1, max_items = 10)]
-    devices: Vec<NewDevice>,
+    #[schema(value_type = Vec<NewDevice>, required, min_items = 1, max_items = 10)]
+    devices: Vec<Object<NewDevice>>,
 }
 
 #[derive(Clone, Default, Deserialize, ToSchema)]
@@ -58,7 +63,8 @@ pub(crate) struct Registration {
     pub(crate) mac_addresses: Vec<MacAddress>,
 }
 
-/// An e-mail address in lower case, so that one mailbox registers once.
+/// An e-mail address in one form, so that one mailbox registers once: compatibility characters replaced (NFKC), in lower case, and the
+/// domain as DNS has it, in Punycode.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Email(String);
 
@@ -71,16 +77,21 @@ impl Email {
     /// tells. At most 254 characters (RFC 5321).
     fn parse(text: &str) -> Result<Self, InvalidValue> {
         const SHAPE: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
-        let address = text.trim().to_lowercase();
-        let (name, domain) = address.split_once('@').ok_or(SHAPE)?;
+        if text.chars().any(is_invisible) {
+            return Err(InvalidValue("an e-mail address has no invisible characters"));
+        }
+        let normal = text.trim().nfkc().collect::<String>().to_lowercase();
+        let (name, domain) = normal.split_once('@').ok_or(SHAPE)?;
+        let Ok(Host::Domain(domain)) = Host::parse(domain) else { return Err(SHAPE) };
+        let address = format!("{name}@{domain}");
         let sound = !name.is_empty()
             && name.len() <= 64
             && address.len() <= 254
             && domain.split('.').count() >= 2
             && domain
                 .split('.')
-                .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
-            && !name.chars().any(|c| c.is_whitespace() || c.is_control());
+                .all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
+            && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '@');
         if sound { Ok(Self(address)) } else { Err(SHAPE) }
     }
 }
@@ -88,7 +99,10 @@ impl Email {
 fn name(text: &str) -> Result<String, InvalidValue> {
     let name = text.trim();
     match name.chars().count() {
-        _ if name.chars().any(char::is_control) => Err(InvalidValue("a name has no control characters")),
+        _ if name.chars().any(|c| c.is_control() || is_direction(c)) => {
+            Err(InvalidValue("a name has no control characters"))
+        }
+        _ if is_blank(name) => Err(InvalidValue("a name can be seen")),
         1..=100 => Ok(name.to_owned()),
         _ => Err(InvalidValue("a name has 1 to 100 characters")),
     }
@@ -116,10 +130,11 @@ impl NewRegistration {
     /// The registration this asks for; or every field that is wrong.
     pub(crate) fn check(self) -> Result<Registration, Vec<FieldError>> {
         let mut fields = Fields::default();
-        let first_name = check(&mut fields, "user.first_name", &self.user.first_name, name);
-        let last_name = check(&mut fields, "user.last_name", &self.user.last_name, name);
-        let email = check(&mut fields, "user.email", &self.user.email, Email::parse);
-        let password = check(&mut fields, "user.password", &self.user.password, password);
+        let Object(user) = &self.user;
+        let first_name = check(&mut fields, "user.first_name", &user.first_name, name);
+        let last_name = check(&mut fields, "user.last_name", &user.last_name, name);
+        let email = check(&mut fields, "user.email", &user.email, Email::parse);
+        let password = check(&mut fields, "user.password", &user.password, password);
         let count = match self.devices.len() {
             1..=10 => Ok(()),
             _ => Err(InvalidValue("a person registers 1 to 10 devices")),
@@ -127,7 +142,7 @@ impl NewRegistration {
         fields.check("devices", count);
         let mut mac_addresses = Vec::with_capacity(self.devices.len().min(10));
         let mut seen = HashSet::new();
-        for (index, device) in self.devices.iter().take(10).enumerate() {
+        for (index, Object(device)) in self.devices.iter().take(10).enumerate() {
             let field = format!("devices[{index}].mac_address");
             let address = check(&mut fields, &field, &device.mac_address, |text| {
                 let address = text.parse::<MacAddress>()?;
@@ -178,8 +193,30 @@ mod tests {
 
     #[test]
     fn one_mailbox_is_one_address() {
-        assert_eq!(Email::parse(" Ada@Example.ORG ").unwrap().as_str(), "ada@example.org");
-        for wrong in ["", "@example.org", "ada@", "ada@example", "a da@example.org", "ada@exa mple.org", "a@b@c.org"] {
+        for (written, one) in [
+            (" Ada@Example.ORG ", "ada@example.org"),
+            // Full width, and a letter with its accent by itself.
+            ("ａｄａ@ｅｘａｍｐｌｅ.org", "ada@example.org"),
+            ("andre\u{301}@example.org", "andr\u{e9}@example.org"),
+            ("ada@Bücher.example", "ada@xn--bcher-kva.example"),
+            ("ada@xn--bcher-kva.example", "ada@xn--bcher-kva.example"),
+        ] {
+            assert_eq!(Email::parse(written).unwrap().as_str(), one, "{written}");
+        }
+        for wrong in [
+            "",
+            "@example.org",
+            "ada@",
+            "ada@example",
+            "a da@example.org",
+            "ada@exa mple.org",
+            "a@b@c.org",
+            "ada@127.0.0.1",
+            "ada@example.org.",
+            "a\u{200b}da@example.org",
+            "ada\u{202e}@example.org",
+            "ada@exam\u{ad}ple.org",
+        ] {
             assert!(Email::parse(wrong).is_err(), "{wrong} was taken");
         }
     }

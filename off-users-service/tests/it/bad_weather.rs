@@ -28,6 +28,11 @@ async fn every_wrong_field_of_a_registration_is_named() {
     assert_eq!(empty.wrong_fields(), [&every_field[..], &["devices"]].concat());
     let no_object = users.http().post("/api/register", &json!({"user": "Ada"})).await;
     assert_eq!(no_object.wrong_fields(), ["user"]);
+    for array in [json!(["Ada"]), json!({"user": ["Ada", "Example", "ada@example.org", "long enough"], "devices": []})]
+    {
+        let answer = users.http().post("/api/register", &array).await;
+        assert_eq!((answer.status.as_u16(), answer.code()), (422, "invalid_body"), "{array}");
+    }
     let malformed = users.http().post_text("/api/register", "{\"user\"").await;
     assert_eq!((malformed.status.as_u16(), malformed.code()), (400, "malformed_json"));
 }

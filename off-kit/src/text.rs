@@ -1,0 +1,38 @@
+//! Characters that deceive who reads a text.
+
+/// Changes the direction of what follows: the property `Bidi_Control` (Unicode Standard Annex #9).
+pub fn is_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Shows nothing by itself: most of the property `Default_Ignorable_Code_Point` (Unicode Standard, section 5.21), and the empty pattern
+/// of Braille. Some of them join or choose the letters beside them, as in Persian and in Emoji.
+pub fn is_invisible(c: char) -> bool {
+    is_direction(c)
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+                | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+/// Whether nothing of `text` can be seen.
+pub fn is_blank(text: &str) -> bool {
+    text.chars().all(|c| c.is_whitespace() || is_invisible(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_seen_is_told_from_what_cannot() {
+        for blank in ["", " \t", "\u{200b}\u{2060}", "\u{202e}", "\u{3164} \u{ad}"] {
+            assert!(is_blank(blank), "{blank:?}");
+        }
+        for text in ["a", "\u{200b}a", "می\u{200c}خواهم", "❤\u{fe0f}"] {
+            assert!(!is_blank(text), "{text:?}");
+        }
+    }
+}
