@@ -23,7 +23,10 @@ use reqwest::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sqlx::PgPool;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 use tokio::{sync::Mutex, time::Instant};
 use tracing::{info, warn};
 use url::Url;
@@ -78,6 +81,8 @@ pub struct Api {
     clock: Clock,
     /// When the last search was asked for; the pace is kept whoever asks and however it went.
     asked: Mutex<Option<Instant>>,
+    /// Whether it has answered.
+    was_reached: AtomicBool,
 }
 
 /// Why a page did not come.
@@ -86,6 +91,8 @@ enum Refusal {
     /// Worth another try, after this time if the API says one.
     #[error("{reason}")]
     Passing { reason: String, retry_after: Option<Duration> },
+    #[error("cannot connect: is there a network, and is ETL_API_URL right? ({0})")]
+    Unreachable(String),
     #[error("the API answered {0}: is ETL_API_URL right?")]
     Final(StatusCode),
 }
@@ -112,6 +119,7 @@ impl Api {
             max_runs: config.max_runs,
             clock,
             asked: Mutex::new(None),
+            was_reached: AtomicBool::new(false),
         })
     }
 
@@ -161,13 +169,17 @@ impl Api {
     async fn find_page(&self, page: u32, filter: &Filter) -> anyhow::Result<Vec<Box<RawValue>>> {
         let mut backoff = Backoff::new(Duration::from_secs(10), Duration::from_mins(5));
         let mut attempt = 1;
+        let was_reached = self.was_reached.load(Ordering::Relaxed);
         loop {
-            let refusal = match self.ask(page, filter).await {
-                Ok(page) => return Ok(page.products),
-                Err(refusal) => refusal,
-            };
-            let Refusal::Passing { reason, retry_after } = refusal else {
-                return Err(refusal).with_context(|| format!("page {page} of {}", self.url));
+            let (reason, retry_after) = match self.ask(page, filter).await {
+                Ok(page) => {
+                    self.was_reached.store(true, Ordering::Relaxed);
+                    return Ok(page.products);
+                }
+                Err(Refusal::Passing { reason, retry_after }) => (reason, retry_after),
+                // A network that was there comes back; without one there is nothing to wait for.
+                Err(Refusal::Unreachable(reason)) if was_reached => (reason, None),
+                Err(refusal) => return Err(refusal).with_context(|| format!("page {page} of {}", self.url)),
             };
             anyhow::ensure!(
                 attempt < ATTEMPTS,
@@ -204,8 +216,11 @@ impl Api {
             ("brands_tags", &filter.brand),
         ];
         query.extend(wishes.into_iter().filter_map(|(field, wish)| Some((field, wish.as_deref()?))));
-        let mut response =
-            self.client.get(url).query(&query).send().await.map_err(|error| passing(error.to_string()))?;
+        let sent = self.client.get(url).query(&query).send().await;
+        let mut response = sent.map_err(|error| {
+            let (is_connect, error) = (error.is_connect(), anyhow::Error::from(error.without_url()));
+            if is_connect { Refusal::Unreachable(format!("{error:#}")) } else { passing(format!("{error:#}")) }
+        })?;
         let status = response.status();
         if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
             let retry_after = retry_after(response.headers(), self.clock.now());

@@ -2,13 +2,13 @@
 
 use crate::{
     choice::Choice,
-    pipeline::{JudgedPiece, Outcome, Pipeline, Rules},
+    pipeline::{JudgedPiece, Outcome, Pipeline, Rejected, Rules},
     progress::{Progress, Teller},
     report::Report,
     source::{Damage, Freshness, Place, Source, SourceName, download},
     store::{Batch, Catalogue, Import},
 };
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use chrono::{DateTime, Utc};
 use off_kit::Clock;
 use sqlx::PgPool;
@@ -124,6 +124,13 @@ pub(crate) async fn import_source(
     if sink.report().read == 0 && damage.is_none() {
         bail!("{name} holds no records");
     }
+    if damage.is_none() {
+        ensure!(
+            !sink.report().is_all_unreadable(),
+            "{name} is no export of Open Food Facts: none of its {} lines is a record",
+            sink.report().read
+        );
+    }
     on_report(sink.report());
     if damage.is_none() {
         let fresh_until = match freshness {
@@ -197,11 +204,12 @@ impl Sink {
             batch.report.read += 1;
             match outcome {
                 Outcome::PassedOver => batch.report.passed_over += 1,
-                Outcome::Rejected(reason, code) => {
+                Outcome::Rejected(Rejected { reason, code, withdrawal }) => {
                     batch.report.reject(reason, line);
                     if choice.keep_rejects {
                         batch.rejects.push((line, reason.to_string(), code));
                     }
+                    batch.withdrawals.extend(withdrawal.filter(|_| self.catalogue.is_some()));
                 }
                 Outcome::Product(judged) => {
                     batch.report.products += 1;
@@ -236,6 +244,7 @@ impl Sink {
         self.merged = self.batch.report.clone();
         self.batch.products.clear();
         self.batch.rejects.clear();
+        self.batch.withdrawals.clear();
         Ok(())
     }
 

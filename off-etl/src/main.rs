@@ -3,7 +3,7 @@
 use anyhow::{Context, ensure};
 use clap::Parser;
 use off_etl::{Config, Damage, Report, SourceName, api::Api, import_and_tell, keep_up};
-use off_kit::{Clock, db, telemetry};
+use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
 
@@ -47,6 +47,7 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
     let database =
         db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
     let pool = db::lazy_pool(&database, "off-etl")?;
+    db::probe(&pool).await.map_err(anyhow::Error::msg)?;
     db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
     db::refuse_shared_sessions(&pool).await?;
     Ok(Some(pool))
@@ -69,9 +70,8 @@ async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
     damage.map_or(Ok(()), |damage| Err(damage.into()))
 }
 
-#[expect(clippy::print_stdout, reason = "the report is what the command is for")]
 fn print(name: &str, report: &Report) {
-    println!("{name}\n{report}");
+    print_line!("{name}\n{report}");
 }
 
 #[expect(clippy::print_stderr, reason = "the reason of a failing exit code belongs there")]

@@ -1,6 +1,7 @@
 //! What is put right in a record instead of losing it.
 
 use crate::loose::Loose;
+use off_kit::text::{is_blank, is_direction};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
@@ -24,10 +25,14 @@ pub enum Mend {
     AbsurdNumber,
     #[error("no time of change that can be")]
     NoTime,
+    #[error("more kcal than kJ, exchanged or left out")]
+    SwappedEnergy,
+    #[error("an amount that its text contradicts")]
+    OtherAmount,
 }
 
 impl Mend {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::BrokenUtf8,
         Self::HalfSurrogate,
         Self::ControlCharacters,
@@ -36,6 +41,8 @@ impl Mend {
         Self::OtherType,
         Self::AbsurdNumber,
         Self::NoTime,
+        Self::SwappedEnergy,
+        Self::OtherAmount,
     ];
 }
 
@@ -54,9 +61,12 @@ impl Mends {
 }
 
 /// Text for people: entities decoded, control characters and runs of blanks made one blank, cut where it is absurdly
-/// long; `None` when nothing is left.
+/// long; `None` when nothing is left that can be seen.
 pub(crate) fn text(value: &Loose, longest: usize, mends: &mut Mends) -> Option<String> {
     let plain = plain(&value.text()?, mends);
+    if is_blank(&plain) {
+        return None;
+    }
     let text = cut(plain.split_whitespace().collect::<Vec<_>>().join(" "), longest, mends);
     if !text.is_empty() && matches!(value, Loose::Whole(_) | Loose::Number(_)) {
         mends.add(Mend::OtherType);
@@ -70,16 +80,16 @@ pub(crate) fn tag(value: &str, longest: usize, mends: &mut Mends) -> String {
     cut(plain.trim().to_owned(), longest, mends)
 }
 
-/// Entities decoded, and blanks for control characters.
+/// Entities decoded, blanks for control characters, and nothing for those that change the direction of what follows.
 fn plain(raw: &str, mends: &mut Mends) -> String {
     let decoded = html_escape::decode_html_entities(raw);
     if let Cow::Owned(_) = decoded {
         mends.add(Mend::HtmlEntities);
     }
-    if decoded.contains(|c: char| c.is_control() && !c.is_whitespace()) {
+    if decoded.contains(|c: char| is_direction(c) || (c.is_control() && !c.is_whitespace())) {
         mends.add(Mend::ControlCharacters);
     }
-    decoded.replace(char::is_control, " ")
+    decoded.replace(is_direction, "").replace(char::is_control, " ")
 }
 
 fn cut(mut text: String, longest: usize, mends: &mut Mends) -> String {

@@ -3,7 +3,7 @@
 use crate::{
     filter::Filter,
     mend::{Mends, tag},
-    product::{self, Product, Profile, Reject},
+    product::{self, Product, Profile, Reject, Withdrawal},
     record::Record,
     source::{Broken, Content, Damage, Piece, Place, Source},
 };
@@ -34,8 +34,18 @@ const PARTS: usize = 8;
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Product(Box<Judged>),
-    Rejected(Reject, Option<String>),
+    Rejected(Rejected),
     PassedOver,
+}
+
+/// A record that is no product for the catalogue.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    pub(crate) reason: Reject,
+    /// Its barcode as it was written, where it is wanted.
+    pub(crate) code: Option<String>,
+    /// What it says of a product that the catalogue may have all the same.
+    pub(crate) withdrawal: Option<Withdrawal>,
 }
 
 /// A product on its way into the catalogue.
@@ -87,7 +97,7 @@ impl Rules {
         let record = match record {
             Ok(record) if self.filter.lets_through(&record) => record,
             Ok(_) => return Outcome::PassedOver,
-            Err(reason) => return Outcome::Rejected(reason, None),
+            Err(reason) => return Outcome::Rejected(Rejected { reason, code: None, withdrawal: None }),
         };
         match Product::from_record(&record, self.profile) {
             Ok((product, mends)) => {
@@ -95,7 +105,8 @@ impl Rules {
             }
             Err(reason) => {
                 let code = record.code.text().filter(|_| self.name_rejects);
-                Outcome::Rejected(reason, code.map(|code| tag(&code, LONGEST_CODE, &mut Mends::default())))
+                let code = code.map(|code| tag(&code, LONGEST_CODE, &mut Mends::default()));
+                Outcome::Rejected(Rejected { reason, code, withdrawal: Withdrawal::of(&record) })
             }
         }
     }

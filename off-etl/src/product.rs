@@ -1,13 +1,20 @@
 //! What a record becomes: a product that keeps every rule, or a reason why not.
 
+mod amount;
+mod energy;
+mod photo;
+
 use crate::{
     loose::Loose,
-    mend::{Mend, Mends, number, tag, text, whole},
-    record::{AggregatedNutrient, Record},
+    mend::{Mend, Mends, tag, text, whole},
+    record::Record,
 };
+use amount::amount;
 use chrono::{DateTime, Utc};
 use clap::ValueEnum;
+use energy::energy;
 use off_events::Barcode;
+use photo::image_url;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
@@ -37,8 +44,10 @@ pub struct Product {
     pub categories: Vec<String>,
     /// No longer sold.
     pub obsolete: bool,
-    /// When the record last changed; 1970 where it does not say.
+    /// When somebody last changed the record; 1970 where it does not say.
     pub last_modified: DateTime<Utc>,
+    /// When a program last computed something in it anew, like its Nutri-Score; never before `last_modified`.
+    pub last_updated: DateTime<Utc>,
 }
 
 /// Why a record is no product for the catalogue. Of several reasons the first in this order counts.
@@ -121,12 +130,6 @@ const LATEST_CHANGE: i64 = 4_102_444_800;
 /// 5 and fruit 6 (`nutriscore.2023.data.components.*.points_max` in the documents of Open Food Facts).
 const NUTRISCORES: RangeInclusive<i64> = -18..=55;
 
-/// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).
-const KJ_PER_KCAL: f64 = 4.184;
-/// Pure fat has 900 kcal per 100 g; more is a typing error.
-const MOST_KCAL_100G: f64 = 1000.0;
-const MOST_KCAL_SERVING: f64 = 10_000.0;
-
 impl Product {
     /// The product that `record` describes, and what was put right in it.
     pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Mends), Reject> {
@@ -153,21 +156,21 @@ impl Product {
             Some(score) if NUTRISCORES.contains(&score) => i16::try_from(score).ok(),
             Some(_) => return Err(Reject::NutriscoreScore),
         };
-        let grade = record.nutriscore_grade.text().unwrap_or_default().to_ascii_lowercase();
+        let grade = record.nutriscore_grade.text().unwrap_or_default().trim().to_ascii_lowercase();
         if !matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") {
             return Err(Reject::NutriscoreGrade);
         }
         let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
-        let product_quantity = number(&record.product_quantity, 1e6, &mut mends);
+        let (product_quantity, product_quantity_unit) = amount(record, &quantity, &mut mends);
         let (kcal_100g, kcal_serving) = energy(record, &mut mends);
         let [fat, saturated_fat, sugars, salt] = levels(record);
+        let last_modified = last_modified(record, &mut mends);
         let product = Self {
             barcode,
             name,
             quantity,
             product_quantity,
-            product_quantity_unit: product_quantity
-                .and_then(|_| text(&record.product_quantity_unit, LONGEST_UNIT, &mut mends)),
+            product_quantity_unit,
             image_url: Some(image_url),
             kcal_100g,
             kcal_serving,
@@ -181,14 +184,15 @@ impl Product {
             brands: tags(brands, without_language, &mut mends),
             categories: tags(&record.categories_tags, |tag| tag, &mut mends),
             obsolete: record.obsolete.is_yes(),
-            last_modified: last_modified(record, &mut mends),
+            last_modified,
+            last_updated: last_modified.max(time(&record.last_updated_t).unwrap_or_default()),
         };
         Ok((product, mends))
     }
 
-    /// Differs where anything of the product does, and is the same on every machine: of two records that changed in the same
-    /// second, the one with the greater one counts, whichever comes first. That is the one that knows more, because the exports do
-    /// not all have everything.
+    /// Differs where anything of the product does, and is the same on every machine: of two records that changed and were computed
+    /// in the same second, the one with the greater one counts, whichever comes first. That is the one that knows more, because the
+    /// exports do not all have everything.
     pub(crate) fn fingerprint(&self) -> i64 {
         let known = [
             self.kcal_100g.is_some(),
@@ -209,6 +213,24 @@ impl Product {
     }
 }
 
+/// A record that says of a product that it is no longer sold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Withdrawal {
+    pub(crate) barcode: Barcode,
+    pub(crate) last_modified: DateTime<Utc>,
+    pub(crate) last_updated: DateTime<Utc>,
+}
+
+impl Withdrawal {
+    /// What `record` withdraws, even where it is no product for the catalogue.
+    pub(crate) fn of(record: &Record) -> Option<Self> {
+        let barcode = code(record).trim().parse().ok()?;
+        let last_modified = changed(record)?;
+        let last_updated = last_modified.max(time(&record.last_updated_t).unwrap_or_default());
+        record.obsolete.is_yes().then_some(Self { barcode, last_modified, last_updated })
+    }
+}
+
 /// A barcode as it was written; a number that is too large to be exact is none.
 fn code(record: &Record) -> String {
     match &record.code {
@@ -218,13 +240,14 @@ fn code(record: &Record) -> String {
     .unwrap_or_default()
 }
 
-/// The product's own name, else what it is, else its name in its own language, in English, in any.
+/// The product's own name, else its name in its own language, else what it is, else its name in English, in any language.
 fn name(record: &Record, mends: &mut Mends) -> Option<String> {
     let own_language = record.lang.text().and_then(|lang| record.names.get(&lang));
-    let others = own_language.into_iter().chain(record.names.get("en")).chain(record.names.values());
-    [&record.product_name, &record.generic_name]
-        .into_iter()
-        .chain(others)
+    let any_language = record.names.get("en").into_iter().chain(record.names.values());
+    std::iter::once(&record.product_name)
+        .chain(own_language)
+        .chain([&record.generic_name])
+        .chain(any_language)
         .find_map(|name| text(name, LONGEST_NAME, mends))
 }
 
@@ -267,55 +290,14 @@ fn level(value: &Loose) -> Option<String> {
     value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
 }
 
-/// Kilocalories of 100 g or ml, and of a serving: by the newer schema where a record has it, else by the older; what a program only
-/// estimated is not taken.
-fn energy(record: &Record, mends: &mut Mends) -> (Option<f64>, Option<f64>) {
-    let (set, nutriments) = (&record.nutrition.aggregated_set.0, &record.nutriments);
-    let stated = |nutrient: &AggregatedNutrient| {
-        if nutrient.source.text().as_deref() == Some("estimate") { Loose::Nothing } else { nutrient.value.clone() }
-    };
-    let is_serving = set.per.text().as_deref() == Some("serving");
-    let most = if is_serving { MOST_KCAL_SERVING } else { MOST_KCAL_100G };
-    let newer = kcal(&stated(&set.nutrients.0.kcal.0), &stated(&set.nutrients.0.kj.0), most, mends);
-    let of_100g = newer.filter(|_| !is_serving);
-    let of_serving = newer.filter(|_| is_serving);
-    (
-        of_100g.or_else(|| kcal(&nutriments.kcal_100g, &nutriments.kj_100g, MOST_KCAL_100G, mends)),
-        of_serving.or_else(|| kcal(&nutriments.kcal_serving, &nutriments.kj_serving, MOST_KCAL_SERVING, mends)),
-    )
-}
-
-/// Kilocalories as they are stated, else from kilojoules; nothing where the number is absurd.
-fn kcal(kcal: &Loose, kj: &Loose, most: f64, mends: &mut Mends) -> Option<f64> {
-    number(kcal, most, mends).or_else(|| number(kj, most * KJ_PER_KCAL, mends).map(|kj| kj / KJ_PER_KCAL))
-}
-
-/// The address that the record gives, else the one that its barcode and its photos make. Exports have no address; the
-/// rule is Open Food Facts' own: English first, then the product's language, then any.
-fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
-    if let Some(url) = record.image_url.text().filter(|url| is_address(url)) {
-        return Some(url);
-    }
-    let photo = |language: &str| {
-        let is_language = language.len() <= 3 && language.bytes().all(|byte| byte.is_ascii_lowercase());
-        let rev = record.images.front.get(language)?.whole()?;
-        is_language.then(|| (language.to_owned(), rev))
-    };
-    let any = || record.images.front.keys().find_map(|language| photo(language));
-    let (language, rev) = photo("en").or_else(|| photo(&record.lang.text()?)).or_else(any)?;
-    let code = format!("{:0>13}", barcode.as_str());
-    let (a, b, c, rest) = (code.get(..3)?, code.get(3..6)?, code.get(6..9)?, code.get(9..)?);
-    Some(format!("https://images.openfoodfacts.org/images/products/{a}/{b}/{c}/{rest}/front_{language}.{rev}.400.jpg"))
-}
-
-fn is_address(url: &str) -> bool {
-    url.starts_with("https://") && url.len() <= 500 && url.bytes().all(|byte| byte.is_ascii_graphic())
-}
-
 /// When a record last changed, where it says so.
 pub(crate) fn changed(record: &Record) -> Option<DateTime<Utc>> {
+    time(&record.last_modified_t)
+}
+
+fn time(value: &Loose) -> Option<DateTime<Utc>> {
     // Milliseconds, and other times that are far from ours, are no times.
-    let seconds = record.last_modified_t.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds))?;
+    let seconds = value.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds))?;
     DateTime::from_timestamp(seconds, 0)
 }
 
@@ -367,6 +349,9 @@ mod tests {
             (r#""product_quantity": "0,5""#, Mend::OtherType),
             (r#""nutriscore_score": 1.5"#, Mend::AbsurdNumber),
             (r#""last_modified_t": "soon""#, Mend::NoTime),
+            (r#""nutriments": {"energy-kcal_100g": 837, "energy-kj_100g": 200}"#, Mend::SwappedEnergy),
+            (r#""product_quantity": 33000, "product_quantity_unit": "g""#, Mend::OtherAmount),
+            (r#""product_name": "a\u202eb""#, Mend::ControlCharacters),
         ] {
             assert_eq!(mends(fields), [mend], "{fields}");
         }
@@ -389,6 +374,23 @@ mod tests {
                 r#""nutriscore_score": 3, "quantity": "{quantity} g", "nutriments": {{"energy-kcal_100g": 345}}"#
             );
             assert!(product(&more).unwrap().fingerprint() > less.fingerprint());
+        }
+    }
+
+    #[test]
+    fn a_grade_may_have_blanks_around_it_and_any_case() {
+        assert_eq!(product(r#""nutriscore_grade": " E ""#).unwrap().nutriscore_grade, "e");
+    }
+
+    #[test]
+    fn a_record_is_never_computed_before_it_was_changed() {
+        let updated = |time: &str| {
+            let times = format!(r#""last_modified_t": 1700000000, "last_updated_t": {time}"#);
+            product(&times).unwrap().last_updated.timestamp()
+        };
+        assert_eq!(updated("1700000001"), 1_700_000_001);
+        for time in ["1600000000", "\"soon\"", "1700000000000", "null"] {
+            assert_eq!(updated(time), 1_700_000_000, "{time}");
         }
     }
 
@@ -448,25 +450,6 @@ mod tests {
     }
 
     #[test]
-    fn energy_is_found_where_it_is_and_absurd_values_are_nowhere() {
-        let kcal = |fields: &str| product(fields).unwrap().kcal_100g;
-        assert_eq!(kcal(r#""nutriments": {"energy-kj_100g": 836.8}"#).map(f64::round), Some(200.0));
-        assert_eq!(kcal(r#""nutriments": {"energy-kcal_100g": 1e25}"#), None);
-        assert_eq!(kcal(r#""nutriments": {"energy-kcal_100g": -5}"#), None);
-        let aggregated = |source: &str| {
-            format!(
-                r#""nutrition": {{"aggregated_set": {{"nutrients": {{"energy-kcal": {{"value": 348, "source": "{source}"}}}}}}}}"#
-            )
-        };
-        assert_eq!(kcal(&aggregated("packaging")), Some(348.0));
-        assert_eq!(kcal(&aggregated("estimate")), None);
-        let of_serving =
-            r#""nutrition": {"aggregated_set": {"per": "serving", "nutrients": {"energy-kcal": {"value": 100}}}}"#;
-        let product = product(of_serving).unwrap();
-        assert_eq!((product.kcal_100g, product.kcal_serving), (None, Some(100.0)));
-    }
-
-    #[test]
     fn names_and_brands_are_made_readable() {
         let product = product(
             r#""product_name": "  Silk &quot;leche&quot;\t de\u0000coco ",
@@ -475,22 +458,14 @@ mod tests {
         .unwrap();
         assert_eq!(product.name, "Silk \"leche\" de coco");
         assert_eq!(product.brands, ["silk", "So Good", "a:b"]);
-        let french = r#""product_name": "", "lang": "fr", "product_name_de": "Linsen", "product_name_fr": "Lentilles""#;
-        assert_eq!(super::tests::product(french).unwrap().name, "Lentilles");
-    }
-
-    #[test]
-    fn a_photo_has_an_address_by_rule() {
-        let address = |fields: &str| product(fields).unwrap().image_url.unwrap();
-        let base = "https://images.openfoodfacts.org/images/products";
-        assert_eq!(address(""), format!("{base}/200/000/000/0015/front_en.3.400.jpg"));
-        let selected = r#""lang": "fr", "images": {"selected": {"front": {"de": {"rev": 7}, "fr": {"rev": "9"}}}}"#;
-        assert_eq!(address(selected), format!("{base}/200/000/000/0015/front_fr.9.400.jpg"));
-        assert_eq!(address(r#""code": "96385074""#), format!("{base}/000/009/638/5074/front_en.3.400.jpg"));
-        assert_eq!(address(r#""image_url": "https://example.org/a.jpg""#), "https://example.org/a.jpg");
-        assert!(address(r#""image_url": "https://example.org/\u0000.jpg""#).starts_with(base));
-        let spoiled = r#""images": {"front_\u0000": {"rev": "3"}}"#;
-        assert_eq!(super::tests::product(spoiled), Err(Reject::NoPhoto));
+        let name = |fields: &str| super::tests::product(fields).map(|product| product.name);
+        let french = r#""product_name": "", "generic_name": "Légumes secs", "lang": "fr", "product_name_de": "Linsen", "product_name_fr": "Lentilles""#;
+        assert_eq!(name(french).unwrap(), "Lentilles");
+        assert_eq!(name(&french.replace("_fr", "_es")).unwrap(), "Légumes secs");
+        assert_eq!(name(r#""product_name": "\u200b\u2060 \u00ad""#), Err(Reject::NoName));
+        assert_eq!(name(r#""product_name": "\u202eabc\u200f""#).unwrap(), "abc");
+        // The joiners of Persian and of Emoji stay.
+        assert_eq!(name(r#""product_name": "a\u200cb\u200dc""#).unwrap(), "a\u{200c}b\u{200d}c");
     }
 
     proptest! {

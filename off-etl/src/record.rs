@@ -15,7 +15,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt};
 pub(crate) const FIELDS: &str = "code,product_name,generic_name,product_name_fr,product_name_en,product_name_de,\
     product_name_es,product_name_it,product_name_pt,product_name_nl,product_name_pl,quantity,product_quantity,product_quantity_unit,\
     image_url,image_front_url,images,lang,nutriments,nutrition,nutrient_levels,nova_group,nutriscore_score,\
-    nutriscore_grade,brands,brands_tags,categories_tags,countries_tags,states_tags,obsolete,last_modified_t";
+    nutriscore_grade,brands,brands_tags,categories_tags,countries_tags,states_tags,obsolete,last_modified_t,last_updated_t";
 
 /// One record. A field that comes twice counts as it came last.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +46,7 @@ pub struct Record {
     pub(crate) states_tags: Loose,
     pub(crate) obsolete: Loose,
     pub(crate) last_modified_t: Loose,
+    pub(crate) last_updated_t: Loose,
     /// What was put right to read it at all.
     pub(crate) mends: Mends,
 }
@@ -76,6 +77,8 @@ pub(crate) struct Nutrition {
 pub(crate) struct AggregatedSet {
     /// `100g`, `100ml`, or `serving`.
     pub(crate) per: Loose,
+    /// `as_sold` or `prepared`.
+    pub(crate) preparation: Loose,
     pub(crate) nutrients: LooseObject<AggregatedNutrients>,
 }
 
@@ -109,6 +112,19 @@ pub(crate) struct NutrientLevels {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Images {
     pub(crate) front: BTreeMap<String, Loose>,
+    /// The one of a record that is older than photos of several languages.
+    pub(crate) front_without_language: Loose,
+}
+
+impl Images {
+    /// Notes the revision of a photo by its name; only fronts count.
+    pub(crate) fn note(&mut self, name: &str, rev: Loose) {
+        if let Some(language) = name.strip_prefix("front_") {
+            self.front.insert(language.to_owned(), rev);
+        } else if name == "front" {
+            self.front_without_language = rev;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -167,6 +183,7 @@ impl<'de> Deserialize<'de> for Record {
                         "states_tags" => record.states_tags = fields.next_value()?,
                         "obsolete" => record.obsolete = fields.next_value()?,
                         "last_modified_t" => record.last_modified_t = fields.next_value()?,
+                        "last_updated_t" => record.last_updated_t = fields.next_value()?,
                         name => match name.strip_prefix("product_name_") {
                             Some(language) if language.len() == 2 => {
                                 let language = language.to_owned();
@@ -198,9 +215,9 @@ impl<'de> Deserialize<'de> for Images {
             fn visit_map<A: MapAccess<'de>>(self, mut photos: A) -> Result<Images, A::Error> {
                 let mut images = Images::default();
                 while let Some(name) = photos.next_key::<Cow<'_, str>>()? {
-                    if let Some(language) = name.strip_prefix("front_") {
-                        let language = language.to_owned();
-                        images.front.insert(language, photos.next_value::<LooseObject<Image>>()?.0.rev);
+                    if name.starts_with("front") {
+                        let rev = photos.next_value::<LooseObject<Image>>()?.0.rev;
+                        images.note(&name, rev);
                     } else if name == "selected" {
                         let front = photos.next_value::<LooseObject<Selected>>()?.0.front.0;
                         images.front.extend(front.into_iter().map(|(language, image)| (language, image.0.rev)));

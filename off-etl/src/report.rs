@@ -21,6 +21,9 @@ pub struct Report {
     pub updated: u64,
     /// As new as what the catalogue had, or older.
     pub unchanged: u64,
+    /// Known to the catalogue, and marked by a rejected record as no longer sold.
+    #[serde(default)]
+    pub withdrawn: u64,
     /// When that record changed that changed last, whatever became of it.
     pub newest: Option<DateTime<Utc>>,
     pub rejected: BTreeMap<Reject, Tally>,
@@ -48,6 +51,12 @@ impl Tally {
 impl Report {
     pub fn rejected_total(&self) -> u64 {
         self.rejected.values().map(|tally| tally.count).sum()
+    }
+
+    /// Whether nothing was read that is a record at all.
+    pub(crate) fn is_all_unreadable(&self) -> bool {
+        let count = |reason| self.rejected.get(&reason).map_or(0, |tally: &Tally| tally.count);
+        self.read == [Reject::TooLong, Reject::NotJson, Reject::BadRow].into_iter().map(count).sum::<u64>()
     }
 
     /// Notes that the record in `line` is no product for the catalogue.
@@ -109,6 +118,9 @@ impl fmt::Display for Report {
             }
         }
         row("rejected", self.rejected_total(), None);
+        if self.withdrawn > 0 {
+            row("known products no longer sold", self.withdrawn, None);
+        }
         for (reason, tally) in &self.rejected {
             row(&format!("  {reason}"), tally.count, Some(tally.first));
         }

@@ -3,6 +3,7 @@
 mod bytes;
 pub(crate) mod download;
 mod file;
+mod format;
 mod gunzip;
 mod lines;
 mod name;

@@ -3,7 +3,7 @@
 mod copy;
 mod merge;
 
-use crate::{pipeline::Judged, report::Report, source::Place};
+use crate::{pipeline::Judged, product::Withdrawal, report::Report, source::Place};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metrics::histogram;
@@ -28,6 +28,8 @@ pub(crate) struct Batch {
     pub(crate) products: Vec<Judged>,
     /// Line, reason and barcode, where they are kept.
     pub(crate) rejects: Vec<(u64, String, Option<String>)>,
+    /// What rejected records say of products that may be known.
+    pub(crate) withdrawals: Vec<Withdrawal>,
     /// Of the whole import so far, but for what the catalogue says of these products.
     pub(crate) report: Report,
     pub(crate) end: Place,
@@ -120,7 +122,7 @@ impl Catalogue {
             match outcome {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Database(error)) if db::is_passing(&error) && Instant::now() < deadline => {
-                    warn!("Postgres is away, the import waits: {error}");
+                    warn!("the import waits: {}", db::describe(&error));
                     // Never back into the pool: whatever it holds goes with it.
                     if let Some(conn) = self.conn.take() {
                         let _ = tokio::time::timeout(Duration::from_secs(1), conn.close()).await;

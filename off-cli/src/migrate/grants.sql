@@ -10,7 +10,7 @@ GRANT USAGE ON SCHEMA catalog TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.products, catalog.nutrient_levels TO off_etl;
 GRANT SELECT, INSERT ON catalog.brands TO off_etl;
 GRANT SELECT, INSERT, DELETE ON catalog.product_brands TO off_etl;
-GRANT SELECT, INSERT, UPDATE ON catalog.imports TO off_etl;
+GRANT SELECT, INSERT, UPDATE ON catalog.imports, catalog.withdrawals TO off_etl;
 GRANT INSERT ON catalog.rejects TO off_etl;
 GRANT SELECT ON public.etl_incoming TO off_etl;
 

@@ -102,6 +102,7 @@ async fn bring(
     }
     let answer = match request.send().await {
         Ok(answer) => answer,
+        Err(error) if error.is_redirect() => bail!("{url} leads from one address to the next without end"),
         Err(error) => return Ok(Came::Broken { reached: 0, cause: error.into() }),
     };
     let begun = match answer.status() {

@@ -3,16 +3,17 @@
 use super::{
     Broken, Damage, Piece, Place, SAMPLE,
     bytes::{Meter, Metered},
+    format::{Format, format_of},
     gunzip::{Gunzip, MAGIC},
     lines::Lines,
     parquet,
-    table::{self, Header, Rows},
+    table::{Header, Rows},
     text,
 };
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom},
     path::{Path, PathBuf},
     sync::{Arc, mpsc::Receiver},
@@ -55,13 +56,6 @@ pub(crate) enum Freshness {
     Until(DateTime<Utc>),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
-    Lines,
-    Table,
-    Parquet,
-}
-
 enum Origin {
     Memory(&'static [u8]),
     File(PathBuf),
@@ -99,9 +93,15 @@ impl Source {
     pub(crate) fn file(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let opening = || format!("cannot read {name}");
+        // Asked before it is opened: that waits for who writes into a pipe.
+        let kind = fs::metadata(path).with_context(opening)?.file_type();
+        ensure!(!kind.is_dir(), "{name} is a folder: name a file in it");
+        ensure!(
+            kind.is_file(),
+            "{name} is a pipe or a device: `-` reads what comes from it, as in `off-etl - < {name}`"
+        );
         let mut file = File::open(path).with_context(opening)?;
         let metadata = file.metadata().with_context(opening)?;
-        ensure!(metadata.is_file(), "{name} is not a file");
         ensure!(metadata.len() > 0, "{name} is empty");
         ensure!(
             path.extension().is_none_or(|extension| extension != "part"),
@@ -112,10 +112,9 @@ impl Source {
         let mut start = Vec::new();
         Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
         let format = if start == parquet::MAGIC {
-            ensure!(
-                cfg!(feature = "parquet"),
-                "{name} is Parquet, which this program is built without: `off-etl {name}` reads it"
-            );
+            if let Some(reason) = parquet::unreadable(&file) {
+                bail!("{name} cannot be read: {reason}");
+            }
             Format::Parquet
         } else {
             file.seek(SeekFrom::Start(0)).with_context(opening)?;
@@ -201,10 +200,12 @@ fn unpack(bytes: impl Read + Send + 'static, meter: &Meter) -> io::Result<Text> 
     let bytes = Cursor::new(magic).chain(bytes);
     let mut text: Box<dyn BufRead + Send> =
         if is_packed { Box::new(BufReader::with_capacity(BUFFER, Gunzip::new(bytes))) } else { Box::new(bytes) };
-    let mut start = peek(&mut text, |start| {
-        let line = start.trim_ascii_start();
-        line.starts_with(b"{") || line.contains(&b'\n') || start.len() >= BUFFER
-    })?;
+    // Of a document that goes on in its second line that one is needed, too.
+    let is_enough = |start: &[u8]| {
+        let line_feeds = memchr::memchr_iter(b'\n', start.trim_ascii_start()).count();
+        line_feeds > 1 || start.len() >= BUFFER || start.windows(2).any(|pair| pair == b"}\n")
+    };
+    let mut start = peek(&mut text, is_enough)?;
     if start.starts_with(BYTE_ORDER_MARK) {
         start.drain(..BYTE_ORDER_MARK.len());
     }
@@ -224,28 +225,6 @@ fn peek(bytes: &mut impl BufRead, is_enough: impl Fn(&[u8]) -> bool) -> io::Resu
         bytes.consume(length);
     }
     Ok(start)
-}
-
-/// What a text is that begins with `start`.
-fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
-    let text = start.trim_ascii_start();
-    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    if text.starts_with(b"{") || table::is_header(line) {
-        return Ok(if text.starts_with(b"{") { Format::Lines } else { Format::Table });
-    }
-    let found = match text.first() {
-        None => "it holds no records",
-        Some(b'<') => "it is a page of HTML or XML",
-        Some(b'[') => "it is one JSON array",
-        Some(_) if text.starts_with(parquet::MAGIC) => "it is Parquet, which is read from a plain file only",
-        // Some dirt on the first line of a long file is no reason to refuse it all.
-        Some(_) if start.contains(&b'{') => return Ok(Format::Lines),
-        Some(_) => "its first bytes are none of these",
-    };
-    bail!(
-        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a table with tabs that has a column `code`, \
-         or Parquet; the first two may be packed with gzip"
-    )
 }
 
 /// The first line of a table that is not blank, and where it ends.

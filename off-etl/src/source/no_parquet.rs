@@ -11,6 +11,11 @@ pub(super) const MAGIC: &[u8; 4] = b"PAR1";
 #[derive(Debug)]
 pub(crate) struct Group(Infallible);
 
+/// Nothing of it is looked at.
+pub(super) fn unreadable(_: &File) -> Option<String> {
+    Some("it is Parquet, which this program is built without: `off-etl` reads it".to_owned())
+}
+
 /// Gives nothing.
 pub(super) fn cut(_: File, _: Place, _: impl Fn(u64, u64), _: impl FnMut(Piece) -> bool) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())

@@ -8,6 +8,7 @@ pub(super) use footer::MAGIC;
 use super::{Broken, Content, Piece, Place};
 use crate::{loose::Loose, record::Record};
 use ::parquet::{
+    basic::Compression,
     errors::ParquetError,
     file::{
         metadata::{ParquetStatisticsPolicy, RowGroupMetaData},
@@ -51,7 +52,10 @@ const COLUMNS: [&str; 19] = [
     "states_tags",
     "obsolete",
 ];
-const CHANGED: &str = "last_modified_t";
+const TIMES: [&str; 2] = ["last_modified_t", "last_updated_t"];
+
+/// The year 1973 in nanoseconds; in microseconds it is the year 5138.
+const EARLIEST_NANOSECOND: i64 = 100_000_000_000_000_000;
 
 /// Of each photo and each nutrient, what is read.
 const PARTS: [(&str, &[&str]); 2] = [("images", &["key", "rev"]), ("nutriments", &["name", "100g", "serving"])];
@@ -94,6 +98,28 @@ pub(super) fn cut(
     }
     on_rows(all, all);
     Ok(())
+}
+
+/// Why nothing of a file can be read that is sound: it has no barcodes, or is packed in a way that is not compiled in. Damage is told
+/// where it is met.
+pub(super) fn unreadable(file: &File) -> Option<String> {
+    let file = Arc::new(file.try_clone().ok()?);
+    let footer = Footer::read(&file).ok()?;
+    let view = View::of(&file, &footer, *footer.groups.first()?).ok()?;
+    let reader = panic::catch_unwind(AssertUnwindSafe(|| SerializedFileReader::new(view))).ok()?.ok()?;
+    let metadata = reader.metadata();
+    if !metadata.file_metadata().schema().get_fields().iter().any(|column| column.name() == "code") {
+        return Some("it is Parquet without a column `code`".to_owned());
+    }
+    let mut columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let codec = columns.find_map(|column| match column.compression() {
+        Compression::BROTLI(_) => Some("Brotli"),
+        Compression::LZO => Some("LZO"),
+        _ => None,
+    })?;
+    Some(format!(
+        "it is Parquet packed with {codec}, which is not read: write it anew with another compression, like zstd"
+    ))
 }
 
 impl Group {
@@ -147,7 +173,7 @@ fn projection(schema: &Type) -> Type {
     let wanted = schema
         .get_fields()
         .iter()
-        .filter(|column| COLUMNS.contains(&column.name()) || column.name() == CHANGED)
+        .filter(|column| COLUMNS.contains(&column.name()) || TIMES.contains(&column.name()))
         .map(|column| match PARTS.iter().find(|(name, _)| *name == column.name()) {
             Some((_, parts)) => Arc::new(only(column, parts)),
             None => column.clone(),
@@ -206,11 +232,7 @@ fn record(row: &Row) -> Record {
             "product_quantity" => record.product_quantity = number(field),
             "product_quantity_unit" => record.product_quantity_unit = loose(field),
             "images" => {
-                for (key, rev) in named(field, "key", "rev") {
-                    if let Some(language) = key.strip_prefix("front_") {
-                        record.images.front.insert(language.to_owned(), rev);
-                    }
-                }
+                named(field, "key", "rev").for_each(|(key, rev)| record.images.note(&key, rev));
             }
             "nutriments" => {
                 let nutriments = &mut record.nutriments;
@@ -239,7 +261,8 @@ fn record(row: &Row) -> Record {
             "countries_tags" => record.countries_tags = loose(field),
             "states_tags" => record.states_tags = loose(field),
             "obsolete" => record.obsolete = loose(field),
-            CHANGED => record.last_modified_t = loose(field),
+            "last_modified_t" => record.last_modified_t = time(field),
+            "last_updated_t" => record.last_updated_t = time(field),
             _ => {}
         }
     }
@@ -272,6 +295,18 @@ fn number(field: &Field) -> Loose {
         Loose::Text(text) => text.trim().parse().map_or(Loose::Text(text), Loose::Number),
         other => other,
     }
+}
+
+/// Seconds, also where some tool made a timestamp of them.
+fn time(field: &Field) -> Loose {
+    let seconds = match field {
+        Field::TimestampMillis(time) => time / 1000,
+        Field::TimestampMicros(time) => time / 1_000_000,
+        // Nanoseconds are not told from other numbers; as seconds they would be far beyond any time.
+        Field::Long(time) if *time > EARLIEST_NANOSECOND => time / 1_000_000_000,
+        other => return loose(other),
+    };
+    u64::try_from(seconds).map_or(Loose::Nothing, Loose::Whole)
 }
 
 /// What a list of groups says of each name.

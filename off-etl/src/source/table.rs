@@ -16,7 +16,7 @@ const WEBSITES_OWN: [&str; 3] = ["producer_", "off:", "sources_fields:"];
 type Put = fn(&mut Record, Loose);
 
 /// The columns that are read; of two that are put in one place the later one counts, where it says anything.
-const COLUMNS: [(&str, Put); 27] = [
+const COLUMNS: [(&str, Put); 28] = [
     ("code", |record, value| record.code = value),
     ("product_name", |record, value| record.product_name = value),
     ("generic_name", |record, value| record.generic_name = value),
@@ -44,6 +44,7 @@ const COLUMNS: [(&str, Put); 27] = [
     ("states_tags", |record, value| record.states_tags = value),
     ("obsolete", |record, value| record.obsolete = value),
     ("last_modified_t", |record, value| record.last_modified_t = number(value)),
+    ("last_updated_t", |record, value| record.last_updated_t = number(value)),
 ];
 
 /// A table knows nothing but text, so that a number written as text is nothing to put right.

@@ -1,7 +1,7 @@
 //! A batch of products, and how far the import has come with it, in one transaction.
 
 use super::{Batch, Import, copy::Rows};
-use crate::pipeline::Judged;
+use crate::{pipeline::Judged, product::Withdrawal};
 use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection, types::Json};
 use std::collections::HashMap;
@@ -19,6 +19,11 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
         write_products(&mut tx).await?;
         write_brands(&mut tx).await?;
     }
+    keep_withdrawals(&mut tx, &batch.withdrawals).await?;
+    let products = winners.iter().map(|(judged, _)| judged.product.barcode.as_str());
+    let withdrawn = batch.withdrawals.iter().map(|withdrawal| withdrawal.barcode.as_str());
+    let changed: Vec<&str> = products.chain(withdrawn).collect();
+    report.withdrawn = import.report.withdrawn + withdraw(&mut tx, &changed).await?;
     keep_rejects(&mut tx, import.id, batch).await?;
     sqlx::query!(
         "UPDATE catalog.imports
@@ -38,19 +43,19 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
     Ok(Import { id: import.id, place: batch.end, report })
 }
 
-/// How new a product is: when it changed, and of two that changed in the same second, the fingerprint.
-type Age = (DateTime<Utc>, i64);
+/// How new a product is: when it changed, when it was computed anew, and of two of the same seconds, the fingerprint.
+type Age = (DateTime<Utc>, DateTime<Utc>, i64);
 
 /// How new those products are that the catalogue has already.
 async fn find_known(conn: &mut PgConnection, products: &[Judged]) -> sqlx::Result<HashMap<String, Age>> {
     let barcodes: Vec<&str> = products.iter().map(|judged| judged.product.barcode.as_str()).collect();
     let rows = sqlx::query!(
-        "SELECT barcode, last_modified, fingerprint FROM catalog.products WHERE barcode = ANY($1)",
+        "SELECT barcode, last_modified, last_updated, fingerprint FROM catalog.products WHERE barcode = ANY($1)",
         &barcodes as _,
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.barcode, (row.last_modified, row.fingerprint))).collect())
+    Ok(rows.into_iter().map(|row| (row.barcode, (row.last_modified, row.last_updated, row.fingerprint))).collect())
 }
 
 /// What becomes of the products of a batch.
@@ -68,7 +73,9 @@ fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Judged]) -> Decision<
     let mut decision = Decision::default();
     let mut newest: HashMap<&str, (Age, &Judged)> = HashMap::with_capacity(products.len());
     for judged in products {
-        let (barcode, age) = (judged.product.barcode.as_str(), (judged.product.last_modified, judged.fingerprint));
+        let product = &judged.product;
+        let (barcode, age) =
+            (product.barcode.as_str(), (product.last_modified, product.last_updated, judged.fingerprint));
         let standing = newest.get(barcode).map(|(age, _)| age).or_else(|| known.get(barcode));
         match standing {
             Some(standing) if *standing >= age => decision.unchanged += 1,
@@ -92,7 +99,7 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Res
     let mut rows = Rows::new();
     for (judged, is_new) in winners {
         let product = &judged.product;
-        rows.row(21)
+        rows.row(22)
             .text(product.barcode.as_str())
             .text(&product.name)
             .text(&product.quantity)
@@ -112,6 +119,7 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Res
             .texts(&product.categories)
             .boolean(product.obsolete)
             .time(product.last_modified)
+            .time(product.last_updated)
             .long(judged.fingerprint)
             .boolean(*is_new);
     }
@@ -131,7 +139,8 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
              kcal_100g = incoming.kcal_100g, kcal_serving = incoming.kcal_serving, nova_group = incoming.nova_group,
              nutriscore_score = incoming.nutriscore_score, nutriscore_grade = incoming.nutriscore_grade,
              categories = incoming.categories, obsolete = incoming.obsolete,
-             last_modified = incoming.last_modified, fingerprint = incoming.fingerprint
+             last_modified = incoming.last_modified, last_updated = incoming.last_updated,
+             fingerprint = incoming.fingerprint
          FROM etl_incoming AS incoming
          WHERE NOT incoming.is_new AND product.barcode = incoming.barcode",
     )
@@ -140,10 +149,10 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO catalog.products (barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
-             last_modified, fingerprint)
+             last_modified, last_updated, fingerprint)
          SELECT barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
-             last_modified, fingerprint
+             last_modified, last_updated, fingerprint
          FROM etl_incoming WHERE is_new",
     )
     .execute(&mut *conn)
@@ -181,6 +190,45 @@ async fn write_brands(conn: &mut PgConnection) -> sqlx::Result<()> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Keeps what rejected records withdraw, also of products that come later.
+async fn keep_withdrawals(conn: &mut PgConnection, withdrawals: &[Withdrawal]) -> sqlx::Result<()> {
+    if withdrawals.is_empty() {
+        return Ok(());
+    }
+    let barcodes: Vec<&str> = withdrawals.iter().map(|withdrawal| withdrawal.barcode.as_str()).collect();
+    let modified: Vec<DateTime<Utc>> = withdrawals.iter().map(|withdrawal| withdrawal.last_modified).collect();
+    let updated: Vec<DateTime<Utc>> = withdrawals.iter().map(|withdrawal| withdrawal.last_updated).collect();
+    sqlx::query!(
+        "INSERT INTO catalog.withdrawals AS known (barcode, last_modified, last_updated)
+         SELECT DISTINCT ON (barcode) barcode, last_modified, last_updated
+         FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[]) AS incoming (barcode, last_modified, last_updated)
+         ORDER BY barcode, last_modified DESC, last_updated DESC
+         ON CONFLICT (barcode) DO UPDATE
+         SET last_modified = excluded.last_modified, last_updated = excluded.last_updated
+         WHERE (known.last_modified, known.last_updated) < (excluded.last_modified, excluded.last_updated)",
+        &barcodes as _,
+        &modified,
+        &updated,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Marks those products as no longer sold that are no newer than the record that withdraws them; says how many.
+async fn withdraw(conn: &mut PgConnection, barcodes: &[&str]) -> sqlx::Result<u64> {
+    let marked = sqlx::query!(
+        "UPDATE catalog.products AS product SET obsolete = true
+         FROM unnest($1::text[]) AS wanted (barcode) JOIN catalog.withdrawals AS withdrawal USING (barcode)
+         WHERE product.barcode = wanted.barcode AND NOT product.obsolete
+           AND (product.last_modified, product.last_updated) <= (withdrawal.last_modified, withdrawal.last_updated)",
+        barcodes as _,
+    )
+    .execute(conn)
+    .await?;
+    Ok(marked.rows_affected())
 }
 
 async fn keep_rejects(conn: &mut PgConnection, import_id: i64, batch: &Batch) -> sqlx::Result<()> {

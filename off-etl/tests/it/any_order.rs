@@ -28,10 +28,14 @@ fn records(random: &mut ChaCha8Rng) -> Vec<String> {
             let code = 200_000_000_000_u64 + random.random_range(0..20);
             let code = if random.random_bool(0.5) { format!("{code}") } else { format!("0{code}") };
             let line = record(&code, &format!("Lentils {number}"), random.random_range(1..6));
-            match random.random_range(0..4) {
+            let line = line
+                .replace("\"quantity\":", &format!("\"last_updated_t\": {}, \"quantity\":", random.random_range(1..9)));
+            match random.random_range(0..5) {
                 0 => line.replace("\"quantity\": \"500 g\"", "\"quantity\": \"\""),
                 1 => line.replace("[\"xx:hollow-oak\", \"mill-lane\"]", "[\"en:brook-farm\"]"),
                 2 => line.replace("\"nova_group\": 1", "\"nova_group\": 1, \"obsolete\": \"on\""),
+                // No product for the catalogue, and yet it says that there is none any more.
+                3 => line.replace("\"nova_group\": 1", "\"obsolete\": 1"),
                 _ => line,
             }
         })

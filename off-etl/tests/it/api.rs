@@ -78,6 +78,18 @@ async fn pages_are_read_until_the_last() {
 }
 
 #[tokio::test]
+async fn without_a_network_it_says_so_at_once() {
+    let (_, config) = listen(vec![], 1).await;
+    // Nothing listens there.
+    let config = ApiConfig { api_url: "http://127.0.0.1:1".parse().unwrap(), ..config };
+    let api = Api::new(&config, Clock::real(1.0)).unwrap();
+    let began = Instant::now();
+    let error = api.import(&Choice::from(Profile::All), None, |_| {}, |_| {}).await.unwrap_err();
+    assert!(format!("{error:#}").contains("is there a network"), "{error:#}");
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+}
+
+#[tokio::test]
 async fn refusals_of_every_kind_are_survived() {
     let db = Database::new().await;
     let answers = vec![

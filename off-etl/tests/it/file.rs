@@ -224,7 +224,7 @@ async fn what_is_no_export_is_a_clear_error() {
     let missing = import_file(&db, &folder.path().join("missing.jsonl")).await.unwrap_err();
     assert!(format!("{missing:#}").contains("missing.jsonl"), "{missing:#}");
     let directory = import_file(&db, folder.path()).await.unwrap_err();
-    assert!(format!("{directory:#}").contains("is not a file"), "{directory:#}");
+    assert!(format!("{directory:#}").contains("is a folder"), "{directory:#}");
     let empty = import_file(&db, &file(&folder, "empty.jsonl", b"")).await.unwrap_err();
     assert!(format!("{empty:#}").contains("is empty"), "{empty:#}");
     for (content, found) in

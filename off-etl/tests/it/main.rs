@@ -6,8 +6,9 @@ mod any_order;
 mod api;
 mod download;
 mod file;
+mod oddities;
+mod parquet;
 mod process;
-
 mod real_data;
 mod tables;
 

@@ -85,6 +85,47 @@ async fn killed_at_any_moment_it_comes_to_the_same() {
     assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await, "after {kills} kills");
 }
 
+#[tokio::test]
+async fn an_import_whose_report_nobody_reads_comes_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let full = || std::fs::File::options().write(true).open("/dev/full");
+    // As `| head` does, and a full disk, where the system has a device for that.
+    for (stdout, told) in [(None, ""), (full().ok(), "cannot write to standard output")] {
+        let db = Database::new().await;
+        let mut command = importer(&path, &db);
+        if let Some(full) = stdout {
+            command.stdout(full);
+        }
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().await.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !stderr.contains("panicked") && stderr.contains(told), "{stderr}");
+        let finished: bool = sqlx::query_scalar("SELECT finished_at IS NOT NULL FROM catalog.imports")
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert!(finished);
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_used_is_told_as_what_it_is() {
+    let (folder, db) = (tempfile::tempdir().unwrap(), Database::new().await);
+    let path = file(&folder);
+    let (server, _) = db.url.rsplit_once('/').unwrap();
+    for (url, told) in [
+        ("postgres://off:off@127.0.0.1:1/off".to_owned(), "nothing listens on 127.0.0.1:1"),
+        (format!("{server}/elsewhere"), "database \"elsewhere\" does not exist"),
+        (format!("{server}/postgres"), "never migrated"),
+    ] {
+        let output = importer(&path, &db).env("DATABASE_URL", url).output().await.unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_goes_away_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
@@ -116,7 +157,7 @@ async fn the_second_of_two_importers_says_so_and_leaves() {
     // It is at work as long as its input does not end.
     let mut first = importer(Path::new("-"), &db).stdin(Stdio::piped()).spawn().unwrap();
     let mut input = first.stdin.take().unwrap();
-    input.write_all(record("2000000000015", "Lentils", 1).as_bytes()).await.unwrap();
+    input.write_all((record("2000000000015", "Lentils", 1) + "\n").as_bytes()).await.unwrap();
     off_testkit::eventually("the first is at work", || async {
         let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM catalog.imports").fetch_one(&db.pool).await.ok()?;
         (begun == 1).then_some(())

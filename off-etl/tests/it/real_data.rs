@@ -47,11 +47,12 @@ async fn documents_of_the_api() {
     // later one changed later, or in the same second and has the greater fingerprint.
     assert_eq!(counts(&report), [1419, 326, 3, 2, 1088]);
     // Of 92 without a product_name 19 have another; of 696 without a quantity 632 have a name. Tags are asked for before photos,
-    // and of those with all tags every one has a photo. The three numbers that cannot be are packs of more than a ton.
+    // and of those with all tags every one has a photo. The three numbers that cannot be are packs of more than a ton. Two have more kcal than
+    // kJ, at ratios that prove neither.
     assert_totals(
         &report,
         &[("name", 73), ("quantity", 632), ("state tag", 154), ("NOVA", 124), ("grade", 105)],
-        &[("number", 3)],
+        &[("number", 3), ("kcal", 2)],
     );
     // One in a year has the tag that the original asks for.
     let strict = import_with(&db.pool, &path, &Profile::Strict.into()).await.unwrap().report;
@@ -81,8 +82,9 @@ async fn recorded_searches() {
     let db = Database::new().await;
     let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
-    // Seven have a product_quantity that is text.
-    assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &[("another type", 7)]);
+    // Seven have a product_quantity that is text, one has 0.
+    let mended = [("another type", 7), ("number", 1)];
+    assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &mended);
 
     // With nothing but the fields that are asked for it is the same.
     let fields = stand_in.asked.lock().unwrap()[0].0["fields"].clone();
@@ -177,11 +179,12 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
     // One has a name in a language that is not its own, which the table does not have, and no quantity.
     let rejected =
         |name, quantity| [("name", name), ("quantity", quantity), ("state tag", 177), ("NOVA", 10), ("grade", 21)];
-    assert_totals(&report, &rejected(11, 215), &[]);
+    // One has a product_quantity of 0.
+    assert_totals(&report, &rejected(11, 215), &[("number", 1)]);
     let parquet = table.with_file_name("../parquet/food-2026-04.parquet");
     let report = import_file(&from_parquet, &parquet).await.unwrap();
     assert_eq!(counts(&report), [490, 56, 0, 0, 434]);
-    assert_totals(&report, &rejected(10, 216), &[]);
+    assert_totals(&report, &rejected(10, 216), &[("number", 1)]);
     // The table has the addresses of photos; those of Parquet are made by rule.
     assert_eq!(products(&from_table).await, products(&from_parquet).await);
     let with_kcal = "SELECT count(*) FROM catalog.products WHERE kcal_100g IS NOT NULL";
@@ -208,7 +211,7 @@ async fn the_websites_export_and_the_search_forms() {
     let report = import_file(&Database::new().await, &search).await.unwrap();
     assert_eq!(counts(&report), [1263, 445, 0, 0, 818]);
     let rejected = [("name", 18), ("quantity", 139), ("state tag", 341), ("NOVA", 236), ("grade", 84)];
-    assert_totals(&report, &rejected, &[("HTML", 1)]);
+    assert_totals(&report, &rejected, &[("HTML", 1), ("kcal", 4)]);
 }
 
 #[tokio::test]

@@ -1,25 +1,13 @@
-//! The exports that are tables: CSV in both dialects, and Parquet; each as good as the JSON of the same products.
+//! The exports that are tables, in both dialects: each as good as the JSON of the same products.
 
-use crate::{count_products, counts, import_file, import_with, reasons, record};
+use crate::{count_products, counts, import_file, import_with, parquet::write_parquet, reasons, record};
 use futures::FutureExt;
-use off_etl::{Choice, Damage, Filter, Profile, Progress, SourceName, import};
+use off_etl::{Choice, Filter, Profile, Progress, SourceName, import};
 use off_testkit::Database;
-use parquet::{
-    column::writer::ColumnWriter,
-    data_type::ByteArray,
-    file::{
-        properties::WriterProperties,
-        reader::{FileReader, SerializedFileReader},
-        writer::SerializedFileWriter,
-    },
-    schema::parser::parse_message_type,
-};
 use sqlx::{PgPool, Row};
 use std::{
-    fs::File,
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 use tempfile::TempDir;
 
@@ -250,157 +238,6 @@ async fn only_what_is_asked_for_is_taken() {
     assert_eq!(count_products(&db.pool).await, before);
 }
 
-/// A Parquet file with the columns that are used of the real one, and one that is not.
-fn parquet(path: &Path, products: &[(String, &str)]) {
-    let schema = parse_message_type(
-        "message schema {
-             optional binary code (UTF8);
-             optional int32 additives_n;
-             optional group product_name (LIST) { repeated group list { optional group element {
-                 optional binary lang (UTF8); optional binary text (UTF8); } } }
-             optional binary quantity (UTF8);
-             optional group states_tags (LIST) { repeated group list { optional binary element (UTF8); } }
-             optional int32 nova_group;
-             optional int32 nutriscore_score;
-             optional binary nutriscore_grade (UTF8);
-             optional group images (LIST) { repeated group list { optional group element {
-                 optional binary key (UTF8); optional int32 rev; optional binary uploader (UTF8); } } }
-             optional group nutriments (LIST) { repeated group list { optional group element {
-                 optional binary name (UTF8); optional float 100g; optional float serving; optional binary unit (UTF8); } } }
-             optional group brands_tags (LIST) { repeated group list { optional binary element (UTF8); } }
-             optional boolean obsolete;
-             optional int64 last_modified_t;
-         }",
-    )
-    .unwrap();
-    let properties = Arc::new(WriterProperties::builder().build());
-    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), Arc::new(schema), properties).unwrap();
-    // A row group for each product, so that going on in the middle is tried, too.
-    for (code, name) in products {
-        let states: Vec<&str> = STATES.split(',').collect();
-        let texts: [&[&str]; 18] = [
-            &[code],
-            &[],
-            &["main", "en"],
-            &[name, "Other"],
-            &["500 g"],
-            &states,
-            &[],
-            &[],
-            &["a"],
-            &["front_en", "1"],
-            &[],
-            &["somebody", "somebody"],
-            &["energy-kcal", "fat"],
-            &[],
-            &[],
-            &["kcal", "g"],
-            &["xx:hollow-oak", "mill-lane"],
-            &[],
-        ];
-        let mut group = writer.next_row_group().unwrap();
-        let mut index = 0;
-        while let Some(mut column) = group.next_column().unwrap() {
-            let texts: Vec<ByteArray> =
-                texts.get(index).map_or(Vec::new(), |texts| texts.iter().map(|text| ByteArray::from(*text)).collect());
-            // A value that is there is at the deepest level; of those in a list, all but the first repeat.
-            let deepest = |count: usize, level: i16| vec![level; count];
-            let repeats = |count: usize| (0..count).map(|n| i16::from(n > 0)).collect::<Vec<_>>();
-            match column.untyped() {
-                ColumnWriter::ByteArrayColumnWriter(writer) => {
-                    let (count, level) = (
-                        texts.len(),
-                        match index {
-                            0 | 4 | 8 => 1,
-                            5 | 16 => 3,
-                            _ => 4,
-                        },
-                    );
-                    let repetition = (level > 1).then(|| repeats(count));
-                    writer.write_batch(&texts, Some(&deepest(count, level)), repetition.as_deref()).unwrap();
-                }
-                ColumnWriter::Int32ColumnWriter(writer) if index == 10 => {
-                    writer.write_batch(&[7, 1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
-                }
-                ColumnWriter::Int32ColumnWriter(writer) => {
-                    let value = match index {
-                        6 => 1,
-                        7 => -3,
-                        _ => 0,
-                    };
-                    writer.write_batch(&[value], Some(&[1]), None).unwrap();
-                }
-                ColumnWriter::FloatColumnWriter(writer) => {
-                    writer.write_batch(&[345.5, 1.1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
-                }
-                ColumnWriter::BoolColumnWriter(writer) => {
-                    writer.write_batch(&[true], Some(&[1]), None).unwrap();
-                }
-                ColumnWriter::Int64ColumnWriter(writer) => {
-                    writer.write_batch(&[1_700_000_000], Some(&[1]), None).unwrap();
-                }
-                _ => unreachable!("a column of another type"),
-            }
-            column.close().unwrap();
-            index += 1;
-        }
-        group.close().unwrap();
-    }
-    writer.close().unwrap();
-}
-
-#[tokio::test]
-async fn parquet_becomes_the_same_products() {
-    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    let path = folder.path().join("food.parquet");
-    let products = [("2000000000015", "6\" lentils"), ("2000000000022", "Tea"), ("2-KG", "No barcode")];
-    parquet(&path, &products.map(|(code, name)| (code.to_owned(), name)));
-    let report = import_file(&db, &path).await.unwrap();
-    assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
-    assert_eq!(report.rejected.values().next().unwrap().first, 3);
-    let product = sqlx::query(
-        "SELECT name, kcal_100g, kcal_serving, nova_group, nutriscore_score, image_url, obsolete
-         FROM catalog.products WHERE barcode = '2000000000015'",
-    )
-    .fetch_one(&db.pool)
-    .await
-    .unwrap();
-    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
-    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
-    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
-    assert!(product.get::<String, _>("image_url").ends_with("/200/000/000/0015/front_en.7.400.jpg"));
-    assert!(product.get::<bool, _>("obsolete"));
-}
-
-#[tokio::test]
-async fn what_was_sound_before_damage_in_parquet_is_kept() {
-    let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
-    let path = folder.path().join("food.parquet");
-    parquet(&path, &[0, 1, 2].map(|number| (format!("200000000000{number}"), "Lentils")));
-    let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
-    let page = reader.metadata().row_group(1).column(0).byte_range().0;
-    let sound = std::fs::read(&path).unwrap();
-
-    let mut bytes = sound.clone();
-    bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
-    let error = import_file(&db, &write(&folder, "corrupt.parquet", bytes)).await.unwrap_err();
-    assert!(error.is::<Damage>() && format!("{error:#}").contains("corrupt.parquet is damaged"), "{error:#}");
-    assert!(format!("{error:#}").contains("after row 1: "), "{error:#}");
-    assert_eq!(count_products(&db.pool).await, 1);
-
-    // A column that is not needed is not even looked at.
-    let page = reader.metadata().row_group(1).column(1).byte_range().0;
-    let mut bytes = sound.clone();
-    bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
-    let report = import_file(&db, &write(&folder, "additives.parquet", bytes)).await.unwrap();
-    assert_eq!(counts(&report), [3, 2, 0, 1, 0]);
-
-    // What is where is written at the end: without it there is nothing to find.
-    let half = write(&folder, "half.parquet", &sound[..sound.len() / 2]);
-    let error = import_file(&db, &half).await.unwrap_err();
-    assert!(error.is::<Damage>() && format!("{error:#}").contains("half.parquet is damaged"), "{error:#}");
-}
-
 #[tokio::test]
 async fn tables_and_parquet_go_on_in_the_middle() {
     let folder = tempfile::tempdir().unwrap();
@@ -408,7 +245,7 @@ async fn tables_and_parquet_go_on_in_the_middle() {
     let rows: Vec<Vec<String>> = products.iter().map(|(code, name)| row(code, name)).collect();
     let quoted = table(&rows).replacen("url", "producer_version_id", 1);
     let in_parquet = folder.path().join("food.parquet");
-    parquet(&in_parquet, &products);
+    write_parquet(&in_parquet, &products);
     for path in [write(&folder, "bulk.csv", table(&rows)), write(&folder, "website.csv", quoted), in_parquet] {
         let db = Database::new().await;
         let (source, choice) = (SourceName::File(path), Choice::from(Profile::Default));

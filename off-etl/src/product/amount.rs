@@ -1,0 +1,116 @@
+//! How much is in a pack, in grams or millilitres.
+
+use super::{LONGEST_UNIT, Record};
+use crate::mend::{Mend, Mends, number, text};
+
+/// The largest amount that is taken, in grams or millilitres.
+const MOST: f64 = 1e6;
+
+/// Units of the printed text, each as so many of another one.
+const UNITS: [(&str, f64, &str); 10] = [
+    ("mg", 0.001, "g"),
+    ("g", 1.0, "g"),
+    ("gr", 1.0, "g"),
+    ("kg", 1000.0, "g"),
+    ("ml", 1.0, "ml"),
+    ("cl", 10.0, "ml"),
+    ("dl", 100.0, "ml"),
+    ("l", 1000.0, "ml"),
+    ("litre", 1000.0, "ml"),
+    ("liter", 1000.0, "ml"),
+];
+
+/// The amount and its unit, as the record's fields state them. `printed`, the text on the pack, fills in what they lack, and counts
+/// where it contradicts them: Open Food Facts derives the fields from it.
+pub(super) fn amount(record: &Record, printed: &str, mends: &mut Mends) -> (Option<f64>, Option<String>) {
+    let mut stated = number(&record.product_quantity, MOST, mends);
+    // Nothing is in no pack.
+    if stated == Some(0.0) {
+        stated = None;
+        mends.add(Mend::AbsurdNumber);
+    }
+    let unit = || text(&record.product_quantity_unit, LONGEST_UNIT, &mut Mends::default());
+    match (stated, unit(), read(printed)) {
+        (None, _, None) => (None, None),
+        (None, _, Some((amount, unit))) => (Some(amount), Some(unit.to_owned())),
+        (Some(stated), None, Some((amount, unit))) if is_same(stated, amount) => (Some(stated), Some(unit.to_owned())),
+        (Some(stated), Some(stated_unit), Some((amount, unit)))
+            if stated_unit.eq_ignore_ascii_case(unit) && !is_same(stated, amount) =>
+        {
+            mends.add(Mend::OtherAmount);
+            (Some(amount), Some(stated_unit))
+        }
+        (stated, unit, _) => (stated, unit),
+    }
+}
+
+/// The one amount that `printed` consists of; `None` where there are more, or where a thousand may be meant.
+fn read(printed: &str) -> Option<(f64, &'static str)> {
+    let text = printed.trim().trim_end_matches(['e', '℮', '.', ' ']).to_lowercase();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',')?;
+    let (amount, unit) = (&text[..digits], text[digits..].trim());
+    let (whole, fraction) = amount.split_once(['.', ',']).unwrap_or((amount, ""));
+    // 1.000 g may be a gram or a kilogram, and 1,000.5 is neither written nor read alike everywhere.
+    let is_ambiguous =
+        fraction.contains(['.', ',']) || (fraction.len() == 3 && !whole.trim_start_matches('0').is_empty());
+    if is_ambiguous {
+        return None;
+    }
+    let &(_, factor, unit) = UNITS.iter().find(|(name, ..)| *name == unit)?;
+    let amount = format!("{whole}.{fraction}0").parse::<f64>().ok()? * factor;
+    (0.0 < amount && amount <= MOST).then_some((amount, unit))
+}
+
+/// Amounts that differ by rounding alone.
+fn is_same(one: f64, other: f64) -> bool {
+    (one - other).abs() <= 0.01 * one.max(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &str, printed: &str) -> (Option<f64>, Option<String>) {
+        let record = Record::read(format!("{{{fields}}}").as_bytes()).unwrap();
+        amount(&record, printed, &mut Mends::default())
+    }
+
+    #[test]
+    fn an_amount_is_read_from_the_pack_only_where_it_is_unambiguous() {
+        for (printed, amount) in [
+            ("500 g", Some((500.0, "g"))),
+            ("500g", Some((500.0, "g"))),
+            ("33 cl", Some((330.0, "ml"))),
+            (".33 l", Some((330.0, "ml"))),
+            ("0,5 L", Some((500.0, "ml"))),
+            ("0.125 kg", Some((125.0, "g"))),
+            ("1,5 kg e", Some((1500.0, "g"))),
+            ("1.000 g", None),
+            ("6 x 125 g", None),
+            ("500", None),
+            ("1 bar", None),
+            ("0 g", None),
+            ("500 g (2 x 250 g)", None),
+            ("1.2.3 g", None),
+            ("", None),
+            ("é", None),
+        ] {
+            assert_eq!(read(printed), amount, "{printed:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_fields_lack_or_contradict_is_read_from_the_pack() {
+        let some = |amount: f64, unit: &str| (Some(amount), Some(unit.to_owned()));
+        assert_eq!(of(r#""product_quantity": 0, "product_quantity_unit": "g""#, "1"), (None, None));
+        assert_eq!(of(r#""product_quantity": 330"#, "33 cl"), some(330.0, "ml"));
+        assert_eq!(of(r#""product_quantity": "33000", "product_quantity_unit": "ml""#, ".33 l"), some(330.0, "ml"));
+        assert_eq!(of("", "500 g"), some(500.0, "g"));
+        assert_eq!(of("", "6 x 125 g"), (None, None));
+        assert_eq!(of(r#""product_quantity": 750, "product_quantity_unit": "g""#, "6 x 125 g"), some(750.0, "g"));
+        assert_eq!(of(r#""product_quantity": 331, "product_quantity_unit": "ml""#, "33 cl"), some(331.0, "ml"));
+        // Another unit is no contradiction that the text decides.
+        assert_eq!(of(r#""product_quantity": 400, "product_quantity_unit": "g""#, "500 ml"), some(400.0, "g"));
+        assert_eq!(of(r#""product_quantity": 400"#, "500 ml"), (Some(400.0), None));
+    }
+}

@@ -1,0 +1,149 @@
+//! What a source is, by its first bytes: an export, or something else, which is refused by its name.
+
+use super::{parquet, table};
+use anyhow::bail;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Format {
+    Lines,
+    Table,
+    Parquet,
+}
+
+/// What other files begin with, what they are, and what makes an export of them.
+const OTHERS: [(&[u8], &str); 10] = [
+    (b"PK\x03\x04", "it is a ZIP archive: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive: unpack it first"),
+    (b"BZh", "it is packed with bzip2: unpack it first"),
+    (b"\xfd7zXZ\0", "it is packed with xz: unpack it first"),
+    (b"\x28\xb5\x2f\xfd", "it is packed with Zstandard: unpack it first"),
+    (b"\x04\x22\x4d\x18", "it is packed with LZ4: unpack it first"),
+    (b"\xff\xfe", UTF_16),
+    (b"\xfe\xff", UTF_16),
+    (b"\x6d\xe2\x99\x81", "it is an archive of MongoDB: load it with `mongorestore`, and write it with `mongoexport`"),
+    (parquet::MAGIC, "it is Parquet, which is read from a plain file only"),
+];
+
+const UTF_16: &str = "it is text in UTF-16: `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it";
+
+/// What a text is that begins with `start`.
+pub(super) fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
+    let text = start.trim_ascii_start();
+    let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let found = if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
+        other
+    } else if table::is_header(line) {
+        return Ok(Format::Table);
+    } else if is_archive(start) {
+        "it is a tar archive: unpack it first"
+    } else if is_bson(start) {
+        "it is a dump of MongoDB (BSON): `bsondump` makes JSON lines of it"
+    } else if text.first() != Some(&0) && text.get(1) == Some(&0) {
+        UTF_16
+    } else if is_separated_otherwise(line) {
+        "its columns are not separated by tabs"
+    } else if is_search_page(text) {
+        "it is a page of search results: `jq -c '.products[]'` makes JSON lines of it"
+    } else if is_one_document(text) {
+        "it is one JSON document over many lines: `jq -c .` makes JSON lines of it"
+    } else {
+        match text.first() {
+            None => "it holds no records",
+            Some(b'<') => "it is a page of HTML or XML",
+            Some(b'[') => "it is one JSON array: `jq -c '.[]'` makes JSON lines of it",
+            // Some dirt on the first line of a long file is no reason to refuse it all.
+            Some(_) if text.contains(&b'{') => return Ok(Format::Lines),
+            Some(_) => "its first bytes are none of these",
+        }
+    };
+    bail!(
+        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a table with tabs that has a column `code`, \
+         or Parquet; the first two may be packed with gzip"
+    )
+}
+
+/// The magic of POSIX archives comes after a name and some numbers.
+fn is_archive(start: &[u8]) -> bool {
+    start.get(257..262).is_some_and(|magic| magic == b"ustar")
+}
+
+/// Whether `start` is a document's length, at most MongoDB's 16 MiB, a type, and the name of a field (<https://bsonspec.org>).
+fn is_bson(start: &[u8]) -> bool {
+    let Some(([a, b, c, d, kind], name)) = start.split_first_chunk() else { return false };
+    let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+    (5..=16 * 1024 * 1024).contains(&u32::from_le_bytes([*a, *b, *c, *d]))
+        && (1..=0x13).contains(kind)
+        && !name.is_empty()
+        && name.iter().all(u8::is_ascii_graphic)
+}
+
+/// Whether `line` names columns as a header does, between commas or semicolons.
+fn is_separated_otherwise(line: &[u8]) -> bool {
+    [b',', b';'].iter().any(|separator| {
+        let mut names = line.split(|byte| byte == separator).map(<[u8]>::trim_ascii);
+        names.clone().count() > 1 && names.any(|name| name == b"code" || name == b"\"code\"")
+    })
+}
+
+/// Whether a list of products comes before the first product's own fields.
+fn is_search_page(text: &[u8]) -> bool {
+    let find = |name: &[u8]| memchr::memmem::find(text, name);
+    let Some(products) = find(b"\"products\"").filter(|_| text.starts_with(b"{")) else { return false };
+    let list = text[products + b"\"products\"".len()..].trim_ascii_start();
+    let is_list = list.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"["));
+    is_list && [&b"\"code\""[..], b"\"_id\""].iter().all(|field| find(field).is_none_or(|place| place > products))
+}
+
+/// Whether a document goes on in the line after its first. A damaged first line of an export is followed by another record.
+fn is_one_document(text: &[u8]) -> bool {
+    let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return false };
+    first.starts_with(b"{") && !first.ends_with(b"}") && !second.starts_with(b"{")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_export_is_refused_by_its_name() {
+        let archive = [&[b'x'; 257][..], b"ustar\0"].concat();
+        for (start, name) in [
+            (&b"PK\x03\x04\x14\0{"[..], "ZIP"),
+            (b"BZh91AY&SY{", "bzip2"),
+            (b"\xfd7zXZ\0\0{", "xz"),
+            (b"\x28\xb5\x2f\xfd{", "Zstandard"),
+            (b"\xff\xfe{\0\"\0", "UTF-16"),
+            (b"{\0\"\0c\0", "UTF-16"),
+            (b"\x2a\x01\0\0\x02_id\0\x0e\0\0\0{", "BSON"),
+            (&archive, "tar"),
+            (b"code,product_name\n1,Oat {drink}\n", "tabs"),
+            (b"\"code\";\"name\"\n1;{}\n", "tabs"),
+            (b"{\"count\": 1, \"products\": [{\"code\": \"1\"}]}", "search results"),
+            (b"{\n  \"count\": 1,\n  \"products\" : [\n    {\"code\": \"1\"}]}", "search results"),
+            (b"{\n  \"code\": \"1\",\n", "many lines"),
+            (b"[{\"code\": \"1\"}]", "array"),
+            (b"<!doctype html>", "HTML"),
+            (b"PAR1", "plain file"),
+            (b" \n ", "no records"),
+            (b"hello\n", "none of these"),
+        ] {
+            let refused = format_of("it", start).unwrap_err().to_string();
+            assert!(refused.contains(name), "{}: {refused}", start.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn exports_are_recognised_also_behind_some_dirt() {
+        for (start, format) in [
+            (&b"\n {\"code\": \"1\"}\n{\"code\": \"2\"}"[..], Format::Lines),
+            (b"{\"code\": \"1\", \"products\": [1]}", Format::Lines),
+            (b"{\"code\": \"1\", broken\n{\"code\": \"2\"}", Format::Lines),
+            (b"dirt\n{\"code\": \"2\"}", Format::Lines),
+            (b"code\tproduct_name\n", Format::Table),
+            (b"\"code\"\t\"a,b\"\n", Format::Table),
+        ] {
+            assert_eq!(format_of("it", start).unwrap(), format, "{}", start.escape_ascii());
+        }
+    }
+}
