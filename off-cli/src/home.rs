@@ -100,6 +100,12 @@ impl Home {
         self.folder.join("off.log")
     }
 
+    /// Where the database's files are, when that is not in the folder: as root Postgres runs as another user, who may not get to
+    /// it.
+    pub(crate) fn database_elsewhere(&self) -> Option<PathBuf> {
+        fs::read_link(self.folder.join("postgres")).ok()
+    }
+
     /// Puts the log of the last run aside, so that no log grows over all runs.
     pub(crate) fn keep_last_log(&self) -> anyhow::Result<()> {
         match fs::rename(self.log_file(), self.folder.join("off.log.old")) {

@@ -48,8 +48,8 @@ enum Command {
     Serve(serve::Options),
     /// Breaks a system of its own in every way it knows, and proves that nothing was lost.
     Chaos(chaos::Options),
-    /// Deletes the private servers' data and all state.
-    Reset,
+    /// Deletes the private servers' data and all state; on a terminal it asks first.
+    Reset(reset::Options),
     /// Brings the database, the streams and the consumers up to date.
     Migrate(migrate::Options),
     /// Looks at the passwords in a folder, before anything is set up with them.
@@ -95,7 +95,7 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Status => status::run(&home).await,
         Command::Serve(options) => Ok(serve::run(options).await),
         Command::Chaos(options) => chaos::run(&home, options).await,
-        Command::Reset => reset::run(&home).await,
+        Command::Reset(options) => reset::run(&home, &options).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Secrets(options) => secrets::run(&options),
         Command::Watch(options) => watch::run(&home, options).await,

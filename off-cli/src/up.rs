@@ -40,7 +40,7 @@ pub(crate) struct Options {
     /// With the same seed the same people come, and do the same kinds of things in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Households that register before all else.
+    /// Households that register at the start, four at a time, beside everything else.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 1000, value_name = "N")]
     households: u32,
     /// Where products come from: `sample`, `api`, `-` for standard input, or the path or address of an export (JSON lines or a
@@ -88,6 +88,10 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
         servers = Servers::start(home) => servers?,
         () = asked_to_stop.cancelled() => return Ok(ExitCode::SUCCESS),
     };
+    if let Some(elsewhere) = home.database_elsewhere() {
+        let reason = "because Postgres does not run as root and its user cannot get to this folder";
+        say(&format!("  the database's files are in {}, {reason}", elsewhere.display()));
+    }
     let outcome = run_beside(home, &options, &mut servers, &asked_to_stop).await;
     home.remove_running();
     let stopped = servers.stop().await;

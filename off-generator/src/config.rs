@@ -31,7 +31,7 @@ pub struct Config {
     /// How often something is eaten.
     #[arg(long, env = "GENERATOR_CONSUMPTION_WEIGHT", default_value_t = 74, value_name = "N")]
     pub consumption_weight: u32,
-    /// Households that register before all else, as fast as they can.
+    /// Households that register at the start, four at a time, beside everything else.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 100, value_name = "N")]
     pub households: u32,
     /// With the same seed the same people come, and do the same kinds of things in the same order.

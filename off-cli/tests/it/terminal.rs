@@ -2,11 +2,12 @@
 
 use crate::{Home, off, stderr, stdout};
 use nix::{
+    pty::openpty,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use off_testkit::eventually;
-use std::process::Stdio;
+use std::{fs::File, io::Write, process::Stdio};
 
 fn pid(text: &str) -> Pid {
     Pid::from_raw(text.trim().parse().unwrap())
@@ -69,4 +70,21 @@ async fn a_system_is_asked_how_it_is_and_stopped_from_elsewhere() {
     assert!(up.child.wait().await.unwrap().success());
     let again = home.run(&["down"]).await;
     assert!(again.status.success() && stdout(&again).contains("nothing runs"), "{}", stderr(&again));
+}
+
+#[tokio::test]
+async fn on_a_terminal_nothing_is_deleted_before_a_yes() {
+    let home = Home::new();
+    let data = home.path().join("nats");
+    std::fs::create_dir_all(&data).unwrap();
+    for (answer, code) in [("no\n", 1), ("yes\n", 0)] {
+        let terminal = openpty(None, None).unwrap();
+        let child = home.command(&["reset"]).stdin(terminal.slave).stdout(Stdio::piped()).spawn().unwrap();
+        // Held until it has ended: a terminal that is gone answers nothing.
+        let mut keyboard = File::from(terminal.master);
+        keyboard.write_all(answer.as_bytes()).unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!((output.status.code(), data.exists()), (Some(code), code == 1), "{}", stdout(&output));
+        assert!(stdout(&output).contains("nats") && stdout(&output).contains("keeps"), "{}", stdout(&output));
+    }
 }

@@ -80,7 +80,7 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
     assert!(up.interrupt().await.0);
 
     let reset = home.run(&["reset"]).await;
-    assert!(reset.status.success(), "{}", stderr(&reset));
+    assert!(reset.status.success() && stdout(&reset).contains("keeps the tools in bin"), "{}", stderr(&reset));
     assert!(!home.path().join("postgres").exists() && !home.path().join("nats").exists());
     let nothing = home.run(&["audit"]).await;
     assert!(!nothing.status.success() && stderr(&nothing).contains("off up"), "{}", stderr(&nothing));
