@@ -185,7 +185,7 @@ impl Product {
             categories: tags(&record.categories_tags, |tag| tag, &mut mends),
             obsolete: record.obsolete.is_yes(),
             last_modified,
-            last_updated: last_modified.max(time(&record.last_updated_t).unwrap_or_default()),
+            last_updated: last_updated(record, last_modified),
         };
         Ok((product, mends))
     }
@@ -226,7 +226,7 @@ impl Withdrawal {
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let barcode = code(record).trim().parse().ok()?;
         let last_modified = changed(record)?;
-        let last_updated = last_modified.max(time(&record.last_updated_t).unwrap_or_default());
+        let last_updated = last_updated(record, last_modified);
         record.obsolete.is_yes().then_some(Self { barcode, last_modified, last_updated })
     }
 }
@@ -293,6 +293,11 @@ fn level(value: &Loose) -> Option<String> {
 /// When a record last changed, where it says so.
 pub(crate) fn changed(record: &Record) -> Option<DateTime<Utc>> {
     time(&record.last_modified_t)
+}
+
+/// When a record was last computed anew; never before it was changed.
+fn last_updated(record: &Record, last_modified: DateTime<Utc>) -> DateTime<Utc> {
+    last_modified.max(time(&record.last_updated_t).unwrap_or_default())
 }
 
 fn time(value: &Loose) -> Option<DateTime<Utc>> {
