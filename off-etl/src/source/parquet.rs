@@ -111,8 +111,9 @@ pub(super) fn unreadable(file: &File) -> Option<String> {
     if !metadata.file_metadata().schema().get_fields().iter().any(|column| column.name() == "code") {
         return Some("it is Parquet without a column `code`".to_owned());
     }
-    let mut columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-    let codec = columns.find_map(|column| match column.compression() {
+    let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
+    let mut read = columns.filter(|column| column.column_path().parts().first().is_some_and(|name| is_read(name)));
+    let codec = read.find_map(|column| match column.compression() {
         Compression::BROTLI(_) => Some("Brotli"),
         Compression::LZO => Some("LZO"),
         _ => None,
@@ -168,12 +169,16 @@ impl Group {
     }
 }
 
+fn is_read(column: &str) -> bool {
+    COLUMNS.contains(&column) || TIMES.contains(&column)
+}
+
 /// The file's own schema, without what is not needed.
 fn projection(schema: &Type) -> Type {
     let wanted = schema
         .get_fields()
         .iter()
-        .filter(|column| COLUMNS.contains(&column.name()) || TIMES.contains(&column.name()))
+        .filter(|column| is_read(column.name()))
         .map(|column| match PARTS.iter().find(|(name, _)| *name == column.name()) {
             Some((_, parts)) => Arc::new(only(column, parts)),
             None => column.clone(),
