@@ -14,9 +14,11 @@ use std::{
 };
 
 /// What a system leaves in its folder. The tools in `bin` and what was downloaded stay.
-const STATE: [&str; 9] = [
+const STATE: [&str; 11] = [
     "postgres",
+    "postgres.initdb",
     "postgres.password",
+    "postgres.pid",
     "postgres.log",
     "heartbeat",
     "nats",

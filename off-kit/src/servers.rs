@@ -3,6 +3,7 @@
 //! `off up` keeps them for a folder, tests throw them away.
 
 mod disk;
+mod leftover;
 mod nats;
 mod postgres;
 mod process;
@@ -24,7 +25,6 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-use tokio::process::Command;
 
 /// A loopback port that is free now.
 pub fn free_port() -> std::io::Result<u16> {
@@ -59,17 +59,6 @@ fn new_password() -> String {
 /// The program `name` in the folders of `PATH`.
 fn find_in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-/// Whether the process `id` runs `name`: a number in a file may have become another's since.
-async fn is_program(id: i32, name: &str) -> bool {
-    if cfg!(target_os = "linux") {
-        // The smallest installations have no `ps`.
-        let command = tokio::fs::read_to_string(format!("/proc/{id}/comm")).await;
-        return command.is_ok_and(|command| command.contains(name));
-    }
-    let output = Command::new("ps").args(["-o", "comm=", "-p"]).arg(id.to_string()).output().await;
-    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(name))
 }
 
 /// Writes a file that only its owner may read.

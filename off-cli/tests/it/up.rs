@@ -9,8 +9,11 @@ use nix::{
 use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use std::{process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    time::timeout,
+};
 
 const QUICK: [&str; 4] = ["--speed", "600", "--households", "3"];
 
@@ -110,6 +113,20 @@ async fn a_killed_system_goes_on_where_it_was() {
     })
     .await;
     assert!(again.interrupt().await.0);
+}
+
+#[tokio::test]
+async fn a_start_that_is_killed_leaves_nothing_that_makes_the_next_one_fail() {
+    let home = Home::new();
+    // From the first look at the folder, over the making of the cluster, to the migrations: each on what the last one left.
+    for moment in [20, 80, 200, 400, 600, 800, 1000, 1300, 1600, 2000, 2500, 3000] {
+        let mut child = home.command(&["up"]).stdout(Stdio::null()).spawn().unwrap();
+        let ended = timeout(Duration::from_millis(moment), child.wait()).await;
+        assert!(ended.is_err(), "it ended by itself before {moment} ms");
+        child.kill().await.unwrap();
+    }
+    let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
 }
 
 #[tokio::test]

@@ -1,12 +1,9 @@
 //! A NATS server of one's own, with JetStream.
 
-use super::{Server, find_in_path, free_ports, is_program, new_password, room_on_disk, write_private};
+use super::{Server, find_in_path, free_ports, leftover, new_password, room_on_disk, write_private};
 use crate::{Bus, bus, http};
 use anyhow::{Context, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -93,18 +90,7 @@ impl Nats {
 
     /// Stops a server of `folder` that was left behind by a process that was killed: two on the same store would ruin it.
     pub async fn stop_leftover(folder: &Path) {
-        let Ok(text) = tokio::fs::read_to_string(folder.join("nats.pid")).await else { return };
-        let Ok(id) = text.trim().parse::<i32>() else { return };
-        for attempt in 0..100 {
-            if !is_program(id, "nats-server").await {
-                return;
-            }
-            if attempt == 0 {
-                // Gone between the look and the signal is as good.
-                let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+        leftover::stop(&folder.join("nats.pid"), "nats-server", folder, Signal::SIGTERM).await;
     }
 
     /// Starts it again after it ended, at the same address and with all it had.
@@ -186,7 +172,7 @@ impl Nats {
 fn spawn(program: &Path, folder: &Path) -> anyhow::Result<Server> {
     let mut command = Command::new(program);
     command.arg("--config").arg(folder.join("nats.conf"));
-    Server::spawn("nats-server", command, &folder.join("nats.log"), Signal::SIGTERM)
+    Server::spawn("nats-server", command, &folder.join("nats.log"), &folder.join("nats.pid"), Signal::SIGTERM)
 }
 
 /// A path as a string of the configuration's own language.

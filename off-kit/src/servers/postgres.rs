@@ -1,10 +1,10 @@
 //! A Postgres cluster of one's own.
 
-use super::{Server, find_in_path, free_port, is_program, new_password, write_private};
+use super::{Server, find_in_path, free_port, leftover, new_password, write_private};
 use anyhow::{Context, bail};
 use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, Uid, User, chown},
+    sys::signal::Signal,
+    unistd::{Uid, User, chown},
 };
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{
@@ -38,6 +38,7 @@ struct Cluster {
     programs: PathBuf,
     data: PathBuf,
     log: PathBuf,
+    pid_file: PathBuf,
     /// Whom the server runs as; `None` is who we are.
     user: Option<User>,
     settings: Vec<String>,
@@ -97,10 +98,15 @@ impl Postgres {
         let user = if Uid::effective().is_root() { Some(server_user()?) } else { None };
         let data = place_for(folder, user.as_ref())?;
         let password_file = folder.with_extension("password");
-        if !data.join("PG_VERSION").exists() {
-            initialise(programs, &data, &password_file, user.as_ref()).await?;
+        Self::stop_leftover(folder).await;
+        let unfinished = folder.with_extension("initdb");
+        if unfinished.exists() {
+            leftover::stop(&unfinished, "initdb", &data, Signal::SIGKILL).await;
+            empty(&data)?;
         }
-        Self::stop_leftover(&data).await;
+        if !data.join("PG_VERSION").exists() {
+            initialise(programs, &data, &password_file, &unfinished, user.as_ref()).await?;
+        }
         let password = tokio::fs::read_to_string(&password_file)
             .await
             .with_context(|| format!("{} is gone; `off reset` starts over", password_file.display()))?;
@@ -110,7 +116,8 @@ impl Postgres {
             [port_setting.as_str(), "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
         let settings = own.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
         let log = folder.with_extension("log");
-        let cluster = Cluster { programs: programs.to_owned(), data, log, user, settings };
+        let pid_file = folder.with_extension("pid");
+        let cluster = Cluster { programs: programs.to_owned(), data, log, pid_file, user, settings };
         let server = cluster.spawn()?;
         let url = format!("postgres://off:{}@127.0.0.1:{port}/off", password.trim());
         let mut postgres = Self { url, server, cluster };
@@ -118,19 +125,11 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Stops a server that was left behind in the cluster `data` by a process that was killed.
-    pub async fn stop_leftover(data: &Path) {
-        let Ok(text) = tokio::fs::read_to_string(data.join("postmaster.pid")).await else { return };
-        let Some(id) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };
-        for attempt in 0..200 {
-            if !is_program(id, "postgres").await {
-                return;
-            }
-            if attempt == 0 {
-                // Gone between the look and the signal is as good.
-                let _ = kill(Pid::from_raw(id), Signal::SIGINT);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+    /// Stops a server that was left behind in the cluster in `folder` by a process that was killed.
+    pub async fn stop_leftover(folder: &Path) {
+        let data = std::fs::read_link(folder).unwrap_or_else(|_| folder.to_owned());
+        for pid_file in [folder.with_extension("pid"), data.join("postmaster.pid")] {
+            leftover::stop(&pid_file, "postgres", &data, Signal::SIGINT).await;
         }
     }
 
@@ -195,7 +194,7 @@ impl Cluster {
         for setting in &self.settings {
             command.args(["-c", setting]);
         }
-        Server::spawn("Postgres", command, &self.log, Signal::SIGINT)
+        Server::spawn("Postgres", command, &self.log, &self.pid_file, Signal::SIGINT)
     }
 }
 
@@ -220,15 +219,18 @@ fn as_user(mut command: Command, user: Option<&User>) -> Command {
 /// the same purpose below /var/lib that `folder` then links to.
 fn place_for(folder: &Path, user: Option<&User>) -> anyhow::Result<PathBuf> {
     let making = || format!("cannot make {}", folder.display());
-    if let Ok(target) = std::fs::read_link(folder) {
-        return Ok(target);
-    }
+    let link = std::fs::read_link(folder).ok();
     let Some(user) = user else {
+        if let Some(target) = link {
+            return Ok(target);
+        }
         std::fs::create_dir_all(folder).with_context(making)?;
         return Ok(folder.to_owned());
     };
     let parent = folder.parent().unwrap_or(Path::new("/"));
-    let data = if folder.exists() || is_reachable(parent, user) {
+    let data = if let Some(target) = link {
+        target
+    } else if folder.exists() || is_reachable(parent, user) {
         folder.to_owned()
     } else {
         let elsewhere = PathBuf::from("/var/lib").join(format!("off-{}", new_password().get(..8).unwrap_or_default()));
@@ -252,11 +254,30 @@ fn is_reachable(path: &Path, user: &User) -> bool {
     })
 }
 
-async fn initialise(programs: &Path, data: &Path, password_file: &Path, user: Option<&User>) -> anyhow::Result<()> {
+/// Deletes what is in `folder`, and not itself: it may be where a disk is mounted.
+fn empty(folder: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot delete {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Makes the cluster. The file `unfinished` is there while it is made, with the number of the process that does it: what a kill leaves
+/// of it looks like a cluster and is none.
+async fn initialise(
+    programs: &Path,
+    data: &Path,
+    password_file: &Path,
+    unfinished: &Path,
+    user: Option<&User>,
+) -> anyhow::Result<()> {
     // The new cluster's superuser has to read it while it is made, whoever that is and wherever ours may not be read.
     let passed = env::temp_dir().join(format!("off-{}", new_password()));
     let password = new_password();
     write_private(password_file, &password)?;
+    write_private(unfinished, "")?;
     write_private(&passed, &password)?;
     if let Some(user) = user {
         chown(&passed, Some(user.uid), Some(user.gid))?;
@@ -268,8 +289,16 @@ async fn initialise(programs: &Path, data: &Path, password_file: &Path, user: Op
         .args(["-U", "off", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions", "--pwfile"])
         .arg(&passed)
         .current_dir("/")
-        .stdin(Stdio::null());
-    let output = command.output().await;
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let output = async {
+        let initdb = command.spawn()?;
+        std::fs::write(unfinished, initdb.id().unwrap_or_default().to_string())?;
+        initdb.wait_with_output().await
+    };
+    let output = output.await;
     std::fs::remove_file(&passed)?;
     let output = output.context("initdb does not run")?;
     anyhow::ensure!(
@@ -278,5 +307,6 @@ async fn initialise(programs: &Path, data: &Path, password_file: &Path, user: Op
         data.display(),
         String::from_utf8_lossy(&output.stderr)
     );
+    std::fs::remove_file(unfinished)?;
     Ok(())
 }

@@ -35,6 +35,7 @@ impl Server {
         name: &'static str,
         mut command: Command,
         log: &Path,
+        pid_file: &Path,
         stop_signal: Signal,
     ) -> anyhow::Result<Self> {
         let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -47,7 +48,11 @@ impl Server {
             .kill_on_drop(true)
             .spawn()
             .with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, child, log: log.to_owned(), stop_signal })
+        let server = Self { name, child, log: log.to_owned(), stop_signal };
+        // The server writes such a file itself, but later: whoever is killed before would leave a server that nobody finds.
+        std::fs::write(pid_file, server.id()?.to_string())
+            .with_context(|| format!("cannot write {}", pid_file.display()))?;
+        Ok(server)
     }
 
     /// An error with the last words of the server, once it has ended.
