@@ -210,8 +210,8 @@ impl Stage {
 /// Products and devices to order, numbered from 1.
 pub async fn settle(db: &PgPool, products: i64, ssds: i64) -> anyhow::Result<()> {
     sqlx::query(
-        "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
-         SELECT lpad(n::text, 13, '2000000000000'), 'Product ' || n, '500 g', 1, 'a', now()
+        "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
+         SELECT lpad(n::text, 13, '2000000000000'), n, 'Product ' || n, '500 g', 1, 'a', now()
          FROM generate_series(1, $1) AS n",
     )
     .bind(products)
@@ -271,7 +271,7 @@ pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
 
 /// Starts `S` on a free port of this machine.
 pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
-    let http = http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: 0, health_port: 0 };
+    let http = http::Config::on_loopback(0, 0);
     let kit = Kit::new::<S>(http, Clock::real(1.0));
     let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
     S::start(config, kit).await?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use off_kit::{
-    Bus, bus, db, secret,
+    Bus, bus, db, http, secret,
     servers::{Nats, Postgres, find_nats_server, find_postgres, keep_running},
 };
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use std::{
     env,
     fs::{self, File, TryLockError},
     io::{ErrorKind, Write},
+    net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -47,6 +48,15 @@ pub(crate) struct RunningService {
     pub(crate) url: String,
     /// Its health port.
     pub(crate) health_url: String,
+}
+
+impl RunningService {
+    /// An error with the reason when it is not.
+    pub(crate) async fn ask_whether_ready(&self) -> anyhow::Result<()> {
+        let address = self.health_url.strip_prefix("http://").and_then(|address| address.parse::<SocketAddr>().ok());
+        let address = address.with_context(|| format!("{} is no address", self.health_url))?;
+        http::ask_whether_ready(address).await.map(drop)
+    }
 }
 
 /// The right to start servers in the folder; given back when dropped, or when the process dies.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod chaos;
+mod colors;
 mod dead;
 mod doctor;
 mod documents;

@@ -2,7 +2,7 @@
 
 use crate::report::counted;
 use anyhow::Context;
-use off_events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS, Stream};
+use off_events::streams::{self, DEAD_LETTERS, STREAMS, Stream};
 use off_kit::{Bus, bus::MAX_ACK_PENDING, servers::room_on_disk};
 use sqlx::PgPool;
 use std::{path::Path, time::Duration};
@@ -27,8 +27,10 @@ pub(crate) struct Finding {
     pub(crate) detail: String,
 }
 
-/// The name of what the broker has yet to acknowledge.
+/// The names of what the broker has yet to acknowledge, of what waits at it, and of what nobody could handle.
 const UNPUBLISHED: &str = "unpublished";
+pub(crate) const CONSUMERS: &str = "consumers";
+pub(crate) const DEAD: &str = "dead letters";
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,8 +149,8 @@ async fn look_at_orders(db: &PgPool) -> anyhow::Result<Finding> {
 async fn look_at_consumers(bus: &Bus) -> Vec<Finding> {
     let mut findings = Vec::new();
     let (mut pending, mut in_hand) = (0, 0);
-    for consumer in &CONSUMERS {
-        let stuck = |detail| Finding { what: "consumers", state: State::Stuck, detail };
+    for consumer in &streams::CONSUMERS {
+        let stuck = |detail| Finding { what: CONSUMERS, state: State::Stuck, detail };
         match bus.waiting(consumer).await {
             Ok(waiting) => {
                 pending += waiting.pending;
@@ -173,7 +175,7 @@ async fn look_at_consumers(bus: &Bus) -> Vec<Finding> {
     }
     if findings.is_empty() {
         let detail = format!("{} waiting for them, {in_hand} being handled", counted(pending, "message"));
-        findings.push(Finding { what: "consumers", state: State::Well, detail });
+        findings.push(Finding { what: CONSUMERS, state: State::Well, detail });
     }
     findings
 }
@@ -211,11 +213,7 @@ fn dead_letters(stream: &Stream, count: u64, is_full: bool) -> Finding {
     } else {
         (State::Noteworthy, String::new())
     };
-    Finding {
-        what: "dead letters",
-        state,
-        detail: format!("{} nobody could handle{full}: {advice}", counted(count, "message")),
-    }
+    Finding { what: DEAD, state, detail: format!("{} nobody could handle{full}: {advice}", counted(count, "message")) }
 }
 
 /// The disk with this folder.

@@ -10,9 +10,10 @@ use std::{
 };
 
 /// Services that run in this process, in the order in which they were started.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct System {
     services: Vec<Started>,
+    hosts: http::Hosts,
 }
 
 /// A service that was started.
@@ -40,13 +41,14 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 impl System {
+    /// No service yet; those that come answer to `hosts`.
+    pub(crate) fn new(hosts: http::Hosts) -> Self {
+        Self { services: Vec::new(), hosts }
+    }
+
     /// Starts `S` on its own ports, or on any that are free where those are taken; says where its API is.
     pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<SocketAddr> {
-        let http = http::Config {
-            http_service_host: Ipv4Addr::LOCALHOST.into(),
-            http_service_port: S::PORT,
-            health_port: S::HEALTH_PORT,
-        };
+        let http = http::Config { hosts: self.hosts.clone(), ..http::Config::on_loopback(S::PORT, S::HEALTH_PORT) };
         let mut kit = Kit::new::<S>(http, *clock);
         let listeners = Listeners { api: Some(listen(S::PORT)?), health: Some(listen(S::HEALTH_PORT)?) };
         kit.listeners = Arc::new(Mutex::new(listeners));

@@ -11,7 +11,7 @@ use anyhow::Context;
 use off_etl::{ApiConfig, Choice, Profile, Report, SourceName, api::Api};
 use off_generator::Generator;
 use off_kit::{
-    Bus, Clock, bus, db, print_line,
+    Bus, Clock, bus, db, http, print_line,
     service::{START_PATIENCE, parse_speed},
     telemetry,
 };
@@ -37,10 +37,10 @@ pub(crate) struct Options {
     /// Simulated seconds in a real one; at 60 an order takes seconds instead of minutes.
     #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
-    /// With the same seed the same people come, and do the same kinds of things in the same order.
+    /// With the same seed and speed the same people register, order and eat the same things in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Households that register at the start, four at a time, beside everything else.
+    /// Households that register at the start, one after the other, beside everything else.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 1000, value_name = "N")]
     households: u32,
     /// Where products come from: `sample`, `api`, `-` for standard input, or the path or address of an export (JSON lines or a
@@ -64,6 +64,8 @@ pub(crate) struct Options {
     no_generator: bool,
     #[command(flatten)]
     keeping: bus::Keeping,
+    #[command(flatten)]
+    hosts: http::Hosts,
     /// Migrates the database that DATABASE_URL names, even when it holds something else.
     #[arg(long)]
     yes: bool,
@@ -139,7 +141,7 @@ async fn run_beside(
         prepared = prepare(home, options, &pool, &bus) => prepared?,
         () = asked_to_stop.cancelled() => return Ok(()),
     }
-    let mut system = System::default();
+    let mut system = System::new(options.hosts.clone());
     let started = start_services(&mut system, options, servers).await;
     let outcome = match started {
         Ok(()) => {

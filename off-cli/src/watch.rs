@@ -1,12 +1,17 @@
 //! `off watch`: what travels on NATS, for people or, as JSON, for programs.
 
-use crate::{home::Home, report::printable_line};
+use crate::{
+    colors::{self, Color},
+    home::Home,
+    report::printable_line,
+};
 use anyhow::Context;
 use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
+use off_events::RandomQuestion;
 use off_kit::Clock;
-use owo_colors::{OwoColorize, Stream::Stdout, Style};
+use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
 use serde_json::{Map, Value, json};
 use std::{
     io::{ErrorKind, Write},
@@ -61,7 +66,7 @@ fn as_json(message: &Message) -> String {
     json!({"subject": message.subject.as_str(), "headers": headers, "body": body}).to_string()
 }
 
-/// `12:00:05.123  orders.shipped    order 0190…  ssd 42  3 × 2000000000015`.
+/// `12:00:05.123  orders.shipped    ssd 42  3 × 2000000000015  order 0190…`.
 fn readable(message: &Message, now: DateTime<Utc>) -> String {
     let time = now.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
     let subject = format!("{:<18}", printable_line(short(&message.subject)));
@@ -83,14 +88,9 @@ fn short(subject: &str) -> &str {
 }
 
 fn style_of(subject: &str) -> Style {
-    match subject.split('.').nth(1) {
-        Some("pending" | "random" | "new") => Style::new().cyan(),
-        Some("shipped") => Style::new().blue(),
-        Some("completed" | "registered") => Style::new().green(),
-        Some("low") => Style::new().yellow(),
-        Some("consumed") => Style::new().magenta(),
-        _ if subject.starts_with("dead.") => Style::new().red(),
-        _ => Style::new().dimmed(),
+    match colors::of_subject(subject) {
+        Some(Color(number)) => Style::new().color(XtermColors::from(number)),
+        None => Style::new().dimmed(),
     }
 }
 
@@ -101,7 +101,10 @@ pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
 
 fn text_of(subject: &str, payload: &[u8]) -> String {
     if subject == "orders.random" {
-        return "a device and a product to order, please".to_owned();
+        return match serde_json::from_slice(payload) {
+            Ok(RandomQuestion { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  a product to order, please"),
+            _ => "a device and a product to order, please".to_owned(),
+        };
     }
     let Ok(body) = serde_json::from_slice::<Value>(payload) else {
         return String::from_utf8_lossy(payload).chars().take(200).collect();
@@ -113,7 +116,7 @@ fn text_of(subject: &str, payload: &[u8]) -> String {
     };
     match subject {
         "orders.pending" | "orders.shipped" | "orders.completed" => {
-            format!("order {}  ssd {}  {} × {}", field("id"), field("ssd_id"), field("quantity"), field("product_id"))
+            format!("ssd {}  {} × {}  order {}", field("ssd_id"), field("quantity"), field("product_id"), field("id"))
         }
         "orders.new" if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
         "orders.new" => format!("product {}", field("barcode")),

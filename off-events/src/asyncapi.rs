@@ -1,8 +1,8 @@
 //! The AsyncAPI 3 document of all subjects, made from the same types as the code.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomSsd, StockConsumed, StockLow, UserRegistered,
-    event::event_type, headers, streams,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomQuestion, RandomSsd, StockConsumed, StockLow,
+    UserRegistered, event::event_type, headers, streams,
 };
 use serde_json::{Map, Value, json};
 use utoipa::{
@@ -22,8 +22,8 @@ struct Channel {
 const CHANNELS: [Channel; 10] = [
     Channel {
         subject: ORDERS_RANDOM,
-        meaning: "A question with an empty body: a device and a product to order, please.",
-        payloads: &[],
+        meaning: "A question: a device and a product to order, please. An empty body asks for any.",
+        payloads: &["RandomQuestion"],
         said_by: &["generator"],
         heard_by: &["users-service", "orders-service"],
     },
@@ -204,6 +204,7 @@ fn operation(action: &str, service: &str, channel: &str) -> Value {
 fn schemas() -> Map<String, Value> {
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     collect::<Order>(&mut schemas);
+    collect::<RandomQuestion>(&mut schemas);
     collect::<RandomSsd>(&mut schemas);
     collect::<RandomBarcode>(&mut schemas);
     collect::<StockConsumed>(&mut schemas);

@@ -17,7 +17,7 @@ mod values;
 pub use event::{Event, event_type};
 pub use ids::{OrderId, SsdId, UserId};
 pub use orders::{Order, OrderDue, OrderStatus};
-pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomSsd};
+pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomQuestion, RandomSsd};
 pub use stock::{StockConsumed, StockLow};
 pub use users::UserRegistered;
 pub use values::{Barcode, InvalidValue, MacAddress, Quantity};

@@ -52,7 +52,6 @@ struct RegisteredDevice {
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListedDevice {
     pub(crate) ssd_id: SsdId,
-    pub(crate) user_id: i64,
     pub(crate) mac_address: MacAddress,
 }
 
@@ -62,17 +61,10 @@ pub(crate) struct DevicePage {
     pub(crate) next_cursor: Option<SsdId>,
 }
 
-/// A device and its shelf.
+/// A device by itself.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Device {
     pub(crate) mac_address: MacAddress,
-    pub(crate) shelf: Vec<ShelfItem>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct ShelfItem {
-    pub(crate) barcode: Barcode,
-    pub(crate) quantity: i64,
 }
 
 impl Api {
@@ -107,7 +99,7 @@ impl Api {
         }
     }
 
-    /// A device and what stands on its shelf.
+    /// The device with this id.
     pub(crate) async fn find_device(&self, ssd: SsdId) -> Result<Device, ApiError> {
         let url = join(&self.users, &format!("/api/devices/{ssd}"))?;
         Ok(send(self.client.get(url)).await?.json().await?)

@@ -1,6 +1,7 @@
 //! Its settings.
 
-use crate::domain::{Kind, Weights};
+use crate::domain::{Kind, Pace, Weights};
+use std::time::Duration;
 use url::Url;
 
 /// The settings of the generator.
@@ -31,15 +32,27 @@ pub struct Config {
     /// How often something is eaten.
     #[arg(long, env = "GENERATOR_CONSUMPTION_WEIGHT", default_value_t = 74, value_name = "N")]
     pub consumption_weight: u32,
-    /// Households that register at the start, four at a time, beside everything else.
+    /// Households that register at the start, one after the other, beside everything else.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 100, value_name = "N")]
     pub households: u32,
-    /// With the same seed the same people come, and do the same kinds of things in the same order.
+    /// The longest time a supplier takes, as the notifications service has it: what is eaten was ordered long enough ago.
+    #[arg(long, env = "SUPPLIER_DELAY_MAX", default_value = "4m", value_name = "DURATION",
+        value_parser = humantime::parse_duration)]
+    pub supplier_delay_max: Duration,
+    /// The longest time a delivery takes, as the notifications service has it.
+    #[arg(long, env = "DELIVERY_DELAY_MAX", default_value = "4m", value_name = "DURATION",
+        value_parser = humantime::parse_duration)]
+    pub delivery_delay_max: Duration,
+    /// With the same seed and speed the same people register, order and eat the same things in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     pub seed: u64,
 }
 
 impl Config {
+    pub(crate) fn pace(&self) -> Pace {
+        self.run_period.map_or(Pace::Rate(self.rate), |period| Pace::Period(period.into()))
+    }
+
     pub(crate) fn weights(&self) -> Weights {
         Weights::new([
             (Kind::Registration, self.registration_weight),

@@ -4,16 +4,11 @@ use crate::{
     App,
     api::ApiError,
     domain::{is_generated, restock_quantity},
-    households::Households,
     stats::RESTOCK,
 };
-use anyhow::Context;
 use futures::{StreamExt, stream};
-use off_events::{Event, Order, SsdId, StockLow};
-use off_kit::{
-    Bus, Kit,
-    bus::{Batch, Failure, Received},
-};
+use off_events::{Event, SsdId, StockLow};
+use off_kit::bus::{Batch, Failure, Received};
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
@@ -40,7 +35,7 @@ async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure
         return Ok(());
     }
     let started = Instant::now();
-    let outcome = app.api.order(&low.message_id(), low.ssd_id, &low.barcode, restock_quantity(low)).await;
+    let outcome = app.api.order(&low.message_id(), low.ssd_id, &low.barcode, restock_quantity(app.seed, low)).await;
     app.stats.note(RESTOCK, started.elapsed(), &outcome);
     Ok(outcome?)
 }
@@ -58,28 +53,10 @@ async fn is_own(app: &App, ssd: SsdId) -> Result<bool, Failure> {
     if let Some(known) = app.households.is_own(ssd) {
         return Ok(known);
     }
-    let own = is_generated(&app.api.find_device(ssd).await?.mac_address);
-    if own {
-        app.households.insert_own(ssd);
-    } else {
+    let is_own = is_generated(&app.api.find_device(ssd).await?.mac_address);
+    if !is_own {
         debug!("device {ssd} is a real one and orders for itself");
-        app.households.insert_foreign(ssd);
     }
-    Ok(own)
-}
-
-/// `orders.completed`: notes whose shelf has something on it. Heard in passing, not from the stream: what is missed only
-/// makes a device less likely to be eaten from.
-pub(crate) fn watch_deliveries(kit: &Kit, bus: &Bus, households: Households) {
-    let (bus, tasks) = (bus.clone(), kit.tasks.clone());
-    kit.tasks.spawn("listen orders.completed", async move {
-        let orders = bus.client.subscribe(Order::COMPLETED).await.context("cannot listen on orders.completed")?;
-        let mut orders = Box::pin(orders.take_until(tasks.stopping()));
-        while let Some(message) = orders.next().await {
-            if let Ok(order) = serde_json::from_slice::<Order>(&message.payload) {
-                households.insert_delivery(order.ssd_id);
-            }
-        }
-        Ok(())
-    });
+    app.households.insert_owner(ssd, is_own);
+    Ok(is_own)
 }

@@ -1,75 +1,64 @@
-//! The devices the generator plays, as far as it has heard of them.
+//! The households of this seed and their devices, as far as they have registered; and whose other devices are.
 
+use crate::domain::PlannedOrder;
 use off_events::SsdId;
-use rand::seq::IndexedRandom;
-use rand_chacha::ChaCha8Rng;
 use std::{
-    collections::HashSet,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
+use tokio::{sync::watch, time::timeout};
 
-/// Clones speak of the same devices.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Households(Arc<RwLock<Known>>);
+/// How long an event waits for its household to register.
+const REGISTERED_WITHIN: Duration = Duration::from_secs(15);
 
-#[derive(Debug, Default)]
-struct Known {
-    own: Devices,
-    /// Devices of others, so that each is asked about once.
-    foreign: HashSet<SsdId>,
-    /// Own devices on whose shelf something was put.
-    stocked: Devices,
-}
+/// Devices of which it is remembered whose they are.
+const MOST_OWNERS: usize = 100_000;
 
-/// A set that can be drawn from.
-#[derive(Debug, Default)]
-struct Devices {
-    set: HashSet<SsdId>,
-    list: Vec<SsdId>,
-}
-
-impl Devices {
-    fn insert(&mut self, ssd: SsdId) {
-        if self.set.insert(ssd) {
-            self.list.push(ssd);
-        }
-    }
+/// Clones share what is known.
+#[derive(Debug, Clone)]
+pub(crate) struct Households {
+    /// The devices of each household by its number; none where it could not register.
+    devices: Arc<RwLock<Vec<Vec<SsdId>>>>,
+    /// How many households that are.
+    count: watch::Sender<usize>,
+    /// Whether a device is played here.
+    owners: Arc<RwLock<HashMap<SsdId, bool>>>,
 }
 
 impl Households {
-    fn read(&self) -> RwLockReadGuard<'_, Known> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn new() -> Self {
+        Self { devices: Arc::default(), count: watch::Sender::new(0), owners: Arc::default() }
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Known> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    /// Adds the next household.
+    pub(crate) fn insert(&self, devices: Vec<SsdId>) {
+        let mut known = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        known.push(devices);
+        self.count.send_replace(known.len());
     }
 
-    pub(crate) fn insert_own(&self, ssd: SsdId) {
-        self.write().own.insert(ssd);
+    /// The device that an order is for; waits a while for the household to register. `None` when it did not.
+    pub(crate) async fn device(&self, order: &PlannedOrder) -> Option<SsdId> {
+        let number = order.household as usize;
+        let mut count = self.count.subscribe();
+        timeout(REGISTERED_WITHIN, count.wait_for(|count| *count > number)).await.ok()?.ok()?;
+        let known = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let devices = known.get(number)?;
+        devices.get((order.device as usize).checked_rem(devices.len())?).copied()
     }
 
-    pub(crate) fn insert_foreign(&self, ssd: SsdId) {
-        self.write().foreign.insert(ssd);
-    }
-
-    /// Something was put on the shelf of `ssd`, whoever's that is.
-    pub(crate) fn insert_delivery(&self, ssd: SsdId) {
-        let mut known = self.write();
-        if known.own.set.contains(&ssd) {
-            known.stocked.insert(ssd);
+    /// Notes whether `ssd` is played here.
+    pub(crate) fn insert_owner(&self, ssd: SsdId, is_own: bool) {
+        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
+        if owners.len() >= MOST_OWNERS {
+            owners.clear();
         }
+        owners.insert(ssd, is_own);
     }
 
     /// Whether `ssd` is played here; `None` when that is not known yet.
     pub(crate) fn is_own(&self, ssd: SsdId) -> Option<bool> {
-        let known = self.read();
-        if known.own.set.contains(&ssd) { Some(true) } else { known.foreign.contains(&ssd).then_some(false) }
-    }
-
-    /// A device someone may eat from: one with something on its shelf, or any while none is known to have.
-    pub(crate) fn draw(&self, rng: &mut ChaCha8Rng) -> Option<SsdId> {
-        let known = self.read();
-        known.stocked.list.choose(rng).or_else(|| known.own.list.choose(rng)).copied()
+        self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&ssd).copied()
     }
 }

@@ -6,7 +6,8 @@ mod domain;
 mod events;
 mod households;
 mod life;
-mod market;
+mod products;
+mod registrar;
 mod stats;
 
 pub use config::Config;
@@ -14,9 +15,9 @@ pub use config::Config;
 use api::Api;
 use households::Households;
 use life::Life;
-use market::Market;
 use off_events::streams;
 use off_kit::{Bus, Kit, Service, bus};
+use products::Products;
 use stats::Stats;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -31,6 +32,7 @@ struct App {
     api: Api,
     households: Households,
     stats: Stats,
+    seed: u64,
 }
 
 impl Service for Generator {
@@ -45,12 +47,12 @@ impl Service for Generator {
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let bus = Bus::for_service(&kit, &config.bus).await?;
-        let app = App { api: Api::new(&config)?, households: Households::default(), stats: Stats::new()? };
+        let api = Api::new(&config)?;
+        let app = App { api, households: Households::new(), stats: Stats::new()?, seed: config.seed };
 
         bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);
-        events::watch_deliveries(&kit, &bus, app.households.clone());
-        let market = Market::open(&kit, &bus);
-        Life::new(config, app, market, bus.clone(), &kit).start(&kit);
+        let products = Products::open(&kit, &bus);
+        Life::new(config, app, products, bus.clone(), &kit).start(&kit);
         off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
         kit.tasks.spawn_last(async move { bus.close().await });
         Ok(())

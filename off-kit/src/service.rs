@@ -155,7 +155,7 @@ fn print_openapi<S: Service>() -> anyhow::Result<()> {
 
 async fn ask_health(matches: &ArgMatches) -> anyhow::Result<()> {
     let config = http::Config::from_arg_matches(matches)?;
-    crate::print_line!("{}", http::ask_whether_ready(&config).await?);
+    crate::print_line!("{}", http::ask_whether_ready(config.health_address()).await?);
     Ok(())
 }
 

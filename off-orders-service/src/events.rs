@@ -3,22 +3,31 @@
 use crate::{App, store};
 use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderId, OrderStatus, RandomBarcode};
+use off_events::{Order, OrderId, OrderStatus, RandomBarcode, RandomQuestion};
 use off_kit::bus::{Batch, Failure, Received};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// How often a product is drawn before the catalogue counts as empty.
+/// How often products are drawn before the catalogue counts as empty, and how many at a time.
 const DRAWS: usize = 5;
+const DRAWN_AT_ONCE: usize = 32;
 
 /// `orders.random`: answers with a product.
-pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomBarcode> {
+pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyhow::Result<Option<RandomBarcode>> {
+    // ChaCha draws the same numbers on every machine and in every version.
+    let mut rng = match question.product_seed {
+        Some(seed) => ChaCha8Rng::seed_from_u64(seed.into()),
+        None => ChaCha8Rng::from_rng(&mut rand::rng()),
+    };
     for _ in 0..DRAWS {
-        if let Some(barcode) = store::find_random_barcode(&app.db).await? {
-            return Ok(RandomBarcode { barcode: Some(barcode) });
+        let draws: [f64; DRAWN_AT_ONCE] = rng.random();
+        if let Some(barcode) = store::find_drawn_barcode(&app.db, &draws).await? {
+            return Ok(Some(RandomBarcode { barcode: Some(barcode) }));
         }
     }
-    Ok(RandomBarcode { barcode: None })
+    Ok(Some(RandomBarcode { barcode: None }))
 }
 
 /// `orders.shipped`: notes that orders left their supplier.

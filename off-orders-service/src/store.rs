@@ -250,19 +250,21 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
         .collect()
 }
 
-/// A product that is still sold, each as likely as the other: numbers are drawn until one is a product's. Almost all are, so
-/// that 32 draws are plenty; `None` is an empty catalogue or very bad luck.
-pub(crate) async fn find_random_barcode(db: &PgPool) -> sqlx::Result<Option<Barcode>> {
+/// The first product that is still sold among those drawn: each draw is a place in the catalogue, from 0 to under 1, and each
+/// product is as likely as the other. Almost all are still sold, so that 32 draws are plenty; `None` is an empty catalogue or
+/// very bad luck.
+pub(crate) async fn find_drawn_barcode(db: &PgPool, draws: &[f64]) -> sqlx::Result<Option<Barcode>> {
     let barcode = sqlx::query_scalar!(
         // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
         "WITH drawn AS MATERIALIZED (
-             SELECT 1 + floor(random() * (SELECT max(number) FROM catalog.products))::bigint AS number
-             FROM generate_series(1, 32)
+             SELECT 1 + floor(place * (SELECT max(number) FROM catalog.products))::bigint AS number
+             FROM unnest($1::float8[]) AS draw (place)
          )
          SELECT found.barcode
          FROM drawn, LATERAL (SELECT barcode FROM catalog.products
                              WHERE products.number = drawn.number AND NOT products.obsolete OFFSET 0) AS found
-         LIMIT 1"
+         LIMIT 1",
+        draws,
     )
     .fetch_optional(db)
     .await?;

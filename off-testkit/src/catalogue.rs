@@ -10,8 +10,8 @@ pub const BISCUITS: &str = "2000000000039";
 /// Puts a product into the catalogue.
 pub async fn add_product(db: &PgPool, barcode: &str, name: &str) {
     sqlx::query(
-        "INSERT INTO catalog.products (barcode, name, quantity, nova_group, nutriscore_grade, last_modified)
-         VALUES ($1, $2, '500 g', 1, 'a', $3)",
+        "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
+         SELECT $1, coalesce(max(number), 0) + 1, $2, '500 g', 1, 'a', $3 FROM catalog.products",
     )
     .bind(barcode)
     .bind(name)

@@ -2,7 +2,7 @@
 
 use crate::{Http, eventually};
 use off_kit::{Addresses, Clock, Kit, Service, Tasks, http, telemetry};
-use std::{net::Ipv4Addr, sync::Once};
+use std::sync::Once;
 
 /// A running service, a client of its API, and one of its health port.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ impl Running {
     /// The same, on a port of the test's choice.
     pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
         start_telemetry();
-        let address =
-            http::Config { http_service_host: Ipv4Addr::LOCALHOST.into(), http_service_port: port, health_port: 0 };
+        let address = http::Config::on_loopback(port, 0);
         let kit = Kit::new::<S>(address, clock);
         let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
         S::start(config, kit).await.expect("the service starts");

@@ -4,7 +4,7 @@ use crate::{
     App, remind,
     store::{self, Consumption, Delivery},
 };
-use off_events::{Order, RandomSsd, StockConsumed, StockLow};
+use off_events::{Order, RandomQuestion, RandomSsd, StockConsumed, StockLow};
 use off_kit::{
     bus::{Batch, Failure},
     outbox::Entry,
@@ -14,14 +14,17 @@ use sqlx::PgConnection;
 /// How often a device is drawn before it counts as none being registered.
 const DRAWS: usize = 5;
 
-/// `orders.random`: answers with a device.
-pub(crate) async fn on_order_random(app: App) -> anyhow::Result<RandomSsd> {
+/// `orders.random`: answers with a device, unless the question names one.
+pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyhow::Result<Option<RandomSsd>> {
+    if question.ssd_id.is_some() {
+        return Ok(None);
+    }
     for _ in 0..DRAWS {
         if let Some(ssd_id) = store::find_random_ssd(&app.db).await? {
-            return Ok(RandomSsd { ssd_id: Some(ssd_id) });
+            return Ok(Some(RandomSsd { ssd_id: Some(ssd_id) }));
         }
     }
-    Ok(RandomSsd { ssd_id: None })
+    Ok(Some(RandomSsd { ssd_id: None }))
 }
 
 /// `orders.completed`: puts deliveries on their shelves, each order's once.

@@ -139,7 +139,7 @@ async fn everyone_does_their_work_with_their_own_rights() {
         ("GENERATOR_HOUSEHOLDS", "3".to_owned()),
         ("GENERATOR_RATE", "20".to_owned()),
     ];
-    let generator = production.serve("generator", &life).await;
+    let generator = production.serve("generator", &[&life[..], &fast].concat()).await;
 
     eventually("orders of all kinds are completed, and something is eaten and runs low", || async {
         let mut conn = production.connect("operator").await;
@@ -175,13 +175,17 @@ async fn everyone_does_their_work_with_their_own_rights() {
 
 /// Asks `orders.random` with reply subjects on which only others may publish: services answer to inboxes alone.
 async fn nobody_publishes_for_another(production: &Production) {
-    let config = bus::Config {
-        nats_password_file: Some(production.password_file("generator").into()),
-        ..bus::Config::at(&format!("nats://generator@127.0.0.1:{}", production.nats_port))
+    let connect = async |user: &'static str| {
+        let config = bus::Config {
+            nats_password_file: Some(production.password_file(user).into()),
+            ..bus::Config::at(&format!("nats://{user}@127.0.0.1:{}", production.nats_port))
+        };
+        Bus::connect(&config, user).await.unwrap()
     };
-    let bus = Bus::connect(&config, "generator").await.unwrap();
+    let (bus, operator) = (connect("generator").await, connect("operator").await);
     let mut answers = bus.client.subscribe("orders.new").await.unwrap();
-    let mut completed = bus.client.subscribe("orders.completed").await.unwrap();
+    let mut completed = operator.client.subscribe("orders.completed").await.unwrap();
+    operator.client.flush().await.unwrap();
     for reply in ["orders.completed", "$JS.API.STREAM.PURGE.ORDERS"] {
         bus.client.publish_with_reply("orders.random", reply, "".into()).await.unwrap();
     }
@@ -199,6 +203,7 @@ async fn nobody_publishes_for_another(production: &Production) {
     }
     let orders = bus.jetstream.get_stream("ORDERS").await.unwrap();
     assert_eq!(orders.cached_info().state.first_sequence, 1, "the stream was purged");
+    operator.close().await;
     bus.close().await;
 }
 

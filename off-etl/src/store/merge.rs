@@ -15,7 +15,8 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
     report.updated = import.report.updated + updated;
     report.unchanged = import.report.unchanged + unchanged;
     if !winners.is_empty() {
-        copy(&mut tx, &winners).await?;
+        let last_number = find_last_number(&mut tx).await?;
+        copy(&mut tx, &winners, last_number).await?;
         write_products(&mut tx).await?;
         write_brands(&mut tx).await?;
     }
@@ -58,11 +59,18 @@ async fn find_known(conn: &mut PgConnection, products: &[Judged]) -> sqlx::Resul
     Ok(rows.into_iter().map(|row| (row.barcode, (row.last_modified, row.last_updated, row.fingerprint))).collect())
 }
 
+/// The number of the newest product, 0 while there is none. Only one import runs at a time, so nobody else gives the next one.
+async fn find_last_number(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    let last = sqlx::query_scalar!(r#"SELECT coalesce(max(number), 0) AS "last!" FROM catalog.products"#);
+    last.fetch_one(conn).await
+}
+
 /// What becomes of the products of a batch.
 #[derive(Debug, Default)]
 struct Decision<'a> {
-    /// The newest of each barcode, where it is newer than what there is; and whether there is none.
-    winners: Vec<(&'a Judged, bool)>,
+    /// The newest of each barcode, where it is newer than what there is. Where there is none, also the how-manieth new barcode of
+    /// the batch it is, from 1.
+    winners: Vec<(&'a Judged, Option<i64>)>,
     loaded: u64,
     updated: u64,
     unchanged: u64,
@@ -71,33 +79,43 @@ struct Decision<'a> {
 /// As if the products came one by one, so that it makes no difference where one batch ends and the next begins.
 fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Judged]) -> Decision<'a> {
     let mut decision = Decision::default();
-    let mut newest: HashMap<&str, (Age, &Judged)> = HashMap::with_capacity(products.len());
+    let mut newest: HashMap<&str, (Age, &Judged, Option<i64>)> = HashMap::with_capacity(products.len());
+    let mut new = 0;
     for judged in products {
         let product = &judged.product;
         let (barcode, age) =
             (product.barcode.as_str(), (product.last_modified, product.last_updated, judged.fingerprint));
-        let standing = newest.get(barcode).map(|(age, _)| age).or_else(|| known.get(barcode));
-        match standing {
-            Some(standing) if *standing >= age => decision.unchanged += 1,
-            standing => {
-                match standing {
-                    Some(_) => decision.updated += 1,
-                    None => decision.loaded += 1,
-                }
-                newest.insert(barcode, (age, judged));
+        let (standing, turn) = match newest.get(barcode) {
+            Some((age, _, turn)) => (Some(age), *turn),
+            None => (known.get(barcode), None),
+        };
+        let turn = match standing {
+            Some(standing) if *standing >= age => {
+                decision.unchanged += 1;
+                continue;
             }
-        }
+            Some(_) => {
+                decision.updated += 1;
+                turn
+            }
+            None => {
+                decision.loaded += 1;
+                new += 1;
+                Some(new)
+            }
+        };
+        newest.insert(barcode, (age, judged, turn));
     }
-    decision.winners =
-        newest.into_iter().map(|(barcode, (_, judged))| (judged, !known.contains_key(barcode))).collect();
+    decision.winners = newest.into_values().map(|(_, judged, turn)| (judged, turn)).collect();
     // Neighbours in the index are written one after the other.
     decision.winners.sort_unstable_by(|(one, _), (other, _)| one.product.barcode.cmp(&other.product.barcode));
     decision
 }
 
-async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Result<()> {
+/// Copies the winners of a batch. New ones are numbered behind `last_number`, in the order in which they came.
+async fn copy(conn: &mut PgConnection, winners: &[(&Judged, Option<i64>)], last_number: i64) -> sqlx::Result<()> {
     let mut rows = Rows::new();
-    for (judged, is_new) in winners {
+    for (judged, turn) in winners {
         let product = &judged.product;
         rows.row(22)
             .text(product.barcode.as_str())
@@ -121,7 +139,7 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Res
             .time(product.last_modified)
             .time(product.last_updated)
             .long(judged.fingerprint)
-            .boolean(*is_new);
+            .maybe(turn.map(|turn| last_number + turn), Rows::long);
     }
     let mut copy = conn.copy_in_raw("COPY etl_incoming FROM STDIN (FORMAT binary)").await?;
     copy.send(rows.finish()).await?;
@@ -129,8 +147,7 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, bool)]) -> sqlx::Res
     Ok(())
 }
 
-/// Updates what is older and inserts what is new. Not by ON CONFLICT DO UPDATE, which would draw a number for each product it
-/// updates, and the numbers are drawn from at random elsewhere.
+/// Updates what is older and inserts what is new.
 async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE catalog.products AS product
@@ -142,18 +159,18 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
              last_modified = incoming.last_modified, last_updated = incoming.last_updated,
              fingerprint = incoming.fingerprint
          FROM etl_incoming AS incoming
-         WHERE NOT incoming.is_new AND product.barcode = incoming.barcode",
+         WHERE incoming.new_number IS NULL AND product.barcode = incoming.barcode",
     )
     .execute(&mut *conn)
     .await?;
     sqlx::query!(
-        "INSERT INTO catalog.products (barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
+        "INSERT INTO catalog.products (barcode, number, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
              last_modified, last_updated, fingerprint)
-         SELECT barcode, name, quantity, product_quantity, product_quantity_unit, image_url,
+         SELECT barcode, new_number, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
              last_modified, last_updated, fingerprint
-         FROM etl_incoming WHERE is_new",
+         FROM etl_incoming WHERE new_number IS NOT NULL",
     )
     .execute(&mut *conn)
     .await?;
@@ -178,7 +195,7 @@ async fn write_brands(conn: &mut PgConnection) -> sqlx::Result<()> {
     .await?;
     sqlx::query!(
         "DELETE FROM catalog.product_brands AS old USING etl_incoming
-         WHERE NOT etl_incoming.is_new AND old.barcode = etl_incoming.barcode",
+         WHERE etl_incoming.new_number IS NULL AND old.barcode = etl_incoming.barcode",
     )
     .execute(&mut *conn)
     .await?;

@@ -2,11 +2,13 @@
 
 use crate::{import_with, record};
 use off_etl::{Choice, Profile};
-use off_testkit::Database;
+use off_testkit::{Database, eventually};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sqlx::PgPool;
 use std::{
+    fs::File,
+    io::{BufWriter, Write},
     path::{Path, PathBuf},
     process::{Output, Stdio},
     time::Duration,
@@ -21,7 +23,9 @@ fn file(folder: &TempDir) -> PathBuf {
         .map(|_| {
             let code = format!("20{:011}", random.random_range(0..12_000));
             let name = if random.random_bool(0.1) { "" } else { "Lentils" };
-            record(&code, name, random.random_range(1..50))
+            let country = if random.random_bool(0.5) { "en:france" } else { "en:italy" };
+            let sold_in = format!("\"countries_tags\": [\"{country}\"], \"nova_group\"");
+            record(&code, name, random.random_range(1..50)).replace("\"nova_group\"", &sold_in)
         })
         .collect();
     let path = folder.path().join("many.jsonl");
@@ -41,10 +45,10 @@ fn report(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Everything in the catalogue but what no import promises: in which order products were numbered.
+/// Everything in the catalogue.
 async fn catalogue(db: &PgPool) -> Vec<String> {
     sqlx::query_scalar(
-        "SELECT concat_ws('|', product.barcode, name, quantity, last_modified, fingerprint, fat,
+        "SELECT concat_ws('|', product.barcode, number, name, quantity, last_modified, fingerprint, fat,
                 ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
                       WHERE product_brands.barcode = product.barcode ORDER BY 1))
          FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode)
@@ -58,17 +62,26 @@ async fn catalogue(db: &PgPool) -> Vec<String> {
 
 #[tokio::test]
 async fn killed_at_any_moment_it_comes_to_the_same() {
+    kill_again_and_again(&[]).await;
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_with_a_limit_and_a_country_it_comes_to_the_same() {
+    kill_again_and_again(&["--country", "france", "--limit", "9000"]).await;
+}
+
+async fn kill_again_and_again(arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let undisturbed = Database::new().await;
-    let expected = report(&importer(&path, &undisturbed).output().await.unwrap());
+    let expected = report(&importer(&path, &undisturbed).args(arguments).output().await.unwrap());
 
     let db = Database::new().await;
     let mut random = ChaCha8Rng::seed_from_u64(11);
     let (mut kills, mut goes_on) = (0_u64, 0);
     let last = loop {
         assert!(kills < 200, "it never comes to its end");
-        let mut child = importer(&path, &db).spawn().unwrap();
+        let mut child = importer(&path, &db).args(arguments).spawn().unwrap();
         // Longer from time to time, so that it comes to its end on a machine that is busy with other things, too.
         let patience = Duration::from_millis(random.random_range(20..900) + 30 * kills);
         if tokio::time::timeout(patience, child.wait()).await.is_ok() {
@@ -85,11 +98,54 @@ async fn killed_at_any_moment_it_comes_to_the_same() {
     assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await, "after {kills} kills");
 }
 
+/// The records of the large file, each of about 100 kB.
+const LARGE_RECORDS: i64 = 10_500;
+
+/// One file of more than a gibibyte.
+fn large_file(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("large.jsonl");
+    let mut file = BufWriter::new(File::create(&path).unwrap());
+    let text = "salt, ".repeat(17_200);
+    for number in 0..LARGE_RECORDS {
+        let line = record(&format!("20{number:011}"), "Lentils", 1);
+        writeln!(file, "{}", line.replace("{\"code\"", &format!("{{\"ingredients\": \"{text}\", \"code\""))).unwrap();
+    }
+    file.into_inner().unwrap();
+    path
+}
+
+#[tokio::test]
+async fn a_large_file_goes_on_where_the_import_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = large_file(&folder);
+    let length = i64::try_from(path.metadata().unwrap().len()).unwrap();
+    assert!(length > 1 << 30, "{length}");
+    let db = Database::new().await;
+    let mut place = 0;
+    for part in 1..5 {
+        let mut child = importer(&path, &db).spawn().unwrap();
+        place = eventually("the import is further", || async {
+            let query = "SELECT place FROM catalog.imports WHERE finished_at IS NULL AND place > $1";
+            let place: Option<i64> =
+                sqlx::query_scalar(query).bind(place.max(length / 6 * part)).fetch_optional(&db.pool).await.unwrap();
+            place
+        })
+        .await;
+        child.kill().await.unwrap();
+        assert!(place < length, "{place}");
+    }
+    let report = report(&importer(&path, &db).output().await.unwrap());
+    assert!(report.contains(&format!("{LARGE_RECORDS}")), "{report}");
+    let (count, last): (i64, i64) =
+        sqlx::query_as("SELECT count(*), max(number) FROM catalog.products").fetch_one(&db.pool).await.unwrap();
+    assert_eq!((count, last), (LARGE_RECORDS, LARGE_RECORDS));
+}
+
 #[tokio::test]
 async fn an_import_whose_report_nobody_reads_comes_to_its_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
-    let full = || std::fs::File::options().write(true).open("/dev/full");
+    let full = || File::options().write(true).open("/dev/full");
     // As `| head` does, and a full disk, where the system has a device for that.
     for (stdout, told) in [(None, ""), (full().ok(), "cannot write to standard output")] {
         let db = Database::new().await;

@@ -6,15 +6,17 @@ use anyhow::Context;
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
 use off_events::headers;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 /// Questions answered at once; more wait in the subscription.
 const AT_ONCE: usize = 64;
 
 /// Answers each question on `subject` with what `handler` finds: on `answer_subject` with the question's
-/// [`headers::REQUEST_ID`], and to its reply subject too when that is an inbox. Replicas of a service share the questions.
-pub fn answer<App, H, F, A>(
+/// [`headers::REQUEST_ID`], and to its reply subject too when that is an inbox. An empty message is the default question; one
+/// that cannot be read, and one that the handler leaves to others (`None`), get no answer. Replicas of a service share the
+/// questions.
+pub fn answer<App, H, F, Q, A>(
     kit: &Kit,
     bus: &Bus,
     subject: &'static str,
@@ -23,8 +25,9 @@ pub fn answer<App, H, F, A>(
     handler: H,
 ) where
     App: Clone + Send + Sync + 'static,
-    H: Fn(App) -> F + Send + Sync + 'static,
-    F: Future<Output = anyhow::Result<A>> + Send,
+    H: Fn(App, Q) -> F + Send + Sync + 'static,
+    F: Future<Output = anyhow::Result<Option<A>>> + Send,
+    Q: DeserializeOwned + Default + Send,
     A: Serialize + Send + Sync,
 {
     let bus = bus.clone();
@@ -33,14 +36,17 @@ pub fn answer<App, H, F, A>(
     kit.tasks.spawn(format!("answer {subject}"), async move {
         let questions = bus.client.queue_subscribe(subject, queue.to_owned()).await;
         let questions = questions.with_context(|| format!("cannot listen on {subject}"))?;
-        let answered = questions.take_until(tasks.stopping()).for_each_concurrent(AT_ONCE, |question| {
-            let (bus, found) = (&bus, handler(app.clone()));
+        let answered = questions.take_until(tasks.stopping()).for_each_concurrent(AT_ONCE, |message| {
+            let (bus, handler, app) = (&bus, &handler, app.clone());
             async move {
-                let answered = match db::with_timeout(found).await {
-                    Ok(found) => reply(bus, answer_subject, &question, &found).await,
-                    Err(error) => Err(error),
+                let answered = async {
+                    let question = read(&message)?;
+                    match db::with_timeout(handler(app, question)).await? {
+                        Some(found) => reply(bus, answer_subject, &message, &found).await,
+                        None => Ok(()),
+                    }
                 };
-                if let Err(error) = answered {
+                if let Err(error) = answered.await {
                     warn!("a question on {subject} stays unanswered: {error:#}");
                 }
             }
@@ -48,6 +54,13 @@ pub fn answer<App, H, F, A>(
         answered.await;
         Ok(())
     });
+}
+
+fn read<Q: DeserializeOwned + Default>(message: &Message) -> anyhow::Result<Q> {
+    if message.payload.is_empty() {
+        return Ok(Q::default());
+    }
+    serde_json::from_slice(&message.payload).context("it is neither empty nor what is understood here")
 }
 
 /// The longest [`headers::REQUEST_ID`] and traceparent that are repeated in an answer, in bytes.

@@ -1,15 +1,11 @@
 //! Asking a server on the same machine how it is.
 
-use super::Config;
 use anyhow::{Context, bail};
 use axum::body::Body;
 use http_body_util::{BodyExt, Limited};
 use hyper::{Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::TcpStream;
 
 /// How long the answer may take; a service that needs longer is not well.
@@ -18,15 +14,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// What the service says that listens where `config` tells: its `/readyz`, or an error with the reason.
-pub async fn ask_whether_ready(config: &Config) -> anyhow::Result<String> {
-    // Who listens on every address is asked on the nearest.
-    let host = match config.http_service_host {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
-        host => host,
-    };
-    let address = SocketAddr::new(host, config.health_port);
+/// What the service says whose health port is at `address`: its `/readyz`, or an error with the reason.
+pub async fn ask_whether_ready(address: SocketAddr) -> anyhow::Result<String> {
     let (status, said) = get(address, "/readyz").await?;
     if !status.is_success() {
         bail!("{address} is not ready: {said}");

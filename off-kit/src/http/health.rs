@@ -3,6 +3,7 @@
 
 use super::{
     connections::{self, Limits},
+    hosts::KnownHosts,
     problem::Problem,
     server::{answer_panic, listen},
 };
@@ -30,11 +31,12 @@ pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
     let app = with_metrics(routes.with_state(kit.clone()))
         .fallback(|| async { Problem::not_found("this port has /livez, /readyz and /metrics; the API is on another") })
         .layer(CatchPanicLayer::custom(answer_panic));
+    let guarded = KnownHosts::new(kit.http.hosts.clone(), TowerToHyperService::new(app));
     info!("{} tells of its health on http://{address}/readyz and /metrics", kit.name);
     let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
     kit.tasks.spawn("health port", async move {
         tokio::select! {
-            served = connections::serve(listener, TowerToHyperService::new(app), LIMITS, Gauge::noop(), &tasks) => served,
+            served = connections::serve(listener, guarded, LIMITS, Gauge::noop(), &tasks) => served,
             () = out_of_time.out_of_time() => Ok(()),
         }
     });

@@ -3,6 +3,7 @@
 use super::{
     connections::{self, Limits},
     health,
+    hosts::KnownHosts,
     observe::{Durations, observe},
     problem::{self, Problem},
     room::{Door, Room, answer_within_limits},
@@ -20,7 +21,10 @@ use std::{any::Any, net::SocketAddr, sync::PoisonError};
 use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
-use utoipa::openapi::{Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, RefOr, ServerBuilder};
+use utoipa::openapi::{
+    Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder,
+    ServerBuilder, path::Operation,
+};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -32,6 +36,7 @@ pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiR
         .url(format!("http://localhost:{}", S::HEALTH_PORT))
         .description(Some("the health port, HEALTH_PORT; it is not published"))
         .build();
+    document.paths.paths.values_mut().for_each(add_unknown_host);
     health.paths.paths.values_mut().for_each(|path| path.servers = Some(vec![server.clone()]));
     document.merge(health);
     let info = InfoBuilder::new()
@@ -44,10 +49,23 @@ pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiR
     OpenApiBuilder::from(document).info(info).build()
 }
 
+fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete].into_iter().flatten()
+}
+
+/// Every operation may be asked of the wrong host.
+fn add_unknown_host(path: &mut PathItem) {
+    for operation in operations(path) {
+        let response = ResponseBuilder::new()
+            .description("the Host header names another server, see HTTP_HOSTS")
+            .content(problem::CONTENT_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))));
+        operation.responses.responses.insert("421".to_owned(), RefOr::T(response.build()));
+    }
+}
+
 /// Documents every [`Problem`] as what it is sent as; by itself it would be taken for any other JSON.
 fn say_what_problems_are(path: &mut PathItem) {
-    let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete];
-    for response in operations.into_iter().flatten().flat_map(|operation| operation.responses.responses.values_mut()) {
+    for response in operations(path).flat_map(|operation| operation.responses.responses.values_mut()) {
         let RefOr::T(response) = response else { continue };
         let is_problem = response.content.values().any(|content| match content {
             RefOr::T(Content { schema: Some(RefOr::Ref(reference)), .. }) => {
@@ -89,13 +107,14 @@ pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Resu
     // Set once: a service serves once.
     let _ = kit.addresses.set(addresses);
     health::serve(kit, health, addresses.health);
+    let guarded = KnownHosts::new(kit.http.hosts.clone(), door);
     let address = addresses.api;
     info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
     let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            served = connections::serve(api, door, Limits::of_api(), open, &tasks) => served,
+            served = connections::serve(api, guarded, Limits::of_api(), open, &tasks) => served,
             // Someone who sends half a request does not hold up the end.
             () = out_of_time.out_of_time() => Ok(()),
         }

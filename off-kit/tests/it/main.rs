@@ -64,7 +64,7 @@ impl Service for Clumsy {
 }
 
 async fn clumsy() -> Running {
-    let unused = http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0, health_port: 0 };
+    let unused = http::Config::on_loopback(0, 0);
     Running::start::<Clumsy>(unused, Clock::real(1.0)).await
 }
 
@@ -123,4 +123,18 @@ async fn the_port_of_the_api_tells_nothing_of_health_and_the_health_port_serves_
         assert_eq!(service.health.get(path).await.status, 404, "{path}");
     }
     assert_eq!(service.health.get("/metrics").await.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+}
+
+#[tokio::test]
+async fn under_a_name_of_somebody_else_nothing_is_answered() {
+    let service = clumsy().await;
+    for (http, path) in [(&service.http, "/openapi.json"), (&service.health, "/livez")] {
+        let ask = |host| http.request(Method::GET, path).header("host", host).send();
+        assert_eq!(ask("localhost:8082").await.unwrap().status(), 200);
+        let refused = ask("page.example").await.unwrap();
+        assert_eq!(refused.status(), 421);
+        let problem: serde_json::Value = refused.json().await.unwrap();
+        assert_eq!(problem["code"], "unknown_host");
+    }
+    service.stop().await;
 }

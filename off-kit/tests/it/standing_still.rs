@@ -52,7 +52,7 @@ async fn who_never_ends_a_head_is_let_go() {
 #[tokio::test]
 async fn who_never_ends_a_body_is_answered_for_in_time() {
     let service = clumsy().await;
-    let head = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\nhalf";
+    let head = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf";
     let mut slow = send(&service, head).await.unwrap();
     let mut answer = String::new();
     timeout(LET_GO_WITHIN, slow.read_to_string(&mut answer)).await.expect("an answer and the end").unwrap();
@@ -62,9 +62,9 @@ async fn who_never_ends_a_body_is_answered_for_in_time() {
 #[tokio::test]
 async fn who_sends_slowly_takes_nobodys_place() {
     let service = clumsy().await;
-    let half = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 10\r\n\r\nhalf";
+    let half = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf";
     let crowd = send_by_a_crowd(&service, half).await;
-    let whole = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfull";
+    let whole = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 4\r\nconnection: close\r\n\r\nfull";
     let mut answer = String::new();
     send(&service, whole).await.unwrap().read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
@@ -74,7 +74,7 @@ async fn who_sends_slowly_takes_nobodys_place() {
 #[tokio::test]
 async fn large_bodies_are_held_up_to_a_limit_and_small_ones_always_read() {
     let service = clumsy().await;
-    let head = "POST /api/echo HTTP/1.1\r\nhost: here\r\nconnection: close\r\n";
+    let head = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n";
     let half = format!("{head}content-length: 60000\r\n\r\n{}", "x".repeat(5000));
     let crowd = send_by_a_crowd(&service, &half).await;
     for (length, status) in [(60_000, "HTTP/1.1 503 "), (4_000, "HTTP/1.1 200 ")] {
@@ -90,7 +90,7 @@ async fn large_bodies_are_held_up_to_a_limit_and_small_ones_always_read() {
 #[tokio::test]
 async fn a_body_that_is_announced_too_large_is_refused_unread() {
     let service = clumsy().await;
-    let head = "POST /api/echo HTTP/1.1\r\nhost: here\r\ncontent-length: 100000000000\r\n\r\n";
+    let head = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000000000\r\n\r\n";
     let mut stream = send(&service, head).await.unwrap();
     let mut status = [0; 12];
     timeout(Duration::from_secs(5), stream.read_exact(&mut status)).await.expect("an answer at once").unwrap();
@@ -103,7 +103,7 @@ async fn who_never_reads_is_let_go() {
     let service = clumsy().await;
     // More than the buffers between the two hold.
     let mut greedy = TcpStream::connect(address(&service)).await.unwrap();
-    let question = "GET /openapi.json HTTP/1.1\r\nhost: here\r\n\r\n".repeat(100);
+    let question = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     while timeout(Duration::from_secs(1), greedy.write_all(question.as_bytes())).await.is_ok_and(|sent| sent.is_ok()) {}
     let (here, there) = (greedy.local_addr().unwrap().port(), address(&service).port());
     // The service's end of it: /proc/net/tcp, proc_net(5), with ports in hexadecimal; 01 is an open connection.
@@ -122,7 +122,7 @@ async fn who_never_reads_is_let_go() {
 #[tokio::test]
 async fn more_than_can_be_answered_are_told_to_come_back() {
     let service = clumsy().await;
-    let crowd = send_by_a_crowd(&service, "GET /api/hang HTTP/1.1\r\nhost: here\r\n\r\n").await;
+    let crowd = send_by_a_crowd(&service, "GET /api/hang HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     eventually_within(Duration::from_secs(8), "one more is told to come back", || async {
         let asked = Instant::now();
         let answer = timeout(Duration::from_secs(1), service.http.get("/api/hang")).await.ok()?;

@@ -196,8 +196,7 @@ async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
         delivery_delay_max: Duration::ZERO,
         seed: 0,
     };
-    let address =
-        off_kit::http::Config { http_service_host: [127, 0, 0, 1].into(), http_service_port: 0, health_port: 0 };
+    let address = off_kit::http::Config::on_loopback(0, 0);
     let kit = off_kit::Kit::new::<NotificationsService>(address, Clock::real(1.0));
     let refused = NotificationsService::start(config, kit).await.unwrap_err();
     assert!(format!("{refused:#}").contains("SUPPLIER_DELAY_MAX"), "{refused:#}");

@@ -93,6 +93,33 @@ async fn a_repaired_dead_letter_has_its_effect() {
 }
 
 #[tokio::test]
+async fn the_same_seed_draws_the_same_product_that_is_still_sold() {
+    let orders = Orders::start().await;
+    let client = &orders.world.nats.bus.client;
+    let draw = async |seed: u32| {
+        let question = json!({"ssd_id": 1, "product_seed": seed}).to_string();
+        let answer = client.request("orders.random", question.into()).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
+        body["barcode"].as_str().unwrap().to_owned()
+    };
+    let mut drawn = Vec::new();
+    for seed in 0..30 {
+        drawn.push(draw(seed).await);
+        assert_eq!(drawn.last(), Some(&draw(seed).await));
+    }
+    assert_eq!(drawn.iter().collect::<HashSet<_>>().len(), 3, "{drawn:?}");
+    sqlx::query("UPDATE catalog.products SET obsolete = true WHERE barcode = $1")
+        .bind(LENTILS)
+        .execute(&orders.world.database.pool)
+        .await
+        .unwrap();
+    for (seed, before) in (0..).zip(drawn) {
+        let now = draw(seed).await;
+        assert!(if before == LENTILS { now != LENTILS } else { now == before }, "{seed}: {before}, {now}");
+    }
+}
+
+#[tokio::test]
 async fn a_product_is_drawn_for_everyone_who_asks() {
     let orders = Orders::start().await;
     let client = &orders.world.nats.bus.client;

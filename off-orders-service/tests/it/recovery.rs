@@ -86,7 +86,7 @@ async fn what_is_overdue_is_announced_again_and_nothing_else_is() {
     Row { status: "shipped", due_in: 3600, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
     orders.place(LENTILS, 2).await;
-    orders.world.hear("ORDERS", "orders.pending", 1).await;
+    orders.world.hear("ORDERS", "orders.pending", 2).await;
 
     is_announced(&orders.world, "orders.pending", pending).await;
     is_announced(&orders.world, "orders.shipped", shipped).await;

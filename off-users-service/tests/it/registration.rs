@@ -98,6 +98,22 @@ async fn a_device_is_drawn_with_equal_chances_whatever_the_gaps() {
 }
 
 #[tokio::test]
+async fn a_question_that_names_a_device_or_cannot_be_read_is_left_to_others() {
+    let users = Users::start().await;
+    let ssd = users.world.add_device().await;
+    let client = &users.world.nats.bus.client;
+    let mut answers = client.subscribe("orders.new").await.unwrap();
+    for (id, question) in [("named", r#"{"ssd_id": 7}"#), ("poison", "poison"), ("any", "{}")] {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Off-Request-Id", id);
+        client.publish_with_headers("orders.random", headers, question.into()).await.unwrap();
+    }
+    let answer = answers.next().await.unwrap();
+    assert_eq!(answer.headers.unwrap().get("Off-Request-Id").unwrap().as_str(), "any");
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&answer.payload).unwrap(), json!({"ssd_id": ssd}));
+}
+
+#[tokio::test]
 async fn a_question_with_a_reply_subject_is_answered_there_too() {
     let users = Users::start().await;
     let ssd = users.world.add_device().await;

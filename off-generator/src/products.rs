@@ -1,9 +1,9 @@
-//! Asking for a device and a product to order: one question on `orders.random`, two answers on `orders.new`.
+//! Asking for a product to order: a question on `orders.random`, its answer on `orders.new`.
 
 use anyhow::Context;
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
-use off_events::{Barcode, ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomSsd, SsdId, headers};
+use off_events::{Barcode, ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomQuestion, SsdId, headers};
 use off_kit::{Bus, Kit, telemetry};
 use std::{
     collections::HashMap,
@@ -13,29 +13,21 @@ use std::{
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
-/// How long the two answers may take.
+/// How long the answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Where questions are asked. Clones share the subscription to the answers.
 #[derive(Debug, Clone)]
-pub(crate) struct Market {
+pub(crate) struct Products {
     bus: Bus,
     asked: Arc<Mutex<HashMap<String, mpsc::Sender<Message>>>>,
 }
 
-/// What there is to order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Offer {
-    Order(SsdId, Barcode),
-    NobodyRegistered,
-    EmptyCatalogue,
-}
-
-impl Market {
+impl Products {
     /// Starts to listen for answers.
     pub(crate) fn open(kit: &Kit, bus: &Bus) -> Self {
-        let market = Self { bus: bus.clone(), asked: Arc::default() };
-        let (listening, tasks) = (market.clone(), kit.tasks.clone());
+        let products = Self { bus: bus.clone(), asked: Arc::default() };
+        let (listening, tasks) = (products.clone(), kit.tasks.clone());
         kit.tasks.spawn("listen orders.new", async move {
             let answers = listening.bus.client.subscribe(ORDERS_NEW).await.context("cannot listen on orders.new")?;
             let mut answers = Box::pin(answers.take_until(tasks.stopping()));
@@ -49,39 +41,36 @@ impl Market {
             }
             Ok(())
         });
-        market
+        products
     }
 
-    /// Asks, and gathers both answers.
-    pub(crate) async fn ask(&self) -> anyhow::Result<Offer> {
+    /// The product that `product_seed` draws from the catalogue, for the device `ssd_id`; `None` while the catalogue is empty.
+    pub(crate) async fn draw(&self, ssd_id: SsdId, product_seed: u32) -> anyhow::Result<Option<Barcode>> {
         let id = Uuid::now_v7().simple().to_string();
         let (sender, mut answers) = mpsc::channel(2);
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
-        let offer = timeout(ANSWER_WITHIN, self.gather(&id, &mut answers)).await;
+        let question = RandomQuestion { ssd_id: Some(ssd_id), product_seed: Some(product_seed) };
+        let answer = timeout(ANSWER_WITHIN, self.ask(&id, &question, &mut answers)).await;
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        offer.context("orders.random was not answered by both services in time")?
+        answer.context("orders.random was not answered in time")?
     }
 
-    async fn gather(&self, id: &str, answers: &mut mpsc::Receiver<Message>) -> anyhow::Result<Offer> {
+    async fn ask(
+        &self,
+        id: &str,
+        question: &RandomQuestion,
+        answers: &mut mpsc::Receiver<Message>,
+    ) -> anyhow::Result<Option<Barcode>> {
         let mut map = HeaderMap::new();
         map.insert(headers::REQUEST_ID, id);
         if let Some(traceparent) = telemetry::current_traceparent() {
             map.insert(headers::TRACEPARENT, traceparent.as_str());
         }
-        self.bus.client.publish_with_headers(ORDERS_RANDOM, map, "".into()).await?;
-        let (mut ssd, mut barcode) = (None, None);
+        self.bus.client.publish_with_headers(ORDERS_RANDOM, map, serde_json::to_vec(question)?.into()).await?;
         loop {
             let answer = answers.recv().await.context("nobody listens for answers any more")?;
-            if let Ok(half) = serde_json::from_slice::<RandomSsd>(&answer.payload) {
-                ssd = Some(half.ssd_id);
-            } else if let Ok(half) = serde_json::from_slice::<RandomBarcode>(&answer.payload) {
-                barcode = Some(half.barcode);
-            }
-            match (ssd, &barcode) {
-                (Some(None), _) => return Ok(Offer::NobodyRegistered),
-                (_, Some(None)) => return Ok(Offer::EmptyCatalogue),
-                (Some(Some(ssd)), Some(Some(barcode))) => return Ok(Offer::Order(ssd, barcode.clone())),
-                _ => {}
+            if let Ok(RandomBarcode { barcode }) = serde_json::from_slice(&answer.payload) {
+                return Ok(barcode);
             }
         }
     }
