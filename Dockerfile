@@ -1,10 +1,10 @@
-# Every program of off as an image of its own:
+# Builds the image of one program:
 #
 #     docker build --build-arg PROGRAM=off-orders-service --tag off/off-orders-service .
 #
-# PROGRAM is off, off-etl, off-users-service, off-orders-service, off-notifications-service or off-generator. All are built
-# together, so that the second image takes a second. Nothing here is of one architecture: with
-# `docker buildx build --platform linux/amd64,linux/arm64` each is built where it runs or emulated.
+# PROGRAM is off, off-etl, off-users-service, off-orders-service, off-notifications-service or off-generator. One build
+# stage compiles all of them, so that the second image takes a second. The build works on every architecture: with
+# `docker buildx build --platform linux/amd64,linux/arm64` each image is built natively or under emulation.
 
 ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
@@ -14,7 +14,7 @@ WORKDIR /src
 # Queries are checked against .sqlx, not against a database.
 ENV SQLX_OFFLINE=true CARGO_TERM_COLOR=never
 
-# The sources are mounted here: each program is built anew and started again when one changes.
+# For development, with mounted sources: a program is rebuilt and restarted when a source changes.
 FROM rust AS dev
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo install --locked --root /usr/local --version 2.3.2 watchexec-cli
@@ -32,18 +32,18 @@ COPY . .
 RUN cargo chef prepare --recipe-path /recipe.json
 
 FROM chef AS build
-# The C library goes into each program, so that its image needs none. Said with a target, so that macros and build scripts,
-# which are loaded or run here, stay as they are.
+# Links the C library statically, so that the images need none. The commands below name a target, so that these flags do
+# not apply to macros and build scripts, which are loaded or run during the build.
 ENV RUSTFLAGS="-C target-feature=+crt-static"
 RUN rustc --print host-tuple >/host
-# All dependencies, in a layer that lasts until one of them changes.
+# Builds all dependencies, in a layer that is reused until one of them changes.
 COPY --from=plan /recipe.json /recipe.json
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo chef cook --release --locked --target "$(cat /host)" --recipe-path /recipe.json --package off-cli --package off-etl \
         --package off-users-service --package off-orders-service --package off-notifications-service \
         --package off-generator
 COPY . .
-# Auditable: each program holds the list of the crates it is made of, where scanners look for it.
+# cargo-auditable embeds the list of crates in each program, where scanners look for it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl --package off-users-service \
         --package off-orders-service --package off-notifications-service --package off-generator \
@@ -52,7 +52,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
            install --strip "target/$(cat /host)/release/$program" /out/; \
        done
 
-# No shell, no libraries, nobody's home: certificates, time zones, and the program.
+# The image has no shell and no libraries, only certificates, time zones and the program.
 FROM gcr.io/distroless/static-debian12:nonroot AS program
 ARG PROGRAM=off
 ARG VERSION=0.1.0
@@ -64,6 +64,6 @@ LABEL org.opencontainers.image.title="${PROGRAM}" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian12:nonroot"
 COPY --from=build /out/${PROGRAM} /program
-# Where the importer puts exports that it brings from elsewhere; a volume that is mounted here belongs to the same user.
+# The folder for exports that the importer downloads. A volume that is mounted here gets the same owner.
 COPY --from=build --chown=65532:65532 /downloads /downloads
 ENTRYPOINT ["/program"]

@@ -1,4 +1,4 @@
-//! A migration that is added is compiled in: the macro that reads them knows only those there were.
+//! Rebuilds the crate when a migration is added: `sqlx::migrate!` embeds the migrations at compile time.
 
 fn main() {
     println!("cargo::rerun-if-changed=../migrations");

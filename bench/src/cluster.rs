@@ -1,11 +1,9 @@
-//! Three NATS servers with the settings of production, on this machine.
+//! A cluster of three NATS servers on this machine, with the production settings.
 
 use anyhow::Context;
 use off_events::streams;
-use off_kit::{
-    Bus, bus,
-    servers::{find_nats_server, free_port},
-};
+use off_kit::{Bus, bus};
+use off_servers::{find_nats_server, free_port};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -14,11 +12,11 @@ use std::{
 };
 use tokio::process::{Child, Command};
 
-/// Whom the broker knows; each has the password [`PASSWORD`] here.
+/// The broker's users; each has the password [`PASSWORD`].
 const USERS: [&str; 6] = ["admin", "users", "orders", "notifications", "generator", "operator"];
 const PASSWORD: &str = "only-here-and-now";
 
-/// Servers that know each other, and every stream kept by all of them.
+/// A cluster of three servers.
 #[derive(Debug)]
 pub struct Cluster {
     program: PathBuf,
@@ -28,22 +26,22 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts three servers that keep what they have in `folder`, with the settings in `deploy/nats/cluster.conf`.
+    /// Starts three servers with the settings in `deploy/nats/cluster.conf`; they store their data in `folder`.
     pub async fn start(folder: &Path) -> anyhow::Result<Self> {
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/nats");
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
         let (program, _) = find_nats_server(&tools).await?;
         let ports = [free_port()?, free_port()?, free_port()?];
-        let between = [free_port()?, free_port()?, free_port()?];
+        let cluster_ports = [free_port()?, free_port()?, free_port()?];
         let settings = fs::read_to_string(deploy.join("cluster.conf")).context("deploy/nats/cluster.conf")?;
         fs::copy(deploy.join("users.conf"), folder.join("users.conf")).context("deploy/nats/users.conf")?;
         for index in 0..3 {
             let mut text = settings
                 .replace("0.0.0.0:4222", &format!("127.0.0.1:{}", ports[index]))
-                .replace("0.0.0.0:6222", &format!("127.0.0.1:{}", between[index]))
+                .replace("0.0.0.0:6222", &format!("127.0.0.1:{}", cluster_ports[index]))
                 .replace("http: \"0.0.0.0:8222\"\n", "")
                 .replace("\"/data\"", &format!("\"{}\"", folder.join(format!("nats-{index}")).display()));
-            for (other, port) in between.iter().enumerate() {
+            for (other, port) in cluster_ports.iter().enumerate() {
                 text = text.replace(&format!("nats-{other}.nats:6222"), &format!("127.0.0.1:{port}"));
             }
             fs::write(folder.join(format!("nats-{index}.conf")), text)?;
@@ -55,7 +53,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Starts server `index`, for the first time or again.
+    /// Starts or restarts server `index`.
     pub fn start_server(&mut self, index: usize) -> anyhow::Result<()> {
         let mut command = Command::new(&self.program);
         for user in USERS {
@@ -82,26 +80,26 @@ impl Cluster {
         }
     }
 
-    /// The addresses of all servers for `user`.
+    /// URLs of all servers for `user`, separated by commas.
     pub fn url(&self, user: &str) -> String {
         self.ports.map(|port| format!("nats://{user}:{PASSWORD}@127.0.0.1:{port}")).join(",")
     }
 
-    /// A connection as the operator.
+    /// Connects as the operator.
     pub async fn bus(&self) -> anyhow::Result<Bus> {
         let bus = Bus::connect(&bus::Config::at(&self.url("operator")), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
         Ok(bus)
     }
 
-    /// The server that leads `stream`; `None` while they elect one.
+    /// Index of the server that leads `stream`; `None` during an election.
     pub async fn leader(&self, bus: &Bus, stream: &str) -> Option<usize> {
         let stream = bus.jetstream.get_stream(stream).await.ok()?;
         let leader = stream.cached_info().cluster.as_ref()?.leader.clone()?;
         (0..3).find(|&index| server_name(index) == leader)
     }
 
-    /// The bytes of all streams, each of which every server keeps.
+    /// Total size of all streams, in bytes. Each server stores all of them.
     pub async fn bytes(&self, bus: &Bus) -> anyhow::Result<u64> {
         let mut bytes = 0;
         for stream in streams::STREAMS {
@@ -110,11 +108,12 @@ impl Cluster {
         Ok(bytes)
     }
 
-    /// The numbers of the servers' processes.
+    /// Process ids of the running servers.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
         self.servers.iter().flatten().filter_map(Child::id)
     }
 
+    /// Kills all servers.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         for index in 0..3 {
             self.kill_server(index).await?;

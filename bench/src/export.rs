@@ -1,4 +1,4 @@
-//! An export of any length, in the shape of the real one.
+//! A generated export of any size, with the structure of the real one.
 
 use flate2::{Compression, write::GzEncoder};
 use rand::{Rng, RngExt, SeedableRng, seq::IndexedRandom};
@@ -10,11 +10,11 @@ use std::{
     path::Path,
 };
 
-/// Different records; those of a longer export repeat them under other barcodes. Further apart than gzip remembers.
+/// Number of different records. A longer export repeats them with other barcodes, at distances beyond gzip's window.
 const TEMPLATES: usize = 1500;
 
-/// Of how many records one becomes a product, about: of the real export it is 15 %.
-const SOUND: f64 = 0.15;
+/// Approximate share of records that become products; in the real export it is 15 %.
+const PRODUCT_SHARE: f64 = 0.15;
 
 const WORDS: [&str; 40] = [
     "wheat",
@@ -59,23 +59,23 @@ const WORDS: [&str; 40] = [
     "white",
 ];
 
-/// The barcode that every template has, and that is replaced in each copy of it.
+/// Barcode of every template, which is replaced in each copy.
 const PLACEHOLDER: &str = "9999999999999";
 
-/// How large an export is.
+/// Size of an export.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
     pub records: u64,
-    /// Unpacked.
+    /// Decompressed.
     pub bytes: u64,
 }
 
-/// Writes an export of at least `bytes` unpacked bytes to `path`, packed as the real one is. The records are made up, or those of
-/// `lines`, each a record with a `code`.
+/// Writes an export of at least `bytes` decompressed bytes to `path`, compressed like the real one. The records are
+/// generated, or taken from `lines`, each a record with a `code`.
 pub fn write(path: &Path, bytes: u64, lines: Option<&str>, mut on_bytes: impl FnMut(u64)) -> io::Result<Size> {
-    let templates = lines.map_or_else(made_up, |lines| lines.lines().filter_map(template).collect());
+    let templates = lines.map_or_else(generate, |lines| lines.lines().filter_map(template).collect());
     if templates.is_empty() {
-        return Err(io::Error::other("there is no record with a code in it"));
+        return Err(io::Error::other("no line is a record with a code"));
     }
     let mut packed = GzEncoder::new(BufWriter::new(File::create(path)?), Compression::default());
     let mut size = Size { records: 0, bytes: 0 };
@@ -96,7 +96,7 @@ pub fn write(path: &Path, bytes: u64, lines: Option<&str>, mut on_bytes: impl Fn
     Ok(size)
 }
 
-/// A real record with the placeholder for its barcode.
+/// A real record with the placeholder as its barcode; `None` if it has no `code`.
 fn template(line: &str) -> Option<String> {
     let mut record: Map<String, Value> = serde_json::from_str(line).ok()?;
     record.get("code")?;
@@ -108,12 +108,13 @@ fn template(line: &str) -> Option<String> {
     serde_json::to_string(&record).ok()
 }
 
-fn made_up() -> Vec<String> {
+fn generate() -> Vec<String> {
     let mut random = ChaCha8Rng::seed_from_u64(1);
     (0..TEMPLATES).map(|_| record(&mut random).to_string()).collect()
 }
 
-/// As many fields, as deep and as long as a real record has, half of it about photos, ingredients and who changed what.
+/// A record with as many fields as a real one, as deep and as long. About half of it is about photos, ingredients and
+/// editors.
 fn record(random: &mut impl Rng) -> Value {
     let words =
         |random: &mut dyn FnMut() -> &'static str, count: usize| (0..count).map(|_| random()).collect::<Vec<_>>();
@@ -128,7 +129,7 @@ fn record(random: &mut impl Rng) -> Value {
     let tags = words(&mut word, 60);
     let name = words(&mut word, 4).join(" ");
     let text = words(&mut word, 90).join(", ");
-    let is_sound = random.random_bool(SOUND);
+    let is_product = random.random_bool(PRODUCT_SHARE);
     let mut images = Map::new();
     for number in 1..=9 {
         let size = |side: u32| json!({"h": side, "w": side * 3 / 4});
@@ -136,7 +137,7 @@ fn record(random: &mut impl Rng) -> Value {
                            "sizes": {"100": size(100), "400": size(400), "full": size(2048)}});
         images.insert(number.to_string(), image);
     }
-    if is_sound || random.random_bool(0.6) {
+    if is_product || random.random_bool(0.6) {
         for kind in ["front_en", "ingredients_en", "nutrition_en", "front_fr"] {
             images.insert(kind.to_owned(), json!({"rev": random.random_range(3..90).to_string(), "imgid": "1", "geometry": "0x0--1--1",
                 "sizes": {"100": {"h": 100, "w": 75}, "200": {"h": 200, "w": 150}, "400": {"h": 400, "w": 300}, "full": {"h": 1200, "w": 900}}}));
@@ -170,17 +171,17 @@ fn record(random: &mut impl Rng) -> Value {
         "nutrition-facts-completed",
     ];
     let states: Vec<String> =
-        states.iter().take(if is_sound { 5 } else { 3 }).map(|state| format!("en:{state}")).collect();
+        states.iter().take(if is_product { 5 } else { 3 }).map(|state| format!("en:{state}")).collect();
     json!({
         "_id": PLACEHOLDER, "code": PLACEHOLDER, "id": PLACEHOLDER, "_keywords": tags, "product_name": name, "product_name_en": name,
-        "generic_name": "", "quantity": if is_sound { "500 g" } else { "" }, "product_quantity": 500, "product_quantity_unit": "g",
+        "generic_name": "", "quantity": if is_product { "500 g" } else { "" }, "product_quantity": 500, "product_quantity_unit": "g",
         "brands": "Hollow Oak, Mill Lane", "brands_tags": ["xx:hollow-oak", "xx:mill-lane"], "lang": "en", "lc": "en",
         "categories_tags": tags[..12], "categories_hierarchy": tags[..12], "countries_tags": ["en:france", "en:germany"],
         "labels_tags": tags[12..20], "editors_tags": tags[20..32], "informers_tags": tags[32..40], "states_tags": states,
         "ingredients": ingredients, "ingredients_text": text, "ingredients_text_en": text, "ingredients_tags": tags, "ingredients_hierarchy": tags,
         "images": images, "nutriments": nutriments, "nutrient_levels": {"fat": "low", "saturated-fat": "low", "sugars": "moderate", "salt": "high"},
         "nova_group": random.random_range(1..=4), "nova_groups_tags": ["en:4-ultra-processed"],
-        "nutriscore_score": random.random_range(-5..25), "nutriscore_grade": if is_sound { "c" } else { "unknown" },
+        "nutriscore_score": random.random_range(-5..25), "nutriscore_grade": if is_product { "c" } else { "unknown" },
         "last_modified_t": 1_700_000_000 + random.random_range(0..50_000_000), "created_t": 1_500_000_000, "rev": 17,
         "data_quality_warnings_tags": tags[40..50], "misc_tags": tags[50..60], "popularity_tags": tags[..30], "unique_scans_n": 3,
     })

@@ -1,6 +1,6 @@
-//! What the benchmarks stand on: servers of their own, services, a load, and a way to tell.
+//! Shared parts of the benchmarks: private servers, services, load generation and reports.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "prints its results to a terminal")]
 
 pub mod cluster;
 pub mod export;
@@ -9,7 +9,7 @@ pub mod plain;
 pub mod program;
 pub mod report;
 pub mod stage;
-pub mod used;
+pub mod usage;
 
 pub use cluster::Cluster;
 pub use load::{Outcome, load};

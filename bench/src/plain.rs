@@ -1,7 +1,7 @@
-//! What one would write first, to compare with: an HTTP handler that takes an order in one transaction, with its row and
-//! its event. The relay of the orders service that runs beside it publishes the event, as it does off's own.
+//! A plain HTTP handler to compare with: it stores an order and its event in one transaction per request. The relay of
+//! an orders service that runs at the same time publishes the event.
 //!
-//! Its rows go into a table of their own of the same shape, so that nothing in off looks after them.
+//! The orders are in a separate table with the same columns, so that recovery does not process them.
 
 use crate::{Stage, stage};
 use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
@@ -13,10 +13,10 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use std::net::SocketAddr;
 use uuid::Uuid;
 
-/// The table of its orders.
+/// Table of the plain handler's orders.
 pub const TABLE: &str = "bench.product_orders";
 
-/// Makes that table.
+/// Creates the table of the plain handler's orders.
 pub(crate) async fn create_table(db: &PgPool) -> sqlx::Result<()> {
     sqlx::query("CREATE SCHEMA bench").execute(db).await?;
     sqlx::query("CREATE TABLE bench.product_orders (LIKE orders.product_orders INCLUDING ALL)").execute(db).await?;
@@ -34,13 +34,13 @@ struct NewOrder {
 struct Order {
     id: Uuid,
     ssd_id: i64,
-    product_id: String,
+    barcode: String,
     timestamp: DateTime<Utc>,
     quantity: i32,
     status: &'static str,
 }
 
-/// Serves `POST /api/orders` with the plain handler and 32 connections to the database; says where.
+/// Serves `POST /api/orders` with the plain handler and 32 database connections; returns the address.
 pub async fn start(stage: &Stage) -> anyhow::Result<SocketAddr> {
     let pool = PgPoolOptions::new().max_connections(32).connect(&stage.postgres.url).await?;
     stage::serve(Router::new().route("/api/orders", post(place)).with_state(pool)).await
@@ -50,7 +50,7 @@ async fn place(State(db): State<PgPool>, Json(new): Json<NewOrder>) -> Result<(S
     let order = Order {
         id: Uuid::now_v7(),
         ssd_id: new.ssd_id,
-        product_id: new.barcode,
+        barcode: new.barcode,
         timestamp: DateTime::from(std::time::SystemTime::now()),
         quantity: new.quantity,
         status: "pending",
@@ -66,7 +66,7 @@ async fn store(db: &PgPool, order: &Order) -> anyhow::Result<()> {
     )
     .bind(order.id)
     .bind(order.ssd_id)
-    .bind(&order.product_id)
+    .bind(&order.barcode)
     .bind(order.quantity)
     .bind(order.timestamp)
     .execute(&mut *tx)

@@ -1,9 +1,9 @@
-//! What was measured, for people.
+//! Output of results and progress.
 
 use comfy_table::{Table, presets};
 use std::io::Write;
 
-/// The middle one of some figures.
+/// Median of the figures; NaN if there are none.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_by(f64::total_cmp);
@@ -17,21 +17,21 @@ pub fn table(columns: &[&str]) -> Table {
     table
 }
 
-/// What is being done, on the terminal only.
+/// Shows the current step on standard error; the next call replaces it.
 pub fn progress(text: &str) {
     eprint!("\r\x1b[K{text}");
-    // Where it cannot be shown it is not missed.
+    // Progress is optional, so an error is ignored.
     let _ = std::io::stderr().flush();
 }
 
-/// A ratio beside what was hoped for: `name 3.4 × (at least 3)`.
+/// Prints a ratio, its target and whether it was reached: `name 3.40 ×   at least 3 ×   reached`.
 pub fn ratio(name: &str, figure: f64, at_least: f64) {
     let verdict = if figure >= at_least { "reached" } else { "NOT reached" };
     println!("{name:<58} {figure:>7.2} ×   at least {at_least} ×   {verdict}");
 }
 
-/// The same for what should be small.
-pub fn at_most(name: &str, figure: f64, most: f64, unit: &str) {
-    let verdict = if figure <= most { "reached" } else { "NOT reached" };
-    println!("{name:<58} {figure:>7.2} {unit}   at most {most} {unit}   {verdict}");
+/// Prints a figure, its upper limit and whether it was kept.
+pub fn at_most(name: &str, figure: f64, max: f64, unit: &str) {
+    let verdict = if figure <= max { "reached" } else { "NOT reached" };
+    println!("{name:<58} {figure:>7.2} {unit}   at most {max} {unit}   {verdict}");
 }

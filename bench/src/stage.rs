@@ -1,10 +1,10 @@
-//! A Postgres and a NATS of a benchmark's own, and services beside them.
+//! A private Postgres and NATS for a benchmark, and services that use them.
 
 use crate::{load, plain};
 use anyhow::Context;
 use axum::Router;
 use off_events::streams;
-use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, servers, telemetry};
+use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, telemetry};
 use sqlx::PgPool;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -16,21 +16,22 @@ use std::{
 use tempfile::TempDir;
 use tokio::{net::TcpListener, time::Instant};
 
-/// Set once the log is written; a benchmark may have two stages.
+/// Set once telemetry is initialized; a benchmark may have two stages.
 static LOG: OnceLock<()> = OnceLock::new();
 
-/// Devices and products that orders are for, unless a benchmark asks for more.
-pub const SSDS: i64 = 1000;
+/// Number of devices that order, unless a benchmark needs more.
+pub const DEVICES: i64 = 1000;
+/// Number of products that are ordered, unless a benchmark needs more.
 pub const PRODUCTS: i64 = 1000;
 
-/// Servers as `off up` has them: everything an order needs is on disk before it is answered.
+/// Servers with the settings of `off up`: an order is durable before its response.
 #[derive(Debug)]
 pub struct Stage {
     pub db: PgPool,
     pub bus: Bus,
-    pub postgres: servers::Postgres,
-    pub nats: servers::Nats,
-    /// Where the programs of Postgres are.
+    pub postgres: off_servers::Postgres,
+    pub nats: off_servers::Nats,
+    /// Folder of the Postgres programs.
     pub programs: PathBuf,
     _folder: TempDir,
 }
@@ -45,7 +46,7 @@ pub struct Running {
     tasks: Tasks,
 }
 
-/// The two ports of a service that runs as a process of its own.
+/// The two ports of a service that runs as a separate process.
 #[derive(Debug)]
 pub struct Ports {
     /// Its API.
@@ -57,9 +58,9 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Two that are free now.
+    /// Two ports that are free now.
     pub fn free() -> anyhow::Result<Self> {
-        let [api, health] = servers::free_ports()?;
+        let [api, health] = off_servers::free_ports()?;
         Ok(Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, api)),
             health: SocketAddr::from((Ipv4Addr::LOCALHOST, health)),
@@ -68,66 +69,69 @@ impl Ports {
         })
     }
 
+    /// The environment variables that set the ports.
     pub fn settings(&self) -> [(&str, &str); 2] {
         [("HTTP_SERVICE_PORT", &self.api_port), ("HEALTH_PORT", &self.health_port)]
     }
 }
 
 impl Stage {
-    /// Empty servers, migrated.
+    /// Starts empty servers and migrates them.
     pub async fn new() -> anyhow::Result<Self> {
         if LOG.set(()).is_ok() {
             telemetry::init("off-bench", &telemetry::Config::new("warn", None))?;
         }
         let folder = tempfile::Builder::new().prefix("off-bench-").tempdir()?;
-        // Root's Postgres runs as another user, who has to get to its files.
+        // When this process runs as root, Postgres runs as another user that needs access to the folder.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-        let (programs, _) = servers::find_postgres().await?;
-        let postgres = servers::Postgres::start(&programs, &folder.path().join("postgres"), &[]).await?;
+        let (programs, _) = off_servers::find_postgres().await?;
+        let postgres = off_servers::Postgres::start(&programs, &folder.path().join("postgres"), &[]).await?;
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
-        let (program, _) = servers::find_nats_server(&tools).await?;
-        let nats = servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
+        let (program, _) = off_servers::find_nats_server(&tools).await?;
+        let nats = off_servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
         let pool = PgPool::connect(&postgres.url).await?;
         db::migrate(&pool, Duration::from_secs(10)).await?;
         plain::create_table(&pool).await?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
-        bus::declare(&bus, bus::Keeping::default()).await?;
+        bus::declare(&bus, bus::StreamStorage::default()).await?;
         Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
     }
 
-    /// The same as [`settle`], here.
-    pub async fn settle(&self, products: i64, ssds: i64) -> anyhow::Result<()> {
-        settle(&self.db, products, ssds).await
+    /// Calls [`seed_data`] on this database.
+    pub async fn seed_data(&self, products: i64, devices: i64) -> anyhow::Result<()> {
+        seed_data(&self.db, products, devices).await
     }
 
+    /// Database settings with this many connections.
     pub fn db_config(&self, connections: u32) -> db::Config {
         db::Config::at(&self.postgres.url, connections)
     }
 
+    /// Settings of the connection to NATS.
     pub fn bus_config(&self) -> bus::Config {
         bus::Config::at(&self.nats.url)
     }
 
-    /// The orders service with its default settings.
+    /// Starts the orders service with its default settings.
     pub async fn start_orders(&self) -> anyhow::Result<Running> {
         let config = off_orders_service::Config::new(self.db_config(8), self.bus_config(), Duration::from_mins(4));
         start::<off_orders_service::OrdersService>(config).await
     }
 
-    /// The users service with its default settings.
+    /// Starts the users service with its default settings.
     pub async fn start_users(&self) -> anyhow::Result<Running> {
         let config = off_users_service::Config { db: self.db_config(8), bus: self.bus_config() };
         start::<off_users_service::UsersService>(config).await
     }
 
-    /// What a service needs that runs as a process of its own.
+    /// Environment variables of a service that runs as a separate process.
     pub fn settings<'a>(&'a self, ports: &'a Ports) -> [(&'a str, &'a str); 4] {
         let [api, health] = ports.settings();
         [("DATABASE_URL", &self.postgres.url), ("NATS_URL", &self.nats.url), api, health]
     }
 
-    /// What waits in the outbox and before the consumers.
+    /// Number of messages in the outbox and in the consumers' backlogs.
     pub async fn backlog(&self) -> anyhow::Result<u64> {
         let outbox: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&self.db).await?;
         let mut backlog = u64::try_from(outbox)?;
@@ -138,36 +142,37 @@ impl Stage {
         Ok(backlog)
     }
 
-    pub async fn wait_until_level(&self) -> anyhow::Result<()> {
+    /// Waits until [`Self::backlog`] is empty; an error after three minutes.
+    pub async fn wait_until_drained(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_mins(3);
         while self.backlog().await? > 0 {
-            (Instant::now() < deadline).then_some(()).context("the queues do not empty")?;
+            (Instant::now() < deadline).then_some(()).context("the backlog does not drain")?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
-    /// Waits until the outbox is empty, whether anybody reads what was carried or not.
-    pub async fn wait_until_carried(&self) -> anyhow::Result<()> {
+    /// Waits until the outbox is empty, even if no service consumes the events; an error after one minute.
+    pub async fn wait_until_published(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_mins(1);
         let rows = "SELECT count(*) FROM outbox.messages";
         while sqlx::query_scalar::<_, i64>(rows).fetch_one(&self.db).await? > 0 {
-            (Instant::now() < deadline).then_some(()).context("the outbox does not empty")?;
+            (Instant::now() < deadline).then_some(()).context("the outbox does not drain")?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
     }
 
-    /// Forgets all orders, so that every round begins with the same.
-    pub async fn forget_orders(&self) -> anyhow::Result<()> {
+    /// Deletes all orders and their events, so that every round begins in the same state.
+    pub async fn delete_orders(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(&self.db).await?;
         self.bus.jetstream.get_stream_no_info("ORDERS").await?.purge().await?;
         sqlx::query("CHECKPOINT").execute(&self.db).await?;
         Ok(())
     }
 
-    /// Stores `count` completed orders from the number `first` on.
-    pub async fn store_completed(&self, first: i64, count: i64, ssds: i64, products: i64) -> anyhow::Result<()> {
+    /// Stores `count` completed orders, numbered from `first`.
+    pub async fn store_completed(&self, first: i64, count: i64, devices: i64, products: i64) -> anyhow::Result<()> {
         // UUIDs of version 7, one for each millisecond since 2023-11-14.
         sqlx::query(
             "INSERT INTO orders.product_orders
@@ -180,15 +185,15 @@ impl Stage {
         )
         .bind(first)
         .bind(count)
-        .bind(ssds)
+        .bind(devices)
         .bind(products)
         .execute(&self.db)
         .await?;
         Ok(())
     }
 
-    /// Tells recovery that it has checked every order that is stored.
-    pub async fn pass_checkpoints(&self) -> anyhow::Result<()> {
+    /// Moves recovery's checkpoints past all stored orders.
+    pub async fn advance_checkpoints(&self) -> anyhow::Result<()> {
         sqlx::query(
             "UPDATE orders.checkpoints
              SET orders = (SELECT count(*) FROM orders.product_orders),
@@ -199,6 +204,7 @@ impl Stage {
         Ok(())
     }
 
+    /// Closes the connections and stops the servers.
     pub async fn end(mut self) -> anyhow::Result<()> {
         self.bus.close().await;
         self.db.close().await;
@@ -207,8 +213,8 @@ impl Stage {
     }
 }
 
-/// Products and devices to order, numbered from 1.
-pub async fn settle(db: &PgPool, products: i64, ssds: i64) -> anyhow::Result<()> {
+/// Stores products and devices, numbered from 1.
+pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> anyhow::Result<()> {
     sqlx::query(
         "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
          SELECT lpad(n::text, 13, '2000000000000'), n, 'Product ' || n, '500 g', 1, 'a', now()
@@ -222,46 +228,46 @@ pub async fn settle(db: &PgPool, products: i64, ssds: i64) -> anyhow::Result<()>
              INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
              VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
          )
-         INSERT INTO users.ssds (user_id, mac_address)
+         INSERT INTO users.devices (user_id, mac_address)
          -- Addresses of the devices that the generator plays.
          SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
          FROM person, generate_series(1, $1) AS n",
     )
-    .bind(ssds)
+    .bind(devices)
     .execute(db)
     .await?;
     sqlx::query("ANALYZE").execute(db).await?;
     Ok(())
 }
 
-/// The barcode of product `number`.
+/// Barcode of product `number`.
 pub fn barcode(number: i64) -> String {
     let digits = number.to_string();
     format!("{}{digits}", &"2000000000000"[..13 - digits.len()])
 }
 
-/// The body of an order, another one for every number. What it delivers is more than a shelf's reorder point, so that no
-/// `stock.low` follows.
-pub fn wish(number: u64) -> anyhow::Result<String> {
+/// Request body of an order; it depends on `number`. The quantity is above the reorder point, so that no `stock.low`
+/// follows.
+pub fn order_body(number: u64) -> anyhow::Result<String> {
     let number = i64::try_from(number)?;
-    let (ssd, barcode) = (1 + number % SSDS, barcode(1 + number / 7 % PRODUCTS));
+    let (ssd, barcode) = (1 + number % DEVICES, barcode(1 + number / 7 % PRODUCTS));
     Ok(format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":5}}"#))
 }
 
-/// Waits until the service with this health port is ready.
+/// Waits until the service with this health address is ready; an error after 20 seconds.
 pub async fn wait_until_ready(health: SocketAddr) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !load::fetch(health, "/readyz")
         .await
         .is_ok_and(|body| String::from_utf8_lossy(&body).contains(r#""ready":true"#))
     {
-        (Instant::now() < deadline).then_some(()).with_context(|| format!("nobody is ready at {health}"))?;
+        (Instant::now() < deadline).then_some(()).with_context(|| format!("no service is ready at {health}"))?;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     Ok(())
 }
 
-/// Serves `router` on a free port of this machine; says where.
+/// Serves `router` on a free port of this machine; returns the address.
 pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -280,6 +286,7 @@ pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
 }
 
 impl Running {
+    /// Stops the service and waits until its tasks have ended.
     pub async fn stop(self) -> anyhow::Result<()> {
         self.tasks.stop();
         self.tasks.stopped().await

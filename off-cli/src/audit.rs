@@ -1,13 +1,13 @@
 //! `off audit`: proves from the rows in Postgres that every order is accounted for.
 //!
-//! An order is accounted for when it is delivered, or when the deadline of its next step is not yet past. What the broker
-//! holds is shown and proves nothing, with one exception: an order that the broker speaks of and Postgres does not know was
-//! lost by Postgres.
+//! An order is accounted for if it is delivered, or if the deadline of its next step has not passed. The contents of
+//! the broker are shown but are no proof, with one exception: if the broker has an order that Postgres does not have,
+//! then Postgres lost it.
 //!
-//! In a system that was stopped, deadlines are compared with the time it last ran: nobody could keep them since.
+//! In a stopped system, deadlines are compared with the time it last ran, because it could not meet them since.
 //!
-//! A running system is never still, and what is overdue is recovered. So whatever is found is looked for again until
-//! patience ends, and only what was found every time is reported.
+//! A running system changes all the time, and recovers overdue orders. So each finding is checked again until
+//! `patience` has elapsed, and only what was found every time is reported.
 
 mod broker;
 mod checks;
@@ -26,15 +26,15 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The pause between two looks.
+/// The pause between two checks of a finding.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What the command ends with when it could not look at everything.
-const COULD_NOT_LOOK: u8 = 2;
+/// The exit code if a check could not be completed.
+const INCOMPLETE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// How long something may stay wrong before it is a finding: what is overdue is recovered meanwhile.
+    /// How long a problem must persist to be a finding; overdue orders may be recovered in this time.
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     patience: Duration,
     /// Prints the result as one JSON document.
@@ -42,7 +42,7 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// One thing that has to be true.
+/// An invariant that is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Check {
@@ -54,49 +54,49 @@ pub(crate) enum Check {
     Broker,
 }
 
-/// Something that is not as it has to be.
+/// A violation of an invariant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) struct Finding {
     pub(crate) check: Check,
-    /// Which order, shelf or message: the same at every look.
+    /// Identifies the order, shelf or message; the same each time it is checked.
     about: String,
     pub(crate) text: String,
 }
 
-/// What came of an audit.
+/// The result of an audit.
 #[derive(Debug, Serialize)]
 pub(crate) struct Audit {
-    /// When the first look began, by the clock of the database.
+    /// When the first check began, by the clock of the database.
     began_at: DateTime<Utc>,
-    /// What deadlines are compared with where nothing runs: when the system last ran, less the patience.
+    /// For a stopped system, the time that deadlines are compared with: when it last ran, minus `patience`.
     as_of: Option<DateTime<Utc>>,
     counts: checks::Counts,
     broker: BrokerContents,
     pub(crate) findings: BTreeSet<Finding>,
 }
 
-/// Ends with 1 when there are findings, and with 2 when it could not look.
+/// The exit code is 1 if there are findings, and 2 if a check could not be completed.
 pub(crate) async fn run(home: &Home, options: &Options) -> ExitCode {
     match audit_home(home, options).await {
         Ok(audit) if audit.findings.is_empty() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: the audit could not look at everything: {error:#}");
-            ExitCode::from(COULD_NOT_LOOK)
+            eprintln!("error: the audit could not check everything: {error:#}");
+            ExitCode::from(INCOMPLETE)
         }
     }
 }
 
 async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
-    let visit = home.visit().await?;
-    let audit = if visit.is_of_stopped_system() {
-        // Nothing changes while nothing runs, and what was overdue for a moment as it stopped is recovered at its next start.
+    let session = home.session().await?;
+    let audit = if session.is_of_stopped_system() {
+        // A stopped system does not change; what became overdue just before the stop is recovered at the next start.
         let as_of = home.last_ran_at().map(|stopped_at| stopped_at - options.patience);
-        audit(&visit.db, &visit.bus, Duration::ZERO, as_of).await
+        audit(&session.db, &session.bus, Duration::ZERO, as_of).await
     } else {
-        audit(&visit.db, &visit.bus, options.patience, None).await
+        audit(&session.db, &session.bus, options.patience, None).await
     };
-    visit.end().await?;
+    session.end().await?;
     let audit = audit?;
     if options.json {
         print_line!("{}", serde_json::to_string_pretty(&audit)?);
@@ -106,7 +106,7 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     Ok(audit)
 }
 
-/// Looks at everything, and then at what is wrong until it is right or patience ends.
+/// Runs all checks, then repeats those with findings until the findings are gone or `patience` has elapsed.
 pub(crate) async fn audit(
     db: &PgPool,
     bus: &Bus,
@@ -118,7 +118,7 @@ pub(crate) async fn audit(
     for check in Check::ALL {
         findings.extend(check.run(db, bus, as_of).await?);
     }
-    // The first look may take longer than patience lasts.
+    // Starts after the first round, which may take longer than `patience`.
     let deadline = Instant::now() + patience;
     while !findings.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(POLL_INTERVAL).await;
@@ -141,14 +141,14 @@ mod tests {
     use off_testkit::World;
 
     #[tokio::test]
-    async fn in_a_stopped_system_only_what_was_overdue_then_is_a_finding() {
+    async fn deadlines_are_compared_with_as_of() {
         let world = World::new().await;
         world.add_device().await;
         sqlx::raw_sql(
             "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
              VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
                      now() - interval '1 h');
-             INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point, low_since, remind_at)
+             INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point, low_since, remind_at)
              VALUES (1, '2000000000015', 0, 2, now() - interval '1 h', now() - interval '1 h');
              INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 h')",
@@ -166,21 +166,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_shelf_stays_wrong_though_what_it_holds_changes_meanwhile() {
+    async fn a_wrong_shelf_stays_a_finding_while_its_quantity_changes() {
         let world = World::new().await;
         world.add_device().await;
         let db = world.database.pool.clone();
         sqlx::raw_sql(
-            "INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 9, 2)",
+            "INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 9, 2)",
         )
         .execute(&db)
         .await
         .unwrap();
-        let eating = tokio::spawn(async move {
+        let consumption = tokio::spawn(async move {
             for number in 0.. {
                 sqlx::query(
                     "WITH eaten AS (INSERT INTO users.consumptions VALUES (1, $1, '2000000000015', 1, 0, now()))
-                     UPDATE users.product_ssds SET quantity = 9 + $2",
+                     UPDATE users.shelf_items SET quantity = 9 + $2",
                 )
                 .bind(number.to_string())
                 .bind(number)
@@ -190,7 +190,7 @@ mod tests {
             }
         });
         let audit = audit(&world.database.pool, &world.nats.bus, Duration::from_secs(2), None).await.unwrap();
-        eating.abort();
+        consumption.abort();
         assert_eq!(audit.findings.len(), 1, "{:?}", audit.findings);
     }
 }

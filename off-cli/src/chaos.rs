@@ -1,13 +1,13 @@
-//! `off chaos`: breaks a system of its own in every way it knows, and proves that nothing was lost.
+//! `off chaos`: injects faults into a private system and proves that nothing was lost.
 //!
-//! The system runs as separate processes beside a private Postgres and NATS. It is loaded through its public API, a
-//! seeded schedule of faults is carried out, everything is healed, and once all is still the journal of those who sent
-//! is held against Postgres and the streams.
+//! The services run as separate processes with a private Postgres and NATS. Clients load the system through its public
+//! API while a seeded schedule injects faults. At the end all faults are healed. Once the system has drained, the
+//! journal of what clients and devices sent is compared with Postgres and the streams.
 
+mod clients;
 mod journal;
 mod messages;
 mod parts;
-mod people;
 mod proxy;
 mod reconcile;
 mod run;

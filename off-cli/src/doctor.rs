@@ -1,94 +1,93 @@
-//! `off doctor`: what is wrong with this installation, and what to do.
+//! `off doctor`: reports problems of this installation, and how to fix them.
 
 use crate::{
     home::Home,
-    motion::{self, State},
     report::{check, printable_line},
+    stalls::{self, State},
 };
-use off_kit::{
-    db, print_line,
-    servers::{find_nats_server, find_postgres},
-};
+use off_kit::{db, print_line};
+use off_servers::{find_nats_server, find_postgres};
 use serde::Deserialize;
 use std::{collections::BTreeMap, env, process::ExitCode, time::Duration};
 
-/// What was found, line by line.
+/// Prints findings and remembers whether all are healthy.
 struct Findings {
-    all_well: bool,
+    all_healthy: bool,
 }
 
 impl Findings {
-    fn note(&mut self, what: &str, found: Result<String, String>) {
+    fn record(&mut self, name: &str, found: Result<String, String>) {
         let (state, detail) = match found {
-            Ok(detail) => (State::Well, detail),
-            Err(detail) => (State::Stuck, detail),
+            Ok(detail) => (State::Healthy, detail),
+            Err(detail) => (State::Stalled, detail),
         };
-        self.print(state, what, &detail);
+        self.print(state, name, &detail);
     }
 
-    fn print(&mut self, state: State, what: &str, detail: &str) {
-        self.all_well &= state != State::Stuck;
-        print_line!("{}", check(state, what, detail));
+    fn print(&mut self, state: State, name: &str, detail: &str) {
+        self.all_healthy &= state != State::Stalled;
+        print_line!("{}", check(state, name, detail));
     }
 }
 
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
-    let mut findings = Findings { all_well: true };
-    let is_yours = |name| env::var_os(name).is_some();
-    if !is_yours("DATABASE_URL") {
+    let mut findings = Findings { all_healthy: true };
+    let is_set = |name| env::var_os(name).is_some();
+    if !is_set("DATABASE_URL") {
         let found = find_postgres().await.map(|(folder, version)| format!("{version} in {}", folder.display()));
-        findings.note("PostgreSQL", found.map_err(|error| format!("{error:#}")));
+        findings.record("PostgreSQL", found.map_err(|error| format!("{error:#}")));
     }
-    if !is_yours("NATS_URL") {
+    if !is_set("NATS_URL") {
         let found = find_nats_server(home.tools()).await;
         let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
-        findings.note("nats-server", found.map_err(|error| format!("{error:#}")));
+        findings.record("nats-server", found.map_err(|error| format!("{error:#}")));
     }
-    let is_yours = is_yours("DATABASE_URL") && is_yours("NATS_URL");
+    let is_external = is_set("DATABASE_URL") && is_set("NATS_URL");
     let running = if home.lock().is_err() { home.running() } else { None };
-    match (&running, is_yours) {
+    match (&running, is_external) {
         (Some(running), _) => {
-            findings.note("off up", Ok(format!("process {} in {}", running.pid, home.folder().display())));
+            findings.record("off up", Ok(format!("process {} in {}", running.pid, home.folder().display())));
         }
-        (None, true) => findings.note("off up", Ok("your own servers, by DATABASE_URL and NATS_URL".to_owned())),
+        (None, true) => findings.record("off up", Ok("external servers, set by DATABASE_URL and NATS_URL".to_owned())),
         (None, false) => {
-            findings.note("off up", Ok(format!("nothing runs in {}; `off up` starts it", home.folder().display())));
-            return Ok(verdict(&findings));
+            findings.record("off up", Ok(format!("nothing runs in {}; `off up` starts it", home.folder().display())));
+            return Ok(conclude(&findings));
         }
     }
-    match home.visit().await {
-        Ok(visit) => {
-            findings.note(
+    match home.session().await {
+        Ok(session) => {
+            findings.record(
                 "database",
-                db::check(&visit.db).await.map(|()| "answers, all migrations are applied".to_owned()),
+                db::check(&session.db).await.map(|()| "answers, all migrations are applied".to_owned()),
             );
-            findings.note(
+            findings.record(
                 "broker",
-                visit
+                session
                     .bus
                     .check()
                     .await
-                    .map(|()| format!("answers, version {}", visit.bus.client.server_info().version)),
+                    .map(|()| format!("answers, version {}", session.bus.client.server_info().version)),
             );
-            for found in motion::look(&visit.db, &visit.bus).await {
-                findings.print(found.state, found.what, &found.detail);
+            for finding in stalls::check(&session.db, &session.bus).await {
+                findings.print(finding.state, finding.name, &finding.detail);
             }
-            visit.end().await?;
+            session.end().await?;
         }
-        Err(error) => findings.note("connections", Err(format!("{error:#}"))),
+        Err(error) => findings.record("connections", Err(format!("{error:#}"))),
     }
     if running.is_some() {
-        let disk = motion::look_at_disk(home.folder())?;
-        findings.print(disk.state, disk.what, &disk.detail);
+        let disk = stalls::check_disk(home.folder())?;
+        findings.print(disk.state, disk.name, &disk.detail);
     }
     for service in running.iter().flat_map(|running| &running.services) {
-        findings.note(&service.name, ask_readiness(&service.health_url).await);
+        findings.record(&service.name, check_readiness(&service.health_url).await);
     }
-    Ok(verdict(&findings))
+    Ok(conclude(&findings))
 }
 
-fn verdict(findings: &Findings) -> ExitCode {
-    if findings.all_well {
+/// Prints the overall result and returns the exit code.
+fn conclude(findings: &Findings) -> ExitCode {
+    if findings.all_healthy {
         print_line!("all is well");
         ExitCode::SUCCESS
     } else {
@@ -97,24 +96,26 @@ fn verdict(findings: &Findings) -> ExitCode {
     }
 }
 
-/// What is read of `/readyz`.
+/// The parts of a `/readyz` response that are used.
 #[derive(Debug, Deserialize)]
 struct Readiness {
-    needs: BTreeMap<String, String>,
+    checks: BTreeMap<String, String>,
     warnings: BTreeMap<String, String>,
 }
 
-async fn ask_readiness(address: &str) -> Result<String, String> {
-    // Whoever was first chose the same.
+/// Queries `/readyz`; the error lists failed checks and warnings.
+async fn check_readiness(address: &str) -> Result<String, String> {
+    // An error means that a provider was installed already, which is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build();
     let client = client.map_err(|error| error.to_string())?;
-    let answer = client.get(format!("{address}/readyz")).send().await;
-    let answer = answer.map_err(|error| format!("{address} does not answer: {error}"))?;
-    let is_ready = answer.status().is_success();
-    let readiness: Readiness = answer.json().await.map_err(|error| format!("{address} answers strangely: {error}"))?;
-    let missing = readiness.needs.iter().filter(|(_, state)| *state != "ok");
-    let problems: Vec<String> = missing
+    let response = client.get(format!("{address}/readyz")).send().await;
+    let response = response.map_err(|error| format!("{address} does not answer: {error}"))?;
+    let is_ready = response.status().is_success();
+    let readiness = response.json().await;
+    let readiness: Readiness = readiness.map_err(|error| format!("{address} sent an invalid response: {error}"))?;
+    let failed = readiness.checks.iter().filter(|(_, state)| *state != "ok");
+    let problems: Vec<String> = failed
         .chain(&readiness.warnings)
         .map(|(name, problem)| format!("{name}: {}", printable_line(problem)))
         .collect();

@@ -1,4 +1,4 @@
-//! `off openapi` and `off asyncapi`: the contracts, as the code has them.
+//! `off openapi` and `off asyncapi`: print the API documents, which are generated from the code.
 
 use crate::serve::Name;
 use off_generator::Generator;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// The service whose document it is.
+    /// The service to document.
     service: Name,
 }
 

@@ -1,11 +1,9 @@
-//! The folder `.off/`: who runs in it, where its servers are, and the servers themselves.
+//! The folder `.off/`: its lock, the description of the running system, and its private servers.
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
-use off_kit::{
-    Bus, bus, db, http, secret,
-    servers::{Nats, Postgres, find_nats_server, find_postgres, keep_running},
-};
+use off_kit::{Bus, bus, db, http, secret};
+use off_servers::{Nats, Postgres, find_nats_server, find_postgres, keep_running};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use std::{
@@ -18,10 +16,10 @@ use std::{
     time::Duration,
 };
 
-/// How long a command waits for a database and a broker that should be there.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Timeout for the connection to a running broker.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The file whose time says when the system last ran.
+/// The file whose modification time is when the system last ran.
 const HEARTBEAT: &str = "heartbeat";
 
 /// A folder that holds a system.
@@ -31,7 +29,7 @@ pub(crate) struct Home {
     tools: PathBuf,
 }
 
-/// Where a running system is; written by `off up` for the other commands.
+/// The addresses of a running system, written by `off up` for the other commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Running {
     pub(crate) pid: u32,
@@ -44,28 +42,28 @@ pub(crate) struct Running {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct RunningService {
     pub(crate) name: String,
-    /// Its API.
+    /// The base URL of its API.
     pub(crate) url: String,
-    /// Its health port.
+    /// The base URL of its health port.
     pub(crate) health_url: String,
 }
 
 impl RunningService {
-    /// An error with the reason when it is not.
-    pub(crate) async fn ask_whether_ready(&self) -> anyhow::Result<()> {
+    /// Succeeds if the service is ready; the error has the reason why it is not.
+    pub(crate) async fn check_readiness(&self) -> anyhow::Result<()> {
         let address = self.health_url.strip_prefix("http://").and_then(|address| address.parse::<SocketAddr>().ok());
-        let address = address.with_context(|| format!("{} is no address", self.health_url))?;
+        let address = address.with_context(|| format!("{} is not an address", self.health_url))?;
         http::ask_whether_ready(address).await.map(drop)
     }
 }
 
-/// The right to start servers in the folder; given back when dropped, or when the process dies.
+/// The exclusive right to start servers in the folder; released when dropped, or when the process dies.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
 }
 
-/// Postgres and NATS, ours or somebody's.
+/// Postgres and NATS, private or external; `postgres` and `nats` are `None` for an external one.
 #[derive(Debug)]
 pub(crate) struct Servers {
     pub(crate) database_url: String,
@@ -74,25 +72,25 @@ pub(crate) struct Servers {
     pub(crate) nats: Option<Nats>,
 }
 
-/// A way to a system's database and bus for the length of a command.
+/// A command's connections to the database and the broker of a system.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct Session {
     pub(crate) db: PgPool,
     pub(crate) bus: Bus,
-    /// Servers that run for this command alone.
+    /// Servers that were started for this command only.
     servers: Option<Servers>,
     _lock: Option<Lock>,
 }
 
 impl Home {
     pub(crate) fn new(folder: PathBuf) -> anyhow::Result<Self> {
-        // The servers' programs run elsewhere, so they need the whole path.
+        // The servers run in other working directories, so they need the absolute path.
         let folder = std::path::absolute(folder).context("OFF_HOME is not a path")?;
         let tools = folder.join("bin");
         Ok(Self { folder, tools })
     }
 
-    /// A folder beneath this one, for a system beside the one here.
+    /// A subfolder for another system, which uses the same tools.
     pub(crate) fn beneath(&self, name: &str) -> Self {
         Self { folder: self.folder.join(name), tools: self.tools.clone() }
     }
@@ -101,7 +99,7 @@ impl Home {
         &self.folder
     }
 
-    /// Where `./run` puts programs that the machine does not have.
+    /// Where `./run` installs programs that the machine lacks.
     pub(crate) fn tools(&self) -> &Path {
         &self.tools
     }
@@ -110,45 +108,46 @@ impl Home {
         self.folder.join("off.log")
     }
 
-    /// Where the database's files are, when that is not in the folder: as root Postgres runs as another user, who may not get to
-    /// it.
-    pub(crate) fn database_elsewhere(&self) -> Option<PathBuf> {
+    /// The folder of the database's files if it is outside of this folder: under root, Postgres runs as another user,
+    /// who may have no access here.
+    pub(crate) fn relocated_database(&self) -> Option<PathBuf> {
         fs::read_link(self.folder.join("postgres")).ok()
     }
 
-    /// Puts the log of the last run aside, so that no log grows over all runs.
-    pub(crate) fn keep_last_log(&self) -> anyhow::Result<()> {
+    /// Renames the log of the last run, so that the log does not grow across runs.
+    pub(crate) fn rotate_log(&self) -> anyhow::Result<()> {
         match fs::rename(self.log_file(), self.folder.join("off.log.old")) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot put the last log aside"),
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot rename the last log"),
             _ => Ok(()),
         }
     }
 
-    /// Takes the folder for this process.
+    /// Locks the folder for this process; fails if another process holds the lock.
     pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
-        let making = || format!("cannot write in {}", self.folder.display());
-        fs::create_dir_all(&self.folder).with_context(making)?;
-        let file = File::options().create(true).append(true).open(self.folder.join("lock")).with_context(making)?;
+        let cannot_write = || format!("cannot write in {}", self.folder.display());
+        fs::create_dir_all(&self.folder).with_context(cannot_write)?;
+        let file =
+            File::options().create(true).append(true).open(self.folder.join("lock")).with_context(cannot_write)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
             Err(TryLockError::WouldBlock) => {
-                let who = self.running().map_or_else(String::new, |running| format!(" (process {})", running.pid));
+                let process = self.running().map_or_else(String::new, |running| format!(" (process {})", running.pid));
                 bail!(
-                    "off is already up in {}{who}: watch it with `off watch`, stop it with Ctrl-C where it runs, or \
+                    "off is already up in {}{process}: watch it with `off watch`, stop it with `off down`, or \
                      start another one with --home FOLDER",
                     self.folder.display()
                 )
             }
-            Err(TryLockError::Error(error)) => Err(error).with_context(making),
+            Err(TryLockError::Error(error)) => Err(error).with_context(cannot_write),
         }
     }
 
-    /// Whether a system runs in the folder, or another command is at work there.
-    pub(crate) fn is_taken(&self) -> bool {
+    /// Whether a system or another command holds the lock of the folder.
+    pub(crate) fn is_locked(&self) -> bool {
         self.folder.exists() && self.lock().is_err()
     }
 
-    /// Where the running system is; `None` when none runs.
+    /// The addresses of the running system; `None` if none runs.
     pub(crate) fn running(&self) -> Option<Running> {
         let text = fs::read_to_string(self.folder.join("running.json")).ok()?;
         serde_json::from_str(&text).ok()
@@ -156,55 +155,55 @@ impl Home {
 
     pub(crate) fn write_running(&self, running: &Running) -> anyhow::Result<()> {
         let path = self.folder.join("running.json");
-        // It holds passwords.
+        // The URLs contain passwords.
         let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(serde_json::to_string_pretty(running)?.as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Notes that the system runs now.
-    pub(crate) fn note_running(&self) {
-        // Without it an audit of the stopped system compares deadlines with its own time.
+    /// Records that the system runs now.
+    pub(crate) fn write_heartbeat(&self) {
+        // Errors are ignored: without the file, an audit of the stopped system uses the current time.
         let _ = fs::write(self.folder.join(HEARTBEAT), "");
     }
 
-    /// When the system last ran, by the clock of this machine; `None` where that is not known.
+    /// When the system last ran, by this machine's clock; `None` if unknown.
     pub(crate) fn last_ran_at(&self) -> Option<DateTime<Utc>> {
         let modified = fs::metadata(self.folder.join(HEARTBEAT)).and_then(|file| file.modified()).ok()?;
         Some(modified.into())
     }
 
     pub(crate) fn remove_running(&self) {
-        // Not there is as good as gone.
+        // The file may not exist.
         let _ = fs::remove_file(self.folder.join("running.json"));
     }
 
-    /// A way to the system: yours by `DATABASE_URL` and `NATS_URL`, else the one that runs here, else its two servers,
-    /// started for this command.
-    pub(crate) async fn visit(&self) -> anyhow::Result<Visit> {
-        if let (Some(database_url), Some(nats_url)) = yours()? {
-            return Visit::new(&database_url, &nats_url, None, None).await;
+    /// Connects to the external servers if `DATABASE_URL` and `NATS_URL` are set, else to the system that runs here,
+    /// else to its two servers, which are started for this command.
+    pub(crate) async fn session(&self) -> anyhow::Result<Session> {
+        if let (Some(database_url), Some(nats_url)) = external_urls()? {
+            return Session::new(&database_url, &nats_url, None, None).await;
         }
         match self.lock() {
             Ok(lock) => {
                 if !self.folder.join("postgres").exists() && !self.folder.join("nats").exists() {
-                    bail!("nothing has ever run in {}: start it with `off up`", self.folder.display());
+                    bail!("there is no data in {}: start the system with `off up`", self.folder.display());
                 }
                 self.remove_running();
                 let servers = Servers::start(self).await?;
                 let (database_url, nats_url) = (servers.database_url.clone(), servers.nats_url.clone());
-                Visit::new(&database_url, &nats_url, Some(servers), Some(lock)).await
+                Session::new(&database_url, &nats_url, Some(servers), Some(lock)).await
             }
-            Err(taken) => match self.running() {
-                Some(running) => Visit::new(&running.database_url, &running.nats_url, None, None).await,
-                None => Err(taken),
+            Err(locked) => match self.running() {
+                Some(running) => Session::new(&running.database_url, &running.nats_url, None, None).await,
+                None => Err(locked),
             },
         }
     }
 }
 
-/// `DATABASE_URL` and `NATS_URL`, as far as they are set, each with the password of its file if it has one.
-fn yours() -> anyhow::Result<(Option<String>, Option<String>)> {
+/// `DATABASE_URL` and `NATS_URL` if they are set, each with the password from its password file if there is one.
+fn external_urls() -> anyhow::Result<(Option<String>, Option<String>)> {
     let read = |name, password_file| match env::var_os(name) {
         None => Ok(None),
         Some(value) => {
@@ -217,23 +216,24 @@ fn yours() -> anyhow::Result<(Option<String>, Option<String>)> {
 }
 
 impl Servers {
-    /// What is about to be started, and what is there by which setting, for people.
+    /// A line for people: which servers will be started, and which external ones are used.
     pub(crate) fn announcement() -> anyhow::Result<String> {
-        let told = |server: &str, setting: &str, url: Option<String>| match url {
+        let describe = |server: &str, setting: &str, url: Option<String>| match url {
             None => format!("starting {server}"),
             Some(url) => format!("using the {server} that {setting} names, {}", db::redact(&url)),
         };
-        let (database_url, nats_url) = yours()?;
+        let (database_url, nats_url) = external_urls()?;
         if database_url.is_none() && nats_url.is_none() {
             return Ok("starting PostgreSQL and NATS".to_owned());
         }
-        let (postgres, nats) = (told("PostgreSQL", "DATABASE_URL", database_url), told("NATS", "NATS_URL", nats_url));
+        let postgres = describe("PostgreSQL", "DATABASE_URL", database_url);
+        let nats = describe("NATS", "NATS_URL", nats_url);
         Ok(format!("{postgres}, {nats}"))
     }
 
-    /// Starts those of the two servers that are not yours.
+    /// Starts the private servers: those for which no external URL is set.
     pub(crate) async fn start(home: &Home) -> anyhow::Result<Self> {
-        let (database_url, nats_url) = yours()?;
+        let (database_url, nats_url) = external_urls()?;
         let (postgres, database_url) = if let Some(url) = database_url {
             (None, url)
         } else {
@@ -253,7 +253,7 @@ impl Servers {
         Ok(Self { database_url, nats_url, postgres, nats })
     }
 
-    /// Restarts those of our servers that end by themselves, and tells `on_restart`; ends with an error when one is given up.
+    /// Restarts private servers that exit, and calls `on_restart` each time. Returns an error if one exits too often.
     pub(crate) async fn keep_running(&mut self, on_restart: impl Fn(&str)) -> anyhow::Result<()> {
         let postgres = async {
             match &mut self.postgres {
@@ -284,8 +284,8 @@ impl Servers {
     }
 }
 
-impl Visit {
-    /// Whether the system does not run: its servers were started for this command.
+impl Session {
+    /// Whether the system is not running, so that its servers were started for this command.
     pub(crate) fn is_of_stopped_system(&self) -> bool {
         self.servers.is_some()
     }
@@ -301,11 +301,11 @@ impl Visit {
         db.acquire().await.with_context(|| format!("Postgres does not answer at {}", db::redact(database_url)))?;
         db::refuse_shared_sessions(&db).await?;
         let bus = Bus::connect(&bus::Config::at(nats_url), "cli").await?;
-        bus.connected(ANSWER_WITHIN).await?;
+        bus.connected(ANSWER_TIMEOUT).await?;
         Ok(Self { db, bus, servers, _lock: lock })
     }
 
-    /// Stops what was started for the command.
+    /// Closes the connections, and stops the servers that were started for this command.
     pub(crate) async fn end(self) -> anyhow::Result<()> {
         self.bus.close().await;
         self.db.close().await;

@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::print_stderr, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
 
 mod audit;
 mod chaos;
@@ -10,11 +10,12 @@ mod documents;
 mod down;
 mod home;
 mod migrate;
-mod motion;
 mod report;
 mod reset;
 mod secrets;
 mod serve;
+mod settings;
+mod stalls;
 mod status;
 mod system;
 mod up;
@@ -38,46 +39,48 @@ struct Program {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Starts the whole system and shows what happens, until Ctrl-C.
+    /// Starts the whole system and shows its activity until Ctrl-C.
     Up(Box<up::Options>),
-    /// Stops the system that runs in the folder, in order.
+    /// Shuts down the system that runs in the folder gracefully.
     Down,
-    /// Says whether the system runs in the folder; ends with 1 when a service is not ready, and with 3 when nothing runs.
+    /// Reports whether the system runs in the folder; exit code 1: a service is not ready, 3: nothing runs.
     Status,
-    /// Runs one service as a process of its own.
+    /// Runs one service in its own process.
     #[command(subcommand)]
     Serve(serve::Options),
-    /// Breaks a system of its own in every way it knows, and proves that nothing was lost.
+    /// Injects faults into a separate system, and checks that no order was lost.
     Chaos(chaos::Options),
-    /// Deletes the private servers' data and all state; on a terminal it asks first.
+    /// Deletes the private servers' data and all state; on a terminal, asks for confirmation first.
     Reset(reset::Options),
-    /// Brings the database, the streams and the consumers up to date.
+    /// Migrates the database, and creates or updates the streams and consumers.
     Migrate(migrate::Options),
-    /// Looks at the passwords in a folder, before anything is set up with them.
+    /// Checks the passwords in a folder before they are used.
     Secrets(secrets::Options),
-    /// Shows what travels on NATS.
+    /// Prints the messages that are published on NATS.
     Watch(watch::Options),
-    /// Proves that every order is accounted for; fails with the list when one is not.
+    /// Proves that every order is accounted for; fails with a list of those that are not.
     Audit(audit::Options),
-    /// Looks at messages that could not be handled, and sends them again.
+    /// Lists, shows, replays and drops dead letters: messages that could not be handled.
     #[command(subcommand)]
     Dead(dead::Action),
-    /// Says what is wrong with this installation and what to do.
+    /// Reports problems of this installation, and how to fix them.
     Doctor,
     /// Prints the OpenAPI document of a service.
     Openapi(documents::Options),
     /// Prints the AsyncAPI document of all subjects.
     Asyncapi,
+    /// Prints every setting of every program, as Markdown.
+    Settings,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let Program { home, command } = Program::parse();
-    let stops_in_order = matches!(command, Command::Up(_) | Command::Serve(_));
+    let handles_signals = matches!(command, Command::Up(_) | Command::Serve(_));
     let outcome = tokio::select! {
         outcome = run(home, command) => outcome,
-        // Some stop in order by themselves; the others are left here, and processes they started end with them.
-        _ = tokio::signal::ctrl_c(), if !stops_in_order => return ExitCode::from(130),
+        // `up` and `serve` handle signals themselves. The others end here, and so do the processes they started.
+        _ = tokio::signal::ctrl_c(), if !handles_signals => return ExitCode::from(130),
     };
     match outcome {
         Ok(code) => code,
@@ -105,5 +108,6 @@ async fn run(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor => doctor::run(&home).await,
         Command::Openapi(options) => documents::print_openapi(&options),
         Command::Asyncapi => documents::print_asyncapi(),
+        Command::Settings => Ok(settings::run()),
     }
 }

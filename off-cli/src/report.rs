@@ -1,23 +1,23 @@
-//! How findings look in a terminal.
+//! Formats output for a terminal.
 
-use crate::motion::State;
+use crate::stalls::State;
 use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
 use std::fmt::Display;
 
-/// A plain table with these headings.
+/// An empty table without borders, with these headings.
 pub(crate) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings);
     table
 }
 
-/// A line that says that something is in order, worth a look, or stuck.
+/// A line with a mark for the state: `✓` healthy, `!` warning, `✗` stalled or failed.
 pub(crate) fn check(state: State, what: &str, detail: &str) -> String {
     let mark = match state {
-        State::Well => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
-        State::Noteworthy => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),
-        State::Stuck => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
+        State::Healthy => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
+        State::Warning => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),
+        State::Stalled => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
     };
     format!("{mark} {what:<16}{detail}")
 }
@@ -34,12 +34,13 @@ pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) 
     }
 }
 
-/// `text` with its control characters escaped, so that nobody else's message moves the cursor or colours the terminal.
+/// `text` with control characters escaped except line feed and tab, so that foreign text cannot send escape sequences
+/// to the terminal.
 pub(crate) fn printable(text: &str) -> String {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
-/// The same, on one line.
+/// `text` with all control characters escaped, on one line.
 pub(crate) fn printable_line(text: &str) -> String {
     escape(text, |_| false)
 }
@@ -61,14 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_no_plural() {
+    fn counted_adapts_the_noun_to_the_number() {
         let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery"), (2, "shelf")];
-        let told = counts.map(|(number, noun)| counted(number, noun));
-        assert_eq!(told, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries", "2 shelves"]);
+        let texts = counts.map(|(number, noun)| counted(number, noun));
+        assert_eq!(texts, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries", "2 shelves"]);
     }
 
     #[test]
-    fn control_characters_are_shown_and_not_obeyed() {
+    fn control_characters_are_escaped() {
         assert_eq!(printable("a\x1b[31mb\nc\u{9b}"), "a\\u{1b}[31mb\nc\\u{9b}");
         assert_eq!(printable_line("a\nb\t"), "a\\nb\\t");
     }

@@ -2,10 +2,8 @@
 
 use crate::home::Home;
 use anyhow::Context;
-use off_kit::{
-    print_line,
-    servers::{Nats, Postgres, SmallDisk},
-};
+use off_kit::print_line;
+use off_servers::{Nats, Postgres, SmallDisk};
 use std::{
     env, fs,
     io::{self, ErrorKind, IsTerminal, Write},
@@ -13,7 +11,7 @@ use std::{
     process::ExitCode,
 };
 
-/// What a system leaves in its folder. The tools in `bin` and what was downloaded stay.
+/// State of a system in its folder. The tools in `bin` and downloads are kept.
 const STATE: [&str; 11] = [
     "postgres",
     "postgres.initdb",
@@ -28,12 +26,12 @@ const STATE: [&str; 11] = [
     "running.json",
 ];
 
-/// What `off chaos` leaves, with a system of each seed in it.
+/// The folder of `off chaos`; it has a subfolder with a system for each seed.
 const CHAOS: &str = "chaos";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Does not ask.
+    /// Deletes without asking for confirmation.
     #[arg(long)]
     yes: bool,
 }
@@ -42,8 +40,8 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
     let _lock = home.lock()?;
     let chaos = home.beneath(CHAOS);
     let _chaos_lock = if chaos.folder().exists() { Some(chaos.lock()?) } else { None };
-    tell(home);
-    if io::stdin().is_terminal() && !options.yes && !is_confirmed()? {
+    print_plan(home);
+    if io::stdin().is_terminal() && !options.yes && !confirm()? {
         print_line!("nothing was deleted");
         return Ok(ExitCode::FAILURE);
     }
@@ -56,46 +54,46 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
     clear(&chaos).await?;
     remove(chaos.folder())?;
     clear(home).await?;
-    print_line!("{} is empty again; `off up` starts from nothing", home.folder().display());
+    print_line!("deleted all state in {}; the next `off up` starts with empty servers", home.folder().display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what will be deleted and what will not.
-fn tell(home: &Home) {
+/// Prints what will be deleted and what will be kept.
+fn print_plan(home: &Home) {
     let folder = home.folder();
-    let there: Vec<&str> =
+    let existing: Vec<&str> =
         STATE.into_iter().chain([CHAOS]).filter(|name| fs::symlink_metadata(folder.join(name)).is_ok()).collect();
-    let there = if there.is_empty() { "nothing, because nothing is there".to_owned() } else { there.join(", ") };
-    print_line!("deletes from {}: {there}", folder.display());
-    if let Some(elsewhere) = home.database_elsewhere() {
-        print_line!("deletes {}, where the database's files are", elsewhere.display());
+    let existing = if existing.is_empty() { "nothing".to_owned() } else { existing.join(", ") };
+    print_line!("deletes from {}: {existing}", folder.display());
+    if let Some(relocated) = home.relocated_database() {
+        print_line!("deletes {}, the folder of the database's files", relocated.display());
     }
-    print_line!("keeps the tools in bin, and downloads");
+    print_line!("keeps the tools in bin and the downloads");
     for setting in ["DATABASE_URL", "NATS_URL"] {
         if env::var_os(setting).is_some() {
-            print_line!("keeps all that is in the server that {setting} names");
+            print_line!("keeps all data in the server of {setting}");
         }
     }
 }
 
-fn is_confirmed() -> anyhow::Result<bool> {
-    write!(io::stdout(), "type yes to go on: ")?;
+fn confirm() -> anyhow::Result<bool> {
+    write!(io::stdout(), "type yes to continue: ")?;
     io::stdout().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
     Ok(answer.trim() == "yes")
 }
 
-/// Deletes what a system has left in the folder, which is locked.
+/// Stops leftover servers and deletes all state in the folder; the caller holds its lock.
 pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
     let postgres = home.folder().join("postgres");
-    // Servers of a system that was killed may still write here.
+    // The servers of a system that was killed may still be running and write here.
     Nats::stop_leftover(&home.folder().join("nats")).await;
     Postgres::stop_leftover(&postgres).await;
-    let elsewhere = home.database_elsewhere();
-    SmallDisk::unmount_leftover(elsewhere.as_deref().unwrap_or(&postgres));
-    if let Some(elsewhere) = elsewhere {
-        remove(&elsewhere)?;
+    let relocated = home.relocated_database();
+    SmallDisk::unmount_leftover(relocated.as_deref().unwrap_or(&postgres));
+    if let Some(relocated) = relocated {
+        remove(&relocated)?;
     }
     STATE.into_iter().try_for_each(|name| remove(&home.folder().join(name)))
 }

@@ -1,4 +1,4 @@
-//! `off serve`: one service in a process of its own, as its own program does it.
+//! `off serve`: runs one service in its own process, like the service's own program.
 
 use clap::ValueEnum;
 use off_generator::Generator;
@@ -21,15 +21,15 @@ pub(crate) enum Options {
     Generator(Settings),
 }
 
-/// What the service reads by itself.
+/// The options of the service, which parses them itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Settings {
-    /// Its settings, which may also come from the environment; `--help` explains each.
+    /// Its settings, which can also come from the environment; `--help` explains each.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
     settings: Vec<OsString>,
 }
 
-/// A service, as people name it.
+/// The name of a service on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub(crate) enum Name {
     Users,
@@ -59,13 +59,13 @@ impl fmt::Display for Name {
 
 pub(crate) async fn run(options: Options) -> ExitCode {
     match options {
-        Options::Users(rest) => serve::<UsersService>(rest).await,
-        Options::Orders(rest) => serve::<OrdersService>(rest).await,
-        Options::Notifications(rest) => serve::<NotificationsService>(rest).await,
-        Options::Generator(rest) => serve::<Generator>(rest).await,
+        Options::Users(settings) => serve::<UsersService>(settings).await,
+        Options::Orders(settings) => serve::<OrdersService>(settings).await,
+        Options::Notifications(settings) => serve::<NotificationsService>(settings).await,
+        Options::Generator(settings) => serve::<Generator>(settings).await,
     }
 }
 
-async fn serve<S: Service>(rest: Settings) -> ExitCode {
-    off_kit::run_with::<S>(&format!("off serve {}", S::NAME), rest.settings).await
+async fn serve<S: Service>(settings: Settings) -> ExitCode {
+    off_kit::run_with::<S>(&format!("off serve {}", S::NAME), settings.settings).await
 }

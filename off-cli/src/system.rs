@@ -1,4 +1,4 @@
-//! All services in one process.
+//! Runs all services in one process.
 
 use anyhow::Context;
 use clap::{Args, Command};
@@ -9,14 +9,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Services that run in this process, in the order in which they were started.
+/// The services that run in this process, in start order.
 #[derive(Debug)]
 pub(crate) struct System {
     services: Vec<Started>,
     hosts: http::Hosts,
 }
 
-/// A service that was started.
+/// A running service.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) name: &'static str,
@@ -24,15 +24,15 @@ pub(crate) struct Started {
     tasks: Tasks,
 }
 
-/// The settings of `C`: from the environment, as in a program of its own, with `arguments` before all.
+/// The settings of `C` from the environment, as in a separate process; `arguments` take precedence.
 pub(crate) fn settings<C: Args>(arguments: &[(&str, String)]) -> anyhow::Result<C> {
-    let words = arguments.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
-    let matches = C::augment_args(Command::new("off").no_binary_name(true)).try_get_matches_from(words)?;
+    let args = arguments.iter().flat_map(|(name, value)| [format!("--{name}"), value.clone()]);
+    let matches = C::augment_args(Command::new("off").no_binary_name(true)).try_get_matches_from(args)?;
     Ok(C::from_arg_matches(&matches)?)
 }
 
-/// Listens on `port`, or on any that is free. A listener is handed over instead of a port, because another `off up` that
-/// starts now may want the same one.
+/// Listens on `port` of the loopback interface, or on any free port if it is in use. Services get the listener and not
+/// the port, because another `off up` that starts at the same time may take the port.
 fn listen(port: u16) -> anyhow::Result<TcpListener> {
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, port)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
@@ -41,12 +41,12 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 impl System {
-    /// No service yet; those that come answer to `hosts`.
+    /// A system without services; the services that are started later accept requests to `hosts`.
     pub(crate) fn new(hosts: http::Hosts) -> Self {
         Self { services: Vec::new(), hosts }
     }
 
-    /// Starts `S` on its own ports, or on any that are free where those are taken; says where its API is.
+    /// Starts `S` on its default ports, or on free ones if those are in use; returns the address of its API.
     pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<SocketAddr> {
         let http = http::Config { hosts: self.hosts.clone(), ..http::Config::on_loopback(S::PORT, S::HEALTH_PORT) };
         let mut kit = Kit::new::<S>(http, *clock);
@@ -63,12 +63,12 @@ impl System {
         &self.services
     }
 
-    /// Whether a service has stopped by itself.
+    /// Whether a service has stopped without being asked to.
     pub(crate) fn has_failed(&self) -> bool {
         self.services.iter().any(|service| service.tasks.is_stopping())
     }
 
-    /// Ends when a service stops by itself, which is a failure.
+    /// Completes when a service stops without being asked to, which is a failure.
     pub(crate) async fn stopping(&self) {
         if self.services.is_empty() {
             return std::future::pending().await;
@@ -76,7 +76,7 @@ impl System {
         select_all(self.services.iter().map(|service| Box::pin(service.tasks.stopping()))).await;
     }
 
-    /// Stops the services, the last one first; each finishes what it holds. Fails with the first failure of any.
+    /// Stops the services in reverse start order; each finishes its current work. Returns the first error.
     pub(crate) async fn stop(&mut self, mut on_stopped: impl FnMut(&str)) -> anyhow::Result<()> {
         let mut outcome = Ok(());
         while let Some(service) = self.services.pop() {

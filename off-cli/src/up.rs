@@ -1,4 +1,4 @@
-//! `off up`: the whole system in one process, beside its two servers.
+//! `off up`: runs the whole system in one process, with a private Postgres and NATS unless external ones are set.
 
 use crate::{
     home::{Home, Running, RunningService, Servers},
@@ -29,52 +29,52 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
 
-/// How often it is looked for streams and consumers that are missing.
-const LOOK_FOR_MISSING_EVERY: Duration = Duration::from_secs(5);
+/// How often to check for deleted streams and consumers.
+const RECREATE_INTERVAL: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Simulated seconds in a real one; at 60 an order takes seconds instead of minutes.
+    /// Simulated seconds per real second; at 60 an order takes seconds instead of minutes.
     #[arg(long, env = "OFF_SPEED", default_value_t = 60.0, value_name = "N", value_parser = parse_speed)]
     speed: f64,
-    /// With the same seed and speed the same people register, order and eat the same things in the same order.
+    /// The random seed: with the same seed and speed, the same events are generated in the same order.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Households that register at the start, one after the other, beside everything else.
+    /// Number of households that register at the start, one after another.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 1000, value_name = "N")]
     households: u32,
-    /// Where products come from: `sample`, `api`, `-` for standard input, or the path or address of an export (JSON lines or a
-    /// table with tabs, plain or .gz; `off-etl` reads Parquet, too).
+    /// The source of products: `sample`, `api`, `-` for standard input, or the path or URL of an export (JSON lines or
+    /// tab-separated, plain or .gz; `off-etl` also reads Parquet).
     #[arg(long, env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
-    catalogue: SourceName,
-    /// Which state tags a record needs.
+    catalog: SourceName,
+    /// Which state tags a record needs to be imported.
     #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
     profile: Profile,
-    /// How the log in the folder is written.
+    /// Format of the log file in the folder.
     #[arg(long, env = "OFF_LOG_FORMAT", default_value = "json", value_enum)]
     log_format: telemetry::Format,
-    /// The collector that traces are sent to, by OTLP over HTTP, like http://localhost:4318; without it they are not sent.
+    /// The collector for traces (OTLP over HTTP), like http://localhost:4318; if unset, no traces are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     otlp_endpoint: Option<Url>,
-    /// Stops by itself after this time, like 30s or 5m.
+    /// Stops after this time, like 30s or 5m.
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
-    /// Plays no households: only real devices take part.
+    /// Runs without the generator: only real devices take part.
     #[arg(long)]
     no_generator: bool,
     #[command(flatten)]
-    keeping: bus::Keeping,
+    storage: bus::StreamStorage,
     #[command(flatten)]
     hosts: http::Hosts,
-    /// Migrates the database that DATABASE_URL names, even when it holds something else.
+    /// Migrates the database of DATABASE_URL even if it holds tables of something else.
     #[arg(long)]
     yes: bool,
 }
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
     let _lock = home.lock()?;
-    let asked_to_stop = stop_on_signal()?;
-    home.keep_last_log()?;
+    let shutdown = stop_on_signal()?;
+    home.rotate_log()?;
     let log = std::env::var_os("OFF_LOG").and_then(|filter| filter.into_string().ok());
     let log = log.unwrap_or_else(|| "info".to_owned());
     let log = telemetry::Config {
@@ -85,16 +85,16 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     telemetry::init("off", &log)?;
     home.remove_running();
 
-    say(&Servers::announcement()?);
+    print_status(&Servers::announcement()?);
     let mut servers = tokio::select! {
         servers = Servers::start(home) => servers?,
-        () = asked_to_stop.cancelled() => return Ok(ExitCode::SUCCESS),
+        () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
     };
-    if let Some(elsewhere) = home.database_elsewhere() {
-        let reason = "because Postgres does not run as root and its user cannot get to this folder";
-        say(&format!("  the database's files are in {}, {reason}", elsewhere.display()));
+    if let Some(folder) = home.relocated_database() {
+        let reason = "because Postgres does not run as root and its user has no access to this folder";
+        print_status(&format!("  the database's files are in {}, {reason}", folder.display()));
     }
-    let outcome = run_beside(home, &options, &mut servers, &asked_to_stop).await;
+    let outcome = run_system(home, &options, &mut servers, &shutdown).await;
     home.remove_running();
     let stopped = servers.stop().await;
     telemetry::flush().await;
@@ -103,43 +103,45 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// The first signal asks to stop in order, whatever goes on; a second one ends the process on the spot, and leaves the
-/// servers to be found by the next start. A terminal that is closed sends SIGHUP, more than once: it never counts as a second one.
+/// Returns a token that the first signal cancels, for a graceful shutdown. A second signal ends the process at once;
+/// its servers keep running and the next start finds them. A closed terminal sends SIGHUP more than once, so SIGHUP
+/// never counts as a second signal.
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let asked = CancellationToken::new();
-    let asking = asked.clone();
+    let shutdown = CancellationToken::new();
+    let token = shutdown.clone();
     tokio::spawn(async move {
         loop {
-            let is_impatient = tokio::select! {
-                _ = interrupt.recv() => asking.is_cancelled(),
-                _ = terminate.recv() => asking.is_cancelled(),
+            let is_second_signal = tokio::select! {
+                _ = interrupt.recv() => token.is_cancelled(),
+                _ = terminate.recv() => token.is_cancelled(),
                 _ = hangup.recv() => false,
             };
-            if is_impatient {
-                #[expect(clippy::disallowed_methods, reason = "asked twice, it does not wait for anything")]
+            if is_second_signal {
+                #[expect(clippy::disallowed_methods, reason = "a second signal skips the graceful shutdown")]
                 std::process::exit(130);
             }
-            asking.cancel();
+            token.cancel();
         }
     });
-    Ok(asked)
+    Ok(shutdown)
 }
 
-async fn run_beside(
+/// Runs the services on `servers` until shutdown or failure.
+async fn run_system(
     home: &Home,
     options: &Options,
     servers: &mut Servers,
-    asked_to_stop: &CancellationToken,
+    shutdown: &CancellationToken,
 ) -> anyhow::Result<()> {
     let config = db::Config::at(&servers.database_url, 4);
     let pool = db::lazy_pool(&config, "off-up")?;
     let bus = Bus::connect(&bus::Config::at(&servers.nats_url), "up").await?;
     tokio::select! {
         prepared = prepare(home, options, &pool, &bus) => prepared?,
-        () = asked_to_stop.cancelled() => return Ok(()),
+        () = shutdown.cancelled() => return Ok(()),
     }
     let mut system = System::new(options.hosts.clone());
     let started = start_services(&mut system, options, servers).await;
@@ -147,16 +149,16 @@ async fn run_beside(
         Ok(()) => {
             tokio::select! {
                 shown = show(home, options, servers, &system, &pool, &bus) => shown,
-                () = asked_to_stop.cancelled() => Ok(()),
+                () = shutdown.cancelled() => Ok(()),
             }
         }
         Err(error) => Err(error),
     };
     if outcome.is_err() || system.has_failed() {
-        say("something failed; stopping everything in order");
+        print_status("something failed; shutting down");
     }
-    let stopped = system.stop(|name| say(&format!("stopped {name}"))).await;
-    home.note_running();
+    let stopped = system.stop(|name| print_status(&format!("stopped {name}"))).await;
+    home.write_heartbeat();
     let summary = view::summary(&pool).await;
     bus.close().await;
     pool.close().await;
@@ -166,15 +168,16 @@ async fn run_beside(
     Ok(())
 }
 
+/// Migrates the database, declares streams and consumers, and loads the catalog.
 async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> anyhow::Result<()> {
     if let Err(reason) = db::probe(pool).await {
-        say(&format!("  {reason} (trying for {} s)", START_PATIENCE.as_secs()));
+        print_status(&format!("  {reason} (retrying for {} s)", START_PATIENCE.as_secs()));
     }
-    migrate::all(pool, bus, options.keeping, options.yes).await?;
-    load_catalogue(home, options, pool).await
+    migrate::all(pool, bus, options.storage, options.yes).await?;
+    load_catalog(home, options, pool).await
 }
 
-/// Tells the other commands where the system is, and shows what happens until it is time to stop.
+/// Writes the addresses for the other commands, and shows the live view until the time is up or something fails.
 async fn show(
     home: &Home,
     options: &Options,
@@ -190,34 +193,34 @@ async fn show(
         services: running_services(system),
     })?;
     let deadline = options.run_for.map(|duration| Instant::now() + duration);
-    let time_is_up = async {
+    let time_limit = async {
         match deadline {
             Some(deadline) => tokio::time::sleep_until(deadline).await,
             None => std::future::pending().await,
         }
     };
-    let (notices, noticed) = watch::channel(None);
+    let (notices, notice_receiver) = watch::channel(None);
     let on_restart = |text: &str| {
         warn!("{text}");
         notices.send_replace(Some(Notice { at: Instant::now(), text: text.to_owned() }));
     };
-    let view = View::new(pool.clone(), bus.clone(), options.speed, running_services(system), noticed);
+    let view = View::new(pool.clone(), bus.clone(), options.speed, running_services(system), notice_receiver);
     tokio::select! {
-        shown = view.run() => shown,
-        ended = Box::pin(servers.keep_running(on_restart)) => ended,
-        declared = Box::pin(keep_declared(home, bus, options.keeping)) => declared,
-        // What failed is said when the services are stopped.
+        result = view.run() => result,
+        result = Box::pin(servers.keep_running(on_restart)) => result,
+        result = Box::pin(recreate_missing(home, bus, options.storage)) => result,
+        // `System::stop` returns the error of the service that failed.
         () = system.stopping() => Ok(()),
-        () = time_is_up => Ok(()),
+        () = time_limit => Ok(()),
     }
 }
 
-/// Notes that the system runs, and recreates streams and consumers that somebody deleted. What stood in them is recovered from
-/// Postgres.
-async fn keep_declared(home: &Home, bus: &Bus, keeping: bus::Keeping) -> anyhow::Result<()> {
+/// Periodically writes the heartbeat, and recreates streams and consumers that were deleted. Their messages are
+/// recovered from Postgres.
+async fn recreate_missing(home: &Home, bus: &Bus, storage: bus::StreamStorage) -> anyhow::Result<()> {
     loop {
-        home.note_running();
-        tokio::time::sleep(LOOK_FOR_MISSING_EVERY).await;
+        home.write_heartbeat();
+        tokio::time::sleep(RECREATE_INTERVAL).await;
         if !bus.is_connected() {
             continue;
         }
@@ -225,26 +228,28 @@ async fn keep_declared(home: &Home, bus: &Bus, keeping: bus::Keeping) -> anyhow:
         if missing.is_empty() {
             continue;
         }
-        warn!("recreating what is missing: {}", missing.join(", "));
-        if let Err(error) = bus::declare(bus, keeping).await {
-            warn!("cannot recreate what is missing, trying again: {error:#}");
+        warn!("recreating {}", missing.join(", "));
+        if let Err(error) = bus::declare(bus, storage).await {
+            warn!("cannot recreate streams and consumers, will retry: {error:#}");
         }
     }
 }
 
-async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
-    say(&format!("loading the catalogue from {}", options.catalogue));
+async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
+    print_status(&format!("loading the catalog from {}", options.catalog));
     let choice = Choice::from(options.profile);
-    let report = match &options.catalogue {
+    let report = match &options.catalog {
         SourceName::Api => {
             let config: ApiConfig = settings(&[])?;
-            // The API's patience is measured in real seconds, whatever the speed here.
+            // The rate limits of the API are in real seconds, so the speed does not apply.
             let api = Api::new(&config, Clock::real(1.0))?;
-            let on_page = |report: &Report| say(&format!("  {} read, {} new so far", report.read, report.loaded));
+            let on_page = |report: &Report| {
+                print_status(&format!("  {} read, {} new so far", report.read, report.loaded));
+            };
             api.import(&choice, Some(pool), on_page, |_| {}).await?
         }
         SourceName::Deltas => {
-            anyhow::bail!("changes alone are no catalogue: start with an export, and run off-etl deltas beside it")
+            anyhow::bail!("deltas are no complete catalog: start with an export, then also run `off-etl deltas`")
         }
         source => {
             let imported =
@@ -256,16 +261,16 @@ async fn load_catalogue(home: &Home, options: &Options, pool: &PgPool) -> anyhow
         }
     };
     let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
-    say(&format!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
-    let is_there = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM catalog.products) AS "is_there!""#);
-    if !is_there.fetch_one(pool).await? {
-        say("  warning: the catalogue is empty, so nothing will be ordered: --catalogue names another source");
+    print_status(&format!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
+    let has_products = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM catalog.products) AS "is_there!""#);
+    if !has_products.fetch_one(pool).await? {
+        print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
     }
     Ok(())
 }
 
 async fn start_services(system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {
-    say("starting the services");
+    print_status("starting the services");
     let clock = Clock::real(options.speed);
     let database = ("database-url", servers.database_url.clone());
     let broker = ("nats-url", servers.nats_url.clone());
@@ -285,7 +290,7 @@ async fn start_services(system: &mut System, options: &Options, servers: &Server
         system.start::<Generator>(config, &clock).await?;
     }
     for service in system.services() {
-        say(&format!("  {:<14} http://{}/docs", service.name, service.addresses.api));
+        print_status(&format!("  {:<14} http://{}/docs", service.name, service.addresses.api));
     }
     Ok(())
 }
@@ -299,6 +304,6 @@ fn running_services(system: &System) -> Vec<RunningService> {
     services.collect()
 }
 
-fn say(text: &str) {
+fn print_status(text: &str) {
     print_line!("{text}");
 }

@@ -1,4 +1,4 @@
-//! What happens, shown: a live view on a terminal, plain lines elsewhere.
+//! Shows the activity of the system: a live view on a terminal, else plain lines.
 
 mod health;
 mod screen;
@@ -18,22 +18,22 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How often the numbers are read; less often where reading them takes long.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the snapshot is read; less often if reading it takes long, see [`POLL_COST_FACTOR`].
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often a plain line is printed.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often a plain line is printed without a terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether everything is well.
-const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// How often the health is checked.
+const HEALTH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a notice is shown.
 const NOTICE_FOR: Duration = Duration::from_secs(30);
 
-/// A look may take this part of the time between looks.
-const LOOKING_SHARE: u32 = 20;
+/// The pause between two snapshots is at least this many times as long as reading one takes.
+const POLL_COST_FACTOR: u32 = 20;
 
-/// What is shown, and where it comes from.
+/// The sources of what is shown.
 pub(crate) struct View {
     pool: PgPool,
     bus: Bus,
@@ -44,7 +44,7 @@ pub(crate) struct View {
     notices: watch::Receiver<Option<Notice>>,
 }
 
-/// Something that a person should hear of for a while.
+/// A message that is shown for [`NOTICE_FOR`].
 #[derive(Debug, Clone)]
 pub(crate) struct Notice {
     pub(crate) at: Instant,
@@ -62,10 +62,10 @@ impl View {
         Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now(), notices }
     }
 
-    /// Shows what happens until it is dropped, or the person at the terminal asks to stop.
+    /// Shows the activity until the user quits or the future is dropped.
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
-        let (found, health) = watch::channel(Health::default());
-        let shown = async {
+        let (health_sender, health) = watch::channel(Health::default());
+        let view = async {
             if std::io::stdout().is_terminal() {
                 screen::run(self, health).await
             } else {
@@ -73,23 +73,24 @@ impl View {
             }
         };
         tokio::select! {
-            shown = shown => shown,
-            () = self.watch_health(found) => Ok(()),
+            result = view => result,
+            () = self.watch_health(health_sender) => Ok(()),
         }
     }
 
-    /// Looks again and again how everything is.
-    async fn watch_health(&self, found: watch::Sender<Health>) {
-        while !found.is_closed() {
+    /// Checks the health periodically until nobody receives it.
+    async fn watch_health(&self, sender: watch::Sender<Health>) {
+        while !sender.is_closed() {
             let notice = || {
                 let notice = self.notices.borrow().clone().filter(|notice| notice.at.elapsed() < NOTICE_FOR);
                 notice.map(|notice| notice.text)
             };
-            found.send_replace(Health::look(&self.services, &self.pool, &self.bus, notice).await);
-            tokio::time::sleep(HEALTH_EVERY).await;
+            sender.send_replace(Health::check(&self.services, &self.pool, &self.bus, notice).await);
+            tokio::time::sleep(HEALTH_INTERVAL).await;
         }
     }
 
+    /// The most important events, as they are published.
     async fn events(&self) -> anyhow::Result<impl Stream<Item = SeenEvent> + Unpin> {
         let mut subscriptions = Vec::new();
         for subject in
@@ -108,31 +109,31 @@ impl View {
         let mut next_line = Instant::now();
         loop {
             tokio::select! {
-                Some(event) = events.next() => state.remember(event),
+                Some(event) = events.next() => state.add_event(event),
                 () = sleep_until(next_line) => {
-                    state.look(Snapshot::read(&self.pool).await);
+                    state.update(Snapshot::read(&self.pool).await);
                     state.health.clone_from(&health.borrow());
-                    state.learn_names(&self.pool, 1).await;
+                    state.load_names(&self.pool, 1).await;
                     print_line!("{}", state.line(self.clock.now()));
-                    next_line = Instant::now() + LINE_EVERY;
+                    next_line = Instant::now() + LINE_INTERVAL;
                 }
             }
         }
     }
 }
 
-/// What the whole run came to, over all runs of this folder.
+/// A summary over all runs in this folder, printed at the end of a run.
 pub(crate) async fn summary(pool: &PgPool) -> anyhow::Result<String> {
-    let now = Snapshot::read(pool).await?;
+    let snapshot = Snapshot::read(pool).await?;
     Ok(format!(
-        "{} placed so far: {} completed, {} shipped, {} pending; what waits goes on at the next `off up`\n\
+        "{} placed so far: {} completed, {} shipped, {} pending; open orders continue at the next `off up`\n\
          {}, {}, {} low; `off audit` accounts for every order",
-        counted(now.placed(), "order"),
-        now.completed,
-        now.shipped,
-        now.pending,
-        counted(now.households, "household"),
-        counted(now.deliveries, "delivery"),
-        counted(now.low, "shelf")
+        counted(snapshot.placed(), "order"),
+        snapshot.completed,
+        snapshot.shipped,
+        snapshot.pending,
+        counted(snapshot.households, "household"),
+        counted(snapshot.deliveries, "delivery"),
+        counted(snapshot.low, "shelf")
     ))
 }

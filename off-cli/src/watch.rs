@@ -1,4 +1,4 @@
-//! `off watch`: what travels on NATS, for people or, as JSON, for programs.
+//! `off watch`: prints the messages that are published on NATS, as text or as JSON.
 
 use crate::{
     colors::{self, Color},
@@ -18,39 +18,39 @@ use std::{
     process::ExitCode,
 };
 
-/// Everything but the inner life of NATS and its clients.
-const ALL: [&str; 4] = ["orders.>", "stock.>", "users.>", "dead.>"];
+/// All subjects of off, without those that NATS and its clients use internally.
+const ALL_SUBJECTS: [&str; 4] = ["orders.>", "stock.>", "users.>", "dead.>"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// What to watch, like 'orders.>' or stock.low; everything unless said otherwise.
+    /// The subject to watch, like 'orders.>' or stock.low; default: all subjects of off.
     subject: Option<String>,
-    /// One JSON object a line.
+    /// Prints one JSON object per line.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
-    let visit = home.visit().await?;
-    let subjects = options.subject.map_or_else(|| ALL.map(str::to_owned).to_vec(), |subject| vec![subject]);
+    let session = home.session().await?;
+    let subjects = options.subject.map_or_else(|| ALL_SUBJECTS.map(str::to_owned).to_vec(), |subject| vec![subject]);
     let mut subscriptions = Vec::new();
     for subject in subjects {
-        let subscription = visit.bus.client.subscribe(subject.clone()).await;
+        let subscription = session.bus.client.subscribe(subject.clone()).await;
         subscriptions.push(subscription.with_context(|| format!("cannot watch '{subject}'"))?);
     }
-    visit.bus.client.flush().await?;
+    session.bus.client.flush().await?;
     let mut messages = select_all(subscriptions);
     let clock = Clock::real(1.0);
     loop {
         let message = messages.next().await.context("the connection to NATS has ended")?;
-        let line = if options.json { as_json(&message) } else { readable(&message, clock.now()) };
-        // Who reads us may have had enough, like `head`.
+        let line = if options.json { as_json(&message) } else { as_text(&message, clock.now()) };
+        // The reader may close the pipe, like `head`.
         match writeln!(std::io::stdout(), "{line}") {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => break,
             written => written?,
         }
     }
-    visit.end().await?;
+    session.end().await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -67,9 +67,9 @@ fn as_json(message: &Message) -> String {
 }
 
 /// `12:00:05.123  orders.shipped    ssd 42  3 × 2000000000015  order 0190…`.
-fn readable(message: &Message, now: DateTime<Utc>) -> String {
+fn as_text(message: &Message, now: DateTime<Utc>) -> String {
     let time = now.with_timezone(&Local).format("%H:%M:%S%.3f").to_string();
-    let subject = format!("{:<18}", printable_line(short(&message.subject)));
+    let subject = format!("{:<18}", printable_line(without_order_id(&message.subject)));
     let style = style_of(&message.subject);
     format!(
         "{}  {} {}",
@@ -79,8 +79,8 @@ fn readable(message: &Message, now: DateTime<Utc>) -> String {
     )
 }
 
-/// The subject without the id of the order that a wait is for.
-fn short(subject: &str) -> &str {
+/// The subject of a wait without its last token, the order id; any other subject unchanged.
+fn without_order_id(subject: &str) -> &str {
     match subject.strip_prefix("orders.timer.").and_then(|wait| wait.find('.')) {
         Some(end) => &subject[.."orders.timer.".len() + end],
         None => subject,
@@ -94,16 +94,16 @@ fn style_of(subject: &str) -> Style {
     }
 }
 
-/// What a message says, in a few words and on one line; its body as it is where that is not known.
+/// A short description of a message on one line; the body itself if the subject is unknown.
 pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
-    printable_line(&text_of(subject, payload))
+    printable_line(&description(subject, payload))
 }
 
-fn text_of(subject: &str, payload: &[u8]) -> String {
+fn description(subject: &str, payload: &[u8]) -> String {
     if subject == "orders.random" {
         return match serde_json::from_slice(payload) {
-            Ok(RandomQuestion { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  a product to order, please"),
-            _ => "a device and a product to order, please".to_owned(),
+            Ok(RandomQuestion { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  requests a random product"),
+            _ => "requests a random device and product".to_owned(),
         };
     }
     let Ok(body) = serde_json::from_slice::<Value>(payload) else {
@@ -116,11 +116,11 @@ fn text_of(subject: &str, payload: &[u8]) -> String {
     };
     match subject {
         "orders.pending" | "orders.shipped" | "orders.completed" => {
-            format!("ssd {}  {} × {}  order {}", field("ssd_id"), field("quantity"), field("product_id"), field("id"))
+            format!("ssd {}  {} × {}  order {}", field("ssd_id"), field("quantity"), field("barcode"), field("id"))
         }
         "orders.new" if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
         "orders.new" => format!("product {}", field("barcode")),
-        "stock.consumed" => format!("ssd {}  {} × {} eaten", field("ssd_id"), field("quantity"), field("barcode")),
+        "stock.consumed" => format!("ssd {}  {} × {} consumed", field("ssd_id"), field("quantity"), field("barcode")),
         "stock.low" => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
         "users.registered" => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
         subject if subject.starts_with("orders.timer.") => format!("order {} will be {}", field("id"), field("status")),

@@ -1,11 +1,12 @@
-//! Makes the built-in sample: invented products in the shape of Open Food Facts' JSONL export, with its dirt.
+//! Generates the built-in sample: invented products in the format of Open Food Facts' JSONL export, including faulty
+//! ones.
 //!
 //! ```sh
 //! cargo run -p off-etl --example make_sample > off-etl/sample/products.jsonl
 //! ```
 //!
-//! Barcodes begin with 20, which GS1 keeps for use inside a shop, so that none of them is a real product's.
-#![expect(clippy::print_stdout, reason = "the sample is what it is for")]
+//! Barcodes start with 20, which GS1 reserves for use inside a shop, so none of them belongs to a real product.
+#![expect(clippy::print_stdout, reason = "the sample is written to standard output")]
 
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -90,7 +91,7 @@ fn main() {
     let mut rng = ChaCha8Rng::seed_from_u64(2026);
     for number in 1..=1000 {
         let product = product(number, &mut rng);
-        println!("{}", dirty(number, product));
+        println!("{}", with_faults(number, product));
     }
 }
 
@@ -144,7 +145,7 @@ fn grade(score: i32) -> &'static str {
     }
 }
 
-/// An EAN-13 of the range for use inside a shop, with its check digit.
+/// An EAN-13 with its check digit, from the range for use inside a shop.
 fn barcode(number: u64) -> String {
     let digits = format!("20{number:010}");
     let sum: u32 =
@@ -152,8 +153,8 @@ fn barcode(number: u64) -> String {
     format!("{digits}{}", (10 - sum % 10) % 10)
 }
 
-/// The dirt that real records have, in about one record of eight; half of it costs the record.
-fn dirty(number: u64, mut product: Value) -> String {
+/// Adds a fault of real records to about one record in eight; half of the faulty records are rejected for it.
+fn with_faults(number: u64, mut product: Value) -> String {
     match number % 97 {
         3 => product["product_name"] = json!(""),
         7 => product["quantity"] = json!(null),

@@ -1,4 +1,4 @@
-//! What somebody wants of a source.
+//! Which records of a source are imported.
 
 use crate::{filter::Filter, product::Profile};
 
@@ -6,19 +6,20 @@ use crate::{filter::Filter, product::Profile};
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[group(skip)]
 pub struct Choice {
-    /// Which state tags a record needs: `strict` is the original list with en:checked, which hardly a product has; `all` is none.
+    /// Which state tags a record needs: `strict` is the original list with en:checked, which hardly any product has;
+    /// `all` needs none.
     #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
     pub profile: Profile,
     #[command(flatten)]
     pub filter: Filter,
-    /// Keep line, reason and barcode of each rejected record in the table catalog.rejects.
+    /// Store line, reason and barcode of each rejected record in the table catalog.rejects.
     #[arg(long, env = "ETL_KEEP_REJECTS")]
     pub keep_rejects: bool,
 }
 
 impl Choice {
-    /// Which records become products, in words that are the same for the same choice, whether rejects are kept or not. They
-    /// are stored with an import, so that it goes on where it was interrupted: what they look like must not change.
+    /// The profile and the filter as JSON, without `keep_rejects`. An interrupted import is found by this text, so its
+    /// format must not change.
     pub(crate) fn rules(&self) -> String {
         let Filter { country, category, brand, limit } = &self.filter;
         let profile = self.profile.name();
@@ -28,7 +29,7 @@ impl Choice {
 }
 
 impl From<Profile> for Choice {
-    /// Everything that keeps the rules of `profile`.
+    /// All records that meet `profile`, without a filter.
     fn from(profile: Profile) -> Self {
         Self { profile, filter: Filter::default(), keep_rejects: false }
     }
@@ -39,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rules_of_a_choice_look_as_they_are_stored() {
+    fn the_stored_form_of_the_rules_is_stable() {
         let nothing = r#"{"brand":null,"category":null,"country":null,"limit":null,"profile":"strict"}"#;
         assert_eq!(Choice::from(Profile::Strict).rules(), nothing);
         let filter = Filter {

@@ -1,13 +1,14 @@
-//! Deltas: what changed in the last days, file after file, as Open Food Facts publishes them. `index.txt` lists them, newest
-//! first; each is named after the times of the last change before it and in it.
+//! Deltas: files of the records that changed in the last days, published by Open Food Facts. `index.txt` lists them,
+//! newest first. The name of a delta holds two times: that of the last change before it, and that of the last change in
+//! it.
 
 use crate::{
     choice::Choice,
     import::import_source,
-    progress::{Progress, Teller},
+    progress::{Progress, ProgressReporter},
     report::Report,
     source::{Freshness, Source, download},
-    store::Catalogue,
+    store::Catalog,
 };
 use anyhow::{Context, bail, ensure};
 use chrono::{DateTime, Utc};
@@ -23,14 +24,14 @@ use url::Url;
 
 const INDEX: &str = "index.txt";
 
-/// The longest index that is read, in bytes; a real one lists two weeks.
-const LONGEST_INDEX: u64 = 1024 * 1024;
+/// Length of an index that is read, in bytes; a real one lists two weeks.
+const MAX_INDEX_SIZE: u64 = 1024 * 1024;
 
-/// How the deltas are read.
+/// Settings for deltas.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct DeltasConfig {
-    /// Where the deltas are: an address that ends with a slash, or a folder.
+    /// Where the deltas are: a URL that ends with a slash, or a folder.
     #[arg(
         long,
         env = "ETL_DELTAS_FROM",
@@ -38,12 +39,12 @@ pub struct DeltasConfig {
         value_name = "PLACE"
     )]
     pub deltas_from: String,
-    /// Look for new ones again and again after this time, like 24h; without it, once.
-    #[arg(long, env = "ETL_DELTAS_EVERY", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// Check for new deltas at this interval, such as 24h; once by default.
+    #[arg(long, env = "ETL_DELTAS_INTERVAL", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub deltas_every: Option<Duration>,
 }
 
-/// A file of changes after `from` until `to`.
+/// A file of the changes after `from`, up to and including `to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Delta {
     from: DateTime<Utc>,
@@ -51,31 +52,36 @@ struct Delta {
     name: String,
 }
 
-/// Applies what is new since the last time, oldest first; again and again where that is asked for. Where there is no database all
-/// of them are judged. Tells `on_delta` what each file came to, before it counts as applied. Ends with [`Damage`] where one
-/// cannot be read to its end.
+/// Applies the deltas that the catalog does not have yet, oldest first; repeatedly if `deltas_every` is set. Validates
+/// all of them if `db` is `None`. Calls `on_delta` with the name and the report of each delta before it is stored as
+/// applied.
+///
+/// Fails with [`Damage`] if a delta cannot be read to its end. With `deltas_every` errors are logged, and the next
+/// round tries again.
 ///
 /// [`Damage`]: crate::Damage
-pub async fn keep_up(
+pub async fn apply_deltas(
     config: &DeltasConfig,
     choice: &Choice,
     downloads: &Path,
     db: Option<&PgPool>,
     mut on_delta: impl FnMut(&str, &Report),
 ) -> anyhow::Result<()> {
-    let Some(period) = config.deltas_every else { return catch_up(config, choice, downloads, db, &mut on_delta).await };
+    let Some(period) = config.deltas_every else {
+        return apply_new_deltas(config, choice, downloads, db, &mut on_delta).await;
+    };
     let mut schedule = Schedule::new().await?;
     schedule.every(Clock::real(1.0).real_wait(period), ()).await?;
     schedule.start().await?;
     loop {
-        if let Err(error) = catch_up(config, choice, downloads, db, &mut on_delta).await {
-            warn!("the catalogue is not fresh, trying again in {}: {error:#}", humantime::format_duration(period));
+        if let Err(error) = apply_new_deltas(config, choice, downloads, db, &mut on_delta).await {
+            warn!("cannot apply the deltas, trying again in {}: {error:#}", humantime::format_duration(period));
         }
         schedule.next().await?;
     }
 }
 
-async fn catch_up(
+async fn apply_new_deltas(
     config: &DeltasConfig,
     choice: &Choice,
     downloads: &Path,
@@ -87,24 +93,24 @@ async fn catch_up(
     let fresh_until = fresh_until(db, choice).await?;
     let new = new_since(fresh_until, in_order(&index)?)?;
     if new.is_empty() {
-        info!("the catalogue is as fresh as the deltas");
+        info!("the catalog has all deltas already");
     }
     let mut choice = choice.clone();
     for delta in new {
-        let teller = RefCell::new(Teller::new()?);
-        let mut on_progress = |progress| teller.borrow_mut().tell(progress);
-        let path = place.bring(&delta.name, downloads, &mut on_progress).await?;
+        let reporter = RefCell::new(ProgressReporter::new()?);
+        let mut on_progress = |progress| reporter.borrow_mut().report(progress);
+        let path = place.fetch(&delta.name, downloads, &mut on_progress).await?;
         let mut source = Source::file(&path)?;
         source.freshness = Freshness::Until(delta.to);
         let on_report = |report: &Report| {
-            teller.borrow().finish();
+            reporter.borrow().finish();
             on_delta(&delta.name, report);
         };
         let imported = import_source(source, &choice, db, &mut on_progress, on_report).await?;
         if let Some(damage) = imported.damage {
             return Err(damage.into());
         }
-        place.forget(&path).await;
+        place.remove(&path).await;
         if let Some(limit) = &mut choice.filter.limit {
             *limit = limit.saturating_sub(imported.report.products);
             if *limit == 0 {
@@ -117,18 +123,18 @@ async fn catch_up(
 
 async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Option<DateTime<Utc>>> {
     let Some(db) = db else { return Ok(None) };
-    let mut catalogue = Catalogue::open(db).await?;
-    let fresh_until = catalogue.fresh_until(&choice.rules()).await?;
-    catalogue.close().await?;
+    let mut catalog = Catalog::open(db).await?;
+    let fresh_until = catalog.fresh_until(&choice.rules()).await?;
+    catalog.close().await?;
     if fresh_until.is_none() {
         warn!(
-            "no export was imported by these rules before: of them the catalogue will have only what changed in the last days"
+            "no export was imported with this profile and filter: the catalog gets only the changes of the last days"
         );
     }
     Ok(fresh_until)
 }
 
-/// Where deltas are.
+/// Where the deltas are.
 #[derive(Debug)]
 enum DeltaPlace {
     Address(Url),
@@ -139,7 +145,7 @@ impl DeltaPlace {
     fn parse(text: &str) -> anyhow::Result<Self> {
         match Url::parse(text) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {
-                ensure!(url.path().ends_with('/'), "ETL_DELTAS_FROM: {url} has to end with a slash");
+                ensure!(url.path().ends_with('/'), "ETL_DELTAS_FROM: {url} must end with a slash");
                 Ok(Self::Address(url))
             }
             _ => Ok(Self::Folder(text.into())),
@@ -147,16 +153,16 @@ impl DeltaPlace {
     }
 
     async fn index(&self, downloads: &Path) -> anyhow::Result<String> {
-        let path = self.bring(INDEX, downloads, drop).await?;
+        let path = self.fetch(INDEX, downloads, drop).await?;
         let reading = || format!("cannot read {}", path.display());
         let length = tokio::fs::metadata(&path).await.with_context(reading)?.len();
-        ensure!(length <= LONGEST_INDEX, "{} has {length} bytes, which is no list of deltas", path.display());
+        ensure!(length <= MAX_INDEX_SIZE, "{} has {length} bytes, too many for a list of deltas", path.display());
         let index = tokio::fs::read_to_string(&path).await.with_context(reading)?;
-        self.forget(&path).await;
+        self.remove(&path).await;
         Ok(index)
     }
 
-    async fn bring(
+    async fn fetch(
         &self,
         name: &str,
         downloads: &Path,
@@ -169,28 +175,28 @@ impl DeltaPlace {
         }
     }
 
-    /// Removes what was brought here for this alone.
-    async fn forget(&self, path: &Path) {
+    /// Removes a downloaded file; files of a local folder stay.
+    async fn remove(&self, path: &Path) {
         if let Self::Address(_) = self {
-            download::forget(path).await;
+            download::remove(path).await;
         }
     }
 }
 
-/// The files of an index, oldest first; what is no name of a delta is refused.
+/// The deltas of an index, oldest first. Fails on a line that is not the name of a delta.
 fn in_order(index: &str) -> anyhow::Result<Vec<Delta>> {
     let mut deltas = index
         .lines()
         .map(str::trim)
         .filter(|line| !line.is_empty())
-        .map(|name| delta(name).with_context(|| format!("{INDEX} lists {name:?}, which is no name of a delta")))
+        .map(|name| parse_name(name).with_context(|| format!("{INDEX} lists {name:?}, not the name of a delta")))
         .collect::<anyhow::Result<Vec<_>>>()?;
     deltas.sort_by_key(|delta| delta.to);
     Ok(deltas)
 }
 
-/// `openfoodfacts_products_FROM_TO.json.gz`.
-fn delta(name: &str) -> Option<Delta> {
+/// Parses `openfoodfacts_products_FROM_TO.json.gz`, with UNIX times in seconds.
+fn parse_name(name: &str) -> Option<Delta> {
     let times = name.strip_prefix("openfoodfacts_products_")?.strip_suffix(".json.gz")?;
     let (from, to) = times.split_once('_')?;
     let time = |seconds: &str| DateTime::from_timestamp(seconds.parse().ok()?, 0);
@@ -198,17 +204,17 @@ fn delta(name: &str) -> Option<Delta> {
     (from < to).then(|| Delta { from, to, name: name.to_owned() })
 }
 
-/// Those that hold anything new, without a gap before or between them.
+/// The deltas that hold anything new. Fails if there is a gap before or between them.
 fn new_since(fresh_until: Option<DateTime<Utc>>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
     let new: Vec<Delta> = deltas.into_iter().filter(|delta| fresh_until.is_none_or(|until| delta.to > until)).collect();
     let mut until = fresh_until.or_else(|| new.first().map(|delta| delta.from));
     for (index, delta) in new.iter().enumerate() {
-        // The first may begin before: what it repeats is known to be old. Those after it follow each other exactly.
+        // The first may overlap with the catalog, which ignores old records. The others must follow each other exactly.
         let follows =
             if index == 0 { until.is_some_and(|until| delta.from <= until) } else { until == Some(delta.from) };
         if !follows {
             bail!(
-                "the changes from {} to {} are missing, before {}: import a whole export, and then the deltas again",
+                "the changes from {} to {} are missing, before {}: import a whole export, then apply the deltas again",
                 until.unwrap_or_default(),
                 delta.from,
                 delta.name
@@ -240,7 +246,7 @@ mod tests {
         let index = [(30, 40), (20, 30), (10, 20)];
         assert_eq!(spans(None, &index), Some(vec![(10, 20), (20, 30), (30, 40)]));
         assert_eq!(spans(Some(20), &index), Some(vec![(20, 30), (30, 40)]));
-        // The newest product of an export changed in the middle of a delta.
+        // The newest record of an export changed in the middle of a delta.
         assert_eq!(spans(Some(25), &index), Some(vec![(20, 30), (30, 40)]));
         assert_eq!(spans(Some(40), &index), Some(vec![]));
         assert_eq!(spans(Some(5), &index), None);
@@ -248,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_delta_is_refused() {
+    fn an_invalid_delta_name_is_refused() {
         for name in
             ["<html>", "openfoodfacts_products_20_10.json.gz", "../../etc/passwd", "openfoodfacts_products_1_x.json.gz"]
         {
-            assert!(in_order(name).is_err(), "{name} was taken");
+            assert!(in_order(name).is_err(), "{name} was accepted");
         }
     }
 }

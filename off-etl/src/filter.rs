@@ -1,51 +1,51 @@
-//! Which records are wanted at all.
+//! Filters that select records.
 
-use crate::{loose::Loose, record::Record};
+use crate::{lenient::Lenient, record::Record};
 use unicode_normalization::{UnicodeNormalization, char::is_combining_mark};
 
-/// What a record has to have to be looked at; a field without a wish lets everything through.
+/// Conditions that a record has to meet; an absent field matches every record.
 #[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
 #[group(skip)]
 pub struct Filter {
-    /// Only products sold in this country, like france or en:france.
+    /// Only products sold in this country, such as france or en:france.
     #[arg(long, env = "ETL_COUNTRY", value_name = "COUNTRY")]
     pub country: Option<String>,
-    /// Only products of this category, like breakfast-cereals or en:breakfast-cereals.
+    /// Only products of this category, such as breakfast-cereals or en:breakfast-cereals.
     #[arg(long, env = "ETL_CATEGORY", value_name = "CATEGORY")]
     pub category: Option<String>,
-    /// Only products of this brand, like barilla.
+    /// Only products of this brand, such as barilla.
     #[arg(long, env = "ETL_BRAND", value_name = "BRAND")]
     pub brand: Option<String>,
-    /// Stop after so many products.
+    /// Stop after this many products.
     #[arg(long, env = "ETL_LIMIT", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub limit: Option<u64>,
 }
 
 impl Filter {
-    /// Whether `record` is wanted; the limit is for whoever counts.
-    pub(crate) fn lets_through(&self, record: &Record) -> bool {
-        let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
+    /// Whether `record` meets all conditions. The limit is not checked here: the caller counts the products.
+    pub(crate) fn matches(&self, record: &Record) -> bool {
+        let brands = if record.brands_tags == Lenient::Nothing { &record.brands } else { &record.brands_tags };
         has(self.country.as_deref(), &record.countries_tags)
             && has(self.category.as_deref(), &record.categories_tags)
             && has(self.brand.as_deref(), brands)
     }
 }
 
-fn has(wanted: Option<&str>, tags: &Loose) -> bool {
+fn has(wanted: Option<&str>, tags: &Lenient) -> bool {
     let Some(wanted) = wanted else { return true };
     let wanted = tag(wanted);
     tags.texts().iter().any(|found| is_same(&tag(found), &wanted))
 }
 
-/// As Open Food Facts makes a tag of a name: without accents, and with hyphens for all that is no letter or digit. A language before
-/// it stays.
+/// Makes a tag of a name as Open Food Facts does: without accents, and with hyphens in place of everything but letters
+/// and digits. Keeps a language prefix.
 fn tag(name: &str) -> String {
     let plain = name.nfd().filter(|c| !is_combining_mark(*c)).flat_map(char::to_lowercase);
     let hyphened: String = plain.map(|c| if c.is_alphanumeric() || c == ':' { c } else { '-' }).collect();
     hyphened.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
 }
 
-/// With its language where `wanted` has one.
+/// Compares two tags; the language of `found` counts only if `wanted` has one.
 fn is_same(found: &str, wanted: &str) -> bool {
     found == wanted || found.split_once(':').is_some_and(|(language, name)| language.len() == 2 && name == wanted)
 }
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_country_a_category_and_a_brand_may_be_asked_for() {
+    fn records_are_filtered_by_country_category_and_brand() {
         let record = Record::read(
             br#"{"countries_tags": ["en:france", "en:united-kingdom"], "categories_tags": ["en:cereals"], "brands_tags": ["xx:so-good", "creme-co"]}"#,
         )
@@ -63,7 +63,7 @@ mod tests {
         let wanted = |country: &str, category: &str, brand: &str| {
             let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
             Filter { country: some(country), category: some(category), brand: some(brand), limit: None }
-                .lets_through(&record)
+                .matches(&record)
         };
         assert!(wanted("", "", "") && wanted("france", "", "") && wanted("en:france", "cereals", "So Good"));
         assert!(wanted("United Kingdom", "", "") && wanted("", "", "Crème & Co."));

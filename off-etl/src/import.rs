@@ -1,12 +1,12 @@
-//! An import from its source into the catalogue.
+//! Imports a source into the catalog.
 
 use crate::{
     choice::Choice,
-    pipeline::{JudgedPiece, Outcome, Pipeline, Rejected, Rules},
-    progress::{Progress, Teller},
+    pipeline::{Outcome, Pipeline, Rejected, Rules, ValidatedChunk},
+    progress::{Progress, ProgressReporter},
     report::Report,
     source::{Damage, Freshness, Place, Source, SourceName, download},
-    store::{Batch, Catalogue, Import},
+    store::{Batch, Catalog, Import},
 };
 use anyhow::{bail, ensure};
 use chrono::{DateTime, Utc};
@@ -15,25 +15,27 @@ use sqlx::PgPool;
 use std::{cell::RefCell, path::Path, pin::pin, time::Duration};
 use tracing::info;
 
-/// Products that are merged at once.
-const PRODUCTS: usize = 2000;
+/// Products that are merged in one batch.
+const BATCH_PRODUCTS: usize = 2000;
 
-/// Records after which it is noted how far the import has come, also where hardly one of them became a product.
-const RECORDS: u64 = 20_000;
+/// Records after which progress is stored, even if few of them became products.
+const BATCH_RECORDS: u64 = 20_000;
 
-/// How long nothing is told while nothing comes: an import that goes on first unpacks what it has.
-const QUIET: Duration = Duration::from_secs(1);
+/// How often progress is reported while no chunk arrives: a resumed import first decompresses what it already has.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What an import came to.
+/// The result of an import.
 #[derive(Debug)]
 pub struct Imported {
+    /// Counts of the whole import, including its runs before an interruption.
     pub report: Report,
-    /// Why the source could not be read to its end; what was sound before is in the catalogue.
+    /// Why the source could not be read to its end; the records before the damage are in the catalog.
     pub damage: Option<Damage>,
 }
 
-/// The same as [`import`], told on standard error: by a progress bar on a terminal, else by a line in the log now and then. What it
-/// came to goes to `on_report` before the import counts as finished: an import that is killed in between says it again.
+/// Like [`import`], with progress on standard error: a progress bar on a terminal, else a log line every few seconds.
+/// Calls `on_report` before the import is stored as finished, so that an import that is killed in between reports again
+/// when it is resumed.
 pub async fn import_and_tell(
     source: &SourceName,
     choice: &Choice,
@@ -41,19 +43,19 @@ pub async fn import_and_tell(
     db: Option<&PgPool>,
     on_report: impl FnOnce(&Report),
 ) -> anyhow::Result<Imported> {
-    let teller = RefCell::new(Teller::new()?);
-    let on_progress = |progress| teller.borrow_mut().tell(progress);
+    let reporter = RefCell::new(ProgressReporter::new()?);
+    let on_progress = |progress| reporter.borrow_mut().report(progress);
     let on_report = |report: &Report| {
-        teller.borrow().finish();
+        reporter.borrow().finish();
         on_report(report);
     };
     let imported = import_reported(source, choice, downloads, db, on_progress, on_report).await;
-    teller.borrow().finish();
+    reporter.borrow().finish();
     imported
 }
 
-/// Reads an export or the sample into the catalogue, or only judges it where there is no database; tells `on_progress` after
-/// each piece. An import of the same content by the same rules that did not come to its end goes on where it was.
+/// Imports an export or the sample into the catalog, or only validates it if `db` is `None`. Calls `on_progress` after
+/// each chunk. Resumes an unfinished import of the same content with the same rules.
 pub async fn import(
     source: &SourceName,
     choice: &Choice,
@@ -82,8 +84,8 @@ async fn import_reported(
             });
             Source::file(&path.await?)?
         }
-        SourceName::Api => bail!("the API is read page by page, see `Api::import`"),
-        SourceName::Deltas => bail!("deltas are read one after the other, see `deltas::catch_up`"),
+        SourceName::Api => bail!("the API is imported with `Api::import`"),
+        SourceName::Deltas => bail!("deltas are imported with `apply_deltas`"),
     };
     import_source(source, choice, db, &mut on_progress, on_report).await
 }
@@ -101,17 +103,17 @@ pub(crate) async fn import_source(
     let mut pipeline = Pipeline::start(source, sink.place(), rules_of(choice));
     let progress = |sink: &Sink| Progress { read: sink.report().read, bytes: meter.bytes(), total_bytes };
     let damage = loop {
-        let piece = {
+        let chunk = {
             let mut next = pin!(pipeline.next());
             loop {
-                match tokio::time::timeout(QUIET, &mut next).await {
-                    Ok(piece) => break piece?,
+                match tokio::time::timeout(PROGRESS_INTERVAL, &mut next).await {
+                    Ok(chunk) => break chunk?,
                     Err(_) => on_progress(progress(&sink)),
                 }
             }
         };
-        let Some(piece) = piece else { break pipeline.end()? };
-        sink.take(piece, choice);
+        let Some(chunk) = chunk else { break pipeline.end()? };
+        sink.add(chunk, choice);
         on_progress(progress(&sink));
         if sink.is_full() {
             sink.flush().await?;
@@ -134,7 +136,7 @@ pub(crate) async fn import_source(
     on_report(sink.report());
     if damage.is_none() {
         let fresh_until = match freshness {
-            // Only some of it was asked for.
+            // The limit left out a part of the source.
             _ if choice.filter.limit.is_some() => None,
             Freshness::Unknown => None,
             Freshness::Newest => sink.report().newest,
@@ -149,17 +151,17 @@ pub(crate) fn rules_of(choice: &Choice) -> Rules {
     Rules {
         profile: choice.profile,
         filter: choice.filter.clone(),
-        name_rejects: choice.keep_rejects,
+        keep_codes: choice.keep_rejects,
         now: Clock::real(1.0).now(),
     }
 }
 
-/// Where judged records go: into the catalogue batch by batch, or only into a report.
+/// Collects validated records: merges them into the catalog in batches, or only counts them in a dry run.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    catalogue: Option<(Catalogue, Import)>,
+    catalog: Option<(Catalog, Import)>,
     batch: Batch,
-    /// What the report was when it was last merged.
+    /// The report at the last merge.
     merged: Report,
 }
 
@@ -171,21 +173,21 @@ impl Sink {
         name: &str,
     ) -> anyhow::Result<Self> {
         let Some(db) = db else {
-            return Ok(Self { catalogue: None, batch: Batch::default(), merged: Report::default() });
+            return Ok(Self { catalog: None, batch: Batch::default(), merged: Report::default() });
         };
-        let mut catalogue = Catalogue::open(db).await?;
-        // Rejects that are kept are kept from the first line on.
+        let mut catalog = Catalog::open(db).await?;
+        // An import without stored rejects is not resumed as one with them: the earlier rejects would be missing.
         let suffix = if choice.keep_rejects { ", rejects kept" } else { "" };
         let identity = identity.map(|identity| format!("{identity}{suffix}"));
-        let import = catalogue.begin(identity.as_deref(), &choice.rules(), name).await?;
+        let import = catalog.begin(identity.as_deref(), &choice.rules(), name).await?;
         if import.report.read > 0 {
-            info!("{name}: an earlier import was interrupted after {} records and goes on there", import.report.read);
+            info!("{name}: resuming an import that was interrupted after {} records", import.report.read);
         }
         let batch = Batch { report: import.report.clone(), end: import.place, ..Batch::default() };
-        Ok(Self { merged: import.report.clone(), catalogue: Some((catalogue, import)), batch })
+        Ok(Self { merged: import.report.clone(), catalog: Some((catalog, import)), batch })
     }
 
-    /// Where its source goes on.
+    /// Where the source continues.
     pub(crate) fn place(&self) -> Place {
         self.batch.end
     }
@@ -194,10 +196,10 @@ impl Sink {
         &self.batch.report
     }
 
-    /// Notes what became of some records. What comes after the last product that was asked for is not even read.
-    pub(crate) fn take(&mut self, piece: JudgedPiece, choice: &Choice) {
+    /// Adds the outcomes of a chunk to the batch. Records after the limit do not count as read.
+    pub(crate) fn add(&mut self, chunk: ValidatedChunk, choice: &Choice) {
         let batch = &mut self.batch;
-        for (line, outcome) in piece.outcomes {
+        for (line, outcome) in chunk.outcomes {
             if choice.filter.limit.is_some_and(|limit| batch.report.products >= limit) {
                 return;
             }
@@ -205,39 +207,41 @@ impl Sink {
             match outcome {
                 Outcome::PassedOver => batch.report.passed_over += 1,
                 Outcome::Rejected(Rejected { reason, code, withdrawal }) => {
-                    batch.report.reject(reason, line);
+                    batch.report.record_reject(reason, line);
                     if choice.keep_rejects {
                         batch.rejects.push((line, reason.to_string(), code));
                     }
-                    batch.withdrawals.extend(withdrawal.filter(|_| self.catalogue.is_some()));
+                    batch.withdrawals.extend(withdrawal.filter(|_| self.catalog.is_some()));
                 }
-                Outcome::Product(judged) => {
+                Outcome::Product(validated) => {
                     batch.report.products += 1;
-                    for mend in judged.mends.iter() {
-                        batch.report.mend(mend, line);
+                    for correction in validated.corrections.iter() {
+                        batch.report.record_correction(correction, line);
                     }
-                    if self.catalogue.is_some() {
-                        batch.products.push(*judged);
+                    if self.catalog.is_some() {
+                        batch.products.push(*validated);
                     }
                 }
             }
         }
-        batch.report.newest = batch.report.newest.max(piece.newest);
-        batch.end = piece.end;
+        batch.report.newest = batch.report.newest.max(chunk.newest);
+        batch.end = chunk.end;
     }
 
+    /// Whether the limit of products is reached.
     pub(crate) fn has_enough(&self, choice: &Choice) -> bool {
         choice.filter.limit.is_some_and(|limit| self.batch.report.products >= limit)
     }
 
+    /// Whether the batch is to be merged.
     pub(crate) fn is_full(&self) -> bool {
-        self.batch.products.len() >= PRODUCTS || self.batch.report.read - self.merged.read >= RECORDS
+        self.batch.products.len() >= BATCH_PRODUCTS || self.batch.report.read - self.merged.read >= BATCH_RECORDS
     }
 
-    /// Merges what has come together.
+    /// Merges the batch and starts a new one.
     pub(crate) async fn flush(&mut self) -> anyhow::Result<()> {
-        if let Some((catalogue, import)) = &mut self.catalogue {
-            catalogue.merge(import, &self.batch).await?;
+        if let Some((catalog, import)) = &mut self.catalog {
+            catalog.merge(import, &self.batch).await?;
             self.batch.report = import.report.clone();
         }
         self.batch.report.count_since(&self.merged);
@@ -248,16 +252,17 @@ impl Sink {
         Ok(())
     }
 
-    /// Notes that the import came to its end, and how fresh the catalogue is with it.
+    /// Stores the import as finished, and up to when the catalog has all changes.
     pub(crate) async fn finish(&mut self, fresh_until: Option<DateTime<Utc>>) -> anyhow::Result<()> {
         self.batch.is_last = true;
         self.batch.fresh_until = fresh_until;
         self.flush().await
     }
 
+    /// Releases the lock and returns the report.
     pub(crate) async fn close(self) -> anyhow::Result<Report> {
-        if let Some((catalogue, _)) = self.catalogue {
-            catalogue.close().await?;
+        if let Some((catalog, _)) = self.catalog {
+            catalog.close().await?;
         }
         Ok(self.batch.report)
     }

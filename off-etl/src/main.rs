@@ -1,17 +1,17 @@
-//! The importer as a program of its own.
+//! The importer program.
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use off_etl::{Config, Damage, Report, SourceName, api::Api, import_and_tell, keep_up};
+use off_etl::{Config, Damage, Report, SourceName, api::Api, apply_deltas, import_and_tell};
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
 
-/// The exit code of an import whose source could not be read to its end.
+/// Exit code of an import whose source is damaged.
 const INCOMPLETE: u8 = 3;
 
-/// Fills the catalogue from Open Food Facts. Ends with 0 when everything was read, with 3 when the source is damaged and only what
-/// was sound is in the catalogue, and with 1 when something else went wrong.
+/// Fills the catalog from Open Food Facts. Exits with 0 when the whole source was read, with 3 when the source is
+/// damaged and only its undamaged part was imported, and with 1 on any other error.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Program {
@@ -24,14 +24,14 @@ async fn main() -> ExitCode {
     let outcome = start(Program::parse().config).await;
     telemetry::flush().await;
     let Err(error) = outcome else { return ExitCode::SUCCESS };
-    say(&error);
+    print_error(&error);
     if error.is::<Damage>() { ExitCode::from(INCOMPLETE) } else { ExitCode::FAILURE }
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {
     ensure!(
         !(config.dry_run && config.choice.keep_rejects),
-        "--keep-rejects keeps them in the database, to which --dry-run writes nothing: leave out one of them"
+        "--keep-rejects writes to the database and --dry-run does not: use only one of them"
     );
     telemetry::init("off-etl", &config.log)?;
     if let Some(address) = config.metrics {
@@ -41,14 +41,14 @@ async fn start(config: Config) -> anyhow::Result<()> {
     run(&config, pool.as_ref()).await
 }
 
-/// The database, migrated; none for a dry run.
+/// Connects to the database and checks that it is migrated; `None` for a dry run.
 async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
     let Some(url) = config.database_url.as_deref().filter(|_| !config.dry_run) else { return Ok(None) };
     let database =
         db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
     let pool = db::lazy_pool(&database, "off-etl")?;
     db::probe(&pool).await.map_err(anyhow::Error::msg)?;
-    db::check(&pool).await.map_err(anyhow::Error::msg).context("the catalogue cannot be filled")?;
+    db::check(&pool).await.map_err(anyhow::Error::msg).context("cannot fill the catalog")?;
     db::refuse_shared_sessions(&pool).await?;
     Ok(Some(pool))
 }
@@ -62,7 +62,7 @@ async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
             None
         }
         SourceName::Deltas => {
-            keep_up(&config.deltas, choice, downloads, db, print).await?;
+            apply_deltas(&config.deltas, choice, downloads, db, print).await?;
             None
         }
         source => import_and_tell(source, choice, downloads, db, on_report).await?.damage,
@@ -74,8 +74,8 @@ fn print(name: &str, report: &Report) {
     print_line!("{name}\n{report}");
 }
 
-#[expect(clippy::print_stderr, reason = "the reason of a failing exit code belongs there")]
-fn say(error: &anyhow::Error) {
+#[expect(clippy::print_stderr, reason = "a failing exit code needs its reason on standard error")]
+fn print_error(error: &anyhow::Error) {
     let kind = if error.is::<Damage>() { "incomplete: " } else { "" };
     eprintln!("error: {kind}{error:#}");
 }

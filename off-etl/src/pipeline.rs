@@ -1,11 +1,11 @@
-//! One thread cuts a source into pieces, others judge them, and they come out in the order they were cut.
+//! One thread cuts a source into chunks, others validate them. Validated chunks keep the order of the source.
 
 use crate::{
+    correction::{Corrections, tag},
     filter::Filter,
-    mend::{Mends, tag},
     product::{self, Product, Profile, Reject, Withdrawal},
     record::Record,
-    source::{Broken, Content, Damage, Piece, Place, Source},
+    source::{Broken, Chunk, Content, Damage, Place, Source},
 };
 use anyhow::{anyhow, ensure};
 use chrono::{DateTime, Utc};
@@ -15,122 +15,123 @@ use std::{
 };
 use tokio::sync::mpsc;
 
-/// Pieces that may be judged and not taken yet; hardly more than their products are left of them.
-const UNDER_WAY: usize = 64;
+/// Chunks that may wait for the consumer. A validated chunk holds little more than its products.
+const MAX_UNREAD_CHUNKS: usize = 64;
 
-/// Pieces that wait for a thread to judge them: with them goes their text, 256 KiB and seldom up to 4 MiB.
-const WAITING: usize = 4;
+/// Chunks that may wait for a validating thread. Each holds its text: 256 KiB, seldom up to 4 MiB.
+const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// The largest room that is used again, in bytes.
-const LARGEST_ROOM: usize = 1024 * 1024;
+/// Capacity of a buffer that is reused, in bytes.
+const MAX_REUSED_CAPACITY: usize = 1024 * 1024;
 
-/// The longest barcode of a rejected record that is kept, in characters.
-const LONGEST_CODE: usize = 40;
+/// Barcodes of rejected records are cut to this length, in characters.
+const MAX_CODE_LENGTH: usize = 40;
 
-/// Parts of a piece that may wait until those before it were taken: lines are one part, a row group of Parquet is as many as it is long.
-const PARTS: usize = 8;
+/// Parts of a chunk that may wait for the consumer. Lines are one part; a row group of Parquet is one part per 256
+/// rows.
+const MAX_UNREAD_PARTS: usize = 8;
 
-/// What a record came to.
+/// The outcome of a record.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Product(Box<Judged>),
+    Product(Box<Validated>),
     Rejected(Rejected),
     PassedOver,
 }
 
-/// A record that is no product for the catalogue.
+/// A record that cannot become a product.
 #[derive(Debug)]
 pub(crate) struct Rejected {
     pub(crate) reason: Reject,
-    /// Its barcode as it was written, where it is wanted.
+    /// The barcode as written; `None` unless rejects are kept.
     pub(crate) code: Option<String>,
-    /// What it says of a product that the catalogue may have all the same.
+    /// Marks a product that the catalog may have as no longer sold.
     pub(crate) withdrawal: Option<Withdrawal>,
 }
 
-/// A product on its way into the catalogue.
+/// A product that is ready to be merged.
 #[derive(Debug)]
-pub(crate) struct Judged {
+pub(crate) struct Validated {
     pub(crate) product: Product,
     pub(crate) fingerprint: i64,
-    pub(crate) mends: Mends,
+    pub(crate) corrections: Corrections,
 }
 
-/// A piece, or a part of one, whose records have been judged.
+/// A chunk, or a part of one, whose records have been validated.
 #[derive(Debug)]
-pub(crate) struct JudgedPiece {
-    /// Where the source goes on.
+pub(crate) struct ValidatedChunk {
+    /// Where the source continues.
     pub(crate) end: Place,
-    /// Each with its line.
+    /// Each outcome with its line.
     pub(crate) outcomes: Vec<(u64, Outcome)>,
-    /// When that record changed that changed last, whatever became of it.
+    /// When the most recently changed record changed, whatever its outcome.
     pub(crate) newest: Option<DateTime<Utc>>,
 }
 
-impl JudgedPiece {
-    /// One without records yet.
-    pub(crate) fn until(end: Place) -> Self {
+impl ValidatedChunk {
+    /// A chunk without records that ends at `end`.
+    pub(crate) fn new(end: Place) -> Self {
         Self { end, outcomes: Vec::new(), newest: None }
     }
 
-    /// Judges the record in `line`.
-    pub(crate) fn judge(&mut self, rules: &Rules, line: u64, record: Result<Record, Reject>) {
-        // A time to come is a mistake, and says nothing of how fresh the source is.
+    /// Validates the record in `line`.
+    pub(crate) fn validate(&mut self, rules: &Rules, line: u64, record: Result<Record, Reject>) {
+        // A time in the future is an error and does not tell how fresh the source is.
         let changed = record.as_ref().ok().and_then(product::changed).filter(|changed| *changed <= rules.now);
         self.newest = self.newest.max(changed);
-        self.outcomes.push((line, rules.judge(record)));
+        self.outcomes.push((line, rules.validate(record)));
     }
 }
 
-/// By what a record is judged.
+/// The rules by which records are validated.
 #[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) profile: Profile,
     pub(crate) filter: Filter,
-    /// Whether the barcode of what is rejected is wanted.
-    pub(crate) name_rejects: bool,
+    /// Whether to keep the barcodes of rejected records.
+    pub(crate) keep_codes: bool,
     pub(crate) now: DateTime<Utc>,
 }
 
 impl Rules {
-    fn judge(&self, record: Result<Record, Reject>) -> Outcome {
+    fn validate(&self, record: Result<Record, Reject>) -> Outcome {
         let record = match record {
-            Ok(record) if self.filter.lets_through(&record) => record,
+            Ok(record) if self.filter.matches(&record) => record,
             Ok(_) => return Outcome::PassedOver,
             Err(reason) => return Outcome::Rejected(Rejected { reason, code: None, withdrawal: None }),
         };
         match Product::from_record(&record, self.profile) {
-            Ok((product, mends)) => {
-                Outcome::Product(Box::new(Judged { fingerprint: product.fingerprint(), product, mends }))
+            Ok((product, corrections)) => {
+                Outcome::Product(Box::new(Validated { fingerprint: product.fingerprint(), product, corrections }))
             }
             Err(reason) => {
-                let code = record.code.text().filter(|_| self.name_rejects);
-                let code = code.map(|code| tag(&code, LONGEST_CODE, &mut Mends::default()));
+                let code = record.code.text().filter(|_| self.keep_codes);
+                let code = code.map(|code| tag(&code, MAX_CODE_LENGTH, &mut Corrections::default()));
                 Outcome::Rejected(Rejected { reason, code, withdrawal: Withdrawal::of(&record) })
             }
         }
     }
 
-    /// Gives what became of `piece`, part by part, and its room back.
-    fn judge_piece(&self, piece: Piece, mut give: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
-        let Piece { start, end, content } = piece;
-        let mut judged = JudgedPiece::until(end);
-        let room = match content {
+    /// Validates `chunk` and sends it part by part. Returns its buffer for reuse.
+    fn validate_chunk(&self, chunk: Chunk, mut send: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
+        let Chunk { start, end, content } = chunk;
+        let mut validated = ValidatedChunk::new(end);
+        let buffer = match content {
             Content::Lines(bytes) => {
                 for (line, number) in bytes.split(|&byte| byte == b'\n').zip(start.line + 1..) {
                     if !line.trim_ascii().is_empty() {
-                        judged.judge(self, number, Record::read(line).map_err(|_| Reject::NotJson));
+                        validated.validate(self, number, Record::read(line).map_err(|_| Reject::NotJson));
                     }
                 }
                 Some(bytes)
             }
             Content::TooLong => {
-                judged.judge(self, start.line + 1, Err(Reject::TooLong));
+                validated.validate(self, start.line + 1, Err(Reject::TooLong));
                 None
             }
             Content::Rows(header, bytes) => {
                 header.read(&bytes, |line, record| {
-                    judged.judge(self, start.line + 1 + line, record.ok_or(Reject::BadRow));
+                    validated.validate(self, start.line + 1 + line, record.ok_or(Reject::BadRow));
                 });
                 Some(bytes)
             }
@@ -138,108 +139,108 @@ impl Rules {
                 let mut row = start.line;
                 let outcome = group.read(|records| {
                     let end = row + records.len() as u64;
-                    let mut judged = JudgedPiece::until(Place { offset: end, line: end });
+                    let mut validated = ValidatedChunk::new(Place { offset: end, line: end });
                     for record in records {
                         row += 1;
-                        judged.judge(self, row, Ok(record));
+                        validated.validate(self, row, Ok(record));
                     }
-                    give(Ok(judged))
+                    send(Ok(validated))
                 });
                 if let Err(broken) = outcome {
-                    give(Err(broken));
+                    send(Err(broken));
                 }
                 return None;
             }
         };
-        give(Ok(judged));
-        room.filter(|room| room.capacity() <= LARGEST_ROOM)
+        send(Ok(validated));
+        buffer.filter(|buffer| buffer.capacity() <= MAX_REUSED_CAPACITY)
     }
 }
 
-/// What became of a part of a piece; or that it was broken, and what comes after it with it.
-type Part = Result<JudgedPiece, Broken>;
+/// A validated part of a chunk, or the damage that ends the source.
+type Part = Result<ValidatedChunk, Broken>;
 
-/// The judged pieces of a source, in their order.
+/// The validated chunks of a source, in their order.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     name: String,
     unit: &'static str,
-    /// The parts of each, and where it ends.
-    pieces: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
-    /// Those that are being taken.
+    /// For each chunk a channel with its parts, and where it ends.
+    chunks: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
+    /// The chunk that is being received.
     parts: Option<(mpsc::Receiver<Part>, Place)>,
     reached: Place,
     broken: Option<Broken>,
-    cutting: JoinHandle<Result<(), Broken>>,
+    reader: JoinHandle<Result<(), Broken>>,
 }
 
 impl Pipeline {
-    /// Starts to read `source` from `start` on.
+    /// Starts to read `source` at `start`.
     pub(crate) fn start(source: Source, start: Place, rules: Rules) -> Self {
-        let (ordered, pieces) = mpsc::channel(UNDER_WAY);
-        let (work, waiting) = threads::sync_channel::<(Piece, mpsc::Sender<Part>)>(WAITING);
-        let (give_back, used) = threads::channel();
-        let waiting = Arc::new(Mutex::new(waiting));
+        let (ordered, chunks) = mpsc::channel(MAX_UNREAD_CHUNKS);
+        let (work, queue) = threads::sync_channel::<(Chunk, mpsc::Sender<Part>)>(MAX_QUEUED_CHUNKS);
+        let (return_buffer, used_buffers) = threads::channel();
+        let queue = Arc::new(Mutex::new(queue));
         let rules = Arc::new(rules);
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
-            let (waiting, rules, give_back) = (waiting.clone(), rules.clone(), give_back.clone());
+            let (queue, rules, return_buffer) = (queue.clone(), rules.clone(), return_buffer.clone());
             thread::spawn(move || {
                 loop {
-                    // The lock is held while waiting: others wait for it as they would for a piece.
-                    let next = waiting.lock().map(|waiting| waiting.recv());
-                    let Ok(Ok((piece, parts))) = next else { return };
-                    // Nobody takes them where the import has ended.
-                    let room = rules.judge_piece(piece, |part| parts.blocking_send(part).is_ok());
-                    if let Some(room) = room {
-                        let _ = give_back.send(room);
+                    // The lock is held while receiving: the other threads wait for it as they would for a chunk.
+                    let next = queue.lock().map(|queue| queue.recv());
+                    let Ok(Ok((chunk, parts))) = next else { return };
+                    // Sending fails when the import has ended, which ends this chunk early.
+                    let buffer = rules.validate_chunk(chunk, |part| parts.blocking_send(part).is_ok());
+                    if let Some(buffer) = buffer {
+                        let _ = return_buffer.send(buffer);
                     }
                 }
             });
         }
         let (name, unit) = (source.name.clone(), source.unit());
-        let cutting = thread::spawn(move || {
-            source.cut(start, &used, |piece| {
-                let (parts, judged) = mpsc::channel(PARTS);
-                ordered.blocking_send((judged, piece.end)).is_ok() && work.send((piece, parts)).is_ok()
+        let reader = thread::spawn(move || {
+            source.cut(start, &used_buffers, |chunk| {
+                let (parts, validated) = mpsc::channel(MAX_UNREAD_PARTS);
+                ordered.blocking_send((validated, chunk.end)).is_ok() && work.send((chunk, parts)).is_ok()
             })
         });
-        Self { name, unit, pieces, parts: None, reached: start, broken: None, cutting }
+        Self { name, unit, chunks, parts: None, reached: start, broken: None, reader }
     }
 
-    /// The next piece or part of one; `None` after the last.
-    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<JudgedPiece>> {
+    /// The next chunk or part of a chunk; `None` after the last.
+    pub(crate) async fn next(&mut self) -> anyhow::Result<Option<ValidatedChunk>> {
         loop {
             let Some((parts, end)) = &mut self.parts else {
-                self.parts = self.pieces.recv().await;
+                self.parts = self.chunks.recv().await;
                 if self.parts.is_none() {
                     return Ok(None);
                 }
                 continue;
             };
             match parts.recv().await {
-                Some(Ok(piece)) => {
-                    self.reached = piece.end;
-                    return Ok(Some(piece));
+                Some(Ok(chunk)) => {
+                    self.reached = chunk.end;
+                    return Ok(Some(chunk));
                 }
                 Some(Err(broken)) => {
                     self.broken = Some(broken);
                     return Ok(None);
                 }
                 None => {
-                    // What is missing is not passed over: the import would count as having read it.
-                    ensure!(self.reached == *end, "a thread that judges records has panicked");
+                    // Fails on a missing part, because the import would store it as read.
+                    ensure!(self.reached == *end, "a thread that validates records has panicked");
                     self.parts = None;
                 }
             }
         }
     }
 
-    /// Whether the source came to its end or broke off; to be asked after the last piece.
+    /// Returns the damage that ended the source, if any. Call it after the last chunk.
     pub(crate) fn end(self) -> anyhow::Result<Option<Damage>> {
-        let Self { name, unit, pieces, reached, broken, cutting, .. } = self;
-        // What comes after something broken is wanted by nobody.
-        drop(pieces);
-        let outcome = cutting.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
+        let Self { name, unit, chunks, reached, broken, reader, .. } = self;
+        // Stops the reader, which may still be sending chunks after the damage.
+        drop(chunks);
+        let outcome = reader.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
         let broken = broken.or_else(|| outcome.err());
         Ok(broken.map(|Broken { byte, cause }| Damage { name, byte, reached: reached.line, unit, cause }))
     }
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
     use std::io::{Error, Read, Result};
 
-    /// Two lines, and then what comes of `end`.
+    /// Yields `lines`, then the result of `end`.
     struct Lines<F> {
         lines: &'static [u8],
         end: F,
@@ -263,21 +264,21 @@ mod tests {
         }
     }
 
-    /// How many records come of it, and how it ends.
+    /// The number of records that were read, and the end of the pipeline.
     async fn read(end: fn() -> Result<usize>) -> (usize, anyhow::Result<Option<Damage>>) {
         let source = Source::stream("it", Lines { lines: b"{}\n{}\n", end }).unwrap();
         let rules =
-            Rules { profile: Profile::All, filter: Filter::default(), name_rejects: false, now: DateTime::default() };
+            Rules { profile: Profile::All, filter: Filter::default(), keep_codes: false, now: DateTime::default() };
         let mut pipeline = Pipeline::start(source, Place::default(), rules);
         let mut records = 0;
-        while let Some(piece) = pipeline.next().await.unwrap() {
-            records += piece.outcomes.len();
+        while let Some(chunk) = pipeline.next().await.unwrap() {
+            records += chunk.outcomes.len();
         }
         (records, pipeline.end())
     }
 
     #[tokio::test]
-    async fn an_end_and_damage_and_a_panic_are_told_apart() {
+    async fn end_damage_and_panic_are_distinguished() {
         let (records, end) = read(|| Ok(0)).await;
         assert!(records == 2 && matches!(end, Ok(None)));
         let (records, end) = read(|| Err(Error::other("it broke"))).await;

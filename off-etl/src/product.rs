@@ -1,12 +1,12 @@
-//! What a record becomes: a product that keeps every rule, or a reason why not.
+//! Turns a record into a product that keeps all rules of the catalog, or into a reject reason.
 
 mod amount;
 mod energy;
 mod photo;
 
 use crate::{
-    loose::Loose,
-    mend::{Mend, Mends, tag, text, whole},
+    correction::{Correction, Corrections, tag, text, whole},
+    lenient::Lenient,
     record::Record,
 };
 use amount::amount;
@@ -18,19 +18,22 @@ use photo::image_url;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
-/// A product as the catalogue keeps it.
+/// A product of the catalog.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Product {
     pub barcode: Barcode,
     pub name: String,
-    /// As printed on the pack.
+    /// As printed on the pack, such as `500 g`.
     pub quantity: String,
+    /// Amount in a pack, in `product_quantity_unit`.
     pub product_quantity: Option<f64>,
     pub product_quantity_unit: Option<String>,
     pub image_url: Option<String>,
     pub kcal_100g: Option<f64>,
     pub kcal_serving: Option<f64>,
+    /// 1 to 4.
     pub nova_group: i16,
+    /// -18 to 55.
     pub nutriscore_score: Option<i16>,
     /// `a` to `e`.
     pub nutriscore_grade: String,
@@ -39,18 +42,20 @@ pub struct Product {
     pub saturated_fat: Option<String>,
     pub sugars: Option<String>,
     pub salt: Option<String>,
-    /// Tags without their language, each once.
+    /// Tags without their language, without duplicates.
     pub brands: Vec<String>,
+    /// Tags with their language, without duplicates.
     pub categories: Vec<String>,
     /// No longer sold.
     pub obsolete: bool,
-    /// When somebody last changed the record; 1970 where it does not say.
+    /// When somebody last changed the record; 1970 if unknown.
     pub last_modified: DateTime<Utc>,
-    /// When a program last computed something in it anew, like its Nutri-Score; never before `last_modified`.
+    /// When Open Food Facts last recomputed a value of the record, such as its Nutri-Score; never before
+    /// `last_modified`.
     pub last_updated: DateTime<Utc>,
 }
 
-/// Why a record is no product for the catalogue. Of several reasons the first in this order counts.
+/// Why a record cannot become a product. If several reasons apply, the first in this order counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reject {
@@ -78,19 +83,19 @@ pub enum Reject {
     NutriscoreGrade,
 }
 
-/// Which state tags a record has to have.
+/// Which state tags a record needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// Name, brands, quantity, front photo and nutrition facts complete, and `checked`, which hardly a product is.
+    /// Name, brands, quantity, front photo and nutrition facts complete, and `checked`, which hardly any product is.
     Strict,
     /// The same without `checked`.
     Default,
-    /// No tag at all.
+    /// No tags.
     All,
 }
 
 impl Profile {
-    /// As it is written in settings.
+    /// Its name in settings.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -116,40 +121,42 @@ impl Profile {
     }
 }
 
-/// Longest texts the catalogue keeps, in characters; real ones are far below, spam is not.
-const LONGEST_NAME: usize = 300;
-const LONGEST_TAG: usize = 150;
-const LONGEST_UNIT: usize = 20;
-/// The most brands or categories of one product.
-const MOST_TAGS: usize = 100;
+/// Longer texts are cut, in characters. Real texts are far shorter, spam is not.
+const MAX_NAME_LENGTH: usize = 300;
+const MAX_TAG_LENGTH: usize = 150;
+const MAX_UNIT_LENGTH: usize = 20;
+/// Brands or categories of a product; more are dropped.
+const MAX_TAGS: usize = 100;
 
 /// The first second of the year 2100, in UNIX time.
-const LATEST_CHANGE: i64 = 4_102_444_800;
+const MAX_UNIX_TIME: i64 = 4_102_444_800;
 
-/// What the Nutri-Score of 2023 can be: against foods count energy 10, sugars 15, saturated fat 10 and salt 20, for drinks protein 7, fibre
-/// 5 and fruit 6 (`nutriscore.2023.data.components.*.points_max` in the documents of Open Food Facts).
+/// Range of the Nutri-Score of 2023. Negative points of foods: energy 10, sugars 15, saturated fat 10, salt 20.
+/// Positive points of drinks: protein 7, fiber 5, fruit 6 (`nutriscore.2023.data.components.*.points_max` in the
+/// documents of Open Food Facts).
 const NUTRISCORES: RangeInclusive<i64> = -18..=55;
 
 impl Product {
-    /// The product that `record` describes, and what was put right in it.
-    pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Mends), Reject> {
-        let mut mends = record.mends;
+    /// The product that `record` describes, and the corrections of the record. Fails with the reason if it cannot
+    /// become a product.
+    pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Corrections), Reject> {
+        let mut corrections = record.corrections;
         let barcode: Barcode = code(record).trim().parse().map_err(|_| Reject::NoBarcode)?;
-        let name = name(record, &mut mends).ok_or(Reject::NoName)?;
-        let quantity = text(&record.quantity, LONGEST_TAG, &mut mends).ok_or(Reject::NoQuantity)?;
+        let name = name(record, &mut corrections).ok_or(Reject::NoName)?;
+        let quantity = text(&record.quantity, MAX_TAG_LENGTH, &mut corrections).ok_or(Reject::NoQuantity)?;
         let states = record.states_tags.texts();
         if !profile.tags().iter().all(|tag| states.iter().any(|state| state == tag)) {
             return Err(Reject::MissingState);
         }
         let image_url = image_url(record, &barcode).ok_or(Reject::NoPhoto)?;
-        let nova_group = match whole(&record.nova_group, &mut mends) {
+        let nova_group = match whole(&record.nova_group, &mut corrections) {
             Some(group @ 1..=4) => i16::try_from(group).map_err(|_| Reject::NovaGroup)?,
             _ => return Err(Reject::NovaGroup),
         };
-        let nutriscore_score = match whole(&record.nutriscore_score, &mut mends) {
+        let nutriscore_score = match whole(&record.nutriscore_score, &mut corrections) {
             None => {
                 if !record.nutriscore_score.is_empty() {
-                    mends.add(Mend::AbsurdNumber);
+                    corrections.add(Correction::AbsurdNumber);
                 }
                 None
             }
@@ -160,11 +167,11 @@ impl Product {
         if !matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") {
             return Err(Reject::NutriscoreGrade);
         }
-        let brands = if record.brands_tags == Loose::Nothing { &record.brands } else { &record.brands_tags };
-        let (product_quantity, product_quantity_unit) = amount(record, &quantity, &mut mends);
-        let (kcal_100g, kcal_serving) = energy(record, &mut mends);
+        let brands = if record.brands_tags == Lenient::Nothing { &record.brands } else { &record.brands_tags };
+        let (product_quantity, product_quantity_unit) = amount(record, &quantity, &mut corrections);
+        let (kcal_100g, kcal_serving) = energy(record, &mut corrections);
         let [fat, saturated_fat, sugars, salt] = levels(record);
-        let last_modified = last_modified(record, &mut mends);
+        let last_modified = last_modified(record, &mut corrections);
         let product = Self {
             barcode,
             name,
@@ -181,18 +188,18 @@ impl Product {
             saturated_fat,
             sugars,
             salt,
-            brands: tags(brands, without_language, &mut mends),
-            categories: tags(&record.categories_tags, |tag| tag, &mut mends),
+            brands: tags(brands, without_language, &mut corrections),
+            categories: tags(&record.categories_tags, |tag| tag, &mut corrections),
             obsolete: record.obsolete.is_yes(),
             last_modified,
             last_updated: last_updated(record, last_modified),
         };
-        Ok((product, mends))
+        Ok((product, corrections))
     }
 
-    /// Differs where anything of the product does, and is the same on every machine: of two records that changed and were computed
-    /// in the same second, the one with the greater one counts, whichever comes first. That is the one that knows more, because the
-    /// exports do not all have everything.
+    /// Orders two records of a product that changed and were recomputed in the same seconds: the greater fingerprint
+    /// wins, whichever comes first. It is the same on every machine. Its highest byte counts the optional fields that
+    /// are present, so the more complete record wins: not every export has all fields.
     pub(crate) fn fingerprint(&self) -> i64 {
         let known = [
             self.kcal_100g.is_some(),
@@ -213,7 +220,7 @@ impl Product {
     }
 }
 
-/// A record that says of a product that it is no longer sold.
+/// A record that marks a product as no longer sold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Withdrawal {
     pub(crate) barcode: Barcode,
@@ -222,7 +229,8 @@ pub(crate) struct Withdrawal {
 }
 
 impl Withdrawal {
-    /// What `record` withdraws, even where it is no product for the catalogue.
+    /// The withdrawal by `record`, which may itself be rejected. `None` if it is not marked obsolete, or has no valid
+    /// barcode or time.
     pub(crate) fn of(record: &Record) -> Option<Self> {
         let barcode = code(record).trim().parse().ok()?;
         let last_modified = changed(record)?;
@@ -231,35 +239,36 @@ impl Withdrawal {
     }
 }
 
-/// A barcode as it was written; a number that is too large to be exact is none.
+/// The barcode as written; empty for a number that is too large to be exact.
 fn code(record: &Record) -> String {
     match &record.code {
-        Loose::Number(_) => record.code.whole().map(|code| code.to_string()),
+        Lenient::Number(_) => record.code.whole().map(|code| code.to_string()),
         code => code.text(),
     }
     .unwrap_or_default()
 }
 
-/// The product's own name, else its name in its own language, else what it is, else its name in English, in any language.
-fn name(record: &Record, mends: &mut Mends) -> Option<String> {
+/// The product name, else the name in the product's language, else the generic name, else the name in English, else in
+/// any language.
+fn name(record: &Record, corrections: &mut Corrections) -> Option<String> {
     let own_language = record.lang.text().and_then(|lang| record.names.get(&lang));
     let any_language = record.names.get("en").into_iter().chain(record.names.values());
     std::iter::once(&record.product_name)
         .chain(own_language)
         .chain([&record.generic_name])
         .chain(any_language)
-        .find_map(|name| text(name, LONGEST_NAME, mends))
+        .find_map(|name| text(name, MAX_NAME_LENGTH, corrections))
 }
 
-/// Tags, each once, in their order.
-fn tags(value: &Loose, name: fn(&str) -> &str, mends: &mut Mends) -> Vec<String> {
+/// Tags without duplicates, in their order.
+fn tags(value: &Lenient, name: fn(&str) -> &str, corrections: &mut Corrections) -> Vec<String> {
     let mut seen = BTreeSet::new();
     value
         .texts()
         .into_iter()
-        .map(|value| name(&tag(&value, LONGEST_TAG, mends)).to_owned())
+        .map(|value| name(&tag(&value, MAX_TAG_LENGTH, corrections)).to_owned())
         .filter(|tag| !tag.is_empty() && seen.insert(tag.clone()))
-        .take(MOST_TAGS)
+        .take(MAX_TAGS)
         .collect()
 }
 
@@ -271,46 +280,46 @@ fn without_language(tag: &str) -> &str {
     }
 }
 
-/// How much fat, saturated fat, sugar and salt there is, by the record's levels or else by its tags.
+/// The levels of fat, saturated fat, sugars and salt, from the record's levels or else from its tags.
 fn levels(record: &Record) -> [Option<String>; 4] {
     let levels = &record.nutrient_levels;
     let stated = [&levels.fat, &levels.saturated_fat, &levels.sugars, &levels.salt].map(level);
-    if stated.iter().any(Option::is_some) || record.nutrient_levels_tags == Loose::Nothing {
+    if stated.iter().any(Option::is_some) || record.nutrient_levels_tags == Lenient::Nothing {
         return stated;
     }
     let tags = record.nutrient_levels_tags.texts();
     ["fat", "saturated-fat", "sugars", "salt"].map(|nutrient| {
         let prefix = format!("en:{nutrient}-in-");
         tags.iter()
-            .find_map(|tag| level(&Loose::Text(tag.strip_prefix(&prefix)?.strip_suffix("-quantity")?.to_owned())))
+            .find_map(|tag| level(&Lenient::Text(tag.strip_prefix(&prefix)?.strip_suffix("-quantity")?.to_owned())))
     })
 }
 
-fn level(value: &Loose) -> Option<String> {
+fn level(value: &Lenient) -> Option<String> {
     value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
 }
 
-/// When a record last changed, where it says so.
+/// When a record was last changed, if it states a plausible time.
 pub(crate) fn changed(record: &Record) -> Option<DateTime<Utc>> {
     time(&record.last_modified_t)
 }
 
-/// When a record was last computed anew; never before it was changed.
+/// When a record was last recomputed; never before it was changed.
 fn last_updated(record: &Record, last_modified: DateTime<Utc>) -> DateTime<Utc> {
     last_modified.max(time(&record.last_updated_t).unwrap_or_default())
 }
 
-fn time(value: &Loose) -> Option<DateTime<Utc>> {
-    // Milliseconds, and other times that are far from ours, are no times.
-    let seconds = value.whole().filter(|seconds| (0..=LATEST_CHANGE).contains(seconds))?;
+fn time(value: &Lenient) -> Option<DateTime<Utc>> {
+    // Times in milliseconds and other implausible times are ignored.
+    let seconds = value.whole().filter(|seconds| (0..=MAX_UNIX_TIME).contains(seconds))?;
     DateTime::from_timestamp(seconds, 0)
 }
 
-fn last_modified(record: &Record, mends: &mut Mends) -> DateTime<Utc> {
+fn last_modified(record: &Record, corrections: &mut Corrections) -> DateTime<Utc> {
     let changed = changed(record);
     match (changed, &record.last_modified_t) {
-        (None, _) => mends.add(Mend::NoTime),
-        (Some(_), Loose::Text(_)) => mends.add(Mend::OtherType),
+        (None, _) => corrections.add(Correction::NoTime),
+        (Some(_), Lenient::Text(_)) => corrections.add(Correction::OtherType),
         _ => {}
     }
     changed.unwrap_or_default()
@@ -321,50 +330,50 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A record that becomes a product, with these fields put over its own.
+    /// A valid record with these fields added; of a repeated field the last one counts.
     fn record(fields: &str) -> Record {
-        let sound = r#""code": "2000000000015", "product_name": "Red lentils", "quantity": "500 g", "nova_group": 1,
+        let valid = r#""code": "2000000000015", "product_name": "Red lentils", "quantity": "500 g", "nova_group": 1,
             "nutriscore_grade": "a", "images": {"front_en": {"rev": "3"}}, "states_tags": ["en:product-name-completed",
             "en:brands-completed", "en:quantity-completed", "en:front-photo-selected", "en:nutrition-facts-completed"]"#;
         let comma = if fields.is_empty() { "" } else { "," };
-        Record::read(format!("{{{sound}{comma}{fields}}}").as_bytes()).unwrap()
+        Record::read(format!("{{{valid}{comma}{fields}}}").as_bytes()).unwrap()
     }
 
     fn product(fields: &str) -> Result<Product, Reject> {
         Product::from_record(&record(fields), Profile::Default).map(|(product, _)| product)
     }
 
-    fn mends(fields: &str) -> Vec<Mend> {
+    fn corrections(fields: &str) -> Vec<Correction> {
         let with_time = format!(r#""last_modified_t": 1700000000{}{fields}"#, if fields.is_empty() { "" } else { "," });
         Product::from_record(&record(&with_time), Profile::Default).unwrap().1.iter().collect()
     }
 
     #[test]
-    fn what_is_put_right_is_told() {
-        assert_eq!(mends(""), []);
-        for (fields, mend) in [
-            (r#""product_name": "a \ud83d b""#, Mend::HalfSurrogate),
-            (r#""product_name": "a\u0000b""#, Mend::ControlCharacters),
-            (r#""product_name": "a &amp; b""#, Mend::HtmlEntities),
-            (r#""nova_group": "4""#, Mend::OtherType),
-            (r#""quantity": 500"#, Mend::OtherType),
-            (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Mend::AbsurdNumber),
-            (r#""product_quantity": -1"#, Mend::AbsurdNumber),
-            (r#""product_quantity": "NaN""#, Mend::AbsurdNumber),
-            (r#""product_quantity": "0,5""#, Mend::OtherType),
-            (r#""nutriscore_score": 1.5"#, Mend::AbsurdNumber),
-            (r#""last_modified_t": "soon""#, Mend::NoTime),
-            (r#""nutriments": {"energy-kcal_100g": 837, "energy-kj_100g": 200}"#, Mend::SwappedEnergy),
-            (r#""product_quantity": 33000, "product_quantity_unit": "g""#, Mend::OtherAmount),
-            (r#""product_name": "a\u202eb""#, Mend::ControlCharacters),
+    fn corrections_are_recorded() {
+        assert_eq!(corrections(""), []);
+        for (fields, correction) in [
+            (r#""product_name": "a \ud83d b""#, Correction::HalfSurrogate),
+            (r#""product_name": "a\u0000b""#, Correction::ControlCharacters),
+            (r#""product_name": "a &amp; b""#, Correction::HtmlEntities),
+            (r#""nova_group": "4""#, Correction::OtherType),
+            (r#""quantity": 500"#, Correction::OtherType),
+            (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Correction::AbsurdNumber),
+            (r#""product_quantity": -1"#, Correction::AbsurdNumber),
+            (r#""product_quantity": "NaN""#, Correction::AbsurdNumber),
+            (r#""product_quantity": "0,5""#, Correction::OtherType),
+            (r#""nutriscore_score": 1.5"#, Correction::AbsurdNumber),
+            (r#""last_modified_t": "soon""#, Correction::NoTime),
+            (r#""nutriments": {"energy-kcal_100g": 837, "energy-kj_100g": 200}"#, Correction::SwappedEnergy),
+            (r#""product_quantity": 33000, "product_quantity_unit": "g""#, Correction::OtherAmount),
+            (r#""product_name": "a\u202eb""#, Correction::ControlCharacters),
         ] {
-            assert_eq!(mends(fields), [mend], "{fields}");
+            assert_eq!(corrections(fields), [correction], "{fields}");
         }
-        assert_eq!(mends(&format!(r#""product_name": "{}""#, "x".repeat(301))), [Mend::LongText]);
+        assert_eq!(corrections(&format!(r#""product_name": "{}""#, "x".repeat(301))), [Correction::LongText]);
     }
 
     #[test]
-    fn levels_are_read_from_tags_where_there_is_nothing_else() {
+    fn levels_are_read_from_tags_if_there_is_nothing_else() {
         let tags = r#""nutrient_levels_tags": ["en:fat-in-low-quantity", "en:saturated-fat-in-high-quantity"]"#;
         let product = product(tags).unwrap();
         assert_eq!((product.fat.as_deref(), product.saturated_fat.as_deref()), (Some("low"), Some("high")));
@@ -372,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_records_of_one_second_the_one_that_knows_more_counts() {
+    fn of_two_records_of_the_same_second_the_more_complete_one_wins() {
         let less = product(r#""nutriscore_score": 3"#).unwrap();
         for quantity in 1..50 {
             let more = format!(
@@ -388,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_never_computed_before_it_was_changed() {
+    fn last_updated_is_never_before_last_modified() {
         let updated = |time: &str| {
             let times = format!(r#""last_modified_t": 1700000000, "last_updated_t": {time}"#);
             product(&times).unwrap().last_updated.timestamp()
@@ -400,18 +409,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_longer_sold_is_marked() {
+    fn obsolete_products_are_marked() {
         for (field, obsolete) in [("\"on\"", true), ("1", true), ("true", true), ("\"\"", false), ("false", false)] {
             assert_eq!(product(&format!("\"obsolete\": {field}")).unwrap().obsolete, obsolete, "{field}");
         }
     }
 
     #[test]
-    fn every_rule_has_its_reason() {
+    fn every_broken_rule_has_its_reject_reason() {
         for (fields, reason) in [
             (r#""code": "2-KG-PACK""#, Reject::NoBarcode),
             (r#""code": "0000""#, Reject::NoBarcode),
-            // More than a number can hold: it would be another product's.
+            // Too many digits for a number: rounded, it would be the barcode of another product.
             (r#""code": 123456789012345678901234"#, Reject::NoBarcode),
             (r#""product_name": " \u0000 ""#, Reject::NoName),
             (r#""quantity": """#, Reject::NoQuantity),
@@ -435,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn types_that_drift_are_understood() {
+    fn values_of_unusual_types_are_read() {
         let product = product(
             r#""code": 2000000000015, "nova_group": "4", "nutriscore_score": "-3", "nutriscore_grade": "B",
                "product_quantity": "500", "last_modified_t": "1700000000", "nutriments": {"energy-kcal_100g": "357"}"#,
@@ -448,14 +457,14 @@ mod tests {
     }
 
     #[test]
-    fn a_time_far_from_ours_is_none() {
+    fn an_implausible_time_is_ignored() {
         for time in ["1700000000000", "-5", "1e300", "\"soon\""] {
             assert_eq!(product(&format!("\"last_modified_t\": {time}")).unwrap().last_modified, DateTime::UNIX_EPOCH);
         }
     }
 
     #[test]
-    fn names_and_brands_are_made_readable() {
+    fn names_and_brands_are_cleaned() {
         let product = product(
             r#""product_name": "  Silk &quot;leche&quot;\t de\u0000coco ",
                "brands_tags": ["xx:silk", null, "", "silk", "en:So Good", "a:b"]"#,
@@ -469,13 +478,13 @@ mod tests {
         assert_eq!(name(&french.replace("_fr", "_es")).unwrap(), "Légumes secs");
         assert_eq!(name(r#""product_name": "\u200b\u2060 \u00ad""#), Err(Reject::NoName));
         assert_eq!(name(r#""product_name": "\u202eabc\u200f""#).unwrap(), "abc");
-        // The joiners of Persian and of Emoji stay.
+        // Joiners, which Persian and emoji need, stay.
         assert_eq!(name(r#""product_name": "a\u200cb\u200dc""#).unwrap(), "a\u{200c}b\u{200d}c");
     }
 
     proptest! {
         #[test]
-        fn a_product_keeps_the_catalogues_rules(
+        fn a_product_keeps_the_catalogs_rules(
             name in "\\PC{0,400}", quantity in "\\PC{0,20}", nova in any::<f64>(), score in -100i64..100, kcal in any::<f64>()
         ) {
             let fields = format!(

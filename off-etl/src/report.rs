@@ -1,46 +1,48 @@
-//! What an import came to.
+//! The report of an import.
 
-use crate::{mend::Mend, product::Reject};
+use crate::{correction::Correction, product::Reject};
 use chrono::{DateTime, Utc};
 use comfy_table::{CellAlignment, Table, presets};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt};
 
-/// Counts of records: every record read is passed over, rejected, or became a product.
+/// Counts of records: every record read was skipped by the filter, was rejected, or became a product.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// Records read.
     pub read: u64,
-    /// Not asked for: another country, category or brand.
+    /// Skipped by the filter: another country, category or brand.
     pub passed_over: u64,
-    /// Became a product; this alone counts where nothing is written.
+    /// Became a product. A dry run does not count `loaded`, `updated`, `unchanged` and `withdrawn`.
     pub products: u64,
-    /// New in the catalogue.
+    /// New in the catalog.
     pub loaded: u64,
-    /// Newer than what the catalogue had.
+    /// Newer than what the catalog had.
     pub updated: u64,
-    /// As new as what the catalogue had, or older.
+    /// As new as what the catalog had, or older.
     pub unchanged: u64,
-    /// Known to the catalogue, and marked by a rejected record as no longer sold.
+    /// Known to the catalog, and marked by a rejected record as no longer sold.
     #[serde(default)]
     pub withdrawn: u64,
-    /// When that record changed that changed last, whatever became of it.
+    /// When the most recently changed record changed, also if it was rejected or skipped.
     pub newest: Option<DateTime<Utc>>,
+    /// Rejected records, by reason.
     pub rejected: BTreeMap<Reject, Tally>,
-    /// What was put right in records that became products.
-    pub mended: BTreeMap<Mend, Tally>,
+    /// Corrections of records that became products.
+    pub corrected: BTreeMap<Correction, Tally>,
 }
 
-/// How often something was found, and where first.
+/// How often a reason or correction occurred, and where first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tally {
     pub count: u64,
-    /// The line of the source, or the number of the record where there are no lines; the first is 1.
+    /// Line in the source, or number of the record in a source without lines; counted from 1.
     pub first: u64,
 }
 
 impl Tally {
-    fn note(&mut self, line: u64) {
+    fn record(&mut self, line: u64) {
         if self.count == 0 {
             self.first = line;
         }
@@ -49,27 +51,28 @@ impl Tally {
 }
 
 impl Report {
+    /// Rejected records, for any reason.
     pub fn rejected_total(&self) -> u64 {
         self.rejected.values().map(|tally| tally.count).sum()
     }
 
-    /// Whether nothing was read that is a record at all.
+    /// Whether none of the lines or rows could be read as a record.
     pub(crate) fn is_all_unreadable(&self) -> bool {
         let count = |reason| self.rejected.get(&reason).map_or(0, |tally: &Tally| tally.count);
         self.read == [Reject::TooLong, Reject::NotJson, Reject::BadRow].into_iter().map(count).sum::<u64>()
     }
 
-    /// Notes that the record in `line` is no product for the catalogue.
-    pub(crate) fn reject(&mut self, reason: Reject, line: u64) {
-        self.rejected.entry(reason).or_default().note(line);
+    /// Counts a rejected record.
+    pub(crate) fn record_reject(&mut self, reason: Reject, line: u64) {
+        self.rejected.entry(reason).or_default().record(line);
     }
 
-    /// Notes that something was put right in `line`.
-    pub(crate) fn mend(&mut self, mend: Mend, line: u64) {
-        self.mended.entry(mend).or_default().note(line);
+    /// Counts a correction in `line`.
+    pub(crate) fn record_correction(&mut self, correction: Correction, line: u64) {
+        self.corrected.entry(correction).or_default().record(line);
     }
 
-    /// Adds what has been counted since `before` to the metrics of the process.
+    /// Adds the counts since `before` to the metrics of the process.
     pub(crate) fn count_since(&self, before: &Self) {
         let outcomes = [
             ("loaded", self.loaded - before.loaded),
@@ -86,13 +89,13 @@ impl Report {
             counter!("off_etl_records_total", "outcome" => "rejected", "reason" => reason.to_string())
                 .increment(tally.count - known);
         }
-        for (mend, tally) in &self.mended {
-            let known = before.mended.get(mend).map_or(0, |tally| tally.count);
-            counter!("off_etl_mends_total", "reason" => mend.to_string()).increment(tally.count - known);
+        for (correction, tally) in &self.corrected {
+            let known = before.corrected.get(correction).map_or(0, |tally| tally.count);
+            counter!("off_etl_mends_total", "reason" => correction.to_string()).increment(tally.count - known);
         }
     }
 
-    /// Products of a dry run.
+    /// Products that were not written because it is a dry run.
     fn not_written(&self) -> u64 {
         self.products - self.loaded - self.updated - self.unchanged
     }
@@ -108,10 +111,10 @@ impl fmt::Display for Report {
         };
         row("read", self.read, None);
         if self.passed_over > 0 {
-            row("not asked for", self.passed_over, None);
+            row("filtered out", self.passed_over, None);
         }
         row("products", self.products, None);
-        // A dry run knows no more.
+        // A dry run does not know these counts.
         if self.loaded + self.updated + self.unchanged > 0 {
             for (name, count) in [("loaded", self.loaded), ("updated", self.updated), ("unchanged", self.unchanged)] {
                 row(&format!("  {name}"), count, None);
@@ -124,10 +127,10 @@ impl fmt::Display for Report {
         for (reason, tally) in &self.rejected {
             row(&format!("  {reason}"), tally.count, Some(tally.first));
         }
-        if !self.mended.is_empty() {
-            row("put right in products", self.mended.values().map(|tally| tally.count).sum(), None);
-            for (mend, tally) in &self.mended {
-                row(&format!("  {mend}"), tally.count, Some(tally.first));
+        if !self.corrected.is_empty() {
+            row("corrected in products", self.corrected.values().map(|tally| tally.count).sum(), None);
+            for (correction, tally) in &self.corrected {
+                row(&format!("  {correction}"), tally.count, Some(tally.first));
             }
         }
         if let Some(counts) = table.column_mut(1) {

@@ -1,4 +1,4 @@
-//! Where records come from: each source is cut into pieces on a thread of its own, to be judged on others.
+//! Sources of records. A thread cuts each source into chunks, which other threads validate.
 
 mod bytes;
 pub(crate) mod download;
@@ -19,31 +19,32 @@ pub(crate) use table::Header;
 
 use std::{io, sync::Arc};
 
-/// The built-in sample: about a thousand invented products in the shape of the export, with its dirt.
+/// The built-in sample: a thousand invented products in the format of the JSONL export, including faulty ones.
 pub(crate) const SAMPLE: &[u8] = include_bytes!("../sample/products.jsonl");
 
-/// Where in a source something is, so that an import can go on there.
+/// A position in a source, where an import can resume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// What lies before it: unpacked bytes of text, rows of Parquet, pages of the API.
+    /// What comes before it: decompressed bytes of text, rows of Parquet, or pages of the API.
     pub(crate) offset: u64,
-    /// Lines before it; rows and records where there are no lines.
+    /// Lines before it; rows or records in a source without lines.
     pub(crate) line: u64,
 }
 
-/// Some records, as they were cut from a source.
+/// A part of a source with whole records.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub(crate) struct Chunk {
     pub(crate) start: Place,
     pub(crate) end: Place,
     pub(crate) content: Content,
 }
 
+/// The content of a chunk.
 #[derive(Debug)]
 pub(crate) enum Content {
     /// Whole lines, each a record as JSON.
     Lines(Vec<u8>),
-    /// Longer than any record is.
+    /// A line longer than the maximum, whose text is skipped.
     TooLong,
     /// Whole rows of a table.
     Rows(Arc<Header>, Vec<u8>),
@@ -52,7 +53,7 @@ pub(crate) enum Content {
     Group(Group),
 }
 
-/// Where a source broke off, in bytes as it lies on disk, and why.
+/// Where a source is damaged, in bytes of the file as on disk, and how.
 #[derive(Debug)]
 pub(crate) struct Broken {
     pub(crate) byte: u64,
@@ -61,11 +62,11 @@ pub(crate) struct Broken {
 
 /// Why a source could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. What came before is kept")]
+#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. The records before the damage are kept")]
 pub struct Damage {
     pub(crate) name: String,
     pub(crate) byte: u64,
-    /// What was read last, in lines or rows.
+    /// The last line or row that was read.
     pub(crate) reached: u64,
     pub(crate) unit: &'static str,
     pub(crate) cause: io::Error,

@@ -1,9 +1,9 @@
-//! All its SQL: the one connection of the one importer, and what it knows of imports.
+//! All SQL of the importer. One importer runs per database, on one connection.
 
 mod copy;
 mod merge;
 
-use crate::{pipeline::Judged, product::Withdrawal, report::Report, source::Place};
+use crate::{pipeline::Validated, product::Withdrawal, report::Report, source::Place};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metrics::histogram;
@@ -13,33 +13,35 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How long a database that is away is waited for.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// How long an unavailable database is retried.
+const RETRY_TIMEOUT: Duration = Duration::from_mins(10);
 
-/// How long another importer is waited for: one that was killed holds its lock until Postgres has noticed.
-const LEAVE_AFTER: Duration = Duration::from_secs(10);
+/// How long to wait for the lock: a killed importer holds it until Postgres notices that its connection is gone.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Whoever holds this lock of Postgres imports. The number is the word `off-etl` in ASCII.
+/// Advisory lock of the running importer. The number is the word `off-etl` in ASCII.
 const LOCK: i64 = 0x006f_6666_2d65_746c;
 
-/// Products of some records, in the order of the records, and what the import has come to with them.
+/// Records that are merged together, and the state of the import after them.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) products: Vec<Judged>,
-    /// Line, reason and barcode, where they are kept.
+    /// In the order of the records.
+    pub(crate) products: Vec<Validated>,
+    /// Line, reason and barcode of rejected records; empty unless rejects are kept.
     pub(crate) rejects: Vec<(u64, String, Option<String>)>,
-    /// What rejected records say of products that may be known.
+    /// Withdrawals by rejected records, whose products the catalog may have.
     pub(crate) withdrawals: Vec<Withdrawal>,
-    /// Of the whole import so far, but for what the catalogue says of these products.
+    /// Report of the whole import so far. The merge adds the counts that depend on the catalog.
     pub(crate) report: Report,
+    /// Where the source continues after this batch.
     pub(crate) end: Place,
-    /// Whether nothing comes after it.
+    /// Whether this is the last batch of the import.
     pub(crate) is_last: bool,
-    /// Up to when the changes of Open Food Facts are in the catalogue after the last one; `None` where that is not known.
+    /// Up to when the catalog has the changes of Open Food Facts after the last batch; `None` if unknown.
     pub(crate) fresh_until: Option<DateTime<Utc>>,
 }
 
-/// An import as the catalogue knows it.
+/// The stored state of an import.
 #[derive(Debug, Clone)]
 pub(crate) struct Import {
     id: i64,
@@ -47,61 +49,59 @@ pub(crate) struct Import {
     pub(crate) report: Report,
 }
 
-/// Why nothing could be written.
+/// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum StoreError {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-    #[error("another importer is at work in this database: this one leaves. Only one at a time makes sense")]
-    AnotherImports,
-    #[error(
-        "the database has lost what it had said was stored: start the import again, it goes on where the catalogue is"
-    )]
-    Lost,
+    #[error("another importer is running on this database, and only one may run at a time")]
+    Locked,
+    #[error("the database has lost a committed batch: start the import again, it resumes from the stored state")]
+    LostBatch,
 }
 
-/// The catalogue, with the one connection of the one importer.
+/// The catalog, with the connection that holds the importer's lock.
 #[derive(Debug)]
-pub(crate) struct Catalogue {
+pub(crate) struct Catalog {
     pool: PgPool,
     conn: Option<PoolConnection<Postgres>>,
 }
 
-impl Catalogue {
-    /// Nobody else imports while this one is there.
+impl Catalog {
+    /// Connects and takes the lock, so that no other importer runs at the same time.
     pub(crate) async fn open(pool: &PgPool) -> anyhow::Result<Self> {
-        let mut catalogue = Self { pool: pool.clone(), conn: None };
-        catalogue.retry(async |_| Ok(())).await?;
-        Ok(catalogue)
+        let mut catalog = Self { pool: pool.clone(), conn: None };
+        catalog.retry(async |_| Ok(())).await?;
+        Ok(catalog)
     }
 
-    /// The import of this source by these rules that is under way, or a new one; `source` is `None` for what cannot be read
-    /// again, and so never goes on.
+    /// Finds the unfinished import of this source with these rules, or creates a new one. `source` is `None` for a
+    /// source that cannot be read again and so is never resumed.
     pub(crate) async fn begin(&mut self, source: Option<&str>, rules: &str, name: &str) -> anyhow::Result<Import> {
         self.retry(async |conn| Ok(begin(conn, source, rules, name).await?)).await
     }
 
-    /// Up to when the changes of Open Food Facts are in the catalogue, by the exports and deltas that were read to their end by
-    /// these rules; `None` where there was none.
+    /// Up to when the catalog has the changes of Open Food Facts, from the exports and deltas that were imported
+    /// completely with these rules; `None` if there are none.
     pub(crate) async fn fresh_until(&mut self, rules: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
         self.retry(async |conn| Ok(fresh_until(conn, rules).await?)).await
     }
 
-    /// Merges a batch, where a product replaces an older one only, and notes how far `import` has come; all of it or
-    /// nothing, and once, however often the connection breaks.
+    /// Merges a batch and stores the progress of `import` in one transaction. A product replaces only an older one. The
+    /// batch is merged exactly once, however often the connection breaks.
     pub(crate) async fn merge(&mut self, import: &mut Import, batch: &Batch) -> anyhow::Result<()> {
         let started = Instant::now();
         let known = import.clone();
         *import = self
             .retry(async |conn| {
-                // The connection may have broken after the commit and before its answer.
+                // After a retry: the connection may have broken after the commit, before its confirmation arrived.
                 let (stored, is_finished) = find(conn, known.id).await?;
                 let is_merged = stored.place == batch.end && stored.report.read == batch.report.read;
                 if is_merged && is_finished == batch.is_last {
                     return Ok(stored);
                 }
                 if stored.place != known.place {
-                    return Err(Refusal::Lost);
+                    return Err(StoreError::LostBatch);
                 }
                 Ok(merge::merge(conn, &known, batch).await?)
             })
@@ -110,31 +110,32 @@ impl Catalogue {
         Ok(())
     }
 
-    /// Does it on a connection that holds the lock; again on another one while the database is away.
-    async fn retry<T>(&mut self, work: impl AsyncFn(&mut PgConnection) -> Result<T, Refusal>) -> anyhow::Result<T> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Runs `work` on the connection that holds the lock. Retries on a new connection while the database is
+    /// unavailable.
+    async fn retry<T>(&mut self, work: impl AsyncFn(&mut PgConnection) -> Result<T, StoreError>) -> anyhow::Result<T> {
+        let deadline = Instant::now() + RETRY_TIMEOUT;
         let mut backoff = Backoff::default();
         loop {
             let outcome = match self.connect().await {
                 Ok(conn) => work(conn).await,
-                Err(refusal) => Err(refusal),
+                Err(error) => Err(error),
             };
             match outcome {
                 Ok(done) => return Ok(done),
-                Err(Refusal::Database(error)) if db::is_passing(&error) && Instant::now() < deadline => {
-                    warn!("the import waits: {}", db::describe(&error));
-                    // Never back into the pool: whatever it holds goes with it.
+                Err(StoreError::Database(error)) if db::is_passing(&error) && Instant::now() < deadline => {
+                    warn!("the database is unavailable, retrying: {}", db::describe(&error));
+                    // The connection never returns to the pool, because it may still hold the lock.
                     if let Some(conn) = self.conn.take() {
                         let _ = tokio::time::timeout(Duration::from_secs(1), conn.close()).await;
                     }
                     tokio::time::sleep(backoff.pause()).await;
                 }
-                Err(refusal) => return Err(refusal).context("the catalogue"),
+                Err(error) => return Err(error).context("cannot update the catalog"),
             }
         }
     }
 
-    async fn connect(&mut self) -> Result<&mut PgConnection, Refusal> {
+    async fn connect(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.conn.is_none() {
             let mut conn = self.pool.acquire().await?;
             lock(&mut conn).await?;
@@ -147,18 +148,17 @@ impl Catalogue {
         }
     }
 
-    /// Lets the next importer in.
+    /// Closes the connection and so releases the lock.
     pub(crate) async fn close(mut self) -> anyhow::Result<()> {
-        // With the connection goes its lock.
         if let Some(conn) = self.conn.take() {
-            conn.close().await.context("the connection does not end")?;
+            conn.close().await.context("cannot close the connection")?;
         }
         Ok(())
     }
 }
 
-async fn lock(conn: &mut PgConnection) -> Result<(), Refusal> {
-    let deadline = Instant::now() + LEAVE_AFTER;
+async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     let mut backoff = Backoff::default();
     loop {
         let is_free = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "is_free!""#, LOCK);
@@ -166,26 +166,26 @@ async fn lock(conn: &mut PgConnection) -> Result<(), Refusal> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(Refusal::AnotherImports);
+            return Err(StoreError::Locked);
         }
         tokio::time::sleep(backoff.pause()).await;
     }
 }
 
-impl Drop for Catalogue {
-    /// An import that failed leaves no connection to others that still holds its lock.
+impl Drop for Catalog {
+    /// After a failed import, the connection must not return to the pool: it still holds the lock.
     fn drop(&mut self) {
         drop(self.conn.take().map(PoolConnection::detach));
     }
 }
 
-/// Makes the table that batches are copied into. Every join with it goes by an index of the other table: nothing is known of its
-/// size, and the planner would read the whole catalogue for each batch.
+/// Creates the temporary table that batches are copied into, and makes joins use an index of the other table. The
+/// planner has no statistics of the temporary table, and would read the whole catalog for each batch.
 async fn prepare(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("CREATE TEMPORARY TABLE etl_incoming (LIKE public.etl_incoming) ON COMMIT DELETE ROWS")
         .execute(&mut *conn)
         .await?;
-    // What is noted as stored is on disk: an import goes on after it.
+    // Stored progress must be on disk, because a resumed import skips everything before it.
     sqlx::query!("SET synchronous_commit = on").execute(&mut *conn).await?;
     sqlx::query!("SET enable_hashjoin = off").execute(&mut *conn).await?;
     sqlx::query!("SET enable_mergejoin = off").execute(conn).await?;
@@ -218,7 +218,7 @@ async fn begin(conn: &mut PgConnection, source: Option<&str>, rules: &str, name:
     Ok(Import { id, place: Place::default(), report: Report::default() })
 }
 
-/// An import as it is stored, and whether it is finished.
+/// The stored state of an import, and whether it is finished.
 async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<(Import, bool)> {
     let row = sqlx::query!(
         r#"SELECT place, line, report AS "report: Json<Report>", finished_at IS NOT NULL AS "is_finished!"

@@ -1,7 +1,7 @@
-//! The AsyncAPI 3 document of all subjects, made from the same types as the code.
+//! Generates the AsyncAPI 3 document of all subjects from the types of this crate.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomQuestion, RandomSsd, StockConsumed, StockLow,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomQuestion, StockConsumed, StockLow,
     UserRegistered, event::event_type, headers, streams,
 };
 use serde_json::{Map, Value, json};
@@ -10,90 +10,91 @@ use utoipa::{
     openapi::{RefOr, Schema},
 };
 
-/// One subject: what it means, what travels on it, who says it and who hears it.
+/// One subject with its payloads, senders and receivers.
 struct Channel {
     subject: &'static str,
-    meaning: &'static str,
+    description: &'static str,
     payloads: &'static [&'static str],
-    said_by: &'static [&'static str],
-    heard_by: &'static [&'static str],
+    senders: &'static [&'static str],
+    receivers: &'static [&'static str],
 }
 
 const CHANNELS: [Channel; 10] = [
     Channel {
         subject: ORDERS_RANDOM,
-        meaning: "A question: a device and a product to order, please. An empty body asks for any.",
+        description: "Requests a random device and a random product to order. An empty body is valid.",
         payloads: &["RandomQuestion"],
-        said_by: &["generator"],
-        heard_by: &["users-service", "orders-service"],
+        senders: &["generator"],
+        receivers: &["users-service", "orders-service"],
     },
     Channel {
         subject: ORDERS_NEW,
-        meaning: "The two halves of the answer, each with the question's Off-Request-Id.",
-        payloads: &["RandomSsd", "RandomBarcode"],
-        said_by: &["users-service", "orders-service"],
-        heard_by: &["generator"],
+        description: "The responses: one with a device and one with a barcode, both with the request's Off-Request-Id.",
+        payloads: &["RandomDevice", "RandomBarcode"],
+        senders: &["users-service", "orders-service"],
+        receivers: &["generator"],
     },
     Channel {
         subject: Order::PENDING,
-        meaning: "The order is stored and waits for its supplier.",
+        description: "The order is stored and waits for the supplier.",
         payloads: &["Order"],
-        said_by: &["orders-service"],
-        heard_by: &["notifications-service"],
+        senders: &["orders-service"],
+        receivers: &["notifications-service"],
     },
     Channel {
         subject: Order::SHIPPED,
-        meaning: "The order left the supplier.",
+        description: "The order left the supplier.",
         payloads: &["Order"],
-        said_by: &["notifications-service"],
-        heard_by: &["notifications-service", "orders-service"],
+        senders: &["notifications-service"],
+        receivers: &["notifications-service", "orders-service"],
     },
     Channel {
         subject: Order::COMPLETED,
-        meaning: "The order arrived; the shelf grows.",
+        description: "The order arrived; its units are added to the shelf.",
         payloads: &["Order"],
-        said_by: &["notifications-service"],
-        heard_by: &["orders-service", "users-service"],
+        senders: &["notifications-service"],
+        receivers: &["orders-service", "users-service"],
     },
     Channel {
         subject: OrderDue::SUBJECT,
-        meaning: "The wait of an order is over: JetStream puts it here, for consumers of the stream only, when its schedule \
-            on orders.timer.<state>.<order> fires.",
+        description: "The wait of an order is over. JetStream publishes it when the order's schedule on \
+            orders.timer.<state>.<order> fires; it reaches only consumers of the stream.",
         payloads: &["Order"],
-        said_by: &["notifications-service"],
-        heard_by: &["notifications-service"],
+        senders: &["notifications-service"],
+        receivers: &["notifications-service"],
     },
     Channel {
         subject: UserRegistered::SUBJECT,
-        meaning: "A person and their devices exist.",
+        description: "A person registered with their devices.",
         payloads: &["UserRegistered"],
-        said_by: &["users-service"],
-        heard_by: &[],
+        senders: &["users-service"],
+        receivers: &[],
     },
     Channel {
         subject: StockConsumed::SUBJECT,
-        meaning: "Units of a product were taken off a shelf.",
+        description: "Units of a product were taken off a shelf.",
         payloads: &["StockConsumed"],
-        said_by: &["device", "generator"],
-        heard_by: &["users-service"],
+        senders: &["device", "generator"],
+        receivers: &["users-service"],
     },
     Channel {
         subject: StockLow::SUBJECT,
-        meaning: "A product is at or under its reorder point: the device answers with POST /api/orders.",
+        description: "A product is at or below its reorder point. The device orders with POST /api/orders.",
         payloads: &["StockLow"],
-        said_by: &["users-service"],
-        heard_by: &["device", "generator"],
+        senders: &["users-service"],
+        receivers: &["device", "generator"],
     },
     Channel {
         subject: "dead.{stream}.{consumer}",
-        meaning: "A message that could not be handled, whole, with the reason and its history in Off-Dead-* headers.",
+        description: "A dead letter: a message that no handler could process, with the reason and its history in \
+            Off-Dead-* headers.",
         payloads: &[],
-        said_by: &["users-service", "orders-service", "notifications-service", "generator"],
-        heard_by: &[],
+        senders: &["users-service", "orders-service", "notifications-service", "generator"],
+        receivers: &[],
     },
 ];
 
-/// The whole document.
+/// The AsyncAPI document.
 pub fn document() -> Value {
     let mut channels = Map::new();
     let mut operations = Map::new();
@@ -109,11 +110,11 @@ pub fn document() -> Value {
             messages.insert(name.clone(), message(channel, channel.payloads.get(index).copied()));
         }
         channels.insert(key.clone(), channel_object(channel, &names));
-        for service in channel.said_by {
-            operations.insert(format!("{service}.says.{key}"), operation("send", service, &key));
+        for service in channel.senders {
+            operations.insert(format!("{service}.sends.{key}"), operation("send", service, &key));
         }
-        for service in channel.heard_by {
-            operations.insert(format!("{service}.hears.{key}"), operation("receive", service, &key));
+        for service in channel.receivers {
+            operations.insert(format!("{service}.receives.{key}"), operation("receive", service, &key));
         }
     }
     json!({
@@ -121,8 +122,8 @@ pub fn document() -> Value {
         "info": {
             "title": "off on NATS",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Everything that travels between the services and devices of off. Events are kept in JetStream \
-                and delivered at least once; their effects happen once.",
+            "description": "All messages between the services and devices of off. Events are stored in JetStream and \
+                delivered at least once; handlers are idempotent.",
             "license": {"name": "MIT OR Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -135,7 +136,7 @@ pub fn document() -> Value {
 fn channel_object(channel: &Channel, messages: &[String]) -> Value {
     let mut object = json!({
         "address": channel.subject,
-        "description": channel.meaning,
+        "description": channel.description,
         "messages": messages.iter().map(|name| (name.clone(), json!({"$ref": format!("#/components/messages/{name}")})))
             .collect::<Map<_, _>>(),
     });
@@ -145,45 +146,48 @@ fn channel_object(channel: &Channel, messages: &[String]) -> Value {
     if channel.subject.contains('{') {
         object["x-stream"] = json!(streams::DEAD_LETTERS.name);
         object["parameters"] = json!({
-            "stream": {"description": "The stream the message came from."},
-            "consumer": {"description": "The durable consumer that could not handle it."},
+            "stream": {"description": "The original stream of the message."},
+            "consumer": {"description": "The durable consumer that could not process it."},
         });
     }
     object
 }
 
 fn message(channel: &Channel, payload: Option<&str>) -> Value {
-    let kept = streams::stream_of(channel.subject).is_some();
+    let in_stream = streams::stream_of(channel.subject).is_some();
     let headers: &[(&str, &str)] = match channel.subject {
-        ORDERS_RANDOM | ORDERS_NEW => &[(headers::REQUEST_ID, "Which question an answer belongs to")],
-        _ if kept => &[
+        ORDERS_RANDOM | ORDERS_NEW => &[(headers::REQUEST_ID, "Correlates a response with its request")],
+        _ if in_stream => &[
             (
                 headers::NATS_MSG_ID,
-                "What the broker drops duplicates by: ce-id, and the time where the fact is announced again",
+                "The id for deduplication: ce-id; with the time appended if the event is announced again",
             ),
-            (headers::CE_ID, "CloudEvents: the same fact always has the same id"),
-            (headers::CE_SOURCE, "CloudEvents: who says it"),
-            (headers::CE_SPECVERSION, "CloudEvents: 1.0"),
-            (headers::CE_TIME, "CloudEvents: when it happened, RFC 3339 in UTC"),
-            (headers::CE_TYPE, "CloudEvents: what it is"),
+            (headers::CE_ID, "CloudEvents: the id of the event; always the same for the same event"),
+            (headers::CE_SOURCE, "CloudEvents: the service that published the event"),
+            (headers::CE_SPECVERSION, "CloudEvents: the specification version, 1.0"),
+            (headers::CE_TIME, "CloudEvents: the time of the event, RFC 3339 in UTC"),
+            (headers::CE_TYPE, "CloudEvents: the event type"),
             (headers::TRACEPARENT, "W3C Trace Context"),
-            (headers::ANNOUNCED_AGAIN, "When recovery announced it again, or what it follows from, RFC 3339 in UTC"),
+            (
+                headers::ANNOUNCED_AGAIN,
+                "When recovery announced this event, or one that led to it, again, RFC 3339 in UTC",
+            ),
         ],
         _ => &[
-            (headers::DEAD_REASON, "Why it could not be handled"),
-            (headers::DEAD_SUBJECT, "The subject it was published on"),
-            (headers::DEAD_SEQUENCE, "Its sequence number in its stream"),
-            (headers::DEAD_DELIVERIES, "How often it had been delivered"),
-            (headers::DEAD_TIME, "When it was given up, RFC 3339 in UTC"),
-            (headers::DEAD_CUT, "what of the message was cut, so that it fits: `headers`, `body`, or both"),
+            (headers::DEAD_REASON, "Why the message could not be processed"),
+            (headers::DEAD_SUBJECT, "The subject it was first published on"),
+            (headers::DEAD_SEQUENCE, "Its sequence number in its original stream"),
+            (headers::DEAD_DELIVERIES, "The number of deliveries before it became a dead letter"),
+            (headers::DEAD_TIME, "When it became a dead letter, RFC 3339 in UTC"),
+            (headers::DEAD_CUT, "What was truncated because the message was too large: `headers`, `body`, or both"),
         ],
     };
     let properties: Map<_, _> = headers
         .iter()
-        .map(|(name, meaning)| ((*name).to_owned(), json!({"type": "string", "description": meaning})))
+        .map(|(name, description)| ((*name).to_owned(), json!({"type": "string", "description": description})))
         .collect();
     let mut object = json!({"headers": {"type": "object", "properties": properties}});
-    if kept {
+    if in_stream {
         object["name"] = json!(event_type(channel.subject));
     }
     if let Some(payload) = payload {
@@ -200,12 +204,12 @@ fn operation(action: &str, service: &str, channel: &str) -> Value {
     })
 }
 
-/// The payloads and all they are made of. OpenAPI 3.1 schemas are JSON Schemas, which AsyncAPI takes as they are.
+/// The schemas of the payloads and of all types in them. OpenAPI 3.1 schemas are JSON Schemas, which AsyncAPI accepts.
 fn schemas() -> Map<String, Value> {
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     collect::<Order>(&mut schemas);
     collect::<RandomQuestion>(&mut schemas);
-    collect::<RandomSsd>(&mut schemas);
+    collect::<RandomDevice>(&mut schemas);
     collect::<RandomBarcode>(&mut schemas);
     collect::<StockConsumed>(&mut schemas);
     collect::<StockLow>(&mut schemas);
@@ -231,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_resolves() {
         fn walk(value: &Value, document: &Value) {
             match value {
                 Value::Object(object) => object.iter().for_each(|(key, value)| match (key.as_str(), value) {
                     ("$ref", Value::String(target)) => {
-                        assert!(document.pointer(&target[1..]).is_some(), "{target} leads nowhere");
+                        assert!(document.pointer(&target[1..]).is_some(), "{target} does not resolve");
                     }
                     _ => walk(value, document),
                 }),

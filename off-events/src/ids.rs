@@ -1,11 +1,11 @@
-//! Identities, each its own type, so that a device is never taken for a person.
+//! Ids. Each has its own type, so that a device id cannot be used as a user id.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-/// An order; a UUID of version 7, so that newer orders sort behind older ones.
+/// The id of an order: a UUID of version 7, so that ids sort by the time of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[schema(example = "01890a5d-ac96-774b-bcce-b302099a8057")]
 pub struct OrderId(pub Uuid);
@@ -40,11 +40,11 @@ macro_rules! number_id {
 }
 
 number_id! {
-    /// A stock supervision device: what watches the products on one shelf.
+    /// The id of a stock supervision device, which watches the products on one shelf.
     SsdId
 }
 
 number_id! {
-    /// A person who owns one or more SSDs.
+    /// The id of a person who owns one or more devices.
     UserId
 }

@@ -1,7 +1,7 @@
-//! The words on the wire: what travels, on which subject, in which stream, with which headers.
+//! Message contracts: subjects, payloads, headers, streams and consumers.
 //!
-//! Services meet here and nowhere else. This crate knows no network, no database and no HTTP; producers and
-//! consumers share its types, so nobody else writes a subject string.
+//! Services know each other only through this crate. It has no network, database or HTTP code. Producers and consumers
+//! share its types, so subject strings are written only here.
 
 pub mod asyncapi;
 mod event;
@@ -17,7 +17,7 @@ mod values;
 pub use event::{Event, event_type};
 pub use ids::{OrderId, SsdId, UserId};
 pub use orders::{Order, OrderDue, OrderStatus};
-pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomQuestion, RandomSsd};
+pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomDevice, RandomQuestion};
 pub use stock::{StockConsumed, StockLow};
 pub use users::UserRegistered;
 pub use values::{Barcode, InvalidValue, MacAddress, Quantity};

@@ -1,4 +1,4 @@
-//! Orders and their states.
+//! Orders and their statuses.
 
 use crate::{Barcode, Event, InvalidValue, OrderId, Quantity, SsdId};
 use chrono::{DateTime, Utc};
@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 
-/// How far an order has come; it only ever moves forward.
+/// The status of an order. It only moves forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// Stored; the supplier has it.
+    /// The order is stored; the supplier handles it.
     Pending,
-    /// It left the supplier; the delivery firm has it.
+    /// The order left the supplier; the delivery firm handles it.
     Shipped,
-    /// It arrived and is on the shelf.
+    /// The order arrived and is on the shelf.
     Completed,
 }
 
@@ -29,7 +29,7 @@ impl OrderStatus {
         }
     }
 
-    /// The state that follows; `None` after the last.
+    /// The next status; `None` after the last.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Pending => Some(Self::Shipped),
@@ -38,7 +38,7 @@ impl OrderStatus {
         }
     }
 
-    /// The subject on which an order in this state is announced.
+    /// The subject on which an order in this status is announced.
     pub const fn subject(self) -> &'static str {
         match self {
             Self::Pending => Order::PENDING,
@@ -47,8 +47,8 @@ impl OrderStatus {
         }
     }
 
-    /// The subject on which the wait for this state is kept, one per order: a message schedule in the stream, which
-    /// becomes an [`OrderDue`] in the end.
+    /// The subject of the message schedule that waits for this status, one per order. When the schedule fires,
+    /// JetStream publishes an [`OrderDue`].
     pub fn timer_subject(self, order: OrderId) -> String {
         format!("orders.timer.{}.{order}", self.as_str())
     }
@@ -69,14 +69,14 @@ impl fmt::Display for OrderStatus {
     }
 }
 
-/// An order as it travels and as the API shows it. On the wire its subject says the same as its `status`.
+/// An order, as it is published and as the API returns it. In events, the subject corresponds to the `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     pub id: OrderId,
     /// The device whose shelf the products are for.
     pub ssd_id: SsdId,
     /// The product's barcode.
-    pub product_id: Barcode,
+    pub barcode: Barcode,
     /// When the order was placed.
     pub timestamp: DateTime<Utc>,
     pub quantity: Quantity,
@@ -88,7 +88,7 @@ impl Order {
     pub const SHIPPED: &'static str = "orders.shipped";
     pub const COMPLETED: &'static str = "orders.completed";
 
-    /// The same order in another state.
+    /// The same order in another status.
     #[must_use]
     pub fn with_status(&self, status: OrderStatus) -> Self {
         Self { status, ..self.clone() }
@@ -105,10 +105,11 @@ impl Event for Order {
     }
 }
 
-/// The wait of an order is over; the order is in the state that is to be announced now.
+/// The wait of an order is over. The order has the status that is to be announced now.
 ///
-/// What JetStream puts into a stream when a schedule fires is heard by the stream's consumers and by nobody who merely
-/// subscribes (nats-server 2.15.1). So a schedule does not speak for the supplier: it tells them that it is time to.
+/// A message that JetStream publishes when a schedule fires reaches the stream's consumers, but not core NATS
+/// subscribers (nats-server 2.15.1). So the schedule does not publish the order's next subject itself: it triggers the
+/// notifications service, which does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OrderDue(pub Order);

@@ -1,42 +1,44 @@
-//! The one question on the bus: a device and a product to order, please.
+//! The request for a random device and product to order.
 //!
-//! Whoever asks publishes a [`RandomQuestion`], or an empty message, on [`ORDERS_RANDOM`] with an
-//! [`crate::headers::REQUEST_ID`]; the users service and the orders service each answer on [`ORDERS_NEW`] with the same id, so
-//! any number may ask at once. Neither is kept in a stream: an answer nobody waits for is worth nothing.
+//! A client publishes a [`RandomQuestion`], or an empty message, on [`ORDERS_RANDOM`] with a
+//! [`crate::headers::REQUEST_ID`]. The users service and the orders service each respond on [`ORDERS_NEW`] with the
+//! same id, so that any number of clients can send requests concurrently. Neither subject is stored in a stream: a
+//! response is useless once its client has stopped waiting.
 
 use crate::{Barcode, SsdId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Where the question is asked.
+/// The subject of requests.
 pub const ORDERS_RANDOM: &str = "orders.random";
-/// Where it is answered.
+/// The subject of responses.
 pub const ORDERS_NEW: &str = "orders.new";
 
-/// The question. An empty message asks for any device and any product.
+/// The request. An empty message requests any device and any product.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RandomQuestion {
-    /// The device, where it is known already: then only the orders service answers.
+    /// The device, if it is known already. Then only the orders service responds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssd_id: Option<SsdId>,
-    /// The seed of the product's draw: as long as the catalogue is the same, the same seed draws the same product.
+    /// The seed of the random product. The same seed selects the same product as long as the catalog does not change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub product_seed: Option<u32>,
 }
 
-/// The users service's half of the answer.
+/// The response of the users service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RandomSsd {
-    /// Any device, each as likely as the other; `null` while none is registered.
-    #[serde(deserialize_with = "Option::deserialize")] // `null` is an answer, absence is another message
+pub struct RandomDevice {
+    /// A device, chosen uniformly at random; `null` while none is registered.
+    // The field must be present, even if it is `null`: a message without it is of another type.
+    #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     pub ssd_id: Option<SsdId>,
 }
 
-/// The orders service's half of the answer.
+/// The response of the orders service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RandomBarcode {
-    /// Any product, each as likely as the other; `null` while the catalogue is empty.
+    /// The barcode of a product, chosen uniformly at random; `null` while the catalog is empty.
     #[serde(deserialize_with = "Option::deserialize")]
     #[schema(required)]
     pub barcode: Option<Barcode>,

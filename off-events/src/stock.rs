@@ -1,4 +1,4 @@
-//! What happens on a shelf.
+//! Events about shelves.
 
 use crate::{Barcode, Event, Quantity, SsdId};
 use chrono::{DateTime, Utc};
@@ -8,19 +8,19 @@ use utoipa::ToSchema;
 /// A device reports that units of a product were taken off its shelf.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StockConsumed {
-    /// Chosen by the device; the same report sent again carries the same id. 1 to 100 characters.
+    /// Chosen by the device; a repetition of the same report has the same id. 1 to 100 characters.
     #[schema(example = "02:0f:f0:12:34:56-1765", min_length = 1, max_length = 100)]
     pub id: String,
     pub ssd_id: SsdId,
     pub barcode: Barcode,
     pub quantity: Quantity,
-    /// When it was taken, by the device's own clock.
+    /// When the units were taken, by the device's own clock.
     pub timestamp: DateTime<Utc>,
 }
 
 impl StockConsumed {
     pub const SUBJECT: &'static str = "stock.consumed";
-    /// The longest `id` that is taken, in characters.
+    /// The maximum length of `id`, in characters.
     pub const MAX_ID_LENGTH: usize = 100;
 }
 
@@ -34,8 +34,8 @@ impl Event for StockConsumed {
     }
 }
 
-/// A product on a shelf is at or under its reorder point. Published when it has become so, after a delivery that left it so,
-/// and again with the same id, at growing intervals, for as long as it stays so.
+/// A product on a shelf is at or below its reorder point. Published when the product becomes low, and after a delivery
+/// that leaves it low. While it stays low, the event is repeated with the same id at growing intervals.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct StockLow {
     pub ssd_id: SsdId,
@@ -43,7 +43,7 @@ pub struct StockLow {
     /// Units left.
     pub quantity: i32,
     pub reorder_point: i32,
-    /// Since when.
+    /// Since when the product is low.
     pub timestamp: DateTime<Utc>,
 }
 

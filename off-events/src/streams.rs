@@ -1,61 +1,61 @@
-//! Streams and durable consumers: declared here, made by `off migrate`, only used by the services.
+//! Streams and durable consumers. They are defined here and created by `off migrate`; services only use them.
 
 use crate::{Order, OrderDue, StockConsumed, StockLow, UserRegistered};
 use std::time::Duration;
 
-/// A JetStream stream.
+/// The definition of a JetStream stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stream {
     pub name: &'static str,
     pub description: &'static str,
     pub subjects: &'static [&'static str],
-    /// What is older is forgotten. Every stream keeps what was acknowledged until then, for people to look at.
+    /// Older messages are deleted. Acknowledged messages stay until then too, for inspection.
     pub max_age: Duration,
-    /// The most the stream may hold, in hundredths of the room that all have together.
+    /// The stream's maximum size, in percent of the total stream storage.
     pub share: u8,
-    /// Whether a full stream refuses the new (true) or forgets the old (false).
+    /// Whether a full stream rejects new messages (true) or discards the oldest (false).
     pub refuses_when_full: bool,
-    /// Whether a message may wait in it for a time to come.
+    /// Whether the stream accepts message schedules.
     pub keeps_schedules: bool,
 }
 
-/// A durable consumer of one subject, shared by all replicas of the service that uses it.
+/// The definition of a durable consumer of one subject, shared by all replicas of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consumer {
     pub stream: &'static str,
     pub name: &'static str,
     pub description: &'static str,
     pub subject: &'static str,
-    /// Whether devices publish what it reads. What they send and nobody can use is counted and dropped: were it kept among
-    /// the dead letters, any device could fill them.
+    /// Whether devices publish its messages. Invalid messages from devices are counted and dropped: if they became dead
+    /// letters, any device could fill that stream.
     pub is_from_devices: bool,
 }
 
 impl Consumer {
-    /// Where the messages go that this consumer could not handle.
+    /// The subject of the dead letters of this consumer.
     pub fn dead_subject(&self) -> String {
         format!("dead.{}.{}", self.stream, self.name)
     }
 }
 
-/// The longest a message schedule may wait: one day less than the stream that keeps it, because a schedule older than
-/// the stream's `max_age` would be deleted unfired.
+/// The maximum wait of a message schedule: one day less than the `max_age` of its stream, because JetStream deletes a
+/// schedule that is older than `max_age` before it fires.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
-    description: "Every step of every order, and the waits between the steps",
+    description: "Status changes of orders, and the schedules of the waits between them",
     subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*", OrderDue::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
     share: 70,
-    // JetStream keeps no schedules in a stream that refuses the new.
+    // JetStream supports no schedules in a stream that rejects new messages.
     refuses_when_full: false,
     keeps_schedules: true,
 };
 
 pub const USERS: Stream = Stream {
     name: "USERS",
-    description: "People and their devices",
+    description: "Registrations of people and their devices",
     subjects: &["users.>"],
     max_age: Duration::from_hours(7 * 24),
     share: 5,
@@ -65,7 +65,7 @@ pub const USERS: Stream = Stream {
 
 pub const STOCK: Stream = Stream {
     name: "STOCK",
-    description: "What is taken off the shelves, and what runs low",
+    description: "Consumption from shelves, and products that are low",
     subjects: &[StockConsumed::SUBJECT, StockLow::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
     share: 24,
@@ -73,10 +73,11 @@ pub const STOCK: Stream = Stream {
     keeps_schedules: false,
 };
 
-/// Refuses when full: the first letters of a fault tell most about it. What is refused is logged and counted.
+/// Rejects new messages when full, because the first dead letters of a fault are the most informative. Rejected dead
+/// letters are logged and counted.
 pub const DEAD_LETTERS: Stream = Stream {
     name: "DEAD_LETTERS",
-    description: "Messages that could not be handled, each with the reason",
+    description: "Messages that no handler could process, each with the reason",
     subjects: &["dead.>"],
     max_age: Duration::from_hours(90 * 24),
     share: 1,
@@ -87,7 +88,7 @@ pub const DEAD_LETTERS: Stream = Stream {
 pub const SUPPLIER: Consumer = Consumer {
     stream: ORDERS.name,
     name: "supplier",
-    description: "The supplier takes pending orders",
+    description: "Notifications service: the supplier receives pending orders",
     subject: Order::PENDING,
     is_from_devices: false,
 };
@@ -95,7 +96,7 @@ pub const SUPPLIER: Consumer = Consumer {
 pub const DELIVERY: Consumer = Consumer {
     stream: ORDERS.name,
     name: "delivery",
-    description: "The delivery firm takes shipped orders",
+    description: "Notifications service: the delivery firm receives shipped orders",
     subject: Order::SHIPPED,
     is_from_devices: false,
 };
@@ -103,7 +104,7 @@ pub const DELIVERY: Consumer = Consumer {
 pub const DUE: Consumer = Consumer {
     stream: ORDERS.name,
     name: "due",
-    description: "The supplier and the delivery firm say what was due",
+    description: "Notifications service: announces orders whose wait is over",
     subject: OrderDue::SUBJECT,
     is_from_devices: false,
 };
@@ -111,7 +112,7 @@ pub const DUE: Consumer = Consumer {
 pub const ORDERS_SHIPPED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-shipped",
-    description: "The orders service notes what was shipped",
+    description: "Orders service: records shipped orders",
     subject: Order::SHIPPED,
     is_from_devices: false,
 };
@@ -119,7 +120,7 @@ pub const ORDERS_SHIPPED: Consumer = Consumer {
 pub const ORDERS_COMPLETED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-completed",
-    description: "The orders service notes what arrived",
+    description: "Orders service: records completed orders",
     subject: Order::COMPLETED,
     is_from_devices: false,
 };
@@ -127,7 +128,7 @@ pub const ORDERS_COMPLETED: Consumer = Consumer {
 pub const SHELVES_DELIVERED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "shelves-delivered",
-    description: "The users service puts what arrived on the shelf",
+    description: "Users service: adds delivered units to shelves",
     subject: Order::COMPLETED,
     is_from_devices: false,
 };
@@ -135,7 +136,7 @@ pub const SHELVES_DELIVERED: Consumer = Consumer {
 pub const SHELVES_CONSUMED: Consumer = Consumer {
     stream: STOCK.name,
     name: "shelves-consumed",
-    description: "The users service takes what was eaten off the shelf",
+    description: "Users service: subtracts consumed units from shelves",
     subject: StockConsumed::SUBJECT,
     is_from_devices: true,
 };
@@ -143,24 +144,24 @@ pub const SHELVES_CONSUMED: Consumer = Consumer {
 pub const DEVICES_LOW: Consumer = Consumer {
     stream: STOCK.name,
     name: "devices-low",
-    description: "The generator's devices hear that something runs low",
+    description: "Generator: its devices reorder products that are low",
     subject: StockLow::SUBJECT,
     is_from_devices: false,
 };
 
 pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
-// All the room is given away, and none of it twice.
+// The shares add up to 100 percent.
 const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.share == 100);
 
 pub const CONSUMERS: [Consumer; 8] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 
-/// Everyone who moves orders on; who says something stands before those who hear it.
+/// The consumers that move orders forward, each after the consumers that publish its messages.
 pub const ORDER_CONSUMERS: [Consumer; 6] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
 
-/// The stream that keeps `subject`, if one does.
+/// The stream that stores `subject`; `None` for core NATS subjects.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
     match subject {
         Order::PENDING | Order::SHIPPED | Order::COMPLETED | OrderDue::SUBJECT => Some(&ORDERS),

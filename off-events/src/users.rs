@@ -1,11 +1,12 @@
-//! People and their devices.
+//! Events about people and their devices.
 
 use crate::{Event, SsdId, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A person and their devices exist. It carries no name and no address: who may know those asks the users service.
+/// A person registered with their devices. The event contains no personal data; the users service provides it to those
+/// who may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserRegistered {
     pub id: UserId,

@@ -1,24 +1,25 @@
-//! Values that are valid because they exist: made by parsing, never checked again.
+//! Value types that are validated when they are parsed, and need no check afterwards.
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 
-/// Why a text or number is not the value it should be; said to whoever sent it.
+/// Why a text or number is not a valid value. The text is shown to the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidValue(pub &'static str);
 
-/// A product's barcode in normal form: digits, leading zeros dropped, padded to 8 or 13; longer ones are kept.
+/// A product's barcode in normal form: leading zeros removed, then padded with zeros to 8 or 13 digits. Longer barcodes
+/// are not padded.
 ///
-/// The rule is Open Food Facts' own, so that the UPC-12 and the EAN-13 of one product are the same barcode.
+/// Open Food Facts uses the same rule. It makes the UPC-12 and the EAN-13 of a product the same barcode.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "3017620422003", pattern = "^[0-9]{8,24}$")]
 pub struct Barcode(String);
 
 impl Barcode {
-    /// The longest barcode taken (GS1 codes end at 14 digits; the catalogue's in-store codes reach 24).
+    /// The maximum length (GS1 codes have up to 14 digits; the catalog's in-store codes up to 24).
     pub const MAX_DIGITS: usize = 24;
 
     pub fn as_str(&self) -> &str {
@@ -31,15 +32,15 @@ impl FromStr for Barcode {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(InvalidValue("a barcode has digits only"));
+            return Err(InvalidValue("a barcode must consist of digits"));
         }
         let digits = text.trim_start_matches('0');
         match digits.len() {
-            0 => Err(InvalidValue("a barcode is not empty or all zeros")),
+            0 => Err(InvalidValue("a barcode must not be empty or all zeros")),
             1..=8 => Ok(Self(format!("{digits:0>8}"))),
             9..=13 => Ok(Self(format!("{digits:0>13}"))),
             14..=Self::MAX_DIGITS => Ok(Self(digits.to_owned())),
-            _ => Err(InvalidValue("a barcode has at most 24 digits")),
+            _ => Err(InvalidValue("a barcode must have at most 24 digits")),
         }
     }
 }
@@ -64,7 +65,7 @@ impl fmt::Display for Barcode {
     }
 }
 
-/// How many units of a product: 1 to 1000.
+/// A number of units of a product, 1 to 1000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "i64", into = "i32")]
 #[schema(value_type = i32, minimum = 1, maximum = 1000, example = 3)]
@@ -84,7 +85,7 @@ impl TryFrom<i64> for Quantity {
     fn try_from(number: i64) -> Result<Self, InvalidValue> {
         match i32::try_from(number) {
             Ok(units @ 1..=Self::MAX) => Ok(Self(units)),
-            _ => Err(InvalidValue("a quantity is a whole number from 1 to 1000")),
+            _ => Err(InvalidValue("a quantity must be a whole number from 1 to 1000")),
         }
     }
 }
@@ -101,9 +102,9 @@ impl fmt::Display for Quantity {
     }
 }
 
-/// A device's hardware address in normal form: lower case, six pairs joined by colons.
+/// A device's MAC address in normal form: six lower-case pairs, joined by colons.
 ///
-/// Colons, hyphens, Cisco's dots and bare hex digits are all understood.
+/// The parser accepts colons, hyphens, Cisco's dots and hex digits without separators.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "02:0f:f0:12:34:56", pattern = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
@@ -119,16 +120,17 @@ impl FromStr for MacAddress {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        const SHAPE: InvalidValue = InvalidValue("a MAC address has six pairs of hex digits, like 02:0f:f0:12:34:56");
+        const INVALID_FORMAT: InvalidValue =
+            InvalidValue("a MAC address has six pairs of hex digits, like 02:0f:f0:12:34:56");
         let (separator, group) = match text.len() {
             12 => (None, 12),
             14 => (Some('.'), 4),
             17 => (text.chars().nth(2).filter(|&c| c == ':' || c == '-'), 2),
-            _ => return Err(SHAPE),
+            _ => return Err(INVALID_FORMAT),
         };
         let groups: Vec<&str> = separator.map_or_else(|| vec![text], |separator| text.split(separator).collect());
         if groups.iter().any(|digits| digits.len() != group || !digits.bytes().all(|b| b.is_ascii_hexdigit())) {
-            return Err(SHAPE);
+            return Err(INVALID_FORMAT);
         }
         let digits = groups.concat().to_ascii_lowercase();
         let pairs: Vec<&str> = (0..6).map(|pair| &digits[2 * pair..2 * pair + 2]).collect();
@@ -162,7 +164,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_upc_and_its_ean_are_one_barcode() {
+    fn a_upc_and_its_ean_are_the_same_barcode() {
         let upc: Barcode = "036000291452".parse().unwrap();
         let ean: Barcode = "0036000291452".parse().unwrap();
         assert_eq!(upc, ean);
@@ -171,27 +173,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_barcode_is_refused() {
+    fn invalid_barcodes_are_rejected() {
         for text in ["", "0", "0000000000000", "30176x", "-1", "३०१७", "1234567890123456789012345"] {
-            assert!(text.parse::<Barcode>().is_err(), "{text} was taken");
+            assert!(text.parse::<Barcode>().is_err(), "{text} was accepted");
         }
     }
 
     #[test]
-    fn a_mac_address_is_understood_in_every_usual_spelling() {
+    fn a_mac_address_is_parsed_in_every_common_format() {
         for text in ["02:0F:F0:12:34:56", "02-0f-f0-12-34-56", "020f.f012.3456", "020ff0123456"] {
             assert_eq!(text.parse::<MacAddress>().unwrap().as_str(), "02:0f:f0:12:34:56");
         }
         for text in
             ["", "02:0f:f0:12:34", "02:0f:f0:12:34:5g", "02:0f-f0:12:34:56", "020ff012345é", "02:0f:f0:12:345:6"]
         {
-            assert!(text.parse::<MacAddress>().is_err(), "{text} was taken");
+            assert!(text.parse::<MacAddress>().is_err(), "{text} was accepted");
         }
     }
 
     proptest! {
         #[test]
-        fn normal_form_is_its_own_normal_form(text in "[0-9]{1,24}") {
+        fn barcode_normalization_is_idempotent(text in "[0-9]{1,24}") {
             if let Ok(barcode) = text.parse::<Barcode>() {
                 prop_assert_eq!(barcode.as_str().parse::<Barcode>().unwrap(), barcode);
             }
@@ -204,7 +206,7 @@ mod tests {
         }
 
         #[test]
-        fn a_quantity_is_taken_exactly_from_1_to_1000(number in any::<i64>()) {
+        fn a_quantity_is_valid_from_1_to_1000(number in any::<i64>()) {
             prop_assert_eq!(Quantity::try_from(number).is_ok(), (1..=1000).contains(&number));
         }
     }

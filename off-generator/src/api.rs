@@ -1,4 +1,4 @@
-//! The public API of the services, as anyone would use it.
+//! Client of the public API of the users service and the orders service.
 
 use crate::{Config, domain::Household};
 use anyhow::Context;
@@ -10,10 +10,10 @@ use serde_json::json;
 use std::time::Duration;
 use url::Url;
 
-/// How often a request that may have arrived is repeated, with the same key.
-const ATTEMPTS: u32 = 4;
+/// Maximum number of attempts to place an order. All attempts use the same idempotency key.
+const MAX_ATTEMPTS: u32 = 4;
 
-/// A client of the users service and the orders service. Clones share connections.
+/// Client of the users service and the orders service. Clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     client: Client,
@@ -21,13 +21,13 @@ pub(crate) struct Api {
     orders: Url,
 }
 
-/// Why a request had no success.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The service understood it and will not do it.
-    #[error("answered {status}: {detail}")]
+    /// The service rejected the request; a retry would fail again.
+    #[error("the service answered {status}: {detail}")]
     Refused { status: StatusCode, detail: String },
-    /// The service is away or busy.
+    /// The service is unavailable or overloaded; the request can be retried.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
 }
@@ -48,7 +48,7 @@ struct RegisteredDevice {
     ssd_id: SsdId,
 }
 
-/// A device in the list of all.
+/// An item of the list of devices.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListedDevice {
     pub(crate) ssd_id: SsdId,
@@ -61,7 +61,7 @@ pub(crate) struct DevicePage {
     pub(crate) next_cursor: Option<SsdId>,
 }
 
-/// A device by itself.
+/// A single device.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Device {
     pub(crate) mac_address: MacAddress,
@@ -69,31 +69,32 @@ pub(crate) struct Device {
 
 impl Api {
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
-        // Whoever was first chose the same.
+        // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(Duration::from_secs(15)).no_proxy().build();
-        let client = client.context("cannot make an HTTP client")?;
+        let client = client.context("cannot create the HTTP client")?;
         Ok(Self { client, users: config.users_url.clone(), orders: config.orders_url.clone() })
     }
 
-    /// Registers a household; its devices.
+    /// Registers a household; returns the ids of its devices.
     pub(crate) async fn register(&self, household: &Household) -> Result<Vec<SsdId>, ApiError> {
         let url = join(&self.users, "/api/register")?;
-        let answer = send(self.client.post(url).json(household)).await?;
-        let registered: Registered = answer.json().await?;
+        let response = send(self.client.post(url).json(household)).await?;
+        let registered: Registered = response.json().await?;
         Ok(registered.devices.into_iter().map(|device| device.ssd_id).collect())
     }
 
-    /// Places an order; repeated with the same `key` until there is an answer, it is placed once.
+    /// Places an order, with retries while the service is unavailable. `key` is the idempotency key, so that the order
+    /// is placed once.
     pub(crate) async fn order(&self, key: &str, ssd: SsdId, barcode: &Barcode, quantity: i64) -> Result<(), ApiError> {
         let url = join(&self.orders, "/api/orders")?;
-        let wish = json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity});
+        let body = json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity});
         let mut backoff = Backoff::default();
         let mut attempt = 1;
         loop {
-            match send(self.client.post(url.clone()).header("Idempotency-Key", key).json(&wish)).await {
-                Err(ApiError::Unavailable(_)) if attempt < ATTEMPTS => tokio::time::sleep(backoff.pause()).await,
-                answer => return answer.map(drop),
+            match send(self.client.post(url.clone()).header("Idempotency-Key", key).json(&body)).await {
+                Err(ApiError::Unavailable(_)) if attempt < MAX_ATTEMPTS => tokio::time::sleep(backoff.pause()).await,
+                result => return result.map(drop),
             }
             attempt += 1;
         }
@@ -133,6 +134,6 @@ async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
         return Err(ApiError::Unavailable(anyhow::anyhow!("the service answered {status}")));
     }
     let problem: serde_json::Value = response.json().await.unwrap_or_default();
-    let detail = problem["detail"].as_str().unwrap_or("no reason was given").to_owned();
+    let detail = problem["detail"].as_str().unwrap_or("no detail in the response").to_owned();
     Err(ApiError::Refused { status, detail })
 }

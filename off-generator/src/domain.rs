@@ -1,32 +1,32 @@
-//! What happens in households, to whom, and when: all of it follows from the settings.
+//! The plan of all events: what happens in which household, and when. It depends only on the settings.
 
 mod household;
 mod kind;
 mod plan;
 mod timeline;
 
-pub(crate) use household::{Household, find_number, is_generated};
+pub(crate) use household::{Household, find_household_number, is_generated};
 pub(crate) use kind::{Kind, Weights};
-pub(crate) use plan::{Event, Plan, Planned, PlannedOrder, Settling};
+pub(crate) use plan::{Event, InitialHouseholds, Plan, Planned, PlannedOrder};
 pub(crate) use timeline::Pace;
 
 use off_events::StockLow;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// What random numbers are for. Each purpose has numbers of its own.
+/// The purpose of random numbers. Each purpose has an independent sequence.
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
     Household,
     Addresses,
-    Turn,
+    Kind,
     Order,
     Consumption,
-    Memory,
+    Sample,
     Restock,
 }
 
-/// The random numbers for one thing: always the same for the same seed, purpose and key, whatever else goes on.
+/// A random number generator that depends only on seed, purpose and key.
 fn rng(seed: u64, purpose: Purpose, key: [u64; 2]) -> ChaCha8Rng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -36,7 +36,7 @@ fn rng(seed: u64, purpose: Purpose, key: [u64; 2]) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(bytes)
 }
 
-/// Units that a device orders when a product is low: always the same for the same device and product.
+/// The number of units that a device reorders. Depends only on seed, device and product.
 pub(crate) fn restock_quantity(seed: u64, low: &StockLow) -> i64 {
     let barcode = low.barcode.as_str().bytes().fold(0, |number: u64, digit| number.wrapping_mul(31) + u64::from(digit));
     rng(seed, Purpose::Restock, [low.ssd_id.0.cast_unsigned(), barcode]).random_range(5..=10)

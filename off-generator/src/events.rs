@@ -1,4 +1,4 @@
-//! One function per subject it listens to.
+//! Message handlers, one per subject.
 
 use crate::{
     App,
@@ -12,18 +12,19 @@ use off_kit::bus::{Batch, Failure, Received};
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
-/// Orders of one batch that are posted at once.
-const AT_ONCE: usize = 32;
+/// Maximum number of concurrent orders per batch.
+const MAX_CONCURRENT: usize = 32;
 
-/// `stock.low`: a device of a generated household orders; its key is the message's id, so that it orders once.
-pub(crate) async fn on_stock_low(app: App, news: Batch<StockLow>) -> Result<(), Failure> {
-    let outcomes: Vec<Result<(), Failure>> = stream::iter(0..news.len())
+/// `stock.low`: a device of a generated household orders. The message id is the idempotency key, so that the device
+/// orders once.
+pub(crate) async fn on_stock_low(app: App, batch: Batch<StockLow>) -> Result<(), Failure> {
+    let outcomes: Vec<Result<(), Failure>> = stream::iter(0..batch.len())
         .map(|index| {
-            let (app, news) = (app.clone(), news.clone());
-            let span = news[index].alone();
-            async move { restock(&app, &news[index]).await }.instrument(span)
+            let (app, batch) = (app.clone(), batch.clone());
+            let span = batch[index].alone();
+            async move { restock(&app, &batch[index]).await }.instrument(span)
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_CONCURRENT)
         .collect()
         .await;
     outcomes.into_iter().collect()
@@ -36,7 +37,7 @@ async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure
     }
     let started = Instant::now();
     let outcome = app.api.order(&low.message_id(), low.ssd_id, &low.barcode, restock_quantity(app.seed, low)).await;
-    app.stats.note(RESTOCK, started.elapsed(), &outcome);
+    app.stats.record(RESTOCK, started.elapsed(), &outcome);
     Ok(outcome?)
 }
 
@@ -55,7 +56,7 @@ async fn is_own(app: &App, ssd: SsdId) -> Result<bool, Failure> {
     }
     let is_own = is_generated(&app.api.find_device(ssd).await?.mac_address);
     if !is_own {
-        debug!("device {ssd} is a real one and orders for itself");
+        debug!("device {ssd} is not generated, so it orders for itself");
     }
     app.households.insert_owner(ssd, is_own);
     Ok(is_own)

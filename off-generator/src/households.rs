@@ -1,4 +1,4 @@
-//! The households of this seed and their devices, as far as they have registered; and whose other devices are.
+//! Registered households of this seed with their devices, and a cache of which devices are generated.
 
 use crate::domain::PlannedOrder;
 use off_events::SsdId;
@@ -9,20 +9,20 @@ use std::{
 };
 use tokio::{sync::watch, time::timeout};
 
-/// How long an event waits for its household to register.
-const REGISTERED_WITHIN: Duration = Duration::from_secs(15);
+/// How long an event waits for the registration of its household.
+const REGISTERED_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Devices of which it is remembered whose they are.
-const MOST_OWNERS: usize = 100_000;
+/// Maximum number of cached devices.
+const MAX_OWNERS: usize = 100_000;
 
-/// Clones share what is known.
+/// Clones share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct Households {
-    /// The devices of each household by its number; none where it could not register.
+    /// The devices of each household by its number; empty if its registration was rejected.
     devices: Arc<RwLock<Vec<Vec<SsdId>>>>,
-    /// How many households that are.
+    /// The number of households.
     count: watch::Sender<usize>,
-    /// Whether a device is played here.
+    /// Whether a device is generated.
     owners: Arc<RwLock<HashMap<SsdId, bool>>>,
 }
 
@@ -38,26 +38,26 @@ impl Households {
         self.count.send_replace(known.len());
     }
 
-    /// The device that an order is for; waits a while for the household to register. `None` when it did not.
+    /// The device of an order. Waits for the registration of the household; `None` after a timeout.
     pub(crate) async fn device(&self, order: &PlannedOrder) -> Option<SsdId> {
         let number = order.household as usize;
         let mut count = self.count.subscribe();
-        timeout(REGISTERED_WITHIN, count.wait_for(|count| *count > number)).await.ok()?.ok()?;
+        timeout(REGISTERED_TIMEOUT, count.wait_for(|count| *count > number)).await.ok()?.ok()?;
         let known = self.devices.read().unwrap_or_else(PoisonError::into_inner);
         let devices = known.get(number)?;
         devices.get((order.device as usize).checked_rem(devices.len())?).copied()
     }
 
-    /// Notes whether `ssd` is played here.
+    /// Caches whether `ssd` is generated.
     pub(crate) fn insert_owner(&self, ssd: SsdId, is_own: bool) {
         let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
-        if owners.len() >= MOST_OWNERS {
+        if owners.len() >= MAX_OWNERS {
             owners.clear();
         }
         owners.insert(ssd, is_own);
     }
 
-    /// Whether `ssd` is played here; `None` when that is not known yet.
+    /// Whether `ssd` is generated; `None` if that is not cached.
     pub(crate) fn is_own(&self, ssd: SsdId) -> Option<bool> {
         self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&ssd).copied()
     }

@@ -5,28 +5,28 @@ mod config;
 mod domain;
 mod events;
 mod households;
-mod life;
 mod products;
 mod registrar;
+mod runner;
 mod stats;
 
 pub use config::Config;
 
 use api::Api;
 use households::Households;
-use life::Life;
 use off_events::streams;
 use off_kit::{Bus, Kit, Service, bus};
 use products::Products;
+use runner::Runner;
 use stats::Stats;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Plays households.
+/// Simulates households.
 #[derive(Debug)]
 pub struct Generator;
 
-/// What handlers work with.
+/// The state that handlers share.
 #[derive(Debug, Clone)]
 struct App {
     api: Api,
@@ -37,12 +37,12 @@ struct App {
 
 impl Service for Generator {
     const NAME: &'static str = "generator";
-    const ABOUT: &'static str = "Plays households: people register, shelves are eaten from, what runs low is ordered.";
+    const ABOUT: &'static str = "Simulates households: people register, consume products and reorder what is low.";
     const PORT: u16 = 8084;
     type Config = Config;
 
     fn openapi() -> OpenApi {
-        off_kit::http::document::<Self, ()>(OpenApiRouter::new())
+        off_kit::http::document::<()>(Self::description(), OpenApiRouter::new())
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
@@ -52,9 +52,9 @@ impl Service for Generator {
 
         bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);
         let products = Products::open(&kit, &bus);
-        Life::new(config, app, products, bus.clone(), &kit).start(&kit);
-        off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
-        kit.tasks.spawn_last(async move { bus.close().await });
+        Runner::new(config, app, products, bus.clone(), &kit).start(&kit);
+        off_kit::http::serve(&kit, Self::description(), OpenApiRouter::new()).await?;
+        kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }
 }

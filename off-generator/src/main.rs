@@ -1,4 +1,4 @@
-//! The generator as a program of its own.
+//! The generator as a program.
 
 use off_generator::Generator;
 use std::process::ExitCode;

@@ -1,10 +1,10 @@
-//! Registers households, one after the other, so that their ids follow from their numbers: in a database that nobody else registers
-//! in, the same seed brings the same ids.
+//! Registers households one after another, so that their ids follow from their numbers: without other registrations in
+//! the database, the same seed leads to the same ids.
 
 use crate::{
     App,
     api::ApiError,
-    domain::{Household, Kind, find_number},
+    domain::{Household, Kind, find_household_number},
 };
 use off_events::SsdId;
 use off_kit::{Tasks, backoff::Backoff, telemetry};
@@ -12,28 +12,28 @@ use std::collections::HashMap;
 use tokio::{sync::watch, time::Instant};
 use tracing::{Instrument, info_span, warn};
 
-/// Registers as many households as are wanted.
+/// Registers the requested number of households.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     seed: u64,
     app: App,
     tasks: Tasks,
-    /// The next household's number.
+    /// The number of the next household.
     next: u32,
-    /// The newest device that is known. Those that registered without an answer come after it.
+    /// The newest known device. Devices of registrations whose response was lost have greater ids.
     newest: Option<SsdId>,
 }
 
 impl Registrar {
-    /// Learns which households of this seed exist already. Waits for the users service as long as it takes.
-    pub(crate) async fn meet(seed: u64, app: App, tasks: Tasks) -> Self {
+    /// Loads the existing households of this seed. Retries until the users service is available.
+    pub(crate) async fn load(seed: u64, app: App, tasks: Tasks) -> Self {
         let mut registrar = Self { seed, app, tasks, next: 0, newest: None };
         let mut backoff = Backoff::default();
         let mut known = loop {
             match registrar.list_households().await {
                 Ok(known) => break known,
                 Err(error) => {
-                    warn!("the users service does not answer yet: {error:#}");
+                    warn!("cannot list devices yet, retrying: {error:#}");
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
@@ -44,15 +44,15 @@ impl Registrar {
         registrar
     }
 
-    /// How many households of this seed exist.
+    /// The number of existing households of this seed.
     pub(crate) fn known(&self) -> u32 {
         self.next
     }
 
-    /// Registers one household after the other, as long as more are wanted.
+    /// Registers households one after another until there are as many as `wanted`; then waits for a greater number.
     pub(crate) async fn run(mut self, mut wanted: watch::Receiver<u32>) -> anyhow::Result<()> {
         let tasks = self.tasks.clone();
-        let registering = async {
+        let registrations = async {
             while wanted.wait_for(|wanted| *wanted > self.next).await.is_ok() {
                 let job = Kind::Registration.as_str();
                 let span = info_span!("job", otel.name = format!("job.{job}"), trace_id = tracing::field::Empty);
@@ -62,7 +62,7 @@ impl Registrar {
             }
         };
         tokio::select! {
-            () = registering => tasks.stopping().await,
+            () = registrations => tasks.stopping().await,
             () = tasks.stopping() => {}
         }
         Ok(())
@@ -74,47 +74,48 @@ impl Registrar {
         self.next += 1;
     }
 
-    /// Registers the next household, and tries again until there is an answer; its devices, or none where it is refused.
+    /// Registers the next household, with retries until the service responds. Returns its devices; none if it was
+    /// rejected.
     async fn register(&mut self) -> Vec<SsdId> {
         let household = Household::new(self.seed, self.next);
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
             let outcome = self.app.api.register(&household).await;
-            self.app.stats.note(Kind::Registration.as_str(), started.elapsed(), &outcome);
-            let refused = match outcome {
+            self.app.stats.record(Kind::Registration.as_str(), started.elapsed(), &outcome);
+            let rejection = match outcome {
                 Ok(devices) => return devices,
-                Err(refused @ ApiError::Refused { .. }) => refused,
+                Err(rejection @ ApiError::Refused { .. }) => rejection,
                 Err(ApiError::Unavailable(error)) => {
-                    warn!("household {} could not register yet: {error:#}", self.next);
+                    warn!("registration of household {} failed, retrying: {error:#}", self.next);
                     tokio::time::sleep(backoff.pause()).await;
                     continue;
                 }
             };
-            // An earlier attempt may have been stored without an answer.
+            // An earlier attempt may have succeeded although its response was lost.
             match self.list_households().await {
                 Ok(mut known) => {
                     return known.remove(&self.next).unwrap_or_else(|| {
-                        warn!("household {} takes no part: {refused}", self.next);
+                        warn!("household {} is skipped, its registration was rejected: {rejection}", self.next);
                         Vec::new()
                     });
                 }
                 Err(error) => {
-                    warn!("the users service does not answer: {error:#}");
+                    warn!("cannot list devices, retrying: {error:#}");
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
         }
     }
 
-    /// The households of this seed with devices behind the newest one that is known.
+    /// The households of this seed with devices newer than the newest known one.
     async fn list_households(&self) -> Result<HashMap<u32, Vec<SsdId>>, ApiError> {
         let mut households: HashMap<u32, Vec<SsdId>> = HashMap::new();
         let mut cursor = self.newest;
         loop {
             let page = self.app.api.list_devices(cursor).await?;
             for device in page.devices {
-                if let Some(number) = find_number(self.seed, &device.mac_address) {
+                if let Some(number) = find_household_number(self.seed, &device.mac_address) {
                     households.entry(number).or_default().push(device.ssd_id);
                 }
             }

@@ -1,16 +1,16 @@
-//! NATS: the connection, and what services do with it.
+//! NATS: the connection, publishing, consuming, request-reply, and stream declarations.
 
 mod answer;
-pub mod dead;
+pub mod dead_letters;
 mod declare;
 mod listen;
 mod publish;
 mod read;
 
 pub use answer::answer;
-pub use declare::{Keeping, MAX_ACK_PENDING, declare, find_missing};
+pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
-pub use publish::{Outgoing, Unpublished};
+pub use publish::{OutboundMessage, Unpublished};
 pub use read::{Content, Pages, Waiting};
 
 use crate::{Kit, secret};
@@ -20,35 +20,35 @@ use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, sync::atomic::Ordering, time::Duration};
 use tracing::{debug, info, warn};
 
-/// The oldest nats-server that keeps message schedules.
+/// The oldest supported nats-server version (major, minor, patch): the first with message schedules.
 pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);
 
-/// How long the broker may take to acknowledge a message.
-const ACK_WITHIN: Duration = Duration::from_secs(5);
+/// Timeout for the acknowledgement of a published message.
+const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a service holds its start for a broker that is just connecting.
-const FIRST_CONNECTION_WITHIN: Duration = Duration::from_millis(500);
+/// How long the start of a service waits for the first connection to the broker.
+const FIRST_CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Where NATS is.
+/// The address of NATS.
 #[derive(Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// The broker, like nats://user:password@host:4222; several of one cluster are separated by commas.
+    /// The URL of the broker, like nats://user:password@host:4222; separate the servers of a cluster with commas.
     #[arg(long, env = "NATS_URL", value_name = "URL", hide_env_values = true)]
     pub nats_url: String,
-    /// A file that holds the password of the address's user, where the address does not.
+    /// A file with the password, for a URL that contains only the user.
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE")]
     pub nats_password_file: Option<PathBuf>,
 }
 
 impl Config {
-    /// The broker at `url`, which has its password.
+    /// The broker at `url`, which contains the password.
     pub fn at(url: &str) -> Self {
         Self { nats_url: url.to_owned(), nats_password_file: None }
     }
 }
 
-/// The password shows as dots.
+/// Shows `…` in place of the password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let servers: Vec<_> = self.nats_url.split(',').map(crate::db::redact).collect();
@@ -59,13 +59,13 @@ impl fmt::Debug for Config {
     }
 }
 
-/// Says nothing of the text when it is wrong: it may hold a password.
+/// The error does not repeat the text: it may contain a password.
 fn parse_url(text: &str) -> anyhow::Result<Vec<ServerAddr>> {
     let servers: Option<Vec<ServerAddr>> = text.split(',').map(|server| server.trim().parse().ok()).collect();
-    servers.context("NATS_URL: expected nats://user:password@host:port, several separated by commas")
+    servers.context("NATS_URL: expected nats://user:password@host:port, or several of these separated by commas")
 }
 
-/// A connection to NATS that comes back by itself. Clones share it.
+/// A connection to NATS that reconnects automatically. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Bus {
     pub client: async_nats::Client,
@@ -73,19 +73,23 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Connects in the background, for as long as it takes: a service starts while NATS is still away.
+    /// Connects in the background and retries without a limit, so that a service starts while NATS is unavailable.
+    ///
+    /// # Errors
+    /// The URL is invalid or the password file cannot be read.
     pub async fn connect(config: &Config, name: &str) -> anyhow::Result<Self> {
         let url = secret::fill_in(&config.nats_url, config.nats_password_file.as_deref()).context("NATS_URL")?;
         let servers = parse_url(&url)?;
         let mut options = ConnectOptions::new()
             .name(format!("off-{name}"))
-            // Answers come to an inbox of its own, so that a broker can be told to let nobody else read them.
+            // Each program has its own inbox prefix, so that permissions at the broker can keep others from reading
+            // replies.
             .custom_inbox_prefix(format!("_INBOX_{name}"))
             .retry_on_initial_connect()
             .max_reconnects(None)
             .ping_interval(Duration::from_secs(10))
             .event_callback(log_event);
-        // The client does not read these from the URL by itself.
+        // The client does not read the credentials from the URL by itself.
         if let Some((user, password)) = servers.iter().find_map(|server| Some((server.username()?, server.password())))
         {
             let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
@@ -95,44 +99,45 @@ impl Bus {
             };
         }
         let client = options.connect(servers).await.context("cannot set up the NATS client")?;
-        let jetstream = jetstream::context::ContextBuilder::new().ack_timeout(ACK_WITHIN).build(client.clone());
+        let jetstream = jetstream::context::ContextBuilder::new().ack_timeout(ACK_TIMEOUT).build(client.clone());
         Ok(Self { client, jetstream })
     }
 
-    /// The bus of a service, which from now on is ready only while NATS is.
+    /// The bus of a service. Adds the readiness check `nats`: from now on the service is ready only while NATS is.
     pub async fn for_service(kit: &Kit, config: &Config) -> anyhow::Result<Self> {
         let bus = Self::connect(config, kit.name).await?;
-        // A broker that is there is connected in a moment; one that is away is not waited for.
-        let _ = bus.connected(FIRST_CONNECTION_WITHIN).await;
+        // A running broker connects at once. An unavailable one must not delay the start.
+        let _ = bus.connected(FIRST_CONNECTION_TIMEOUT).await;
         let checked = bus.clone();
-        kit.needs.add("nats", move || {
+        kit.readiness_checks.add("nats", move || {
             let bus = checked.clone();
             async move { bus.check().await }
         });
         Ok(bus)
     }
 
+    /// Whether the client is connected now.
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
 
-    /// How many connections it has made so far: the number of the present one, from 1.
+    /// How many connections the client has made so far; this is the number of the current one, from 1.
     fn connections(&self) -> u64 {
         self.client.statistics().connects.load(Ordering::Relaxed)
     }
 
-    /// Waits until the broker answers, at most `patience`.
-    pub async fn connected(&self, patience: Duration) -> anyhow::Result<()> {
+    /// Waits until the client is connected; fails after `timeout`.
+    pub async fn connected(&self, timeout: Duration) -> anyhow::Result<()> {
         let connected = async {
             while !self.is_connected() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        let within = tokio::time::timeout(patience, connected).await;
-        within.context("NATS does not answer: is it running, and is NATS_URL right?")
+        let result = tokio::time::timeout(timeout, connected).await;
+        result.context("NATS does not answer: is it running, and is NATS_URL correct?")
     }
 
-    /// Whether the broker answers and has all streams; else what is wrong, in words.
+    /// Checks that the broker answers, supports what off needs and has all streams. The error is a text for people.
     pub async fn check(&self) -> Result<(), String> {
         if !self.is_connected() {
             return Err("not connected".to_owned());
@@ -148,21 +153,21 @@ impl Bus {
                 if declare::is_missing_stream(&error) {
                     return format!("stream {name}: it is missing: run `off migrate`");
                 }
-                debug!("the broker does not tell of stream {name}: {error}");
-                format!("stream {name}: the broker does not tell of it")
+                debug!("cannot get the info of stream {name}: {error}");
+                format!("stream {name}: the broker does not return its info")
             })?;
         }
         Ok(())
     }
 
-    /// Sends what is buffered and closes; gives up after a few seconds when the broker is away.
+    /// Sends what is buffered and closes the connection; gives up after 3 s when the broker is unavailable.
     pub async fn close(&self) {
         let closing = async {
             self.client.flush().await.ok()?;
             self.client.drain().await.ok()
         };
         if tokio::time::timeout(Duration::from_secs(3), closing).await.is_err() {
-            warn!("NATS was away while the connection was closed");
+            warn!("NATS was unavailable while the connection was closed");
         }
     }
 }
@@ -170,7 +175,7 @@ impl Bus {
 async fn log_event(event: Event) {
     match event {
         Event::Connected => info!("connected to NATS"),
-        // A publish without permission is refused here and nowhere else.
+        // A publish without permission is reported only here.
         Event::Disconnected | Event::SlowConsumer(_) | Event::ServerError(_) | Event::ClientError(_) => {
             warn!("NATS: {event}");
         }

@@ -1,48 +1,48 @@
-//! One clock for every wait and every time of day, so that a simulation can hurry.
+//! The clock for all times and simulated waits, so that a simulation can run faster than real time.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use std::time::Duration;
 
-/// Tells the time and waits. Times of day are real; only waits are shortened by the speed, so that what is written
-/// down stays true whatever the speed of the next run.
+/// Tells the time and waits. Times are real; the speed shortens only waits, so that stored times stay valid at another
+/// speed.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    /// Simulated seconds in a real one.
+    /// Simulated seconds per real second.
     speed: f64,
-    /// How far it is ahead of the machine's.
+    /// How far this clock is ahead of the system clock.
     ahead: TimeDelta,
 }
 
 impl Clock {
-    /// The real clock, with waits shortened by `speed` (1 is life's own pace).
+    /// The system clock, with waits shortened by the factor `speed` (1 is real time).
     pub fn real(speed: f64) -> Self {
         Self { speed, ahead: TimeDelta::zero() }
     }
 
-    /// The real clock, set wrong by `ahead`.
+    /// The same clock, ahead of the system clock by `ahead`. For tests of clock skew.
     #[must_use]
     pub fn set_ahead(self, ahead: TimeDelta) -> Self {
         Self { ahead, ..self }
     }
 
-    /// Simulated seconds in a real one.
+    /// Simulated seconds per real second.
     pub fn speed(&self) -> f64 {
         self.speed
     }
 
-    /// The time of day, to the microsecond: what Postgres keeps.
-    #[expect(clippy::disallowed_methods, reason = "this is the clock that everything else asks")]
+    /// The current time with microsecond precision, the precision of Postgres.
+    #[expect(clippy::disallowed_methods, reason = "all other code uses this clock")]
     pub fn now(&self) -> DateTime<Utc> {
         let now = Utc::now() + self.ahead;
         DateTime::from_timestamp_micros(now.timestamp_micros()).unwrap_or(now)
     }
 
-    /// How long a wait of the simulated world takes in the real one.
+    /// The real duration of a simulated wait.
     pub fn real_wait(&self, simulated: Duration) -> Duration {
         simulated.div_f64(self.speed)
     }
 
-    /// Waits for a while of the simulated world.
+    /// Waits for a simulated duration.
     pub async fn sleep(&self, simulated: Duration) {
         tokio::time::sleep(self.real_wait(simulated)).await;
     }

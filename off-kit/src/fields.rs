@@ -1,4 +1,4 @@
-//! Checking what a client sent, field by field, so that it hears of everything that is wrong at once.
+//! Validates requests field by field, so that a response lists all errors at once.
 
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -8,10 +8,10 @@ use serde_json::Value;
 use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
-/// A field of the request that is wrong.
+/// An invalid field of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// The path to it in the body.
+    /// The path of the field in the body.
     #[schema(example = "devices[0].mac_address")]
     pub field: String,
     #[schema(example = "a MAC address has six pairs of hex digits")]
@@ -19,17 +19,19 @@ pub struct FieldError {
 }
 
 impl FieldError {
+    /// The error `message` for the field with the path `field`.
     pub fn new(field: impl Into<String>, message: &dyn ToString) -> Self {
         Self { field: field.into(), message: message.to_string() }
     }
 }
 
-/// A field as it came: of any type, or not at all. With `#[serde(default)]` its absence is no error of the whole body.
+/// A field of any type, not validated yet. With `#[serde(default)]` a missing field does not fail the whole body.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(transparent)]
 pub struct Raw(Value);
 
-/// A JSON object that is a `T`. By itself a derived `Deserialize` also takes an array, for the values of its fields in their order.
+/// A `T` from a JSON object only. A derived `Deserialize` alone would also accept an array with the values of the
+/// fields.
 #[derive(Debug, Clone, Default)]
 pub struct Object<T>(pub T);
 
@@ -53,12 +55,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// Collects what is wrong while a request is read.
+/// Collects errors while a request is validated.
 #[derive(Debug, Default)]
 pub struct Fields(Vec<FieldError>);
 
 impl Fields {
-    /// The value, or nothing and a note of what is wrong with `field`.
+    /// The value; or `None`, and records the error of `field`.
     pub fn check<T, E: ToString>(&mut self, field: impl Into<String>, value: Result<T, E>) -> Option<T> {
         value.map_err(|error| self.0.push(FieldError::new(field, &error))).ok()
     }
@@ -76,7 +78,10 @@ impl Fields {
         )
     }
 
-    /// `value` when every field was right; everything that was wrong otherwise.
+    /// `value` if no field was invalid.
+    ///
+    /// # Errors
+    /// All recorded errors.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         value.filter(|_| self.0.is_empty()).ok_or(self.0)
     }

@@ -1,36 +1,38 @@
-//! The HTTP edge every service has: its API and the document of it, problems and limits; health and metrics on another port.
+//! The HTTP server of each service: its API and OpenAPI document, problems and limits. Health and metrics are on
+//! another port.
 
 mod ask;
+mod codes;
 mod connections;
 mod extract;
 mod health;
 mod hosts;
+mod load_shedding;
 mod observe;
 mod problem;
-mod room;
 mod server;
 
-pub use ask::ask_whether_ready;
-pub(crate) use ask::get;
+pub use ask::{ask_whether_ready, get};
+pub use codes::{CommonCode, ProblemCode};
 pub use extract::{ApiJson, ApiPath, ApiQuery};
 pub use health::show_metrics;
 pub use hosts::Hosts;
 pub use problem::Problem;
-pub use server::{document, serve};
+pub use server::{Description, document, serve};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Where the service answers.
+/// The addresses and host names of a service.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// The address it listens on; 0.0.0.0 lets other machines in.
+    /// The address to listen on; 0.0.0.0 accepts connections from other machines.
     #[arg(long, env = "HTTP_SERVICE_HOST", default_value = "127.0.0.1", value_name = "ADDRESS")]
     pub http_service_host: IpAddr,
-    /// The port of its API; 0 takes any that is free.
+    /// The port of the API; 0 selects any free port.
     #[arg(long, env = "HTTP_SERVICE_PORT", value_name = "PORT")]
     pub http_service_port: u16,
-    /// The port of /livez, /readyz and /metrics, which is not for the public; 0 takes any that is free.
+    /// The port of /livez, /readyz and /metrics. Do not publish it. 0 selects any free port.
     #[arg(long, env = "HEALTH_PORT", value_name = "PORT")]
     pub health_port: u16,
     #[command(flatten)]
@@ -38,7 +40,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// On these ports of the loopback address; 0 is any port that is free.
+    /// Listens on these ports of the loopback address; 0 is any free port.
     pub fn on_loopback(api: u16, health: u16) -> Self {
         Self {
             http_service_host: Ipv4Addr::LOCALHOST.into(),
@@ -48,9 +50,9 @@ impl Config {
         }
     }
 
-    /// Where this machine reaches the health port.
+    /// The address of the health port for clients on this machine.
     pub(crate) fn health_address(&self) -> SocketAddr {
-        // Who listens on every address is asked on the nearest.
+        // A service that listens on all addresses is reachable on loopback.
         let host = match self.http_service_host {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),

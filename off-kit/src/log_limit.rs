@@ -1,4 +1,4 @@
-//! Logging at a bounded rate: what repeats a thousand times a second is counted, and shown now and then.
+//! A rate limit for log lines that could repeat thousands of times per second. Suppressed lines are counted.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -6,35 +6,36 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// The most lines in a period.
-const MOST: u32 = 10;
+/// Maximum number of lines per [`PERIOD`].
+const MAX_LINES: u32 = 10;
 
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// Lets at most ten lines through in ten seconds.
+/// Admits at most 10 lines per 10 s.
 #[derive(Debug, Default)]
 pub struct LogLimit(Mutex<Option<Period>>);
 
 #[derive(Debug)]
 struct Period {
-    began: Instant,
-    shown: u32,
+    started: Instant,
+    admitted: u32,
     suppressed: u64,
 }
 
 impl LogLimit {
-    /// How many lines were suppressed before this one, where it may be shown; `None` where it may not.
+    /// `Some` if a line may be logged now, with the number of lines suppressed before it; `None` if it must be
+    /// suppressed.
     pub fn admit(&self) -> Option<u64> {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let period = current.get_or_insert_with(|| Period { began: Instant::now(), shown: 0, suppressed: 0 });
-        if period.began.elapsed() >= PERIOD {
-            (period.began, period.shown) = (Instant::now(), 0);
+        let period = current.get_or_insert_with(|| Period { started: Instant::now(), admitted: 0, suppressed: 0 });
+        if period.started.elapsed() >= PERIOD {
+            (period.started, period.admitted) = (Instant::now(), 0);
         }
-        if period.shown == MOST {
+        if period.admitted == MAX_LINES {
             period.suppressed += 1;
             return None;
         }
-        period.shown += 1;
+        period.admitted += 1;
         Some(std::mem::take(&mut period.suppressed))
     }
 }
@@ -44,7 +45,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_too_much_is_counted_and_told_later() {
+    async fn lines_above_the_limit_are_counted_and_reported_later() {
         let limit = LogLimit::default();
         let admitted = (0..100).filter(|_| limit.admit() == Some(0)).count();
         assert_eq!((admitted, limit.admit()), (10, None));

@@ -1,9 +1,9 @@
-//! The outbox: events are committed with the fact they speak of, and carried to the bus afterwards.
+//! The transactional outbox: events are committed together with their fact, and relayed to the broker afterwards.
 //!
-//! There is no moment at which a crash loses one: a row is deleted only after the broker acknowledged its message, and
-//! a message that is published twice because of that is the same message by its id.
+//! A crash cannot lose an event: a row is deleted only after the broker has acknowledged its message. If that publishes
+//! a message twice, the broker deduplicates it by its message id.
 
-use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::Outgoing, db, telemetry};
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
@@ -15,26 +15,26 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
 
-/// The most messages published in one go, all in flight at once.
+/// Maximum number of messages per batch; all of them are in flight at once.
 const BATCH: u16 = 1000;
 
-/// How often the relay looks by itself, for rows whose writer died before it could say so. Between looks it is woken.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the relay polls all rows, for those whose writer died before it called [`Outbox::wake`].
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rows are looked for from this many before the last one carried: who was slow to commit is seldom further behind, and
-/// is found by the next full look. Without that, each look would pass over all rows that were deleted since the table
-/// was last vacuumed.
+/// A poll starts this many ids before the last relayed row. Transactions that commit late seldom have smaller ids, and
+/// the next full poll finds those that do. Without a start id, each poll would scan all rows that were deleted since
+/// the table was last vacuumed.
 const SLACK: i64 = 2 * BATCH as i64;
 
-/// How long a relay that was woken lets more gather. A round costs the same for one message as for fifty, and whoever
-/// wrote the first is already at the next.
-const GATHER_FOR: Duration = Duration::from_millis(5);
+/// How long a batch may fill after the relay was woken. A batch costs the same for one message as for fifty, and the
+/// writer of the first message is already writing the next.
+const LINGER: Duration = Duration::from_millis(5);
 
-/// A message that waits longer than this for the broker's acknowledgement is a warning.
+/// A message that waits longer than this for its acknowledgement causes a readiness warning.
 const WARN_AFTER: Duration = Duration::from_secs(15);
 
-/// How long the last rows may take when the service stops; what is left goes out at its next start.
-const FLUSH_WITHIN: Duration = Duration::from_secs(5);
+/// Timeout for relaying the remaining rows at shutdown; the rest is relayed at the next start.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The outbox of one service. Clones share its relay.
 #[derive(Debug, Clone)]
@@ -43,7 +43,7 @@ pub struct Outbox {
     wake: Arc<Notify>,
 }
 
-/// An event to be sent, with the time it happened and the trace it belongs to.
+/// An event to publish, with the time at which it occurred and the trace to which it belongs.
 #[derive(Debug)]
 pub struct Entry<'a, E> {
     pub event: &'a E,
@@ -51,7 +51,7 @@ pub struct Entry<'a, E> {
     pub traceparent: Option<String>,
 }
 
-/// Events as columns of `outbox.messages`, for a statement that stores the fact and its event at once.
+/// Events as columns of `outbox.messages`, for a statement that stores the facts and their events together.
 #[derive(Debug, Default)]
 pub struct Rows {
     pub subjects: Vec<String>,
@@ -62,6 +62,7 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// Serializes `entries` into columns.
     pub fn of<'a, E: Event>(entries: impl IntoIterator<Item = &'a Entry<'a, E>>) -> sqlx::Result<Self> {
         let mut rows = Self::default();
         for entry in entries {
@@ -76,20 +77,20 @@ impl Rows {
 }
 
 impl Outbox {
-    /// The outbox of the service `kit` is for, with its relay running.
+    /// The outbox of a service. Spawns its relay on `kit`.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        // What is deleted and comes back after a crash is published once more, which is harmless.
-        let own = db::background_pool(db);
+        // A crash of Postgres may undo deletes; then messages are published again, which is harmless.
+        let pool = db::background_pool(db);
         let waiting = Arc::default();
-        let relay = Relay { source: kit.name, db: own, bus: bus.clone(), clock: kit.clock, waiting };
+        let relay = Relay { source: kit.name, db: pool, bus: bus.clone(), clock: kit.clock, waiting };
         let (waiting, clock) = (relay.waiting.clone(), kit.clock);
-        kit.needs.add_warning("outbox", move || {
+        kit.readiness_checks.add_warning("outbox", move || {
             let since = (*waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
             let lag = (clock.now() - since).to_std().ok().filter(|lag| *lag > WARN_AFTER)?;
             let seconds = lag.as_secs();
             Some(format!(
-                "messages wait for the broker's acknowledgement, the oldest for {seconds} s: is NATS up, and has its disk \
-                 room? A nats-server whose disk was full may need a restart"
+                "messages wait for the broker's acknowledgement, the oldest for {seconds} s: is NATS up, and has its \
+                 disk free space? A nats-server whose disk was full may need a restart"
             ))
         });
         let outbox = Self { relay, wake: Arc::new(Notify::new()) };
@@ -101,7 +102,7 @@ impl Outbox {
         outbox
     }
 
-    /// Writes events into the transaction of the fact they speak of. Call [`Outbox::wake`] after the commit.
+    /// Stores events in the transaction of their facts. Call [`Outbox::wake`] after the commit.
     pub async fn put<E: Event>(&self, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
         let rows = Rows::of(entries)?;
         sqlx::query!(
@@ -120,38 +121,38 @@ impl Outbox {
         Ok(())
     }
 
-    /// Tells the relay that something was committed.
+    /// Wakes the relay after a commit.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
 
     async fn run(&self, tasks: &Tasks) {
         let mut backoff = Backoff::default();
-        // Where to look from, and since when that was not from the very beginning.
-        let (mut from, mut looked_fully) = (0, Instant::now());
+        // The id at which the next poll starts, and when the last full poll (from id 0) was due.
+        let (mut from, mut last_full_poll) = (0, Instant::now());
         while !tasks.is_stopping() {
-            if looked_fully.elapsed() >= LOOK_EVERY {
-                (from, looked_fully) = (0, Instant::now());
+            if last_full_poll.elapsed() >= POLL_INTERVAL {
+                (from, last_full_poll) = (0, Instant::now());
             }
-            let carried = tokio::select! {
-                carried = db::with_timeout(self.relay.carry(from)) => carried,
-                () = tasks.out_of_time() => return,
+            let relayed = tokio::select! {
+                relayed = db::with_timeout(self.relay.relay_batch(from)) => relayed,
+                () = tasks.grace_period_elapsed() => return,
             };
-            match carried {
-                Ok(carried) => {
+            match relayed {
+                Ok(relayed) => {
                     backoff = Backoff::default();
-                    from = carried.through - SLACK;
-                    if carried.count < usize::from(BATCH) {
+                    from = relayed.last_id - SLACK;
+                    if relayed.count < usize::from(BATCH) {
                         tokio::select! {
                             () = tasks.stopping() => {}
-                            () = self.wake.notified() => tokio::time::sleep(GATHER_FOR).await,
-                            () = tokio::time::sleep(LOOK_EVERY) => {}
+                            () = self.wake.notified() => tokio::time::sleep(LINGER).await,
+                            () = tokio::time::sleep(POLL_INTERVAL) => {}
                         }
                     }
                 }
                 Err(error) => {
-                    warn!("the outbox waits: {error:#}");
-                    // A commit does not wake it here: what is away is not back because there is more to send.
+                    warn!("the outbox relay failed, retrying: {error:#}");
+                    // A commit does not wake the relay here: new messages do not make the dependency available.
                     tokio::select! {
                         () = tasks.stopping() => {}
                         () = tokio::time::sleep(backoff.pause()) => {}
@@ -161,37 +162,39 @@ impl Outbox {
         }
     }
 
-    /// Carries what is left, when nothing more is written; gives up where the database or the broker is away.
+    /// Relays the remaining rows at shutdown, after the last write. Gives up after 5 s, or when the database or the
+    /// broker is unavailable.
     pub async fn flush(&self) {
-        let flushing = async { while self.relay.carry(0).await.is_ok_and(|carried| carried.count > 0) {} };
-        if tokio::time::timeout(FLUSH_WITHIN, flushing).await.is_err() {
-            warn!("the outbox is not empty; the rest goes out at the next start");
+        let flushing = async { while self.relay.relay_batch(0).await.is_ok_and(|relayed| relayed.count > 0) {} };
+        if tokio::time::timeout(FLUSH_TIMEOUT, flushing).await.is_err() {
+            warn!("the outbox is not empty; the rest is relayed at the next start");
         }
     }
 }
 
-/// What a look into the outbox brought.
+/// The result of relaying a batch.
 #[derive(Debug, Clone, Copy)]
-struct Carried {
+struct RelayedBatch {
     count: usize,
-    /// The last row that was taken.
-    through: i64,
+    /// The id of the last row of the batch.
+    last_id: i64,
 }
 
-/// Carries the rows of one service to the bus. Several replicas share the work: each takes rows the others have not.
+/// Relays the rows of one service to the broker. The relays of several replicas share the work: each skips the rows
+/// that another has locked.
 #[derive(Debug, Clone)]
 struct Relay {
-    /// The service, as its rows name it.
+    /// The name of the service, the `source` of its rows.
     source: &'static str,
     db: PgPool,
     bus: Bus,
     clock: Clock,
-    /// When the oldest message was written that was found waiting at the last look.
+    /// When the oldest message of the last poll occurred; `None` if there was none.
     waiting: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Relay {
-    /// When the oldest message was written.
+    /// When the oldest message occurred.
     async fn find_oldest(&self) -> sqlx::Result<Option<DateTime<Utc>>> {
         let oldest = sqlx::query_scalar!(
             "SELECT occurred_at FROM outbox.messages WHERE source = $1 ORDER BY id LIMIT 1",
@@ -200,18 +203,18 @@ impl Relay {
         oldest.fetch_optional(&self.db).await
     }
 
-    fn note_waiting(&self, since: Option<DateTime<Utc>>) {
+    fn record_oldest(&self, since: Option<DateTime<Utc>>) {
         let lag = since.and_then(|since| (self.clock.now() - since).to_std().ok()).unwrap_or_default();
         gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// Publishes the oldest rows from the id `from` on and deletes those the broker acknowledged; says how many it took.
-    /// They are deleted in a transaction that ends after the broker's word, so that another replica passes over them
+    /// Publishes the oldest rows with ids from `from` on, and deletes those that the broker acknowledged. The
+    /// transaction that deletes them commits only after the acknowledgements, so that other replicas skip these rows
     /// meanwhile.
-    async fn carry(&self, from: i64) -> anyhow::Result<Carried> {
+    async fn relay_batch(&self, from: i64) -> anyhow::Result<RelayedBatch> {
         if !self.bus.is_connected() {
-            self.note_waiting(self.find_oldest().await?);
+            self.record_oldest(self.find_oldest().await?);
             anyhow::bail!("NATS is not connected");
         }
         let mut tx = self.db.begin().await?;
@@ -227,45 +230,45 @@ impl Relay {
         .fetch_all(&mut *tx)
         .await?;
         rows.sort_unstable_by_key(|row| row.id);
-        self.note_waiting(rows.first().map(|row| row.occurred_at));
+        self.record_oldest(rows.first().map(|row| row.occurred_at));
         if rows.is_empty() {
-            return Ok(Carried { count: 0, through: from + SLACK });
+            return Ok(RelayedBatch { count: 0, last_id: from + SLACK });
         }
-        let (ids, messages): (Vec<i64>, Vec<Outgoing>) = rows
+        let (ids, messages): (Vec<i64>, Vec<OutboundMessage>) = rows
             .into_iter()
             .map(|row| {
                 let body = row.body.into_bytes().into();
                 let trace = telemetry::published(&row.subject, row.occurred_at, row.traceparent.as_deref());
                 let trace = trace.as_deref();
-                (row.id, Outgoing::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
+                (row.id, OutboundMessage::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
             })
             .unzip();
         let (in_flight, started) = (gauge!("off_outbox_in_flight", "service" => self.source), Instant::now());
         in_flight.set(ids.len() as f64);
-        let answers = self.bus.publish_all(messages).await;
+        let results = self.bus.publish_all(messages).await;
         in_flight.set(0.0);
         histogram!("off_outbox_publish_seconds", "service" => self.source).record(started.elapsed());
-        let carried = Carried { count: ids.len(), through: ids.last().copied().unwrap_or_default() };
-        let mut refusal = None;
+        let relayed = RelayedBatch { count: ids.len(), last_id: ids.last().copied().unwrap_or_default() };
+        let mut failure = None;
         let acknowledged: Vec<i64> = ids
             .into_iter()
-            .zip(answers)
-            .filter_map(|(id, answer)| answer.map(|()| id).map_err(|error| refusal = Some(error)).ok())
+            .zip(results)
+            .filter_map(|(id, result)| result.map(|()| id).map_err(|error| failure = Some(error)).ok())
             .collect();
-        if refusal.is_none() {
+        if failure.is_none() {
             tx.commit().await?;
         } else {
-            // What was not acknowledged has to stay.
+            // Keeps the rows that were not acknowledged.
             tx.rollback().await?;
             sqlx::query!("DELETE FROM outbox.messages WHERE source = $1 AND id = ANY($2)", self.source, &acknowledged)
                 .execute(&self.db)
                 .await?;
         }
         counter!("off_outbox_published_total", "service" => self.source).increment(acknowledged.len() as u64);
-        histogram!("off_outbox_batch_size", "service" => self.source).record(carried.count as f64);
-        match refusal {
+        histogram!("off_outbox_batch_size", "service" => self.source).record(relayed.count as f64);
+        match failure {
             Some(error) => Err(error.into()),
-            None => Ok(carried),
+            None => Ok(relayed),
         }
     }
 }

@@ -1,17 +1,18 @@
-//! Jobs that are due again and again.
+//! Periodic jobs.
 
 use anyhow::Context;
 use std::{fmt, time::Duration};
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job, JobScheduler};
 
-/// Jobs that are due and not yet taken up; what more becomes due meanwhile is left out, not piled up.
-const WAITING: usize = 8;
+/// Maximum number of due jobs in the queue; further ones are skipped.
+const QUEUE_SIZE: usize = 8;
 
-/// A schedule. What is due is asked for with [`Schedule::next`], so that a slow job is never run twice at once.
+/// A schedule of jobs. The caller takes due jobs with [`Schedule::next`], so that a slow job never runs twice
+/// concurrently.
 pub struct Schedule<J> {
     scheduler: JobScheduler,
-    report: mpsc::Sender<J>,
+    sender: mpsc::Sender<J>,
     due: mpsc::Receiver<J>,
 }
 
@@ -22,27 +23,29 @@ impl<J> fmt::Debug for Schedule<J> {
 }
 
 impl<J: Clone + Send + Sync + 'static> Schedule<J> {
+    /// A schedule without jobs.
     pub async fn new() -> anyhow::Result<Self> {
-        let scheduler = JobScheduler::new().await.context("cannot make a schedule")?;
-        let (report, due) = mpsc::channel(WAITING);
-        Ok(Self { scheduler, report, due })
+        let scheduler = JobScheduler::new().await.context("cannot create the scheduler")?;
+        let (sender, due) = mpsc::channel(QUEUE_SIZE);
+        Ok(Self { scheduler, sender, due })
     }
 
-    /// Makes `job` due every `period`, which is rounded up to whole seconds: the scheduler knows nothing finer.
+    /// Makes `job` due every `period`, rounded up to whole seconds, the resolution of the scheduler.
     pub async fn every(&self, period: Duration, job: J) -> anyhow::Result<()> {
         let whole = period.as_secs() + u64::from(period.subsec_nanos() > 0);
         let period = Duration::from_secs(whole.max(1));
-        let report = self.report.clone();
+        let sender = self.sender.clone();
         let repeated = Job::new_repeated(period, move |_, _| {
-            // Full: the job is late already, and once is enough to catch up.
-            let _ = report.try_send(job.clone());
+            // When the queue is full, the job is late already, and one run is enough to catch up.
+            let _ = sender.try_send(job.clone());
         });
-        self.scheduler.add(repeated.context("cannot make a job")?).await.context("cannot schedule a job")?;
+        self.scheduler.add(repeated.context("cannot create a job")?).await.context("cannot schedule a job")?;
         Ok(())
     }
 
+    /// Starts the schedule; jobs become due from now on.
     pub async fn start(&self) -> anyhow::Result<()> {
-        self.scheduler.start().await.context("the schedule does not start")
+        self.scheduler.start().await.context("cannot start the scheduler")
     }
 
     /// Waits for the next job that is due.
@@ -54,7 +57,7 @@ impl<J: Clone + Send + Sync + 'static> Schedule<J> {
 impl<J> Drop for Schedule<J> {
     fn drop(&mut self) {
         let mut scheduler = self.scheduler.clone();
-        // Its own task would tick on without it.
+        // The task of the scheduler would continue otherwise.
         tokio::spawn(async move { scheduler.shutdown().await });
     }
 }

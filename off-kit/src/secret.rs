@@ -1,30 +1,34 @@
-//! Passwords that come from files, as container engines hand them out, instead of from settings.
+//! Passwords from files, as container engines provide secrets.
 
 use anyhow::{Context, ensure};
 use std::{fs, path::Path};
 use url::Url;
 
-/// What every password of the sample settings begins with. They are public, so no file may hold one of them.
+/// The prefix of all passwords in the sample settings. They are public, so they are rejected in files.
 pub const SAMPLE_PREFIX: &str = "sample-";
 
-/// The fewest characters of a password in a file.
-const SHORTEST: usize = 16;
+/// Minimum number of characters of a password in a file.
+const MIN_LENGTH: usize = 16;
 
-/// The password in `file`, without the line's end.
+/// The password in `file`, without the line ending.
+///
+/// # Errors
+/// The file cannot be read, or contains a sample password, control characters or fewer than 16 characters.
 pub fn read(file: &Path) -> anyhow::Result<String> {
-    let shown = file.display();
-    let text = fs::read_to_string(file).with_context(|| format!("cannot read the password in {shown}"))?;
+    let path = file.display();
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read the password in {path}"))?;
     let password = text.trim_end_matches(['\r', '\n']);
     ensure!(
         !password.starts_with(SAMPLE_PREFIX),
-        "{shown} holds a sample password, which everybody knows: put one of your own there"
+        "{path} contains a sample password, which is public: replace it with your own"
     );
-    let is_usable = password.chars().count() >= SHORTEST && !password.chars().any(char::is_control);
-    ensure!(is_usable, "{shown} has to hold a password of at least {SHORTEST} characters, and nothing else");
+    let is_usable = password.chars().count() >= MIN_LENGTH && !password.chars().any(char::is_control);
+    ensure!(is_usable, "{path} must contain a password of at least {MIN_LENGTH} characters, and nothing else");
     Ok(password.to_owned())
 }
 
-/// `urls`, one or several separated by commas, with the password in `file` for each user whose password they do not say.
+/// `urls`, one or several separated by commas, with the password in `file` added where a URL contains only a user.
+/// Without `file`, returns `urls` unchanged.
 pub fn fill_in(urls: &str, file: Option<&Path>) -> anyhow::Result<String> {
     let Some(file) = file else { return Ok(urls.to_owned()) };
     let password = read(file)?;
@@ -32,10 +36,10 @@ pub fn fill_in(urls: &str, file: Option<&Path>) -> anyhow::Result<String> {
         .split(',')
         .map(|url| {
             let parsed = Url::parse(url.trim()).ok().filter(|url| !url.username().is_empty());
-            // The text stays unsaid: it may hold a password after all.
-            let mut url = parsed.context("the password comes from a file, so the address has to name its user")?;
+            // The error does not repeat the URL: it may contain a password.
+            let mut url = parsed.context("the password comes from a file, so the URL must contain a user")?;
             if url.password().is_none() {
-                // Refused only without a host, and then there is no user either.
+                // Fails only for a URL without a host, which has no user.
                 let _ = url.set_password(Some(&password));
             }
             Ok(url.to_string())
@@ -49,17 +53,17 @@ mod tests {
     use super::*;
 
     fn file_with(text: &str) -> tempfile::NamedTempFile {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        fs::write(file.path(), text).expect("it is written");
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        fs::write(file.path(), text).expect("the file can be written");
         file
     }
 
     #[test]
-    fn a_password_from_a_file_goes_into_every_address() {
+    fn a_password_from_a_file_is_added_to_each_url() {
         let file = file_with("p@ss/word:with-all\n");
-        let filled = fill_in("nats://orders@one:4222, nats://orders@two:4222", Some(file.path())).expect("it fits");
+        let filled = fill_in("nats://orders@one:4222, nats://orders@two:4222", Some(file.path())).expect("valid URLs");
         for url in filled.split(',') {
-            let url = Url::parse(url).expect("an address");
+            let url = Url::parse(url).expect("a valid URL");
             let password = percent_encoding::percent_decode_str(url.password().expect("a password"));
             assert_eq!(password.decode_utf8_lossy(), "p@ss/word:with-all");
         }
@@ -67,13 +71,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_secret_is_refused() {
+    fn an_unsuitable_password_or_url_is_rejected() {
         for text in ["sample-orders-password\n", "", "too short\n", "a good password, but\nanother line\n"] {
-            assert!(read(file_with(text).path()).is_err(), "{text:?} was taken");
+            assert!(read(file_with(text).path()).is_err(), "{text:?} was accepted");
         }
         let file = file_with("a-good-long-password");
         for url in ["postgres://localhost/off", "nonsense"] {
-            assert!(fill_in(url, Some(file.path())).is_err(), "{url} was taken");
+            assert!(fill_in(url, Some(file.path())).is_err(), "{url} was accepted");
         }
     }
 }

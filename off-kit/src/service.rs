@@ -1,77 +1,54 @@
-//! What a service is, and how it becomes a program.
+//! The [`Service`] trait, and the `main` function of service programs.
 
-use crate::{Clock, Tasks, health::Needs, http, telemetry};
+use crate::{Clock, Kit, Tasks, health::ReadinessChecks, http, telemetry};
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use std::{
-    ffi::OsString,
-    net::{SocketAddr, TcpListener},
-    process::ExitCode,
-    sync::{Arc, Mutex, OnceLock},
-    time::Duration,
-};
+use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use utoipa::openapi::OpenApi;
 
-/// A part of off that runs by itself or beside the others in one process.
+/// A part of off that runs as its own process, or together with other services in one process.
 pub trait Service: 'static {
-    /// Its name in logs, metrics, the outbox and on the bus.
+    /// Its name in logs, metrics, the outbox and NATS.
     const NAME: &'static str;
-    /// What it does, in one line, for `--help` and the API's description.
+    /// A one-line description, for `--help` and the OpenAPI document.
     const ABOUT: &'static str;
-    /// The port of its API unless told otherwise.
+    /// The default port of its API.
     const PORT: u16;
-    /// The port of its health and metrics unless told otherwise.
+    /// The default port of its health and metrics.
     const HEALTH_PORT: u16 = Self::PORT + 1000;
-    /// Its own settings.
+    /// The problem codes of its own API, beside [`http::CommonCode`].
+    const PROBLEM_CODES: &'static [&'static str] = &[];
+    /// Its specific settings.
     type Config: Args + Send;
 
-    /// The document of its HTTP API.
+    /// The OpenAPI document without its routes.
+    fn description() -> http::Description {
+        http::Description {
+            name: Self::NAME,
+            about: Self::ABOUT,
+            health_port: Self::HEALTH_PORT,
+            problem_codes: Self::PROBLEM_CODES,
+        }
+    }
+
+    /// The OpenAPI document of its HTTP API.
     fn openapi() -> OpenApi;
 
-    /// Spawns its tasks on `kit` and returns once it serves.
+    /// Spawns its tasks on `kit` and returns when it serves requests.
     fn start(config: Self::Config, kit: Kit) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What every service is given.
-#[derive(Debug, Clone)]
-pub struct Kit {
-    pub name: &'static str,
-    pub about: &'static str,
-    pub clock: Clock,
-    pub tasks: Tasks,
-    /// What the service needs to be ready.
-    pub needs: Needs,
-    pub http: http::Config,
-    /// Sockets that listen already, for a caller who had to be sure of them; else `http` says where.
-    pub listeners: Arc<Mutex<Listeners>>,
-    /// Where the service answers, once it does.
-    pub addresses: Arc<OnceLock<Addresses>>,
-}
-
-/// Sockets for the API and for the health port.
-#[derive(Debug, Default)]
-pub struct Listeners {
-    pub api: Option<TcpListener>,
-    pub health: Option<TcpListener>,
-}
-
-/// Where a service answers.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    pub api: SocketAddr,
-    pub health: SocketAddr,
-}
-
 impl Kit {
+    /// The context of the service `S`.
     pub fn new<S: Service>(http: http::Config, clock: Clock) -> Self {
         Self {
             name: S::NAME,
             about: S::ABOUT,
             clock,
             tasks: Tasks::new(S::NAME),
-            needs: Needs::default(),
+            readiness_checks: ReadinessChecks::default(),
             http,
             listeners: Arc::default(),
             addresses: Arc::default(),
@@ -79,7 +56,7 @@ impl Kit {
     }
 }
 
-/// The settings every program has.
+/// The common settings of all service programs.
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct Settings {
@@ -87,12 +64,12 @@ pub struct Settings {
     pub http: http::Config,
     #[command(flatten)]
     pub log: telemetry::Config,
-    /// Simulated seconds in a real one: every wait of the simulated world is shortened by it.
+    /// Simulated seconds per real second: shortens all simulated waits.
     #[arg(long, env = "OFF_SPEED", default_value_t = 1.0, value_name = "N", value_parser = parse_speed)]
     pub speed: f64,
 }
 
-/// Reads a speed: more than nothing, at most a day in a second.
+/// Parses a speed: from 0.01 to 86400, one day per second.
 pub fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if (0.01..=86_400.0).contains(&speed) => Ok(speed),
@@ -111,34 +88,35 @@ struct Program<C: Args> {
     config: C,
 }
 
-/// The names of [`Command`]s. They need few settings or none, and are answered before all are read.
+/// The names of the [`Command`]s. They run before the settings are parsed, because they need few or none of them.
 const OPENAPI: &str = "openapi";
 const HEALTH: &str = "health";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints the OpenAPI document of its HTTP API and ends.
+    /// Prints the OpenAPI document of the HTTP API.
     Openapi,
-    /// Asks the service that runs with the same settings whether it is ready; fails with the reason when it is not.
+    /// Checks whether the service that runs with the same settings is ready; fails with the reason if it is not.
     Health,
 }
 
-/// The whole of a service's `main`: reads its settings, starts it and stops it in order when it is asked to.
+/// The `main` function of a service: reads the settings, starts the service, and shuts it down gracefully on SIGINT or
+/// SIGTERM.
 pub async fn run<S: Service>() -> ExitCode {
     run_with::<S>(&format!("off-{}", S::NAME), std::env::args_os().skip(1)).await
 }
 
-/// The same under another name, with these arguments.
+/// The same as [`run`] with another program name and these arguments.
 pub async fn run_with<S: Service>(name: &str, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let command = Program::<S::Config>::command().bin_name(name).name(name.to_owned()).about(S::ABOUT);
-    let words = std::iter::once(OsString::from(name)).chain(arguments);
+    let arguments = std::iter::once(OsString::from(name)).chain(arguments);
     let matches = command
         .mut_arg("http_service_port", |arg| arg.required(false).default_value(S::PORT.to_string()))
         .mut_arg("health_port", |arg| arg.required(false).default_value(S::HEALTH_PORT.to_string()))
-        .get_matches_from(words);
+        .get_matches_from(arguments);
     match matches.subcommand_name() {
         Some(OPENAPI) => return finish(print_openapi::<S>()),
-        Some(HEALTH) => return finish(ask_health(&matches).await),
+        Some(HEALTH) => return finish(print_health(&matches).await),
         _ => {}
     }
     let program = match Program::<S::Config>::from_arg_matches(&matches) {
@@ -153,7 +131,7 @@ fn print_openapi<S: Service>() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask_health(matches: &ArgMatches) -> anyhow::Result<()> {
+async fn print_health(matches: &ArgMatches) -> anyhow::Result<()> {
     let config = http::Config::from_arg_matches(matches)?;
     crate::print_line!("{}", http::ask_whether_ready(config.health_address()).await?);
     Ok(())
@@ -174,7 +152,7 @@ async fn serve<S: Service>(program: Program<S::Config>) -> anyhow::Result<()> {
     ended
 }
 
-/// The first signal asks the tasks to stop, a second one ends the process on the spot.
+/// The first signal stops the tasks gracefully; a second one ends the process at once.
 fn stop_on_signal(tasks: &Tasks) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -186,17 +164,17 @@ fn stop_on_signal(tasks: &Tasks) -> anyhow::Result<()> {
                 _ = terminate.recv() => {}
             }
             if tasks.is_stopping() {
-                #[expect(clippy::disallowed_methods, reason = "asked twice, it does not wait for anything")]
+                #[expect(clippy::disallowed_methods, reason = "the second signal ends the process at once")]
                 std::process::exit(1);
             }
-            info!("asked to stop; finishing what is in hand");
+            info!("shutting down, finishing work in progress");
             tasks.stop();
         }
     });
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "what went wrong is said where a person looks, whatever the log's format")]
+#[expect(clippy::print_stderr, reason = "errors are shown to people on standard error, whatever the log format")]
 fn finish(ended: anyhow::Result<()>) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -207,5 +185,5 @@ fn finish(ended: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// How long `off migrate` and the like wait for a database or a broker that is still starting.
+/// How long commands like `off migrate` wait for a database or a broker that is still starting.
 pub const START_PATIENCE: Duration = Duration::from_mins(1);

@@ -1,4 +1,4 @@
-//! Standard output, of which a reader may have enough: `off audit | head`.
+//! Standard output whose reader may close it early, as in `off audit | head`.
 
 use std::{
     fmt,
@@ -6,21 +6,21 @@ use std::{
     sync::Once,
 };
 
-/// Like `println!`, which panics where nobody reads any more.
+/// Like `println!`, but does not panic when standard output is closed.
 #[macro_export]
 macro_rules! print_line {
     ($($text:tt)*) => { $crate::stdout::write_line(format_args!($($text)*)) };
 }
 
-/// Writes a line to standard output. The work that it tells of goes on where it cannot be written; any other reason than a closed
-/// pipe is told once on standard error.
+/// Writes a line to standard output. Ignores a closed pipe, and reports the first of any other errors on standard
+/// error.
 pub fn write_line(line: fmt::Arguments<'_>) {
-    static TOLD: Once = Once::new();
+    static WARNED: Once = Once::new();
     let written = writeln!(io::stdout(), "{line}");
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
-        // Of a terminal that was closed this is gone, too.
-        TOLD.call_once(|| drop(writeln!(io::stderr(), "warning: cannot write to standard output: {error}")));
+        // If a closed terminal was both, this write fails, too.
+        WARNED.call_once(|| drop(writeln!(io::stderr(), "warning: cannot write to standard output: {error}")));
     }
 }

@@ -1,4 +1,4 @@
-//! Supervised tasks: one that panics or ends before it was asked to stops the process with a failing exit code.
+//! Supervised tasks: a task that panics or ends before the shutdown stops the process with a failing exit code.
 
 mod poll_time;
 
@@ -14,31 +14,32 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, error_span};
 
-/// How long tasks may take to finish what they hold once they are asked to stop.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
+/// How long all tasks may take to end after the start of the shutdown.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a task may go on with what it holds, before it gives that up and ends.
-const FINISH_WITHIN: Duration = Duration::from_secs(7);
+/// The grace period: how long a task may finish its work after the start of the shutdown.
+const GRACE_PERIOD: Duration = Duration::from_secs(7);
 
-/// How often the last task looks whether it is the last.
-const LAST_LOOK: Duration = Duration::from_millis(10);
+/// How often the shutdown hook checks whether all other tasks have ended.
+const HOOK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The tasks of one service. Clones speak of the same tasks.
+/// The tasks of one service. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Tasks {
     service: &'static str,
     tracker: TaskTracker,
     stop: CancellationToken,
-    /// The first failure; what the process ends with.
+    /// The first failure, with which the process ends.
     failure: Arc<Mutex<Option<anyhow::Error>>>,
 }
 
 impl Tasks {
+    /// No tasks yet. `service` is a label of their metrics.
     pub fn new(service: &'static str) -> Self {
         Self { service, tracker: TaskTracker::new(), stop: CancellationToken::new(), failure: Arc::default() }
     }
 
-    /// Runs `task` until it is asked to stop. Whether it fails, panics or just returns before that: all tasks stop.
+    /// Spawns `task`, which must run until the shutdown. If it fails, panics or returns before, all tasks stop.
     pub fn spawn(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let name = name.into();
         let tasks = self.clone();
@@ -56,59 +57,64 @@ impl Tasks {
         self.tracker.spawn(watched.instrument(span));
     }
 
-    /// Notes a failure and asks all tasks to stop.
+    /// Records a failure and starts the shutdown.
     pub fn fail(&self, failure: anyhow::Error) {
         error!("{failure:#}");
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
         self.stop.cancel();
     }
 
-    /// Asks all tasks to stop; [`Tasks::stopped`] waits for it.
+    /// Starts the shutdown; [`Tasks::stopped`] waits until it is complete.
     pub fn stop(&self) {
         self.stop.cancel();
     }
 
+    /// Whether the shutdown has started.
     pub fn is_stopping(&self) -> bool {
         self.stop.is_cancelled()
     }
 
-    /// Ends when the tasks were asked to stop: every loop of a task selects on this.
+    /// Completes when the shutdown starts. The loops of all tasks select on this.
     pub async fn stopping(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Ends some time after the tasks were asked to stop: what has not come to its end by then is to be given up.
-    pub async fn out_of_time(&self) {
+    /// Completes when the grace period has elapsed: tasks must then cancel unfinished work.
+    pub async fn grace_period_elapsed(&self) {
         self.stopping().await;
-        tokio::time::sleep(FINISH_WITHIN).await;
+        tokio::time::sleep(GRACE_PERIOD).await;
     }
 
-    /// Runs `farewell` once all other tasks have stopped: for what they need until their end. One for each service.
-    pub fn spawn_last(&self, farewell: impl Future<Output = ()> + Send + 'static) {
+    /// Runs `hook` after all other tasks have ended, for resources that they need until then. At most one hook per
+    /// service.
+    pub fn on_shutdown(&self, hook: impl Future<Output = ()> + Send + 'static) {
         let tasks = self.clone();
-        self.spawn("farewell", async move {
+        self.spawn("hook", async move {
             tasks.stopping().await;
             while tasks.tracker.len() > 1 {
-                tokio::time::sleep(LAST_LOOK).await;
+                tokio::time::sleep(HOOK_POLL_INTERVAL).await;
             }
-            farewell.await;
+            hook.await;
             Ok(())
         });
     }
 
-    /// Ends when every task has ended after being asked to; fails with what went wrong first.
+    /// Completes when all tasks have ended after the start of the shutdown.
+    ///
+    /// # Errors
+    /// The first failure of a task, or tasks that did not end within 15 s.
     pub async fn stopped(&self) -> anyhow::Result<()> {
         self.stopping().await;
         self.tracker.close();
-        let in_time = tokio::time::timeout(STOP_WITHIN, self.tracker.wait()).await;
+        let result = tokio::time::timeout(STOP_TIMEOUT, self.tracker.wait()).await;
         if let Some(failure) = self.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(failure);
         }
-        in_time.map_err(|_| anyhow!("{} tasks did not stop within {} s", self.tracker.len(), STOP_WITHIN.as_secs()))
+        result.map_err(|_| anyhow!("{} tasks did not stop within {} s", self.tracker.len(), STOP_TIMEOUT.as_secs()))
     }
 }
 
-/// What a panic said, as far as it was text.
+/// The message of a panic, if it is text.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -122,30 +128,30 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_task_that_panics_stops_the_others_and_is_the_failure() {
+    async fn a_panic_of_a_task_stops_the_others_and_is_returned() {
         let tasks = Tasks::new("test");
         let waiting = tasks.clone();
-        tasks.spawn("patient", async move {
+        tasks.spawn("waiting", async move {
             waiting.stopping().await;
             Ok(())
         });
-        tasks.spawn("clumsy", async { panic!("dropped the eggs") });
+        tasks.spawn("broken", async { panic!("out of range") });
         let failure = tasks.stopped().await.unwrap_err();
-        assert_eq!(failure.to_string(), "task clumsy panicked: dropped the eggs");
+        assert_eq!(failure.to_string(), "task broken panicked: out of range");
     }
 
     #[tokio::test]
-    async fn a_task_that_just_ends_is_a_failure_too() {
+    async fn a_task_that_ends_early_is_a_failure() {
         let tasks = Tasks::new("test");
-        tasks.spawn("lazy", async { Ok(()) });
-        assert_eq!(tasks.stopped().await.unwrap_err().to_string(), "task lazy ended by itself");
+        tasks.spawn("short", async { Ok(()) });
+        assert_eq!(tasks.stopped().await.unwrap_err().to_string(), "task short ended by itself");
     }
 
     #[tokio::test]
-    async fn tasks_that_end_when_asked_end_well() {
+    async fn tasks_that_end_on_shutdown_are_no_failure() {
         let tasks = Tasks::new("test");
         let waiting = tasks.clone();
-        tasks.spawn("patient", async move {
+        tasks.spawn("waiting", async move {
             waiting.stopping().await;
             Ok(())
         });

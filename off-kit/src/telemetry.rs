@@ -19,41 +19,46 @@ use tracing_subscriber::{
 };
 use url::Url;
 
-/// How logs are written.
+/// Settings of logs and traces.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// What is logged: a level, or levels by target, like `info,off_kit::bus=debug`.
+    /// The log filter: a level, or levels by target, like `info,off_kit::bus=debug`.
     #[arg(long, env = "OFF_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
-    /// One JSON object a line for machines, or lines for people; by default whichever fits standard error.
+    /// The log format. By default pretty for a terminal, and JSON otherwise.
     #[arg(long, env = "OFF_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<Format>,
     /// Writes logs to this file instead of standard error.
     #[arg(long, env = "OFF_LOG_FILE", value_name = "FILE")]
     pub log_file: Option<PathBuf>,
-    /// The collector that traces are sent to, by OTLP over HTTP, like http://tempo:4318; without it they are not sent.
-    /// How many of them, OTEL_TRACES_SAMPLER says.
+    /// The collector that receives traces by OTLP over HTTP, like http://tempo:4318; without it no traces are exported.
+    /// OTEL_TRACES_SAMPLER sets the sampling.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<Url>,
 }
 
 impl Config {
-    /// Logs what passes `filter` into `file`, or to standard error, as JSON unless a terminal is there to show it.
+    /// Logs to `file`, or to standard error without one. The format is JSON unless the output is a terminal.
     pub fn new(filter: &str, file: Option<PathBuf>) -> Self {
         Self { log: filter.to_owned(), log_format: None, log_file: file, otlp_endpoint: None }
     }
 }
 
-/// The shape of a log line.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// One JSON object per line.
     Json,
+    /// Lines for people.
     Pretty,
 }
 
-/// Starts logging, tracing and counting for the whole process, called `program` in its traces; once, before anything
-/// else.
+/// Initializes logs, traces and metrics of the process, with `program` as the service name in traces. Call it once,
+/// first.
+///
+/// # Errors
+/// A setting is invalid, the log file cannot be opened, or telemetry is already initialized.
 pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.log)
         .with_context(|| format!("OFF_LOG: '{}' is not a log filter; try info or off_kit=debug", config.log))?;
@@ -69,7 +74,7 @@ pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
         (None, format) => lines(format, std::io::stderr, std::io::stderr().is_terminal()),
     };
     let exported = config.otlp_endpoint.as_ref().map(|collector| traces::tracer(program, collector)).transpose()?;
-    // Requests and messages belong to their traces whatever is logged of them.
+    // Spans are exported independently of the log filter.
     let exported = exported.map(|tracer| {
         tracing_opentelemetry::layer()
             .with_tracer(tracer)
@@ -87,7 +92,7 @@ pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
         .with(passed_on)
         .with(output.with_filter(filter))
         .try_init()
-        .context("logging was started twice")?;
+        .context("logging is already initialized")?;
     std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     metrics::handle().map(drop)
 }

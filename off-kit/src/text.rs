@@ -1,12 +1,13 @@
-//! Characters that deceive who reads a text.
+//! Characters that are invisible or change the direction of text, and so can deceive a reader.
 
-/// Changes the direction of what follows: the property `Bidi_Control` (Unicode Standard Annex #9).
+/// Whether `c` changes the direction of text: the property `Bidi_Control` (Unicode Standard Annex #9).
 pub fn is_direction(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Shows nothing by itself: most of the property `Default_Ignorable_Code_Point` (Unicode Standard, section 5.21), and the empty pattern
-/// of Braille. Some of them join or choose the letters beside them, as in Persian and in Emoji.
+/// Whether `c` is invisible by itself: most of the property `Default_Ignorable_Code_Point` (Unicode Standard, section
+/// 5.21), and the empty Braille pattern. Some of these characters join letters or select variants, as in Persian and in
+/// emoji.
 pub fn is_invisible(c: char) -> bool {
     is_direction(c)
         || matches!(
@@ -17,7 +18,7 @@ pub fn is_invisible(c: char) -> bool {
         )
 }
 
-/// Whether nothing of `text` can be seen.
+/// Whether `text` has no visible characters.
 pub fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_invisible(c))
 }
@@ -27,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_seen_is_told_from_what_cannot() {
+    fn only_invisible_text_is_blank() {
         for blank in ["", " \t", "\u{200b}\u{2060}", "\u{202e}", "\u{3164} \u{ad}"] {
             assert!(is_blank(blank), "{blank:?}");
         }

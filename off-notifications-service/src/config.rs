@@ -1,4 +1,4 @@
-//! Its settings.
+//! Settings.
 
 use crate::domain::Delay;
 use anyhow::Context;
@@ -11,43 +11,45 @@ use std::time::Duration;
 pub struct Config {
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
-    /// The shortest time a supplier takes, in the simulated world.
+    /// Minimum time until a supplier ships an order, in simulated time.
     #[arg(long, env = "SUPPLIER_DELAY_MIN", default_value = "1m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub supplier_delay_min: Duration,
-    /// The longest time a supplier takes.
+    /// Maximum time until a supplier ships an order, in simulated time.
     #[arg(long, env = "SUPPLIER_DELAY_MAX", default_value = "4m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub supplier_delay_max: Duration,
-    /// The shortest time a delivery takes.
+    /// Minimum time of a delivery, in simulated time.
     #[arg(long, env = "DELIVERY_DELAY_MIN", default_value = "1m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub delivery_delay_min: Duration,
-    /// The longest time a delivery takes.
+    /// Maximum time of a delivery, in simulated time.
     #[arg(long, env = "DELIVERY_DELAY_MAX", default_value = "4m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub delivery_delay_max: Duration,
-    /// With the same seed an order of the same id waits the same time.
+    /// Seed of the waits: with the same seed, an order with the same id waits for the same time.
     #[arg(long, env = "OFF_SEED", default_value_t = 0, value_name = "N")]
     pub seed: u64,
 }
 
 impl Config {
+    /// The supplier's delay. Fails if its limits are invalid at this `speed`, in simulated seconds per second.
     pub(crate) fn supplier(&self, speed: f64) -> anyhow::Result<Delay> {
         delay(self.supplier_delay_min, self.supplier_delay_max, speed).context("SUPPLIER_DELAY_MIN, SUPPLIER_DELAY_MAX")
     }
 
+    /// The delivery's delay. Fails like [`Config::supplier`].
     pub(crate) fn delivery(&self, speed: f64) -> anyhow::Result<Delay> {
         delay(self.delivery_delay_min, self.delivery_delay_max, speed).context("DELIVERY_DELAY_MIN, DELIVERY_DELAY_MAX")
     }
 }
 
-fn delay(shortest: Duration, longest: Duration, speed: f64) -> anyhow::Result<Delay> {
-    anyhow::ensure!(shortest <= longest, "the shortest time is longer than the longest");
+fn delay(min: Duration, max: Duration, speed: f64) -> anyhow::Result<Delay> {
+    anyhow::ensure!(min <= max, "the shortest time is longer than the longest");
     anyhow::ensure!(
-        longest.as_secs_f64() / speed <= streams::LONGEST_WAIT.as_secs_f64(),
-        "a wait longer than {} would outlive the stream that keeps it",
+        max.as_secs_f64() / speed <= streams::LONGEST_WAIT.as_secs_f64(),
+        "a wait of more than {} in real time would exceed the retention of its stream",
         humantime::format_duration(streams::LONGEST_WAIT)
     );
-    Ok(Delay { shortest, longest })
+    Ok(Delay { min, max })
 }

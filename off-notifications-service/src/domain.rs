@@ -1,25 +1,26 @@
-//! How long suppliers and delivery firms take.
+//! The delays of the supplier and the delivery firm.
 
 use off_events::{OrderId, OrderStatus};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::time::Duration;
 
-/// A time between a shortest and a longest one, any as likely as the other.
+/// A random duration, uniformly distributed from `min` to `max`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Delay {
-    pub(crate) shortest: Duration,
-    pub(crate) longest: Duration,
+    pub(crate) min: Duration,
+    pub(crate) max: Duration,
 }
 
 impl Delay {
-    /// How long `order` waits for `next`. Asked again, it is the same: a wait that is set twice stays one wait.
+    /// The wait of `order` for the status `next`. It is deterministic, so that a redelivered message schedules the same
+    /// wait.
     pub(crate) fn of(self, order: OrderId, next: OrderStatus, seed: u64) -> Duration {
         let mut bytes = [0; 32];
         bytes[..16].copy_from_slice(order.0.as_bytes());
         bytes[16..24].copy_from_slice(&seed.to_le_bytes());
         bytes[24] = next as u8;
-        ChaCha8Rng::from_seed(bytes).random_range(self.shortest..=self.longest)
+        ChaCha8Rng::from_seed(bytes).random_range(self.min..=self.max)
     }
 }
 
@@ -31,18 +32,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_wait_is_within_its_limits_and_always_the_same(id in any::<u128>(), seed in any::<u64>(), shortest in 0u64..100, more in 0u64..100) {
-            let delay = Delay { shortest: Duration::from_secs(shortest), longest: Duration::from_secs(shortest + more) };
+        fn a_wait_is_within_its_limits_and_deterministic(id in any::<u128>(), seed in any::<u64>(), min in 0u64..100, range in 0u64..100) {
+            let delay = Delay { min: Duration::from_secs(min), max: Duration::from_secs(min + range) };
             let order = OrderId(Uuid::from_u128(id));
             let wait = delay.of(order, OrderStatus::Shipped, seed);
-            prop_assert!(delay.shortest <= wait && wait <= delay.longest);
+            prop_assert!(delay.min <= wait && wait <= delay.max);
             prop_assert_eq!(wait, delay.of(order, OrderStatus::Shipped, seed));
         }
     }
 
     #[test]
-    fn waits_are_spread_over_the_whole_range() {
-        let delay = Delay { shortest: Duration::from_mins(1), longest: Duration::from_mins(4) };
+    fn waits_are_uniformly_distributed() {
+        let delay = Delay { min: Duration::from_mins(1), max: Duration::from_mins(4) };
         let waits: Vec<u64> =
             (0..1000).map(|id| delay.of(OrderId(Uuid::from_u128(id)), OrderStatus::Shipped, 7).as_secs()).collect();
         for start in (60..240).step_by(30) {

@@ -1,38 +1,48 @@
-//! One function per subject it listens to.
+//! Message handlers, one per subject.
 
 use crate::{App, NotificationsService, domain::Delay};
 use metrics::histogram;
 use off_events::{Order, OrderDue, OrderStatus};
 use off_kit::{
     Service,
-    bus::{Batch, Failure, Outgoing},
+    bus::{Batch, Failure, OutboundMessage},
 };
 
-/// `orders.pending`: the supplier takes the orders and ships each after a while.
+/// `orders.pending`: the supplier receives orders and ships each one after a wait.
 pub(crate) async fn on_order_pending(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    announce_later(&app, &orders, OrderStatus::Shipped, app.supplier).await
+    schedule_next_status(&app, &orders, OrderStatus::Shipped, app.supplier).await
 }
 
-/// `orders.shipped`: the delivery firm takes the orders and each arrives after a while.
+/// `orders.shipped`: the delivery firm receives orders and completes each one after a wait.
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    announce_later(&app, &orders, OrderStatus::Completed, app.delivery).await
+    schedule_next_status(&app, &orders, OrderStatus::Completed, app.delivery).await
 }
 
-/// `orders.due`: says of each order that it has reached its next state, with the time at which it was due.
+/// `orders.due`: announces the next status of each order, with the time at which it was due.
 pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), Failure> {
     let now = app.clock.now();
     let messages = due.iter().map(|received| {
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
-        Outgoing::of(NotificationsService::NAME, &received.event.0, received.at, received.traceparent().as_deref())
-            .map(|message| message.announced_again(received.announced_again))
+        OutboundMessage::of(
+            NotificationsService::NAME,
+            &received.event.0,
+            received.at,
+            received.traceparent().as_deref(),
+        )
+        .map(|message| message.with_new_dedup_id(received.announced_again))
     });
     publish(&app, messages.collect::<Result<_, _>>().map_err(|error| Failure::Reject(error.to_string()))?).await
 }
 
-/// Writes down the next state of each order, for JetStream to hand back when it is due. The wait begins when the order
-/// reached its present state, however late that is heard of.
-async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, delay: Delay) -> Result<(), Failure> {
+/// Schedules the next status of each order in JetStream, or announces it at once if it is already due. The wait starts
+/// when the order reached its current status, even if the message about it arrives late.
+async fn schedule_next_status(
+    app: &App,
+    orders: &Batch<Order>,
+    next: OrderStatus,
+    delay: Delay,
+) -> Result<(), Failure> {
     let now = app.clock.now();
     let mut messages = Vec::with_capacity(orders.len());
     for received in orders.iter() {
@@ -41,19 +51,20 @@ async fn announce_later(app: &App, orders: &Batch<Order>, next: OrderStatus, del
         let (source, trace) = (NotificationsService::NAME, received.traceparent());
         let message = if due > now {
             let timer = next.timer_subject(order.id);
-            Outgoing::of(source, &OrderDue(order), due, trace.as_deref()).map(|message| message.kept_until(due, timer))
+            OutboundMessage::of(source, &OrderDue(order), due, trace.as_deref())
+                .map(|message| message.scheduled_at(due, timer))
         } else {
-            Outgoing::of(source, &order, due, trace.as_deref())
+            OutboundMessage::of(source, &order, due, trace.as_deref())
         };
         let message = message.map_err(|error| Failure::Reject(error.to_string()))?;
-        messages.push(message.announced_again(received.announced_again));
+        messages.push(message.with_new_dedup_id(received.announced_again));
     }
     publish(app, messages).await
 }
 
-async fn publish(app: &App, messages: Vec<Outgoing>) -> Result<(), Failure> {
-    let answers = app.bus.publish_all(messages).await;
-    // A retry publishes what was acknowledged once more, with the same message id: the broker drops it within its duplicate
-    // window, and later it changes nothing.
-    answers.into_iter().collect::<Result<(), _>>().map_err(|error| Failure::Unavailable(error.into()))
+async fn publish(app: &App, messages: Vec<OutboundMessage>) -> Result<(), Failure> {
+    let results = app.bus.publish_all(messages).await;
+    // A retry also publishes the acknowledged messages again, with the same message ids. The broker drops them within
+    // its duplicate window; later duplicates have no effect.
+    results.into_iter().collect::<Result<(), _>>().map_err(|error| Failure::Unavailable(error.into()))
 }

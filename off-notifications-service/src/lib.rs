@@ -12,11 +12,11 @@ use off_kit::{Bus, Clock, Kit, Service, bus};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-/// Plays the supplier and the delivery firm.
+/// Simulates the supplier and the delivery firm.
 #[derive(Debug)]
 pub struct NotificationsService;
 
-/// What handlers work with.
+/// The state that handlers share.
 #[derive(Debug, Clone)]
 struct App {
     bus: Bus,
@@ -28,12 +28,12 @@ struct App {
 
 impl Service for NotificationsService {
     const NAME: &'static str = "notifications";
-    const ABOUT: &'static str = "Plays the supplier and the delivery firm.";
+    const ABOUT: &'static str = "Simulates the supplier and the delivery firm.";
     const PORT: u16 = 8083;
     type Config = Config;
 
     fn openapi() -> OpenApi {
-        off_kit::http::document::<Self, ()>(OpenApiRouter::new())
+        off_kit::http::document::<()>(Self::description(), OpenApiRouter::new())
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
@@ -45,8 +45,8 @@ impl Service for NotificationsService {
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
         bus::listen(&kit, &bus, streams::DUE, app.clone(), events::on_order_due);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
-        off_kit::http::serve::<Self>(&kit, OpenApiRouter::new()).await?;
-        kit.tasks.spawn_last(async move { bus.close().await });
+        off_kit::http::serve(&kit, Self::description(), OpenApiRouter::new()).await?;
+        kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The notifications service as a program of its own.
+//! The notifications service as a program.
 
 use off_notifications_service::NotificationsService;
 use std::process::ExitCode;

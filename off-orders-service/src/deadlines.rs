@@ -1,13 +1,13 @@
-//! By when each step of an order must have happened.
+//! Deadlines: how long an order may stay in each status.
 
 use off_events::OrderStatus;
 use std::time::Duration;
 
-/// What a step may take beyond its own wait: carrying and handling the messages. Also the whole of the last step, from
-/// `completed` to the shelf.
+/// The time that a step may take in addition to its wait, to deliver and handle the messages. It is also the whole
+/// limit for the last step, from `completed` to the shelf, which has no wait.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// How long an order may stay in each state before it is overdue, in real time.
+/// How long an order may stay in each status before it is overdue, in real time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLimits {
     supplier: Duration,
@@ -15,12 +15,12 @@ pub(crate) struct TimeLimits {
 }
 
 impl TimeLimits {
-    /// The limits where a supplier and a delivery take at most this long, in real time.
+    /// The limits if a supplier and a delivery take at most this long, in real time.
     pub(crate) fn new(supplier: Duration, delivery: Duration) -> Self {
         Self { supplier, delivery }
     }
 
-    /// How long an order may stay in `status`; completed, until it is on its shelf.
+    /// How long an order may stay in `status`; for `completed`, until its units are on the shelf.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
             OrderStatus::Pending => self.supplier + SLACK,
@@ -29,7 +29,7 @@ impl TimeLimits {
         }
     }
 
-    /// How long after it was placed an order that was never late has left `status`.
+    /// The maximum time from placing an order until it leaves `status`, if it is never late.
     pub(crate) fn since_placed(self, status: OrderStatus) -> Duration {
         OrderStatus::ALL.into_iter().filter(|&passed| passed <= status).map(|passed| self.of(passed)).sum()
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_add_up_along_the_way() {
+    fn time_limits_since_placement_are_cumulative() {
         let limits = TimeLimits::new(Duration::from_secs(4), Duration::from_secs(2));
         let seconds = OrderStatus::ALL.map(|status| limits.since_placed(status).as_secs());
         assert_eq!(seconds, [14, 26, 36]);

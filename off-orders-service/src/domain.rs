@@ -1,4 +1,4 @@
-//! What an order is, and what may be said of one.
+//! Domain types and rules: order requests, idempotency keys and the history of an order.
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::{NoContext, Timestamp, Uuid};
 
-/// What a client asks for.
+/// A request to place an order.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewOrder {
     /// The device whose shelf the products are for.
@@ -24,18 +24,18 @@ pub(crate) struct NewOrder {
 }
 
 impl NewOrder {
-    /// The order this asks for, pending; or every field that is wrong.
+    /// Returns the requested order with status `pending`, or an error for every invalid field.
     pub(crate) fn place(&self, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
         let mut fields = Fields::default();
         let ssd_id = fields.integer("ssd_id", &self.ssd_id).and_then(|id| fields.check("ssd_id", ssd(id)));
         let barcode = fields.text("barcode", &self.barcode);
-        let product_id = barcode.and_then(|barcode| fields.check("barcode", barcode.parse::<Barcode>()));
+        let barcode = barcode.and_then(|barcode| fields.check("barcode", barcode.parse::<Barcode>()));
         let units = fields.integer("quantity", &self.quantity);
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
-        let order = ssd_id.zip(product_id).zip(quantity).map(|((ssd_id, product_id), quantity)| Order {
+        let order = ssd_id.zip(barcode).zip(quantity).map(|((ssd_id, barcode), quantity)| Order {
             id: id_at(now),
             ssd_id,
-            product_id,
+            barcode,
             timestamp: now,
             quantity,
             status: OrderStatus::Pending,
@@ -44,18 +44,19 @@ impl NewOrder {
     }
 }
 
-/// The id of an order that is placed at `time`: recovery finds orders by the time that ids begin with, so it is the same. (What
-/// `Uuid::now_v7` makes never goes back, not even with a clock that was ahead.)
+/// Returns an id for an order that is placed at `time`. Recovery finds orders by the time that their ids begin with, so
+/// the id must begin with exactly this time. `Uuid::now_v7` does not fit: its ids never go back, even after a clock
+/// that was ahead.
 fn id_at(time: DateTime<Utc>) -> OrderId {
     let seconds = u64::try_from(time.timestamp()).unwrap_or_default();
     OrderId(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, time.timestamp_subsec_nanos())))
 }
 
 fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
-    if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device's id is above 0")) }
+    if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device id is greater than 0")) }
 }
 
-/// A client's own name for a request, so that it can repeat the request without ordering twice.
+/// A client's name for a request. The client can repeat a request with the same key without placing a second order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct IdempotencyKey(String);
 
@@ -78,37 +79,37 @@ impl TryFrom<&[u8]> for IdempotencyKey {
     }
 }
 
-/// An order someone wants placed.
+/// An order that is to be stored.
 #[derive(Debug)]
-pub(crate) struct Wish {
+pub(crate) struct OrderRequest {
     pub(crate) order: Order,
     pub(crate) key: Option<IdempotencyKey>,
-    /// The trace of the request.
+    /// The trace context of the HTTP request, as a W3C `traceparent`.
     pub(crate) traceparent: Option<String>,
 }
 
-/// Whether two orders ask for the same.
-pub(crate) fn same_wish(one: &Order, other: &Order) -> bool {
-    (one.ssd_id, &one.product_id, one.quantity) == (other.ssd_id, &other.product_id, other.quantity)
+/// Whether two orders have the same device, product and quantity.
+pub(crate) fn is_same_request(one: &Order, other: &Order) -> bool {
+    (one.ssd_id, &one.barcode, one.quantity) == (other.ssd_id, &other.barcode, other.quantity)
 }
 
-/// An order with all it went through.
+/// An order with its history.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct OrderWithHistory {
     #[serde(flatten)]
     pub(crate) order: Order,
-    /// Each state it has reached, the first one first.
+    /// Each status that the order has reached, oldest first.
     pub(crate) history: Vec<Step>,
 }
 
-/// A state an order reached.
+/// A status that an order reached, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Step {
     pub(crate) status: OrderStatus,
     pub(crate) at: DateTime<Utc>,
 }
 
-/// The history that these times tell. A state whose message has not arrived yet is left out, whatever came after it.
+/// Builds the history from these times. A status without a time is left out, even if a later one has arrived.
 pub(crate) fn history(
     placed_at: DateTime<Utc>,
     shipped_at: Option<DateTime<Utc>>,
@@ -131,27 +132,27 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_field_is_named_at_once() {
+    fn every_invalid_field_is_reported_at_once() {
         let errors = new_order(0, "abc", 1001).place(DateTime::UNIX_EPOCH).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["ssd_id", "barcode", "quantity"]);
     }
 
     #[test]
-    fn a_history_leaves_out_what_is_not_known_yet() {
+    fn a_history_leaves_out_a_status_without_a_time() {
         let at = DateTime::UNIX_EPOCH;
-        let states = |steps: Vec<Step>| steps.into_iter().map(|step| step.status).collect::<Vec<_>>();
-        assert_eq!(states(history(at, None, None)), [OrderStatus::Pending]);
-        assert_eq!(states(history(at, None, Some(at))), [OrderStatus::Pending, OrderStatus::Completed]);
-        assert_eq!(states(history(at, Some(at), Some(at))), OrderStatus::ALL);
+        let statuses = |steps: Vec<Step>| steps.into_iter().map(|step| step.status).collect::<Vec<_>>();
+        assert_eq!(statuses(history(at, None, None)), [OrderStatus::Pending]);
+        assert_eq!(statuses(history(at, None, Some(at))), [OrderStatus::Pending, OrderStatus::Completed]);
+        assert_eq!(statuses(history(at, Some(at), Some(at))), OrderStatus::ALL);
     }
 
     proptest! {
         #[test]
-        fn an_order_is_what_was_asked_for_or_nothing(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
+        fn only_valid_requests_are_placed(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
             let placed = new_order(ssd, &barcode, quantity).place(DateTime::UNIX_EPOCH);
-            let sound = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
-            prop_assert_eq!(placed.is_ok(), sound);
+            let valid = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
+            prop_assert_eq!(placed.is_ok(), valid);
             if let Ok(order) = placed {
                 prop_assert_eq!(i64::from(order.quantity.get()), quantity);
                 prop_assert_eq!(order.status, OrderStatus::Pending);
@@ -165,9 +166,9 @@ mod tests {
         }
 
         #[test]
-        fn a_key_is_visible_ascii(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let sound = (1..=255).contains(&bytes.len()) && bytes.iter().all(|byte| (0x21..=0x7e).contains(byte));
-            prop_assert_eq!(IdempotencyKey::try_from(&bytes[..]).is_ok(), sound);
+        fn a_key_is_1_to_255_visible_ascii_characters(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let valid = (1..=255).contains(&bytes.len()) && bytes.iter().all(|byte| (0x21..=0x7e).contains(byte));
+            prop_assert_eq!(IdempotencyKey::try_from(&bytes[..]).is_ok(), valid);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One function per subject it listens to.
+//! Event handlers, one per subject.
 
 use crate::{App, store};
 use chrono::{DateTime, Utc};
@@ -10,19 +10,20 @@ use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
 use uuid::Uuid;
 
-/// How often products are drawn before the catalogue counts as empty, and how many at a time.
-const DRAWS: usize = 5;
-const DRAWN_AT_ONCE: usize = 32;
+/// How many rounds of draws may find no product before the catalog counts as empty.
+const MAX_ROUNDS: usize = 5;
+/// How many products are drawn in a round, with one query.
+const DRAWS_PER_ROUND: usize = 32;
 
-/// `orders.random`: answers with a product.
+/// `orders.random`: answers with the barcode of a random product, or with none if the catalog is empty.
 pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyhow::Result<Option<RandomBarcode>> {
     // ChaCha draws the same numbers on every machine and in every version.
     let mut rng = match question.product_seed {
         Some(seed) => ChaCha8Rng::seed_from_u64(seed.into()),
         None => ChaCha8Rng::from_rng(&mut rand::rng()),
     };
-    for _ in 0..DRAWS {
-        let draws: [f64; DRAWN_AT_ONCE] = rng.random();
+    for _ in 0..MAX_ROUNDS {
+        let draws: [f64; DRAWS_PER_ROUND] = rng.random();
         if let Some(barcode) = store::find_drawn_barcode(&app.db, &draws).await? {
             return Ok(Some(RandomBarcode { barcode: Some(barcode) }));
         }
@@ -30,12 +31,12 @@ pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyho
     Ok(Some(RandomBarcode { barcode: None }))
 }
 
-/// `orders.shipped`: notes that orders left their supplier.
+/// `orders.shipped`: marks orders as shipped.
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     mark_reached(&app, OrderStatus::Shipped, &orders).await
 }
 
-/// `orders.completed`: notes that orders arrived.
+/// `orders.completed`: marks orders as completed.
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     mark_reached(&app, OrderStatus::Completed, &orders).await
 }
@@ -44,22 +45,22 @@ async fn mark_reached(app: &App, status: OrderStatus, orders: &Batch<Order>) -> 
     let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) =
         orders.iter().map(|received| (received.event.id.0, received.at)).unzip();
     let known = store::mark_reached(&app.db, status, &ids, &times, app.limits).await?;
-    note_ages(orders);
-    all_known(orders, &known)
+    record_ages(orders);
+    reject_unknown(orders, &known)
 }
 
-/// How old orders were when they reached a state.
-fn note_ages(orders: &Batch<Order>) {
+/// Records the age at which each order reached its status.
+fn record_ages(orders: &Batch<Order>) {
     for Received { event: order, at, .. } in orders.iter() {
         let age = (*at - order.timestamp).to_std().unwrap_or_default();
         histogram!("off_order_age_seconds", "status" => order.status.as_str()).record(age);
     }
 }
 
-/// An order is stored before anyone hears of it, so an unknown one was never placed here.
-fn all_known(orders: &Batch<Order>, known: &HashSet<OrderId>) -> Result<(), Failure> {
+/// Fails on an unknown order. An order is stored before its first event is published, so an unknown one was never placed.
+fn reject_unknown(orders: &Batch<Order>, known: &HashSet<OrderId>) -> Result<(), Failure> {
     match orders.iter().find(|received| !known.contains(&received.event.id)) {
         None => Ok(()),
-        Some(stranger) => Err(Failure::Reject(format!("there is no order {}", stranger.event.id))),
+        Some(unknown) => Err(Failure::Reject(format!("there is no order {}", unknown.event.id))),
     }
 }

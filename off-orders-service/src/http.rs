@@ -1,7 +1,8 @@
-//! Its routes and handlers.
+//! HTTP routes and handlers.
 
 use crate::{
     App,
+    codes::Code,
     domain::{IdempotencyKey, NewOrder, OrderWithHistory},
     store::{self, Filter},
 };
@@ -13,17 +14,17 @@ use axum::{
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
     fields::FieldError,
-    http::{ApiJson, ApiPath, ApiQuery, Problem},
+    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-/// Orders on a page unless asked for fewer or more.
-const PAGE: u32 = 50;
-/// The most orders on a page.
-const LARGEST_PAGE: u32 = 500;
+/// Orders per page by default.
+const DEFAULT_PAGE_SIZE: u32 = 50;
+/// Maximum number of orders per page.
+const MAX_PAGE_SIZE: u32 = 500;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create_order, list_orders)).routes(routes!(find_order))
@@ -31,18 +32,20 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 
 /// Place an order; it starts as `pending`.
 ///
-/// With an `Idempotency-Key` the request can be repeated until an answer arrives: the order is placed once, and every
-/// repetition gets the first answer. A key belongs to the device that the order is for, and is kept as long as the order.
+/// With an `Idempotency-Key` the request can be retried until a response arrives: the order is placed once, and every
+/// retry returns the first response. A key belongs to the device that the order is for, and is kept as long as the
+/// order.
 #[utoipa::path(post, path = "/api/orders", tag = "orders", request_body = NewOrder,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses(
-        (status = 201, description = "placed", body = Order, headers(("Location" = String, description = "the order"))),
-        (status = 400, description = "not JSON, or more than one Idempotency-Key", body = Problem),
-        (status = 413, description = "larger than 64 KiB", body = Problem),
-        (status = 415, description = "not sent as JSON", body = Problem),
-        (status = 422, description = "a wrong field, an unknown device or product, a key used for another order",
-            body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 201, description = "the order was placed", body = Order,
+            headers(("Location" = String, description = "path of the order"))),
+        (status = 400, description = "the body is not valid JSON, or more than one Idempotency-Key", body = Problem),
+        (status = 413, description = "the body is larger than 64 KiB", body = Problem),
+        (status = 415, description = "the Content-Type is not JSON, or the body is compressed", body = Problem),
+        (status = 422, body = Problem,
+            description = "an invalid field, an unknown device or product, or a key that was used for another order"),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn create_order(
     State(app): State<App>,
     headers: HeaderMap,
@@ -52,8 +55,8 @@ async fn create_order(
     let key = keys.next().map(|value| IdempotencyKey::try_from(value.as_bytes())).transpose();
     let key = key.map_err(|error| Problem::invalid(vec![FieldError::new("Idempotency-Key", &error)]))?;
     if keys.next().is_some() {
-        let detail = "a request has one Idempotency-Key at the most";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "repeated_idempotency_key", detail));
+        let detail = "a request may have at most one Idempotency-Key";
+        return Err(Problem::new(Code::RepeatedIdempotencyKey, detail));
     }
     let order = new.place(app.clock.now()).map_err(Problem::invalid)?;
     let order = app.intake.place(order, key).await?;
@@ -61,13 +64,13 @@ async fn create_order(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
 }
 
-/// An order and its history.
+/// Get an order and its history.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path, description = "the order")),
     responses(
         (status = 200, description = "the order", body = OrderWithHistory),
         (status = 404, description = "no such order", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_order(State(app): State<App>, ApiPath(id): ApiPath<Uuid>) -> Result<Json<OrderWithHistory>, Problem> {
     let order = store::find_order(&app.db, OrderId(id)).await?;
     order.map(Json).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
@@ -77,14 +80,14 @@ async fn find_order(State(app): State<App>, ApiPath(id): ApiPath<Uuid>) -> Resul
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListOrders {
-    /// Only orders in this state.
+    /// Only orders with this status.
     status: Option<OrderStatus>,
     /// Only orders for this device.
     ssd_id: Option<i64>,
-    /// Where the page before ended: its `next_cursor`.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Uuid>,
-    /// Orders on a page, 1 to 500; 50 unless said otherwise.
+    /// Orders per page, 1 to 500; default 50.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
 }
@@ -93,35 +96,35 @@ struct ListOrders {
 #[derive(Debug, Serialize, ToSchema)]
 struct OrderPage {
     orders: Vec<Order>,
-    /// The `cursor` of the next page; absent on the last.
+    /// The `cursor` for the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<OrderId>,
 }
 
-/// Orders, newest first, page by page.
+/// List orders, newest first, in pages.
 #[utoipa::path(get, path = "/api/orders", tag = "orders", params(ListOrders),
     responses(
         (status = 200, description = "a page of orders", body = OrderPage),
-        (status = 400, description = "a parameter that is not understood", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 400, description = "an invalid query parameter", body = Problem),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn list_orders(
     State(app): State<App>,
     ApiQuery(query): ApiQuery<ListOrders>,
 ) -> Result<Json<OrderPage>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", "limit: a number from 1 to 500"));
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
+    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
+        return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
     }
     let filter = Filter {
         status: query.status,
         ssd_id: query.ssd_id.map(SsdId),
         before: query.cursor.map(OrderId),
-        // One more than asked for tells whether there is another page.
+        // One more than requested, to find out whether there is another page.
         limit: limit + 1,
     };
     let mut orders = store::list_orders(&app.db, &filter).await?;
-    let more = orders.len() > limit as usize;
+    let has_more = orders.len() > limit as usize;
     orders.truncate(limit as usize);
-    let next_cursor = orders.last().filter(|_| more).map(|order| order.id);
+    let next_cursor = orders.last().filter(|_| has_more).map(|order| order.id);
     Ok(Json(OrderPage { orders, next_cursor }))
 }

@@ -1,14 +1,15 @@
-//! The intake: orders that arrive at the same time share one transaction.
+//! The intake: commits orders that arrive at the same time in one transaction (group commit).
 //!
-//! A commit costs a write to disk, whoever waits for it. While one batch is being committed the next one gathers, so
-//! under load a hundred orders pay for one write, and a lone order never waits for company. Each caller is answered
-//! after the commit of its own order.
+//! Each commit costs a write to disk, however many orders it contains. While one batch is committed, the next one
+//! fills: under load a hundred orders share one write, and a single order does not wait for others. Each caller gets
+//! its answer after the commit of its own order.
 
 use crate::{
+    codes::Code,
     deadlines::TimeLimits,
-    domain::{IdempotencyKey, Wish, same_wish},
+    domain::{IdempotencyKey, OrderRequest, is_same_request},
     publisher::{Placed, Publisher},
-    store::{self, Obstacle},
+    store::{self, InsertConflict},
 };
 use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
@@ -31,23 +32,24 @@ use std::{
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-/// The most orders in one transaction.
-const BATCH: usize = 512;
+/// Maximum number of orders in one transaction.
+const MAX_BATCH_SIZE: usize = 512;
 
-/// The most orders that wait: as many as the next transaction takes, so that nobody waits longer than two.
-const QUEUE: usize = BATCH;
+/// Maximum number of orders in the queue. They all fit into the next transaction, so that an order waits for at most
+/// two transactions.
+const QUEUE_CAPACITY: usize = MAX_BATCH_SIZE;
 
-/// The longest that an order waits for the transactions before its own.
-const LONGEST_WAIT: Duration = Duration::from_secs(3);
+/// Maximum time that an order waits in the queue.
+const MAX_WAIT: Duration = Duration::from_secs(3);
 
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum IntakeError {
     #[error("no such device or product")]
     Unknown(Vec<FieldError>),
     #[error("the Idempotency-Key was used for another order")]
     KeyReused,
-    #[error("too many orders wait already")]
+    #[error("the queue of the intake is full")]
     Full,
     #[error("the database does not answer")]
     Unavailable,
@@ -57,36 +59,36 @@ pub(crate) enum Refusal {
     Internal,
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        use axum::http::StatusCode;
-        match refusal {
-            Refusal::Unknown(errors) => Self::invalid(errors),
-            Refusal::KeyReused => {
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Unknown(errors) => Self::invalid(errors),
+            IntakeError::KeyReused => {
                 let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
-                Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", detail)
+                Self::new(Code::IdempotencyKeyReused, detail)
             }
-            Refusal::Full => Self::unavailable("more orders arrive than can be stored; try again"),
-            Refusal::Unavailable => Self::unavailable("the database does not answer; try again"),
-            Refusal::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
-            Refusal::Internal => Self::internal(),
+            IntakeError::Full => Self::unavailable("more orders arrive than can be stored; try again"),
+            IntakeError::Unavailable => Self::unavailable("the database does not answer; try again"),
+            IntakeError::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
+            IntakeError::Internal => Self::internal(),
         }
     }
 }
 
-type Answer = oneshot::Sender<Result<Order, Refusal>>;
+/// Sends the result to the caller.
+type Reply = oneshot::Sender<Result<Order, IntakeError>>;
 
-/// A wish, since when it waits, and who waits for it.
-type Waiting = (Wish, Instant, Answer);
+/// A request, when it was queued, and the channel for its result.
+type Queued = (OrderRequest, Instant, Reply);
 
-/// Where orders are handed in. Clones lead to the same writer.
+/// A handle to the writer task. Clones share the same writer.
 #[derive(Debug, Clone)]
 pub(crate) struct Intake {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<Queued>,
     busy: BusyTime,
 }
 
-/// For how long the writer was busy since it started. Clones show the same time.
+/// The total time that the writer was busy since it started, in microseconds. Clones share the value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BusyTime(Arc<AtomicU64>);
 
@@ -101,48 +103,48 @@ impl BusyTime {
 }
 
 impl Intake {
-    /// Starts the writer. It goes on until the last `Intake` is gone, so that every request it has is answered.
+    /// Starts the writer task. It runs until the last `Intake` is dropped, so that every queued request is answered.
     pub(crate) fn start(kit: &Kit, db: PgPool, publisher: Publisher, limits: TimeLimits) -> Self {
-        let (queue, mut waiting) = mpsc::channel(QUEUE);
+        let (queue, mut queued) = mpsc::channel(QUEUE_CAPACITY);
         let busy = BusyTime::default();
-        let time = busy.clone();
+        let busy_time = busy.clone();
         let mut writer = Writer { db: HeldConnection::of(db), publisher, limits, log_limit: LogLimit::default() };
         kit.tasks.spawn("order intake", async move {
-            let mut batch = Vec::with_capacity(BATCH);
-            while waiting.recv_many(&mut batch, BATCH).await > 0 {
-                gauge!("off_orders_waiting").set(waiting.len() as f64);
-                let longest = batch.iter().map(|(_, since, _): &Waiting| since.elapsed()).max();
-                histogram!("off_order_wait_seconds").record(longest.unwrap_or_default());
-                let (wishes, answers) = batch.drain(..).filter_map(still_wanted).unzip();
+            let mut batch = Vec::with_capacity(MAX_BATCH_SIZE);
+            while queued.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 {
+                gauge!("off_orders_waiting").set(queued.len() as f64);
+                let max_wait = batch.iter().map(|(_, queued_at, _): &Queued| queued_at.elapsed()).max();
+                histogram!("off_order_wait_seconds").record(max_wait.unwrap_or_default());
+                let (requests, replies) = batch.drain(..).filter_map(unless_expired).unzip();
                 let started = Instant::now();
-                writer.write(wishes, answers).await;
-                time.add(started.elapsed());
+                writer.write(requests, replies).await;
+                busy_time.add(started.elapsed());
             }
             Ok(())
         });
         Self { queue, busy }
     }
 
-    /// For how long it was busy: background work that shares its processors and its disk gives way to it.
+    /// How long the writer was busy. Recovery slows down by it, because it shares processors and disk with the intake.
     pub(crate) fn busy_time(&self) -> BusyTime {
         self.busy.clone()
     }
 
-    /// Places `order`, or finds the one that was placed before with the same key; returns after the commit.
-    pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, Refusal> {
-        let wish = Wish { order, key, traceparent: telemetry::current_traceparent() };
-        let (answer, answered) = oneshot::channel();
-        self.queue.try_send((wish, Instant::now(), answer)).map_err(|_| Refusal::Full)?;
-        answered.await.unwrap_or(Err(Refusal::Unavailable))
+    /// Places `order`, or returns the order that was placed earlier with the same key. Returns after the commit.
+    pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, IntakeError> {
+        let request = OrderRequest { order, key, traceparent: telemetry::current_traceparent() };
+        let (reply, result) = oneshot::channel();
+        self.queue.try_send((request, Instant::now(), reply)).map_err(|_| IntakeError::Full)?;
+        result.await.unwrap_or(Err(IntakeError::Unavailable))
     }
 }
 
-/// What is to be stored, unless it has waited for too long: its time would be too far from the database's.
-fn still_wanted((wish, since, answer): Waiting) -> Option<(Wish, Answer)> {
-    if since.elapsed() < LONGEST_WAIT {
-        return Some((wish, answer));
+/// Rejects a request that waited in the queue for too long: its timestamp would be too far from the database's time.
+fn unless_expired((request, queued_at, reply): Queued) -> Option<(OrderRequest, Reply)> {
+    if queued_at.elapsed() < MAX_WAIT {
+        return Some((request, reply));
     }
-    let _ = answer.send(Err(Refusal::Full));
+    let _ = reply.send(Err(IntakeError::Full));
     None
 }
 
@@ -154,83 +156,85 @@ struct Writer {
 }
 
 impl Writer {
-    /// Stores a batch and answers everyone in it.
-    async fn write(&mut self, wishes: Vec<Wish>, answers: Vec<Answer>) {
+    /// Stores a batch, replies to its callers and hands the placed orders to the publisher.
+    async fn write(&mut self, requests: Vec<OrderRequest>, replies: Vec<Reply>) {
         let started = Instant::now();
-        let outcome = db::with_timeout(self.store(&wishes)).await;
+        let outcome = db::with_timeout(self.store(&requests)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
-        histogram!("off_order_batch_size").record(wishes.len() as f64);
-        let mut obstacles = match outcome {
-            Ok(obstacles) => obstacles,
+        histogram!("off_order_batch_size").record(requests.len() as f64);
+        let mut conflicts = match outcome {
+            Ok(conflicts) => conflicts,
             Err(failure) => {
                 self.db.give_up();
-                let passing = db::is_passing(&failure);
+                let is_transient = db::is_passing(&failure);
                 if let Some(suppressed) = self.log_limit.admit() {
-                    let count = wishes.len();
-                    if passing {
+                    let count = requests.len();
+                    if is_transient {
                         warn!(suppressed, "{count} orders were not stored, the database does not answer: {failure}");
                     } else {
                         error!(suppressed, "{count} orders were not stored: {failure}");
                     }
                 }
-                for answer in answers {
-                    // A caller that has gone away needs no answer, here and below.
-                    let _ = answer.send(Err(if passing { Refusal::Unavailable } else { Refusal::Internal }));
+                for reply in replies {
+                    // Sending fails only if the caller is gone. It is ignored, here and below.
+                    let error = if is_transient { IntakeError::Unavailable } else { IntakeError::Internal };
+                    let _ = reply.send(Err(error));
                 }
-                // A connection that is lost does not say whether it was committed.
-                self.publisher.check(wishes.into_iter().map(|wish| wish.order.id));
+                // If the connection is lost, the transaction may have been committed.
+                self.publisher.publish_if_stored(requests.into_iter().map(|request| request.order.id));
                 return;
             }
         };
-        let mut placed = Vec::with_capacity(wishes.len());
-        for (wish, answer) in wishes.into_iter().zip(answers) {
-            let answered = match obstacles.remove(&wish.order.id) {
+        let mut placed = Vec::with_capacity(requests.len());
+        for (request, reply) in requests.into_iter().zip(replies) {
+            let result = match conflicts.remove(&request.order.id) {
                 None => {
-                    placed.push(Placed { order: wish.order.clone(), traceparent: wish.traceparent });
-                    Ok(wish.order)
+                    placed.push(Placed { order: request.order.clone(), traceparent: request.traceparent });
+                    Ok(request.order)
                 }
-                Some(obstacle) => self.judge(&wish, obstacle),
+                Some(conflict) => self.resolve(&request, conflict),
             };
-            let _ = answer.send(answered);
+            let _ = reply.send(result);
         }
         self.publisher.publish(placed).await;
     }
 
-    /// Stores what can be stored; says what stood in the way of the rest.
-    async fn store(&mut self, wishes: &[Wish]) -> sqlx::Result<HashMap<OrderId, Obstacle>> {
+    /// Stores the requests that can be stored. Returns the conflicts of the others, by order id.
+    async fn store(&mut self, requests: &[OrderRequest]) -> sqlx::Result<HashMap<OrderId, InsertConflict>> {
         let conn = self.db.get().await?;
-        let placed = store::insert_orders(conn, wishes, self.limits).await?;
-        let refused: Vec<&Wish> = wishes.iter().filter(|wish| !placed.contains(&wish.order.id)).collect();
-        if refused.is_empty() {
+        let placed = store::insert_orders(conn, requests, self.limits).await?;
+        let not_inserted: Vec<&OrderRequest> =
+            requests.iter().filter(|request| !placed.contains(&request.order.id)).collect();
+        if not_inserted.is_empty() {
             return Ok(HashMap::new());
         }
-        let obstacles = store::list_obstacles(conn, &refused).await?;
-        Ok(obstacles.into_iter().map(|obstacle| (obstacle.id, obstacle)).collect())
+        let conflicts = store::list_conflicts(conn, &not_inserted).await?;
+        Ok(conflicts.into_iter().map(|conflict| (conflict.id, conflict)).collect())
     }
 
-    /// What an obstacle means for the wish it stood in the way of.
-    fn judge(&self, wish: &Wish, obstacle: Obstacle) -> Result<Order, Refusal> {
-        if let Some(placed) = obstacle.placed_before {
-            return if same_wish(&placed, &wish.order) { Ok(placed) } else { Err(Refusal::KeyReused) };
+    /// Returns the earlier order if `request` repeats it; otherwise the reason why `request` was not inserted.
+    fn resolve(&self, request: &OrderRequest, conflict: InsertConflict) -> Result<Order, IntakeError> {
+        if let Some(placed) = conflict.placed_before {
+            return if is_same_request(&placed, &request.order) { Ok(placed) } else { Err(IntakeError::KeyReused) };
         }
         let mut errors = Vec::new();
-        if !obstacle.ssd_exists {
-            errors.push(FieldError::new("ssd_id", &format!("there is no device {}", wish.order.ssd_id)));
+        if !conflict.ssd_exists {
+            errors.push(FieldError::new("ssd_id", &format!("there is no device {}", request.order.ssd_id)));
         }
-        if !obstacle.product_exists {
-            errors.push(FieldError::new("barcode", &format!("the catalogue has no product {}", wish.order.product_id)));
+        if !conflict.product_exists {
+            errors.push(FieldError::new("barcode", &format!("the catalog has no product {}", request.order.barcode)));
         }
-        if errors.is_empty() && !obstacle.is_timely {
+        if errors.is_empty() && !conflict.is_timely {
             if let Some(suppressed) = self.log_limit.admit() {
-                let id = wish.order.id;
+                let id = request.order.id;
                 error!(suppressed, "order {id} was not placed: the clocks of this service and the database disagree");
             }
-            return Err(Refusal::ClocksDisagree);
+            return Err(IntakeError::ClocksDisagree);
         }
         if errors.is_empty() {
-            // It was refused, and what refused it is there now: a device or product that appeared in between.
-            return Err(Refusal::Unavailable);
+            // The device or product was inserted between the two statements. The client can retry.
+            return Err(IntakeError::Unavailable);
         }
-        Err(Refusal::Unknown(errors))
+        Err(IntakeError::Unknown(errors))
     }
 }

@@ -1,12 +1,13 @@
 #![doc = include_str!("../README.md")]
 
-mod ages;
+mod codes;
 mod config;
 mod deadlines;
 mod domain;
 mod events;
 mod http;
 mod intake;
+mod order_age;
 mod publisher;
 mod recovery;
 mod store;
@@ -21,11 +22,11 @@ use publisher::Publisher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 
-/// Takes orders and follows them.
+/// The orders service: accepts orders and tracks them until they are delivered.
 #[derive(Debug)]
 pub struct OrdersService;
 
-/// What handlers work with.
+/// The state that HTTP and event handlers share.
 #[derive(Debug, Clone)]
 struct App {
     db: PgPool,
@@ -36,12 +37,13 @@ struct App {
 
 impl Service for OrdersService {
     const NAME: &'static str = "orders";
-    const ABOUT: &'static str = "Takes orders and follows them until they have arrived.";
+    const ABOUT: &'static str = "Accepts orders over HTTP and tracks them until they are delivered.";
     const PORT: u16 = 8082;
+    const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
     type Config = Config;
 
     fn openapi() -> OpenApi {
-        off_kit::http::document::<Self, _>(http::routes())
+        off_kit::http::document::<_>(Self::description(), http::routes())
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
@@ -52,14 +54,14 @@ impl Service for OrdersService {
         let intake = Intake::start(&kit, db.clone(), publisher, limits);
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
-        ages::start(&kit, &db);
+        order_age::start(&kit, &db);
         let app = App { db, clock: kit.clock, limits, intake };
 
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
-        off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
-        kit.tasks.spawn_last(async move { bus.close().await });
+        off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;
+        kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }
 }

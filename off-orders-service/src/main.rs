@@ -1,4 +1,4 @@
-//! The orders service as a program of its own.
+//! The orders service as a stand-alone program.
 
 use off_orders_service::OrdersService;
 use std::process::ExitCode;

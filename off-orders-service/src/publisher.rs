@@ -1,14 +1,15 @@
-//! The publisher: says `orders.pending` from memory, as soon as orders are committed.
+//! The publisher: publishes `orders.pending` from memory, as soon as orders are committed.
 //!
-//! Such an event needs no outbox row, because the order's own row is found again: the publisher notes what the broker did not
-//! acknowledge as unpublished, a service that starts does the same with what was placed shortly before it ended, and
-//! recovery publishes it. What both miss, in a crash of everything at once, recovery finds by its deadline.
+//! These events need no outbox row, because the order's own row is enough to publish them again. The publisher records
+//! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the orders that
+//! were placed shortly before the last run ended. Recovery publishes both. An order that both miss, when everything
+//! crashes at once, is found by recovery after its deadline.
 
 use crate::{OrdersService, store::recovery};
 use futures::{StreamExt, stream};
 use metrics::histogram;
 use off_events::{Order, OrderId};
-use off_kit::{Bus, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::Outgoing, db, telemetry};
+use off_kit::{Bus, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
 use sqlx::PgPool;
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,22 +19,24 @@ use tokio::{sync::mpsc, time::Instant};
 use tracing::warn;
 use uuid::Uuid;
 
-/// The most orders that wait to be published; the intake waits while its batch finds no place among them. As many as a busy
-/// service places until a broker that does not answer is given up.
-const QUEUE: usize = 8192;
+/// Maximum number of orders that wait to be published. While its batch does not fit, the intake waits. A busy service
+/// places about this many orders before the publish to an unresponsive broker times out.
+const QUEUE_CAPACITY: usize = 8192;
 
-/// The most orders in a round, and the most rounds under way at once.
-const ROUND: usize = 1000;
-const ROUNDS: usize = 4;
+/// Maximum number of orders in a batch.
+const MAX_BATCH_SIZE: usize = 1000;
+/// Maximum number of batches that are published at the same time.
+const MAX_BATCHES_IN_FLIGHT: usize = 4;
 
-/// How long a round lets more orders gather after the first. The broker works almost as long for one message by itself as for three
-/// that come together.
-const GATHER_FOR: Duration = Duration::from_millis(5);
+/// How long a batch may fill after its first order. The broker needs almost as much time for one message alone as for
+/// three that arrive together.
+const LINGER: Duration = Duration::from_millis(5);
 
-/// How long nothing is published after the broker did not acknowledge something: orders would only wait for the same.
+/// How long the publisher pauses after a message that the broker did not acknowledge: the next ones would most likely
+/// time out, too.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An order that is committed, and the trace of its request.
+/// A committed order, and the trace context of its request.
 #[derive(Debug)]
 pub(crate) struct Placed {
     pub(crate) order: Order,
@@ -41,46 +44,46 @@ pub(crate) struct Placed {
 }
 
 #[derive(Debug)]
-enum Waiting {
-    /// To be published.
+enum Queued {
+    /// A committed order, to be published.
     Placed(Placed),
-    /// To be noted as unpublished if it is stored.
-    Unsure(OrderId),
+    /// An order whose commit is uncertain, to be recorded as unpublished if it is stored.
+    MaybeStored(OrderId),
 }
 
-/// Where orders are handed in that are to be published. It goes on until this is gone.
+/// A handle to the publisher task. The task runs until the handle is dropped.
 #[derive(Debug)]
-pub(crate) struct Publisher(mpsc::Sender<Waiting>);
+pub(crate) struct Publisher(mpsc::Sender<Queued>);
 
 impl Publisher {
     pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        // What a crash of Postgres undoes here, is found by its deadline.
+        let (queue, queued) = mpsc::channel(QUEUE_CAPACITY);
+        // A crash of Postgres may undo the last writes of this pool. Recovery then finds the orders by their deadline.
         let db = db::background_pool(db);
         let (bus, tasks) = (bus.clone(), kit.tasks.clone());
         let task = Task { db, bus, tasks, failed_at: Mutex::default(), log_limit: LogLimit::default() };
         kit.tasks.spawn("order publisher", async move {
-            task.run(waiting).await;
+            task.run(queued).await;
             Ok(())
         });
         Self(queue)
     }
 
-    /// Hands in at most [`QUEUE`] orders; waits until there is room for them.
+    /// Queues at most [`QUEUE_CAPACITY`] orders to be published. Waits until there is room for them.
     pub(crate) async fn publish(&self, orders: Vec<Placed>) {
-        // The task ends after this alone.
-        let Ok(places) = self.0.reserve_many(orders.len()).await else { return };
-        for (place, order) in places.zip(orders) {
-            place.send(Waiting::Placed(order));
+        // This cannot fail: the task ends only after this handle is dropped.
+        let Ok(permits) = self.0.reserve_many(orders.len()).await else { return };
+        for (permit, order) in permits.zip(orders) {
+            permit.send(Queued::Placed(order));
         }
     }
 
-    /// Hands in orders that may be stored or not. Where there is no room for them, recovery finds those that are by their
-    /// deadline.
-    pub(crate) fn check(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
-        let Ok(places) = self.0.try_reserve_many(orders.len()) else { return };
-        for (place, order) in places.zip(orders) {
-            place.send(Waiting::Unsure(order));
+    /// Queues orders whose commit is uncertain: those that are stored are published later by recovery. Does nothing if
+    /// there is no room for them; recovery then finds them after their deadline.
+    pub(crate) fn publish_if_stored(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
+        let Ok(permits) = self.0.try_reserve_many(orders.len()) else { return };
+        for (permit, order) in permits.zip(orders) {
+            permit.send(Queued::MaybeStored(order));
         }
     }
 }
@@ -89,80 +92,80 @@ struct Task {
     db: PgPool,
     bus: Bus,
     tasks: Tasks,
-    /// When the broker did not acknowledge something, last.
+    /// When the broker last failed to acknowledge a message.
     failed_at: Mutex<Option<Instant>>,
     log_limit: LogLimit,
 }
 
 impl Task {
-    async fn run(&self, waiting: mpsc::Receiver<Waiting>) {
-        let rounds = stream::unfold(waiting, async |mut waiting| {
-            let round = next_round(&mut waiting).await;
-            (!round.is_empty()).then_some((round, waiting))
+    async fn run(&self, queued: mpsc::Receiver<Queued>) {
+        let batches = stream::unfold(queued, async |mut queued| {
+            let batch = next_batch(&mut queued).await;
+            (!batch.is_empty()).then_some((batch, queued))
         });
-        rounds.for_each_concurrent(ROUNDS, |round| self.publish(round)).await;
+        batches.for_each_concurrent(MAX_BATCHES_IN_FLIGHT, |batch| self.handle_batch(batch)).await;
     }
 
-    /// Publishes a round, and notes what the broker did not acknowledge.
-    async fn publish(&self, round: Vec<Waiting>) {
+    /// Publishes a batch and records the orders that the broker did not acknowledge.
+    async fn handle_batch(&self, batch: Vec<Queued>) {
         let started = Instant::now();
-        histogram!("off_order_publish_batch_size").record(round.len() as f64);
-        let (mut placed, mut unpublished) = (Vec::with_capacity(round.len()), Vec::new());
-        for waiting in round {
-            match waiting {
-                Waiting::Placed(order) => placed.push(order),
-                Waiting::Unsure(id) => unpublished.push(id.0),
+        histogram!("off_order_publish_batch_size").record(batch.len() as f64);
+        let (mut placed, mut unpublished) = (Vec::with_capacity(batch.len()), Vec::new());
+        for queued in batch {
+            match queued {
+                Queued::Placed(order) => placed.push(order),
+                Queued::MaybeStored(id) => unpublished.push(id.0),
             }
         }
         let ids: Vec<Uuid> = placed.iter().map(|placed| placed.order.id.0).collect();
-        unpublished.extend(if self.is_paused() { ids } else { self.say(placed, ids).await });
+        unpublished.extend(if self.is_paused() { ids } else { self.publish(placed, ids).await });
         histogram!("off_order_publish_seconds").record(started.elapsed());
         if !unpublished.is_empty() {
-            self.note(&unpublished).await;
+            self.record_unpublished(&unpublished).await;
         }
     }
 
-    /// Whether publishing would only wait.
+    /// Whether publishing would most likely time out.
     fn is_paused(&self) -> bool {
         let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
         !self.bus.is_connected() || failed_at.is_some_and(|failed_at| failed_at.elapsed() < PAUSE)
     }
 
-    /// Publishes a round of orders with these ids; the ids of those that the broker did not acknowledge.
-    async fn say(&self, round: Vec<Placed>, ids: Vec<Uuid>) -> Vec<Uuid> {
-        let messages = round.iter().map(|Placed { order, traceparent }| {
+    /// Publishes orders; `ids` are their ids. Returns the ids of those that the broker did not acknowledge.
+    async fn publish(&self, orders: Vec<Placed>, ids: Vec<Uuid>) -> Vec<Uuid> {
+        let messages = orders.iter().map(|Placed { order, traceparent }| {
             let trace = telemetry::published(order.status.subject(), order.timestamp, traceparent.as_deref());
-            Outgoing::of(OrdersService::NAME, order, order.timestamp, trace.as_deref())
+            OutboundMessage::of(OrdersService::NAME, order, order.timestamp, trace.as_deref())
         });
-        let answers = match messages.collect() {
+        let results = match messages.collect() {
             Ok(messages) => self.bus.publish_all(messages).await,
             Err(error) => {
-                warn!("{} orders cannot be published: {error}", round.len());
+                warn!("{} orders cannot be published: {error}", orders.len());
                 return ids;
             }
         };
         let mut failure = None;
         let unacknowledged: Vec<Uuid> = ids
             .into_iter()
-            .zip(answers)
-            .filter_map(|(id, answer)| answer.map_err(|error| failure = Some(error)).err().map(|()| id))
+            .zip(results)
+            .filter_map(|(id, result)| result.map_err(|error| failure = Some(error)).err().map(|()| id))
             .collect();
         if let Some(error) = failure {
             *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             if let Some(suppressed) = self.log_limit.admit() {
-                warn!(suppressed, "{} orders are published later: {error}", unacknowledged.len());
+                warn!(suppressed, "{} orders were not published, recovery retries: {error}", unacknowledged.len());
             }
         }
         unacknowledged
     }
 
-    /// Notes orders as unpublished, for recovery. Tries until Postgres takes it or the service stops: then the start of the next
-    /// one does it, or the deadline.
-    async fn note(&self, ids: &[Uuid]) {
+    /// Records orders as unpublished, for recovery. Retries until it succeeds or the service stops. In the latter case
+    /// the next start records them, or recovery finds them after their deadline.
+    async fn record_unpublished(&self, ids: &[Uuid]) {
         let mut backoff = Backoff::default();
-        while let Err(error) = db::with_timeout(recovery::note_unpublished(&self.db, ids)).await {
+        while let Err(error) = db::with_timeout(recovery::record_unpublished(&self.db, ids)).await {
             if let Some(suppressed) = self.log_limit.admit() {
-                warn!(suppressed, "{} orders cannot be noted as unpublished yet: {error}", ids.len());
+                warn!(suppressed, "recording {} orders as unpublished failed, retrying: {error}", ids.len());
             }
             tokio::select! {
                 () = self.tasks.stopping() => return,
@@ -172,16 +175,16 @@ impl Task {
     }
 }
 
-/// The orders that come within [`GATHER_FOR`] of the first, at most [`ROUND`]; none when no more will come.
-async fn next_round(waiting: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
-    let mut round = Vec::new();
-    if waiting.recv_many(&mut round, ROUND).await > 0 && round.len() < ROUND {
-        tokio::time::sleep(GATHER_FOR).await;
-        while round.len() < ROUND
-            && let Ok(another) = waiting.try_recv()
+/// Returns the orders that arrive within [`LINGER`] of the first, up to [`MAX_BATCH_SIZE`]. Empty if closed.
+async fn next_batch(queued: &mut mpsc::Receiver<Queued>) -> Vec<Queued> {
+    let mut batch = Vec::new();
+    if queued.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 && batch.len() < MAX_BATCH_SIZE {
+        tokio::time::sleep(LINGER).await;
+        while batch.len() < MAX_BATCH_SIZE
+            && let Ok(another) = queued.try_recv()
         {
-            round.push(another);
+            batch.push(another);
         }
     }
-    round
+    batch
 }

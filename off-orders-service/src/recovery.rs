@@ -1,10 +1,14 @@
 //! Recovery: announces an order again when its next step has not happened by its deadline.
 //!
-//! Postgres is the truth, and the broker may lose what it acknowledged: at a power cut, with its disk, by the age of its
-//! streams, or in a message schedule that never fires. So nothing is concluded from what the broker holds. Checkpoints
-//! move over the orders in the order in which they were placed, each as far behind as an order may take to leave a state;
-//! what has not left it by then is late, and is looked at again at its own deadline and until it is delivered. An
-//! announcement says the order's state as it is, with the time it reached it; one that was not needed changes nothing.
+//! Postgres is the source of truth. The broker may lose messages that it acknowledged: in a power cut, with its disk,
+//! by the maximum age of a stream, or in a message schedule that never fires. So recovery does not rely on what the
+//! broker holds.
+//!
+//! There is a checkpoint per status. It moves over the orders by the time at which they were placed, and stays behind
+//! the present by the time that an order may take to leave the status. An order that has not left the status when the
+//! checkpoint passes it is late. A late order is checked again at its own deadline, and then until it is delivered. An
+//! announcement repeats the event of the order's current status, with the time at which the order reached it. It is
+//! idempotent.
 
 use crate::{
     OrdersService,
@@ -15,72 +19,75 @@ use crate::{
 use anyhow::Context;
 use metrics::counter;
 use off_events::OrderStatus;
-use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::Outgoing, db, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, db, schedule::Schedule};
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How often it is looked for late orders. In real time: what is lost is lost at any speed of the simulation.
+/// How often recovery looks for late orders. In real time, because messages are lost at any speed of the simulation.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A checkpoint moves over the orders that were placed within so long in one transaction: no more than the intake stores in that time.
+/// In one transaction, a checkpoint moves over the orders that were placed within this time: at most as many as the
+/// intake stores in it.
 const PAGE: Duration = Duration::from_secs(1);
 
-/// The most orders of a clock that was ahead that are noted as late, or brought back, in one go.
-const FUTURE_BATCH: i64 = 5000;
+/// Maximum number of orders with times from a clock that was ahead that are corrected per sweep: recorded as late, or
+/// checked earlier.
+const FUTURE_BATCH_SIZE: i64 = 5000;
 
-/// The states whose checkpoints there are. When the last one passes an order, it is delivered or late.
+/// The statuses that have a checkpoint. After the last checkpoint has passed an order, the order is delivered or late.
 const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
 
-/// The most orders that are announced again in one go.
-const ANNOUNCE_BATCH: i64 = 2000;
+/// Maximum number of orders that are announced again in one batch.
+const ANNOUNCE_BATCH_SIZE: i64 = 2000;
 
-/// The pause before the same order is announced once more; doubled each time, for one that cannot be handled.
-const PAUSE: Duration = Duration::from_secs(30);
+/// The pause before the same order is announced once more. It doubles each time, in case the order cannot be handled.
+const INITIAL_PAUSE: Duration = Duration::from_secs(30);
 
-/// The longest such pause.
-const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// Maximum pause between announcements of the same order.
+const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// By how much more a clock may be ahead without anything being wrong.
+/// Additional tolerance for a clock that is ahead, before a check counts as too far in the future.
 const CLOCK_SLACK: Duration = Duration::from_mins(1);
 
-/// How long one sweep moves a checkpoint, at most about: one that is far behind does not hold up what is overdue.
-const CHECK_FOR: Duration = Duration::from_secs(5);
+/// After about this time a sweep stops moving a checkpoint, so that one far behind does not delay overdue orders.
+const MAX_CHECK_TIME: Duration = Duration::from_secs(5);
 
-/// How long one sweep announces, at most about; then checkpoints move on.
-const ANNOUNCE_FOR: Duration = Duration::from_secs(5);
+/// After about this time a sweep stops announcing, so that the checkpoints move on.
+const MAX_ANNOUNCE_TIME: Duration = Duration::from_secs(5);
 
-/// While orders are placed, recovery rests after a batch so many times as long as the batch took, times the share of that time in
-/// which the intake was busy.
-const REST: f64 = 30.0;
+/// While orders are placed, recovery rests after each batch, so that the intake is not slowed down. The rest is this
+/// factor times the time for which the intake was busy during the batch.
+const REST_FACTOR: f64 = 30.0;
 
-/// The longest such rest.
-const LONGEST_REST: Duration = Duration::from_secs(5);
+/// Maximum rest after a batch.
+const MAX_REST: Duration = Duration::from_secs(5);
 
-/// How long before the last order of an earlier run orders may have been placed that it did not publish: it gives up an
-/// acknowledgement after 5 seconds, and the rest is for a restart beside replicas, which go on placing orders.
-const LAST: Duration = Duration::from_mins(1);
+/// At a start, orders that were placed within this time before the last order may be unpublished. The publisher waits 5
+/// seconds for an acknowledgement; the rest is for a restart while other replicas go on placing orders.
+const RECENT: Duration = Duration::from_mins(1);
 
-/// The most of them that are noted in one go.
-const LAST_BATCH: i64 = 5000;
+/// Maximum number of recent orders that are recorded as unpublished in one statement.
+const RECENT_BATCH_SIZE: i64 = 5000;
 
-/// The pause where the broker did not acknowledge an announcement.
+/// The pause before an announcement is retried that the broker did not acknowledge.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
-/// Recovers overdue orders until the service stops.
+/// Starts a task that announces overdue and unpublished orders again, until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intake: BusyTime) {
-    // A checkpoint that a crash sets back is moved again, and what is announced twice changes nothing.
+    // A crash of Postgres may undo the last writes of this pool. Then checkpoints move again and orders are announced
+    // twice, which is harmless.
     let db = db::background_pool(db);
     let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
-    let (bus, clock, last_noted) = (bus.clone(), kit.clock, false);
-    let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, last_noted };
+    let (bus, clock, recent_recorded) = (bus.clone(), kit.clock, false);
+    let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, recent_recorded };
     kit.tasks.spawn("order recovery", async move {
         let mut schedule = Schedule::new().await?;
         schedule.every(POLL_INTERVAL, ()).await?;
         schedule.start().await?;
-        // Before there are new ones.
-        recovery.note_last().await;
+        // Before this run places orders, which would shift the window of recent ones.
+        recovery.record_recent().await;
         let tasks = recovery.tasks.clone();
         loop {
             tokio::select! {
@@ -103,43 +110,44 @@ struct Recovery {
     limits: TimeLimits,
     intake: BusyTime,
     log_limit: LogLimit,
-    /// Whether the last orders before the start were noted as unpublished.
-    last_noted: bool,
+    /// Whether the orders that were placed shortly before the start were recorded as unpublished.
+    recent_recorded: bool,
 }
 
 impl Recovery {
-    /// Finds what is late and announces what is overdue. Neither waits for the other: what fails is tried at the next poll.
+    /// Finds late orders and announces overdue ones. If one of them fails, the other still runs; the next poll retries.
     async fn sweep(&mut self) {
-        if !self.last_noted {
-            self.note_last().await;
+        if !self.recent_recorded {
+            self.record_recent().await;
         }
-        self.note("check", self.find_late().await);
-        self.note("announce", self.announce_overdue().await);
+        self.record_outcome("check", self.find_late().await);
+        self.record_outcome("announce", self.announce_overdue().await);
     }
 
-    /// A service that crashed has not published its last orders.
-    async fn note_last(&mut self) {
-        let noted = self.note_pages_of_last().await;
-        self.last_noted = noted.is_ok();
-        self.note("start", noted);
+    /// Records recent pending orders as unpublished: a service that crashed has not published its last orders.
+    async fn record_recent(&mut self) {
+        let outcome = self.record_recent_pages().await;
+        self.recent_recorded = outcome.is_ok();
+        self.record_outcome("start", outcome);
     }
 
-    async fn note_pages_of_last(&self) -> anyhow::Result<()> {
-        let mut next = db::with_timeout(recovery::find_last(&self.db, LAST)).await?;
+    async fn record_recent_pages(&self) -> anyhow::Result<()> {
+        let mut next = db::with_timeout(recovery::find_recent_start(&self.db, RECENT)).await?;
         while let Some(after) = next {
-            next = db::with_timeout(recovery::note_page_unpublished(&self.db, after, LAST_BATCH)).await?;
+            next = db::with_timeout(recovery::record_page_unpublished(&self.db, after, RECENT_BATCH_SIZE)).await?;
         }
         Ok(())
     }
 
+    /// Moves the checkpoints, and corrects orders and checks that a clock which was ahead put into the future.
     async fn find_late(&self) -> anyhow::Result<()> {
         let horizon = db::with_timeout(recovery::find_horizon(&self.db)).await?;
-        db::with_timeout(recovery::note_placed_in_future(&self.db, horizon.now, FUTURE_BATCH)).await?;
-        db::with_timeout(recovery::reset_distant_checks(&self.db, self.longest_wait(), FUTURE_BATCH)).await?;
+        db::with_timeout(recovery::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE)).await?;
+        db::with_timeout(recovery::reset_distant_checks(&self.db, self.max_wait(), FUTURE_BATCH_SIZE)).await?;
         for status in CHECKED {
             let placed_before = horizon.visible - self.limits.since_placed(status);
-            let began = Instant::now();
-            while began.elapsed() < CHECK_FOR
+            let started = Instant::now();
+            while started.elapsed() < MAX_CHECK_TIME
                 && db::with_timeout(recovery::move_checkpoint(&self.db, status, placed_before, PAGE)).await?
             {
             }
@@ -147,30 +155,31 @@ impl Recovery {
         Ok(())
     }
 
-    /// The longest that anything here waits by a right clock: for a deadline, or a pause with what chance adds.
-    fn longest_wait(&self) -> Duration {
-        self.limits.since_placed(OrderStatus::Completed).max(LONGEST_PAUSE.mul_f64(1.25)) + CLOCK_SLACK
+    /// The maximum time until the next check of a late order, by correct clocks: a deadline, or a pause with jitter.
+    fn max_wait(&self) -> Duration {
+        self.limits.since_placed(OrderStatus::Completed).max(MAX_PAUSE.mul_f64(1.25)) + CLOCK_SLACK
     }
 
+    /// Announces overdue and unpublished orders, batch by batch.
     async fn announce_overdue(&self) -> anyhow::Result<()> {
-        // Without a connection every announcement would only time out.
+        // Without a connection every announcement would time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        let sweep_began = Instant::now();
-        while sweep_began.elapsed() < ANNOUNCE_FOR {
+        let sweep_started = Instant::now();
+        while sweep_started.elapsed() < MAX_ANNOUNCE_TIME {
             let (started, busy) = (Instant::now(), self.intake.get());
-            let (taken, overdue) = db::with_timeout(recovery::take_overdue(
+            let (claimed, overdue) = db::with_timeout(recovery::claim_overdue(
                 &self.db,
-                PAUSE,
-                LONGEST_PAUSE,
-                self.longest_wait(),
-                ANNOUNCE_BATCH,
+                INITIAL_PAUSE,
+                MAX_PAUSE,
+                self.max_wait(),
+                ANNOUNCE_BATCH_SIZE,
             ))
             .await?;
             self.announce(&overdue).await?;
-            if i64::try_from(taken)? < ANNOUNCE_BATCH || self.tasks.is_stopping() {
+            if i64::try_from(claimed)? < ANNOUNCE_BATCH_SIZE || self.tasks.is_stopping() {
                 return Ok(());
             }
-            let rest = self.intake.get().saturating_sub(busy).min(started.elapsed()).mul_f64(REST).min(LONGEST_REST);
+            let rest = self.intake.get().saturating_sub(busy).min(started.elapsed()).mul_f64(REST_FACTOR).min(MAX_REST);
             tokio::select! {
                 () = self.tasks.stopping() => return Ok(()),
                 () = tokio::time::sleep(rest) => {}
@@ -179,6 +188,7 @@ impl Recovery {
         Ok(())
     }
 
+    /// Publishes the events of these orders, and records which of them the broker acknowledged.
     async fn announce(&self, overdue: &[Overdue]) -> anyhow::Result<()> {
         if overdue.is_empty() {
             return Ok(());
@@ -189,17 +199,18 @@ impl Recovery {
         }
         let now = self.clock.now();
         let messages = overdue.iter().map(|late| {
-            // The broker may have acknowledged what is unpublished to a service that did not live to hear it: the same message.
+            // The broker may have stored an unpublished event although its acknowledgement was lost: it deduplicates by
+            // the original id.
             let again = (!late.is_unpublished).then_some(now);
-            Ok(Outgoing::of(OrdersService::NAME, &late.order, late.since, None)?.announced_again(again))
+            Ok(OutboundMessage::of(OrdersService::NAME, &late.order, late.since, None)?.with_new_dedup_id(again))
         });
-        let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
+        let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();
         let mut failure = None;
         let mut published = Vec::new();
-        for (late, answer) in overdue.iter().zip(answers) {
+        for (late, result) in overdue.iter().zip(results) {
             let status = late.order.status.as_str();
-            match answer {
+            match result {
                 Ok(()) if late.is_unpublished => published.push(late.order.id.0),
                 Ok(()) => counter!("off_orders_announced_again_total", "status" => status).increment(1),
                 Err(error) => {
@@ -209,20 +220,20 @@ impl Recovery {
             }
         }
         if !published.is_empty() {
-            db::with_timeout(recovery::note_published(&self.db, &published)).await?;
+            db::with_timeout(recovery::record_published(&self.db, &published)).await?;
         }
         let Some(error) = failure else { return Ok(()) };
         db::with_timeout(recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
-        Err(error).with_context(|| format!("{} overdue orders were not announced", unacknowledged.len()))
+        Err(error).with_context(|| format!("the broker did not acknowledge {} announcements", unacknowledged.len()))
     }
 
-    /// Counts a part of a sweep, and logs why it failed.
-    fn note(&self, part: &'static str, outcome: anyhow::Result<()>) {
+    /// Counts the outcome of a part of a sweep, and logs a failure.
+    fn record_outcome(&self, part: &'static str, outcome: anyhow::Result<()>) {
         let label = match outcome {
             Ok(()) => "done",
             Err(error) => {
                 if let Some(suppressed) = self.log_limit.admit() {
-                    warn!(suppressed, "the {part} of late orders failed, the next poll tries again: {error:#}");
+                    warn!(suppressed, "recovery part `{part}` failed, retrying at the next poll: {error:#}");
                 }
                 "failed"
             }

@@ -1,10 +1,10 @@
-//! All its SQL.
+//! All SQL of the service.
 
 pub(crate) mod recovery;
 
 use crate::{
     deadlines::TimeLimits,
-    domain::{OrderWithHistory, Wish, history},
+    domain::{OrderRequest, OrderWithHistory, history},
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
@@ -12,29 +12,31 @@ use sqlx::{PgConnection, PgPool};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
 
-/// How far the clock that an order was placed by may be from the database's: recovery looks for orders by that time.
+/// Maximum difference between the clock of a service and that of the database. Recovery finds orders by the time at
+/// which they were placed.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Stores every wish whose device and product exist, whose key is new and whose time is now, each with the deadline of its
-/// first step; says which those were. One statement, and so one transaction and one round trip, for all.
+/// Inserts the requests whose device and product exist, whose key is new and whose timestamp is within
+/// [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the inserted orders. One
+/// statement, so that a batch costs one transaction and one round trip.
 pub(crate) async fn insert_orders(
     conn: &mut PgConnection,
-    wishes: &[Wish],
+    requests: &[OrderRequest],
     limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
-    let columns = Columns::of(wishes);
+    let columns = Columns::of(requests);
     let stored = sqlx::query!(
-        // OFFSET 0 keeps the planner from joining: a look into an index for each wish costs the same however many
+        // OFFSET 0 keeps the planner from joining: a look into an index for each request costs the same however many
         // devices and products there are, and whatever is known of their number.
         "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, due_at)
-         SELECT wish.*, now() + make_interval(secs => $7)
+         SELECT request.*, now() + make_interval(secs => $7)
          FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
-              AS wish (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
-         WHERE EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id OFFSET 0)
-           AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode OFFSET 0)
-           AND abs(extract(epoch FROM wish.placed_at - now())::float8) < $8
+              AS request (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
+         WHERE EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id OFFSET 0)
+           AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode OFFSET 0)
+           AND abs(extract(epoch FROM request.placed_at - now())::float8) < $8
          -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
-         ORDER BY wish.ssd_id, wish.idempotency_key
+         ORDER BY request.ssd_id, request.idempotency_key
          ON CONFLICT (ssd_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
         &columns.ids,
         &columns.ssd_ids,
@@ -47,43 +49,46 @@ pub(crate) async fn insert_orders(
     )
     .execute(&mut *conn)
     .await?;
-    if stored.rows_affected() == wishes.len() as u64 {
-        return Ok(wishes.iter().map(|wish| wish.order.id).collect());
+    if stored.rows_affected() == requests.len() as u64 {
+        return Ok(requests.iter().map(|request| request.order.id).collect());
     }
-    // Seldom so: to be told of each row would cost each batch a tenth.
+    // A second query, because conflicts are rare: RETURNING would make every batch slower by a tenth.
     let ids = sqlx::query_scalar!("SELECT id FROM orders.product_orders WHERE id = ANY($1)", &columns.ids);
     Ok(ids.fetch_all(conn).await?.into_iter().map(OrderId).collect())
 }
 
-/// What stood in the way of a wish.
+/// Why a request was not inserted.
 #[derive(Debug)]
-pub(crate) struct Obstacle {
+pub(crate) struct InsertConflict {
     pub(crate) id: OrderId,
     pub(crate) ssd_exists: bool,
     pub(crate) product_exists: bool,
-    /// Whether it was placed by a clock that agrees with the database's.
+    /// Whether its timestamp is within [`CLOCK_TOLERANCE`] of the database's time.
     pub(crate) is_timely: bool,
-    /// The order that was placed before with the same key, as it was then.
+    /// The order that was placed earlier with the same key, with its first status, `pending`.
     pub(crate) placed_before: Option<Order>,
 }
 
-/// What stood in the way of wishes that [`insert_orders`] did not store.
-pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) -> sqlx::Result<Vec<Obstacle>> {
-    let columns = Columns::of(wishes.iter().copied());
+/// Lists why [`insert_orders`] did not insert these requests.
+pub(crate) async fn list_conflicts(
+    conn: &mut PgConnection,
+    requests: &[&OrderRequest],
+) -> sqlx::Result<Vec<InsertConflict>> {
+    let columns = Columns::of(requests.iter().copied());
     let rows = sqlx::query!(
-        // A join from wish to order and no other is possible, so that what sqlx reads from the plan, which columns can be
+        // A join from request to order and no other is possible, so that what sqlx reads from the plan, which columns can be
         // null, does not change with the tables' statistics.
-        r#"SELECT wish.id AS "wish_id!",
-                  EXISTS (SELECT FROM users.ssds WHERE ssds.id = wish.ssd_id) AS "ssd_exists!",
-                  EXISTS (SELECT FROM catalog.products WHERE products.barcode = wish.barcode) AS "product_exists!",
-                  abs(extract(epoch FROM wish.asked_at - now())::float8) < $6 AS "is_timely!",
+        r#"SELECT request.id AS "request_id!",
+                  EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id) AS "ssd_exists!",
+                  EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode) AS "product_exists!",
+                  abs(extract(epoch FROM request.asked_at - now())::float8) < $6 AS "is_timely!",
                   placed.id AS "id?", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
                   placed.quantity AS "quantity?", placed.placed_at AS "placed_at?"
            FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-                AS wish (id, ssd_id, barcode, idempotency_key, asked_at)
+                AS request (id, ssd_id, barcode, idempotency_key, asked_at)
            LEFT JOIN LATERAL (
                SELECT id, ssd_id, barcode, quantity, placed_at FROM orders.product_orders
-               WHERE product_orders.ssd_id = wish.ssd_id AND product_orders.idempotency_key = wish.idempotency_key OFFSET 0
+               WHERE product_orders.ssd_id = request.ssd_id AND product_orders.idempotency_key = request.idempotency_key OFFSET 0
            ) AS placed ON true"#,
         &columns.ids,
         &columns.ssd_ids,
@@ -103,8 +108,8 @@ pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) ->
                 }
                 _ => None,
             };
-            Ok(Obstacle {
-                id: OrderId(row.wish_id),
+            Ok(InsertConflict {
+                id: OrderId(row.request_id),
                 ssd_exists: row.ssd_exists,
                 product_exists: row.product_exists,
                 is_timely: row.is_timely,
@@ -114,7 +119,7 @@ pub(crate) async fn list_obstacles(conn: &mut PgConnection, wishes: &[&Wish]) ->
         .collect()
 }
 
-/// Wishes turned into the arrays that `unnest` takes.
+/// Order requests as column arrays, for `unnest`.
 #[derive(Default)]
 struct Columns {
     ids: Vec<Uuid>,
@@ -126,12 +131,12 @@ struct Columns {
 }
 
 impl Columns {
-    fn of<'a>(wishes: impl IntoIterator<Item = &'a Wish>) -> Self {
+    fn of<'a>(requests: impl IntoIterator<Item = &'a OrderRequest>) -> Self {
         let mut columns = Self::default();
-        for Wish { order, key, .. } in wishes {
+        for OrderRequest { order, key, .. } in requests {
             columns.ids.push(order.id.0);
             columns.ssd_ids.push(order.ssd_id.0);
-            columns.barcodes.push(order.product_id.as_str().to_owned());
+            columns.barcodes.push(order.barcode.as_str().to_owned());
             columns.quantities.push(order.quantity.get());
             columns.times.push(order.timestamp);
             columns.keys.push(key.as_ref().map(|key| key.as_str().to_owned()));
@@ -140,9 +145,9 @@ impl Columns {
     }
 }
 
-/// Notes that orders have reached `status`, and by when they must have reached the next one: as long after they were placed as that
-/// may take, or after now for those that are late. A state never moves backwards: an order that is further already stays so, and only
-/// its history learns when it was shipped. Says which orders exist.
+/// Records that orders have reached `status`, and sets the deadline for the next one: the time limit counts from when
+/// the order was placed, or from now if the order is late. A status never moves backwards: an order that is already
+/// further keeps its status, and only its history is completed. Returns the ids of the orders that exist.
 pub(crate) async fn mark_reached(
     db: &PgPool,
     status: OrderStatus,
@@ -186,7 +191,7 @@ pub(crate) async fn mark_reached(
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// The order with all it went through.
+/// Returns an order with its history.
 pub(crate) async fn find_order(db: &PgPool, id: OrderId) -> sqlx::Result<Option<OrderWithHistory>> {
     let row = sqlx::query!(
         r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
@@ -214,8 +219,8 @@ pub(crate) struct Filter {
     pub(crate) limit: u32,
 }
 
-/// A page of orders, newest first. Orders under way are found by the checkpoint that passed all but late ones: the state
-/// has no index.
+/// Lists a page of orders, newest first. There is no index on the status: a pending or shipped order is either in
+/// `orders.late_orders`, or the checkpoint of its status has not passed it yet.
 pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Vec<Order>> {
     let rows = sqlx::query!(
         r#"SELECT id AS "id!", ssd_id AS "ssd_id!", barcode AS "barcode!", quantity AS "quantity!",
@@ -250,9 +255,9 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
         .collect()
 }
 
-/// The first product that is still sold among those drawn: each draw is a place in the catalogue, from 0 to under 1, and each
-/// product is as likely as the other. Almost all are still sold, so that 32 draws are plenty; `None` is an empty catalogue or
-/// very bad luck.
+/// Returns the first drawn product that is still sold. Each draw is a position in the catalog, from 0 to less than 1,
+/// and all products are equally likely. Almost all products are still sold, so that 32 draws are enough. `None` means
+/// an empty catalog, or very rarely that no drawn product is still sold.
 pub(crate) async fn find_drawn_barcode(db: &PgPool, draws: &[f64]) -> sqlx::Result<Option<Barcode>> {
     let barcode = sqlx::query_scalar!(
         // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
@@ -271,6 +276,7 @@ pub(crate) async fn find_drawn_barcode(db: &PgPool, draws: &[f64]) -> sqlx::Resu
     barcode.map(|barcode| barcode.parse().map_err(unreadable)).transpose()
 }
 
+/// Builds an order from its columns. Fails with a decode error if a value is not valid in the domain.
 fn order(
     id: Uuid,
     ssd_id: i64,
@@ -282,14 +288,14 @@ fn order(
     Ok(Order {
         id: OrderId(id),
         ssd_id: SsdId(ssd_id),
-        product_id: barcode.parse().map_err(unreadable)?,
+        barcode: barcode.parse().map_err(unreadable)?,
         timestamp: placed_at,
         quantity: Quantity::try_from(i64::from(quantity)).map_err(unreadable)?,
         status: status.parse().map_err(unreadable)?,
     })
 }
 
-/// A value in the database that the domain does not know.
+/// A value in the database that is not valid in the domain.
 fn unreadable(error: off_events::InvalidValue) -> sqlx::Error {
     sqlx::Error::Decode(error.into())
 }

@@ -1,37 +1,38 @@
-//! An HTTP client that keeps tests short.
+//! An HTTP client with short methods for tests.
 
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use std::sync::Once;
 
-/// A client of one service.
+/// An HTTP client of one service.
 #[derive(Debug, Clone)]
 pub struct Http {
     base: String,
     client: reqwest::Client,
 }
 
-/// What a service answered.
+/// A response of a service.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
-    /// The body, where it is JSON; else a string with its text.
+    /// The body; a string if the body is not JSON.
     pub body: Value,
 }
 
 impl Answer {
+    /// The value of a header; empty if the header is missing.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
-    /// The stable code of a problem.
+    /// The stable `code` of a problem. Panics if the response is not a problem.
     pub fn code(&self) -> &str {
         assert_eq!(self.header("content-type"), "application/problem+json", "not a problem: {self:?}");
         self.body["code"].as_str().unwrap_or_default()
     }
 
-    /// The fields that a problem names.
+    /// The names of the invalid fields of a problem.
     pub fn wrong_fields(&self) -> Vec<&str> {
         let errors = self.body["errors"].as_array().map(Vec::as_slice).unwrap_or_default();
         errors.iter().filter_map(|error| error["field"].as_str()).collect()
@@ -45,12 +46,12 @@ impl Http {
         Self { base, client: reqwest::Client::new() }
     }
 
-    /// Where the service answers.
+    /// The base URL of the service.
     pub fn base(&self) -> &str {
         &self.base
     }
 
-    /// A request to be dressed up further.
+    /// A request builder, for requests with additional options.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base))
     }
@@ -63,7 +64,7 @@ impl Http {
         send(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Posts a body as it is, under the name of JSON.
+    /// Posts an unmodified body with the content type of JSON.
     pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         send(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
     }
@@ -73,11 +74,11 @@ impl Http {
     }
 }
 
-/// Sends a request and reads the whole answer.
+/// Sends a request and reads the whole response.
 async fn send(request: RequestBuilder) -> Answer {
-    let response = request.send().await.expect("an answer");
+    let response = request.send().await.expect("the service responds");
     let (status, headers) = (response.status(), response.headers().clone());
-    let text = response.text().await.expect("the whole answer");
+    let text = response.text().await.expect("the body can be read");
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Answer { status, headers, body }
 }

@@ -1,36 +1,36 @@
-//! A migrated database for one test.
+//! A database for one test.
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use off_kit::{db, servers};
+use off_kit::db;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::{env, path::Path};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// The environment variable in which a test finds the Postgres it shares with others.
+/// The environment variable with the URL of the Postgres that tests share.
 pub const SHARED_POSTGRES: &str = "OFF_TEST_POSTGRES";
 
-/// A database of the test's own, in a Postgres that is shared or, without that, its own too.
+/// A database for one test, in the shared Postgres or, if there is none, in a private one.
 #[derive(Debug)]
 pub struct Database {
     pub url: String,
     pub pool: PgPool,
-    /// `None` where the server is shared. Stopped when the test ends.
-    pub server: Option<servers::Postgres>,
-    /// Where that server's files are, until the test ends.
+    /// `None` if the server is shared. A private server is stopped when the test ends.
+    pub server: Option<off_servers::Postgres>,
+    /// The private server's files, removed when the test ends.
     folder: Option<TempDir>,
 }
 
-/// Starts a Postgres that forgets everything on a power cut, with the database `off` migrated.
-pub async fn start_postgres(folder: &Path) -> anyhow::Result<servers::Postgres> {
-    let (programs, _) = servers::find_postgres().await?;
-    // The server's user has to get to its files when root runs the tests.
+/// Starts a Postgres with the migrated database `off`. It runs without durability (no `fsync`), to be fast.
+pub async fn start_postgres(folder: &Path) -> anyhow::Result<off_servers::Postgres> {
+    let (programs, _) = off_servers::find_postgres().await?;
+    // If root runs the tests, the server runs as another user, which needs access to its files.
     make_reachable(folder)?;
     let settings = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
-    let postgres = servers::Postgres::start(&programs, &folder.join("postgres"), &settings).await?;
+    let postgres = off_servers::Postgres::start(&programs, &folder.join("postgres"), &settings).await?;
     let pool = PgPool::connect(&postgres.url).await?;
     db::MIGRATIONS.run(&pool).await?;
     pool.close().await;
@@ -47,57 +47,58 @@ impl Database {
     pub async fn new() -> Self {
         match env::var_os(SHARED_POSTGRES) {
             Some(url) => {
-                let (base, template) = url.to_str().and_then(|url| url.rsplit_once('/')).expect("it names a database");
-                Self::copy_of(base, template).await
+                let (base, template) =
+                    url.to_str().and_then(|url| url.rsplit_once('/')).expect("the URL contains a database name");
+                Self::create_from_template(base, template).await
             }
             None => Self::in_own().await,
         }
     }
 
-    /// A database whose server belongs to this test alone, to be stopped or killed as it likes.
+    /// A migrated, empty database in a private server, which the test may stop or kill.
     pub async fn in_own() -> Self {
         let folder = tempfile::Builder::new().prefix("off-test-").tempdir().expect("a temporary folder");
-        let server = start_postgres(folder.path()).await.expect("a Postgres of the test's own");
-        let pool = PgPool::connect(&server.url).await.expect("a connection to it");
+        let server = start_postgres(folder.path()).await.expect("Postgres starts");
+        let pool = PgPool::connect(&server.url).await.expect("a connection to Postgres");
         Self { url: server.url.clone(), pool, server: Some(server), folder: Some(folder) }
     }
 
-    /// A database with nothing in it, not even our schemas.
+    /// A database without any schema of this project.
     pub async fn empty() -> Self {
-        let beside = Self::new().await;
-        let (base, _) = beside.url.rsplit_once('/').expect("it names a database");
-        let empty = Self::copy_of(base, "template1").await;
-        Self { server: beside.server, folder: beside.folder, ..empty }
+        let other = Self::new().await;
+        let (base, _) = other.url.rsplit_once('/').expect("the URL contains a database name");
+        let empty = Self::create_from_template(base, "template1").await;
+        Self { server: other.server, folder: other.folder, ..empty }
     }
 
-    /// Has the sessions of a program never answer again, as when their host vanishes; new ones are as always. For a server of the
-    /// test's own.
+    /// Freezes the Postgres sessions of a program, as if their host had vanished. New sessions work as usual. Requires
+    /// a private server.
     pub async fn freeze_sessions(&self, application: &str) -> FrozenSessions {
         let sessions: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = $1")
             .bind(application)
             .fetch_all(&self.pool)
             .await
-            .expect("the sessions");
+            .expect("the sessions can be listed");
         let sessions = FrozenSessions(sessions.into_iter().map(Pid::from_raw).collect());
         sessions.signal(Signal::SIGSTOP);
         sessions
     }
 
-    async fn copy_of(base: &str, template: &str) -> Self {
+    async fn create_from_template(base: &str, template: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
         let mut conn = PgConnection::connect(&format!("{base}/postgres")).await.expect("a connection to Postgres");
-        // A template has no other users while it is copied; the lock lets the tests take turns.
-        sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut conn).await.expect("the lock");
+        // Postgres copies a template only while nobody else uses it, so the lock serializes the copies.
+        sqlx::query("SELECT pg_advisory_lock(1)").execute(&mut conn).await.expect("the advisory lock is acquired");
         let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name} TEMPLATE {template}"));
-        sqlx::query(create).execute(&mut conn).await.expect("a new database");
-        conn.close().await.expect("closed");
+        sqlx::query(create).execute(&mut conn).await.expect("the database is created");
+        conn.close().await.expect("the connection closes");
         let url = format!("{base}/{name}");
         let pool = PgPool::connect(&url).await.expect("a connection to the new database");
         Self { url, pool, server: None, folder: None }
     }
 }
 
-/// Sessions that do not answer. They end with this, so that their server can stop.
+/// Postgres sessions that are stopped. Dropping this continues them, so that their server can shut down.
 #[derive(Debug)]
 pub struct FrozenSessions(Vec<Pid>);
 
@@ -108,7 +109,7 @@ impl FrozenSessions {
 
     fn signal(&self, signal: Signal) {
         for &session in &self.0 {
-            // One that has ended needs none.
+            // The session may have ended already.
             let _ = kill(session, signal);
         }
     }

@@ -1,26 +1,26 @@
-//! For tests only: a Postgres and a NATS of their own, a running service, patience.
+//! Test support: private Postgres and NATS servers, running services, and polling helpers.
 
 #![expect(
     clippy::expect_used,
     clippy::missing_panics_doc,
     clippy::panic,
-    reason = "what goes wrong here fails the test that asked"
+    reason = "a failure in a helper must fail the calling test"
 )]
 
-mod catalogue;
+mod catalog;
 mod clients;
 mod database;
+mod eventually;
 mod nats;
-mod patience;
 mod program;
 mod service;
 mod world;
 
-pub use catalogue::{BISCUITS, LENTILS, TEA, add_product};
+pub use catalog::{BISCUITS, LENTILS, TEA, add_product};
 pub use clients::{Answer, Http};
 pub use database::{Database, SHARED_POSTGRES, start_postgres};
+pub use eventually::{eventually, eventually_within};
 pub use nats::TestNats;
-pub use patience::{eventually, eventually_within};
 pub use program::Program;
 pub use service::Running;
 pub use world::World;

@@ -1,10 +1,10 @@
-//! Runs a command beside a Postgres that many tests share, each in a database of its own.
+//! Runs a command with a Postgres that its tests share. Each test uses a separate database in it.
 //!
 //! ```sh
 //! cargo run -p off-testkit -- cargo nextest run
 //! ```
 //!
-//! Tests that are run without it start a Postgres each, which takes longer.
+//! Without this program, each test starts its own Postgres, which takes longer.
 
 use anyhow::{Context, bail};
 use std::{env, process::ExitCode};
@@ -21,11 +21,11 @@ async fn main() -> anyhow::Result<ExitCode> {
     let status = Command::new(&program)
         .args(arguments)
         .env(off_testkit::SHARED_POSTGRES, &postgres.url)
-        // What the query macros ask for, see scripts/prepare-queries; the tests do not look at it.
+        // For the query macros, see scripts/prepare-queries; the tests do not use it.
         .env("DATABASE_URL", &postgres.url)
         .status()
         .await
-        .with_context(|| format!("{} does not run", program.display()));
+        .with_context(|| format!("cannot run {}", program.display()));
     postgres.stop().await?;
     Ok(status?.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -1,10 +1,10 @@
-//! A service that runs inside a test.
+//! A service that runs in the process of the test.
 
 use crate::{Http, eventually};
 use off_kit::{Addresses, Clock, Kit, Service, Tasks, http, telemetry};
 use std::sync::Once;
 
-/// A running service, a client of its API, and one of its health port.
+/// A running service, with clients of its API and of its health port.
 #[derive(Debug)]
 pub struct Running {
     pub http: Http,
@@ -18,7 +18,7 @@ impl Running {
         Self::start_at::<S>(config, clock, 0).await
     }
 
-    /// The same, on a port of the test's choice.
+    /// [`Running::start`] on a given port.
     pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
         start_telemetry();
         let address = http::Config::on_loopback(port, 0);
@@ -39,10 +39,10 @@ impl Running {
         running
     }
 
-    /// Stops it in order; fails when a task of it failed.
+    /// Stops the service gracefully. Panics if one of its tasks failed.
     pub async fn stop(self) {
         self.tasks.stop();
-        self.tasks.stopped().await.expect("the service stops in order");
+        self.tasks.stopped().await.expect("the service stops gracefully");
     }
 }
 
@@ -52,7 +52,7 @@ impl Drop for Running {
     }
 }
 
-/// Telemetry as in a real process, so that traces are traces; `RUST_LOG=info` shows what the services of a test say.
+/// Initializes telemetry as in a real process, so that trace context is propagated. `RUST_LOG=info` shows the log.
 fn start_telemetry() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -61,7 +61,7 @@ fn start_telemetry() {
         let config =
             telemetry::Config { log_format: Some(telemetry::Format::Pretty), ..telemetry::Config::new(&log, None) };
         telemetry::init("off-test", &config).expect("telemetry starts");
-        // Why a test failed is said where the test runner looks for it, and not in a log that is off.
+        // Restores the default panic hook, so that the test runner sees panics; the log is off by default.
         drop(std::panic::take_hook());
     });
 }

@@ -1,4 +1,4 @@
-//! Its settings.
+//! Settings.
 
 /// The settings of the users service.
 #[derive(Debug, Clone, clap::Args)]

@@ -1,4 +1,4 @@
-//! People, devices, shelves: what they are and the rules they keep.
+//! Domain types and rules: registrations and shelves.
 
 mod registration;
 mod shelf;

@@ -1,35 +1,35 @@
-//! One function per subject it listens to.
+//! Message handlers, one per subject.
 
 use crate::{
     App, remind,
     store::{self, Consumption, Delivery},
 };
-use off_events::{Order, RandomQuestion, RandomSsd, StockConsumed, StockLow};
+use off_events::{Order, RandomDevice, RandomQuestion, StockConsumed, StockLow};
 use off_kit::{
     bus::{Batch, Failure},
     outbox::Entry,
 };
 use sqlx::PgConnection;
 
-/// How often a device is drawn before it counts as none being registered.
-const DRAWS: usize = 5;
+/// Attempts to find a random device before the response is that none is registered.
+const MAX_ATTEMPTS: usize = 5;
 
-/// `orders.random`: answers with a device, unless the question names one.
-pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyhow::Result<Option<RandomSsd>> {
-    if question.ssd_id.is_some() {
+/// `orders.random`: responds with a random device, unless the request names one.
+pub(crate) async fn on_order_random(app: App, request: RandomQuestion) -> anyhow::Result<Option<RandomDevice>> {
+    if request.ssd_id.is_some() {
         return Ok(None);
     }
-    for _ in 0..DRAWS {
-        if let Some(ssd_id) = store::find_random_ssd(&app.db).await? {
-            return Ok(Some(RandomSsd { ssd_id: Some(ssd_id) }));
+    for _ in 0..MAX_ATTEMPTS {
+        if let Some(ssd_id) = store::find_random_device(&app.db).await? {
+            return Ok(Some(RandomDevice { ssd_id: Some(ssd_id) }));
         }
     }
-    Ok(Some(RandomSsd { ssd_id: None }))
+    Ok(Some(RandomDevice { ssd_id: None }))
 }
 
-/// `orders.completed`: puts deliveries on their shelves, each order's once.
+/// `orders.completed`: adds the delivered units to the shelves, once per order.
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    deliver(&app, &orders).await.map_err(explain)
+    deliver(&app, &orders).await.map_err(into_failure)
 }
 
 async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
@@ -37,15 +37,15 @@ async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
         orders.iter().map(|received| Delivery { order: &received.event, at: received.at }).collect();
     let mut tx = app.db.begin().await?;
     let new = store::insert_deliveries(&mut tx, &deliveries).await?;
-    let fresh: Vec<usize> = (0..orders.len()).filter(|&index| new.contains(&index)).collect();
-    let keys = fresh.iter().map(|&index| (orders[index].event.ssd_id, &orders[index].event.product_id));
+    let new_indices: Vec<usize> = (0..orders.len()).filter(|&index| new.contains(&index)).collect();
+    let keys = new_indices.iter().map(|&index| (orders[index].event.ssd_id, &orders[index].event.barcode));
     let mut shelves = store::lock_shelves(&mut tx, keys).await?;
     let mut low = Vec::new();
-    for index in fresh {
+    for index in new_indices {
         let order = &orders[index].event;
-        let shelf = shelves.entry(order.ssd_id, &order.product_id);
-        let said = shelf.put(order.quantity, app.clock.now());
-        low.extend(said.map(|event| (event, orders[index].traceparent())));
+        let shelf = shelves.entry(order.ssd_id, &order.barcode);
+        let event = shelf.put(order.quantity, app.clock.now());
+        low.extend(event.map(|event| (event, orders[index].traceparent())));
     }
     store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
     announce(app, &mut tx, &low).await?;
@@ -54,16 +54,16 @@ async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// `stock.consumed`: takes what was eaten off its shelf, each report once.
+/// `stock.consumed`: subtracts the consumed units from the shelves, once per report.
 pub(crate) async fn on_stock_consumed(app: App, reports: Batch<StockConsumed>) -> Result<(), Failure> {
-    if let Some(unusable) = reports.iter().find(|received| !has_usable_id(&received.event)) {
+    if let Some(invalid) = reports.iter().find(|received| !has_valid_id(&received.event)) {
         return Err(Failure::Reject(format!(
-            "the id of a report is 1 to {} printable characters, not '{}'",
+            "the id of a report must have 1 to {} printable characters, but is '{}'",
             StockConsumed::MAX_ID_LENGTH,
-            unusable.event.id.escape_debug()
+            invalid.event.id.escape_debug()
         )));
     }
-    consume(&app, &reports).await.map_err(explain)
+    consume(&app, &reports).await.map_err(into_failure)
 }
 
 async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> {
@@ -78,9 +78,9 @@ async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> 
         if !known.insert((report.ssd_id, report.id.clone())) {
             continue;
         }
-        let take = shelves.entry(report.ssd_id, &report.barcode).take(report.quantity, app.clock.now());
-        low.extend(take.low.map(|event| (event, received.traceparent())));
-        consumptions.push(Consumption { report, taken: take.taken });
+        let result = shelves.entry(report.ssd_id, &report.barcode).take(report.quantity, app.clock.now());
+        low.extend(result.low.map(|event| (event, received.traceparent())));
+        consumptions.push(Consumption { report, taken: result.taken });
     }
     store::insert_consumptions(&mut tx, &consumptions).await?;
     store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
@@ -90,20 +90,20 @@ async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> 
     Ok(())
 }
 
-/// Says in words which reference of a message leads nowhere.
-fn explain(error: sqlx::Error) -> Failure {
+/// Rejects a message that references an unknown device or product; other database errors are retried.
+fn into_failure(error: sqlx::Error) -> Failure {
     match error.as_database_error().and_then(|error| error.constraint()) {
         Some(constraint) if constraint.ends_with("ssd_id_fkey") => {
             Failure::Reject("there is no such device".to_owned())
         }
         Some(constraint) if constraint.ends_with("barcode_fkey") => {
-            Failure::Reject("the catalogue has no such product".to_owned())
+            Failure::Reject("the catalog has no such product".to_owned())
         }
         _ => error.into(),
     }
 }
 
-fn has_usable_id(report: &StockConsumed) -> bool {
+fn has_valid_id(report: &StockConsumed) -> bool {
     let length = report.id.chars().count();
     (1..=StockConsumed::MAX_ID_LENGTH).contains(&length) && !report.id.chars().any(char::is_control)
 }

@@ -1,10 +1,11 @@
-//! Its routes and handlers.
+//! HTTP routes and handlers.
 
 use crate::{
     App,
+    codes::Code,
     domain::NewRegistration,
-    password::Unhashed,
-    store::{self, Device, Taken, User},
+    password::HashError,
+    store::{self, Device, RegistrationConflict, User},
 };
 use axum::{
     Json,
@@ -13,7 +14,7 @@ use axum::{
 };
 use off_events::{SsdId, UserId, UserRegistered};
 use off_kit::{
-    http::{ApiJson, ApiPath, ApiQuery, Problem},
+    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
     outbox::Entry,
     telemetry,
 };
@@ -22,10 +23,10 @@ use tracing::error;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// Devices on a page unless asked for fewer or more.
-const PAGE: u32 = 100;
-/// The most devices on a page.
-const LARGEST_PAGE: u32 = 1000;
+/// Devices per page by default.
+const DEFAULT_PAGE_SIZE: u32 = 100;
+/// Maximum number of devices per page.
+const MAX_PAGE_SIZE: u32 = 1000;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -39,7 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 #[derive(Debug, Serialize, ToSchema)]
 struct Registered {
     user_id: UserId,
-    /// In the order in which they were sent.
+    /// In the order of the request.
     devices: Vec<RegisteredDevice>,
 }
 
@@ -55,32 +56,34 @@ struct RegisteredDevice {
     responses(
         (status = 201, description = "registered", body = Registered,
             headers(("Location" = String, description = "the person"))),
-        (status = 400, description = "not JSON", body = Problem),
+        (status = 400, description = "the body is not valid JSON", body = Problem),
         (status = 409, description = "the e-mail address or a MAC address is registered already", body = Problem),
-        (status = 413, description = "larger than 64 KiB", body = Problem),
-        (status = 415, description = "not sent as JSON", body = Problem),
-        (status = 422, description = "wrong fields, each named", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 413, description = "the body is larger than 64 KiB", body = Problem),
+        (status = 415, description = "the Content-Type is not JSON", body = Problem),
+        (status = 422, description = "invalid fields, each with its error", body = Problem),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn create_registration(
     State(app): State<App>,
     ApiJson(new): ApiJson<NewRegistration>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Registered>), Problem> {
     let mut registration = new.check().map_err(Problem::invalid)?;
-    // Asked before the slow hash and before any id is drawn: a refused registration leaves no gap in the ids.
-    if let Some(taken) = store::find_taken(&app.db, &registration).await? {
-        return Err(taken.into());
+    // Checked before the slow hash, and before the insert takes ids from the sequences: a rejected registration must
+    // not leave a gap in the ids.
+    if let Some(conflict) = store::find_conflict(&app.db, &registration).await? {
+        return Err(conflict.into());
     }
     let password = std::mem::take(&mut registration.password);
     let password_hash = app.hasher.hash(password).await.map_err(|failure| match failure {
-        Unhashed::Full => Problem::unavailable("more people register than can be registered; try again"),
-        Unhashed::Failed(_) => {
+        HashError::Full => Problem::unavailable("too many registrations at once; try again later"),
+        HashError::Failed(_) => {
             error!("{failure}");
             Problem::internal()
         }
     })?;
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
-    let (id, ssd_ids) = store::insert_user(&mut tx, &registration, &password_hash, now).await.map_err(taken)?;
+    let (id, ssd_ids) =
+        store::insert_user(&mut tx, &registration, &password_hash, now).await.map_err(insert_problem)?;
     let event = UserRegistered { id, ssd_ids: ssd_ids.clone(), timestamp: now };
     let entry = Entry { event: &event, occurred_at: now, traceparent: telemetry::current_traceparent() };
     app.outbox.put(&mut tx, &[entry]).await?;
@@ -92,24 +95,22 @@ async fn create_registration(
     Ok((StatusCode::CREATED, [(header::LOCATION, format!("/api/users/{id}"))], Json(registered)))
 }
 
-/// A unique violation means that someone else was faster.
-fn taken(error: sqlx::Error) -> Problem {
+/// A unique violation means that a concurrent registration was faster.
+fn insert_problem(error: sqlx::Error) -> Problem {
     match error.as_database_error().and_then(|error| error.constraint()) {
-        Some("users_email_taken") => Taken::Email.into(),
-        Some("ssds_mac_address_taken") => Taken::MacAddress.into(),
+        Some("users_email_taken") => RegistrationConflict::Email.into(),
+        Some("devices_mac_address_taken") => RegistrationConflict::MacAddress.into(),
         _ => error.into(),
     }
 }
 
-impl From<Taken> for Problem {
-    fn from(taken: Taken) -> Self {
-        match taken {
-            Taken::Email => Self::new(StatusCode::CONFLICT, "email_taken", "this e-mail address is registered already"),
-            Taken::MacAddress => Self::new(
-                StatusCode::CONFLICT,
-                "mac_address_taken",
-                "a device with this MAC address is registered already",
-            ),
+impl From<RegistrationConflict> for Problem {
+    fn from(conflict: RegistrationConflict) -> Self {
+        match conflict {
+            RegistrationConflict::Email => Self::new(Code::EmailTaken, "this e-mail address is registered already"),
+            RegistrationConflict::MacAddress => {
+                Self::new(Code::MacAddressTaken, "a device with this MAC address is registered already")
+            }
         }
     }
 }
@@ -120,7 +121,7 @@ impl From<Taken> for Problem {
     responses(
         (status = 200, description = "the person", body = User),
         (status = 404, description = "no such person", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_user(State(app): State<App>, ApiPath(id): ApiPath<i64>) -> Result<Json<User>, Problem> {
     let user = store::find_user(&app.db, UserId(id)).await?;
     user.map(Json).ok_or_else(|| Problem::not_found(format!("there is no user {id}")))
@@ -132,7 +133,7 @@ async fn find_user(State(app): State<App>, ApiPath(id): ApiPath<i64>) -> Result<
     responses(
         (status = 200, description = "the device", body = Device),
         (status = 404, description = "no such device", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_device(State(app): State<App>, ApiPath(ssd_id): ApiPath<i64>) -> Result<Json<Device>, Problem> {
     let device = store::find_device(&app.db, SsdId(ssd_id)).await?;
     device.map(Json).ok_or_else(|| Problem::not_found(format!("there is no device {ssd_id}")))
@@ -142,9 +143,9 @@ async fn find_device(State(app): State<App>, ApiPath(ssd_id): ApiPath<i64>) -> R
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct ListDevices {
-    /// Where the page before ended: its `next_cursor`.
+    /// `next_cursor` of the previous page.
     cursor: Option<i64>,
-    /// Devices on a page, 1 to 1000; 100 unless said otherwise.
+    /// Devices per page, 1 to 1000; default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
@@ -153,29 +154,29 @@ struct ListDevices {
 #[derive(Debug, Serialize, ToSchema)]
 struct DevicePage {
     devices: Vec<store::DeviceInList>,
-    /// The `cursor` of the next page; absent on the last.
+    /// The `cursor` of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_cursor: Option<SsdId>,
 }
 
-/// Devices, the oldest first, page by page.
+/// List devices in pages, the oldest first.
 #[utoipa::path(get, path = "/api/devices", tag = "devices", params(ListDevices),
     responses(
         (status = 200, description = "a page of devices", body = DevicePage),
-        (status = 400, description = "a parameter that is not understood", body = Problem),
-        (status = 503, description = "not now; Retry-After says when", body = Problem)))]
+        (status = 400, description = "an invalid query parameter", body = Problem),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn list_devices(
     State(app): State<App>,
     ApiQuery(query): ApiQuery<ListDevices>,
 ) -> Result<Json<DevicePage>, Problem> {
-    let limit = query.limit.unwrap_or(PAGE);
-    if !(1..=LARGEST_PAGE).contains(&limit) {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_query", "limit: a number from 1 to 1000"));
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
+    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
+        return Err(Problem::new(CommonCode::InvalidQuery, "limit: must be a number from 1 to 1000"));
     }
-    // One more than asked for tells whether there is another page.
+    // One extra row shows whether there is another page.
     let mut devices = store::list_devices(&app.db, SsdId(query.cursor.unwrap_or(0)), limit + 1).await?;
-    let more = devices.len() > limit as usize;
+    let has_more = devices.len() > limit as usize;
     devices.truncate(limit as usize);
-    let next_cursor = devices.last().filter(|_| more).map(|device| device.ssd_id);
+    let next_cursor = devices.last().filter(|_| has_more).map(|device| device.ssd_id);
     Ok(Json(DevicePage { devices, next_cursor }))
 }

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod codes;
 mod config;
 mod domain;
 mod events;
@@ -16,11 +17,11 @@ use password::Hasher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 
-/// Knows people, their devices and what stands on the shelves.
+/// Manages people, their devices and the products on their shelves.
 #[derive(Debug)]
 pub struct UsersService;
 
-/// What handlers work with.
+/// The state that handlers share.
 #[derive(Debug, Clone)]
 struct App {
     db: PgPool,
@@ -31,12 +32,13 @@ struct App {
 
 impl Service for UsersService {
     const NAME: &'static str = "users";
-    const ABOUT: &'static str = "Knows people, their devices and what stands on the shelves.";
+    const ABOUT: &'static str = "Manages people, their devices and the products on their shelves.";
     const PORT: u16 = 8081;
+    const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
     type Config = Config;
 
     fn openapi() -> OpenApi {
-        off_kit::http::document::<Self, _>(http::routes())
+        off_kit::http::document::<_>(Self::description(), http::routes())
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
@@ -49,8 +51,8 @@ impl Service for UsersService {
         bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);
         bus::listen(&kit, &bus, streams::SHELVES_CONSUMED, app.clone(), events::on_stock_consumed);
-        off_kit::http::serve::<Self>(&kit, http::routes().with_state(app)).await?;
-        kit.tasks.spawn_last(async move {
+        off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;
+        kit.tasks.on_shutdown(async move {
             outbox.flush().await;
             bus.close().await;
         });

@@ -1,4 +1,4 @@
-//! The users service as a program of its own.
+//! The users service as a program.
 
 use off_users_service::UsersService;
 use std::process::ExitCode;

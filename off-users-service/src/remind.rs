@@ -1,42 +1,42 @@
-//! The reminder: announces `stock.low` again for a shelf that stays low.
+//! Reminder: publishes `stock.low` again for shelves that stay low.
 //!
-//! What the device did not hear of, because the broker lost it or nobody listened, is not ordered by itself. It is the
-//! same message by its id, and an order that is keyed by that is placed once, however often it is announced.
+//! A device that missed the message, because the broker lost it or the device was offline, does not order. The repeated
+//! message has the same event id. The device uses that id as the idempotency key of its order, so that it orders once.
 
 use crate::{UsersService, domain::Shelf, store};
 use metrics::counter;
-use off_kit::{Bus, Clock, Kit, Service, bus::Outgoing, db, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, Service, bus::OutboundMessage, db, schedule::Schedule};
 use sqlx::PgPool;
 use std::time::Duration;
 use tracing::{debug, info};
 
-/// When a shelf that stays low is first announced again, in the simulated world; then at twice that age, and so on. By
-/// default an order takes up to eight minutes.
+/// Time until the first reminder, in simulated time. Later reminders follow at doubling intervals. By default, an order
+/// takes up to eight minutes.
 const FIRST_PAUSE: Duration = Duration::from_mins(15);
 
-/// The least that [`FIRST_PAUSE`] comes to when the simulation hurries.
-const SHORTEST_PAUSE: Duration = Duration::from_secs(10);
+/// Minimum of [`FIRST_PAUSE`] in real time, at a high simulation speed.
+const MIN_PAUSE: Duration = Duration::from_secs(10);
 
-/// The longest pause between two announcements, in real time.
-const LONGEST_PAUSE: Duration = Duration::from_hours(24);
+/// Maximum time between two reminders, in real time.
+const MAX_PAUSE: Duration = Duration::from_hours(24);
 
-/// The pause where the broker did not acknowledge an announcement.
+/// Time until a retry if the broker did not acknowledge a reminder.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often it is looked for such shelves.
+/// How often the database is polled for shelves that need a reminder.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The most shelves announced in one go.
-const BATCH: i64 = 1000;
+/// Maximum number of shelves per batch.
+const BATCH_SIZE: i64 = 1000;
 
-/// How long after a shelf has become low it is announced again, in real time.
+/// Time from a shelf becoming low to its first reminder, in real time.
 pub(crate) fn first_pause(clock: Clock) -> Duration {
-    clock.real_wait(FIRST_PAUSE).max(SHORTEST_PAUSE)
+    clock.real_wait(FIRST_PAUSE).max(MIN_PAUSE)
 }
 
-/// Announces shelves that stay low, until the service stops.
+/// Starts a task that publishes reminders until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
-    // A shelf that is announced twice is ordered for once.
+    // The background pool commits asynchronously. A lost commit only repeats a reminder, which is harmless.
     let reminder = Reminder { db: db::background_pool(db), bus: bus.clone(), clock: kit.clock };
     let tasks = kit.tasks.clone();
     kit.tasks.spawn("reminder", async move {
@@ -52,7 +52,7 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
                 () = tasks.stopping() => return Ok(()),
                 reminded = reminder.remind() => {
                     if let Err(error) = reminded {
-                        debug!("shelves that stay low were not announced, the next poll tries again: {error:#}");
+                        debug!("reminders for low shelves failed and are retried at the next poll: {error:#}");
                     }
                 }
             }
@@ -68,13 +68,13 @@ struct Reminder {
 
 impl Reminder {
     async fn remind(&self) -> anyhow::Result<()> {
-        // Without a connection every announcement would only time out.
+        // Without a connection, every publish would time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        db::with_timeout(store::reset_distant_reminders(&self.db, LONGEST_PAUSE, BATCH)).await?;
+        db::with_timeout(store::reset_distant_reminders(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
         loop {
-            let shelves = db::with_timeout(store::take_low_shelves(&self.db, LONGEST_PAUSE, BATCH)).await?;
+            let shelves = db::with_timeout(store::claim_low_shelves(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
             self.announce(&shelves).await?;
-            if i64::try_from(shelves.len())? < BATCH {
+            if i64::try_from(shelves.len())? < BATCH_SIZE {
                 return Ok(());
             }
         }
@@ -85,18 +85,18 @@ impl Reminder {
             return Ok(());
         }
         let now = self.clock.now();
-        let messages = shelves.iter().filter_map(Shelf::low).map(|event| {
-            Ok(Outgoing::of(UsersService::NAME, &event, event.timestamp, None)?.announced_again(Some(now)))
+        let messages = shelves.iter().filter_map(Shelf::low_event).map(|event| {
+            Ok(OutboundMessage::of(UsersService::NAME, &event, event.timestamp, None)?.with_new_dedup_id(Some(now)))
         });
-        let answers = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
-        let refused: Vec<&Shelf> =
-            shelves.iter().zip(&answers).filter_map(|(shelf, answer)| answer.is_err().then_some(shelf)).collect();
-        let announced = shelves.len() - refused.len();
-        info!("announced again that {announced} shelves are low");
+        let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
+        let unacknowledged: Vec<&Shelf> =
+            shelves.iter().zip(&results).filter_map(|(shelf, result)| result.is_err().then_some(shelf)).collect();
+        let announced = shelves.len() - unacknowledged.len();
+        info!("published reminders for {announced} low shelves");
         counter!("off_shelves_reminded_total").increment(announced as u64);
-        if !refused.is_empty() {
-            db::with_timeout(store::postpone_reminders(&self.db, &refused, UNACKNOWLEDGED_PAUSE)).await?;
+        if !unacknowledged.is_empty() {
+            db::with_timeout(store::postpone_reminders(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
         }
-        answers.into_iter().collect::<Result<(), _>>().map_err(Into::into)
+        results.into_iter().collect::<Result<(), _>>().map_err(Into::into)
     }
 }

@@ -1,14 +1,14 @@
-//! `kill -9` between the commit of orders and their events: the orders service is killed under load, again and again, and in the
-//! end every order that Postgres has was published, and nothing else was.
+//! `kill -9` between the commit of orders and the publishing of their events: the orders service is killed under load
+//! many times. In the end every order in Postgres must have been published, and no other order.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::{Context, ensure};
 use clap::Parser;
 use off_bench::{
     Program, Stage, load,
     report::progress,
-    stage::{PRODUCTS, Ports, SSDS, wait_until_ready, wish},
+    stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
 };
 use off_events::{Order, headers, streams};
 use off_kit::bus::Content;
@@ -17,17 +17,19 @@ use std::{collections::HashSet, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Orders a second, and how long they are sent: the service is killed at some time of it.
+/// Orders per second.
 const RATE: f64 = 1000.0;
+
+/// Length of a load; the service is killed at a random time during it.
 const LENGTH: Duration = Duration::from_millis(400);
 const CONNECTIONS: usize = 64;
 
-/// How long after the last start every order is to be published.
-const PUBLISHED_WITHIN: Duration = Duration::from_secs(30);
+/// How long publishing all orders may take after the last start.
+const PUBLISHED_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// How often the service is killed.
+    /// Number of kills.
     #[arg(long, default_value_t = 200)]
     kills: u32,
 }
@@ -36,13 +38,13 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
-    stage.settle(PRODUCTS, SSDS).await?;
+    stage.seed_data(PRODUCTS, DEVICES).await?;
     let ports = Ports::free()?;
     let settings = stage.settings(&ports);
-    let mut overtaken: HashSet<Uuid> = HashSet::new();
+    let mut unpublished: HashSet<Uuid> = HashSet::new();
     for kill in 1..=options.kills {
-        let hit = overtaken.len();
-        progress(&format!("kill {kill} of {}, {hit} orders were committed and not published", options.kills));
+        let hit = unpublished.len();
+        progress(&format!("kill {kill} of {}; {hit} orders so far were committed but not published", options.kills));
         let service = Program::start(&["serve", "orders"], &settings)?;
         wait_until_ready(ports.health).await?;
         let after = LENGTH.mul_f64(rand::rng().random_range(0.1..0.9));
@@ -50,28 +52,28 @@ async fn main() -> anyhow::Result<()> {
             tokio::time::sleep(after).await;
             service.kill().await
         };
-        let sending =
-            load::offer(ports.address, RATE, LENGTH, CONNECTIONS, |number| load::post("/api/orders", wish(number)?));
+        let order = |number| load::post("/api/orders", order_body(number)?);
+        let sending = load::offer(ports.address, RATE, LENGTH, CONNECTIONS, order);
         tokio::try_join!(sending, killing)?;
         let committed = list_committed(&stage).await?;
-        overtaken.extend(committed.difference(&list_published(&stage).await?));
+        unpublished.extend(committed.difference(&list_published(&stage).await?));
     }
     progress("the last start");
     let service = Program::start(&["serve", "orders"], &settings)?;
     let started = Instant::now();
     let committed = list_committed(&stage).await?;
     while !committed.is_subset(&list_published(&stage).await?) {
-        ensure!(started.elapsed() < PUBLISHED_WITHIN, "orders are not published though their service runs again");
+        ensure!(started.elapsed() < PUBLISHED_TIMEOUT, "orders are not published after the restart of the service");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let took = started.elapsed();
     let unknown = list_published(&stage).await?.difference(&committed).count();
-    ensure!(unknown == 0, "{unknown} orders were published that Postgres does not have");
+    ensure!(unknown == 0, "{unknown} orders were published that are not in Postgres");
     progress("");
-    let (orders, kills, hit) = (committed.len(), options.kills, overtaken.len());
-    println!("{orders} orders, {kills} kills; {hit} orders were committed and not published at one of them");
+    let (orders, kills, hit) = (committed.len(), options.kills, unpublished.len());
+    println!("{orders} orders, {kills} kills; {hit} orders were committed but not published at the time of a kill");
     println!(
-        "each was published, the last ones within {:.1} s of the last start; nothing else was",
+        "each was published, the last ones within {:.1} s of the last start; no other order was published",
         took.as_secs_f64()
     );
     service.stop().await?;

@@ -1,7 +1,8 @@
-//! The generator as a process of its own: what it holds for fifty thousand households, which have a hundred thousand devices, and how
-//! many orders it can offer to services that answer at once, against how many the real ones accept from it.
+//! The generator as a separate process: its memory with fifty thousand households, which have a hundred thousand
+//! devices, and how many orders per second it can offer to stand-ins that respond at once, compared with what the real
+//! services accept from it.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::Context;
 use axum::{
@@ -28,47 +29,49 @@ use std::{
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
-/// Households whose devices the generator has to remember, and those that order.
+/// Households in the measurement of memory.
 const MANY_HOUSEHOLDS: &str = "50000";
+
+/// Households in the measurements of orders.
 const HOUSEHOLDS: &str = "20";
 const ROUNDS: usize = 3;
 const LENGTH: Duration = Duration::from_secs(8);
 
-/// More orders a second than anyone takes.
+/// Orders per second; more than the services and the stand-ins can accept.
 const RATE: &str = "20000";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
-    stage.settle(PRODUCTS, 0).await?;
+    stage.seed_data(PRODUCTS, 0).await?;
     let (mut offered, mut accepted) = (vec![], vec![]);
     progress("registering fifty thousand households");
-    let memory = remember(&stage).await?;
+    let memory = measure_memory(&stage).await?;
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         offered.push(offer_to_stand_ins(&stage).await?);
         let (users, orders) = (stage.start_users().await?, stage.start_orders().await?);
-        accepted.push(order(&stage, users.address, orders.address).await?);
+        accepted.push(measure_orders(&stage, users.address, orders.address).await?);
         users.stop().await?;
         orders.stop().await?;
-        stage.forget_orders().await?;
+        stage.delete_orders().await?;
     }
     progress("");
     println!(
-        "{:.0} orders a second were offered to services that answer at once; {:.0} were accepted by the real ones\n",
+        "{:.0} orders per second were offered to stand-ins that respond at once; the real services accepted {:.0}\n",
         median(offered.iter().copied()),
         median(accepted.iter().copied())
     );
     at_most("memory with 50,000 households", memory, 200.0, "MB");
     ratio(
-        "what it can offer against what is accepted",
+        "orders offered to stand-ins against orders accepted",
         median(offered.iter().zip(&accepted).map(|(offered, accepted)| offered / accepted)),
         2.0,
     );
     stage.end().await
 }
 
-/// Starts the generator; says where its health port is.
+/// Starts the generator; returns it and its health address.
 async fn start(
     stage: &Stage,
     users: SocketAddr,
@@ -95,14 +98,14 @@ async fn start(
     Ok((program, ports.health))
 }
 
-/// The memory of a generator that has registered many households and plays them, at its usual rate, in megabytes.
-async fn remember(stage: &Stage) -> anyhow::Result<f64> {
+/// Memory of a generator that has registered many households and plays them at its default rate, in megabytes.
+async fn measure_memory(stage: &Stage) -> anyhow::Result<f64> {
     let stand_in = StandIn::start(stage).await?;
     let (generator, address) = start(stage, stand_in.address, stand_in.address, "1", MANY_HOUSEHOLDS).await?;
     let deadline = Instant::now() + Duration::from_mins(3);
     let wanted = MANY_HOUSEHOLDS.parse()?;
     while accepted(address, "user-registration").await? < wanted {
-        (Instant::now() < deadline).then_some(()).context("the households do not register")?;
+        (Instant::now() < deadline).then_some(()).context("the households are not registered in time")?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let memory = generator.memory()?;
@@ -111,27 +114,27 @@ async fn remember(stage: &Stage) -> anyhow::Result<f64> {
     Ok(memory)
 }
 
-/// Orders a second that the services accept from the generator.
-async fn order(stage: &Stage, users: SocketAddr, orders: SocketAddr) -> anyhow::Result<f64> {
+/// Orders per second that the services accept from the generator.
+async fn measure_orders(stage: &Stage, users: SocketAddr, orders: SocketAddr) -> anyhow::Result<f64> {
     let (generator, address) = start(stage, users, orders, RATE, HOUSEHOLDS).await?;
     let rate = count_orders(address).await;
     generator.kill().await?;
     rate
 }
 
-/// The same with a stand-in for both services.
+/// Orders per second that a stand-in for both services accepts from the generator.
 async fn offer_to_stand_ins(stage: &Stage) -> anyhow::Result<f64> {
     let stand_in = StandIn::start(stage).await?;
-    let rate = order(stage, stand_in.address, stand_in.address).await;
+    let rate = measure_orders(stage, stand_in.address, stand_in.address).await;
     stand_in.stop();
     rate
 }
 
-/// Answers as both services would, at once, and does nothing.
+/// Stand-in for both services that responds at once and stores nothing.
 struct StandIn {
     address: SocketAddr,
     serving: JoinHandle<std::io::Result<()>>,
-    answering: JoinHandle<anyhow::Result<()>>,
+    responding: JoinHandle<anyhow::Result<()>>,
 }
 
 impl StandIn {
@@ -146,32 +149,33 @@ impl StandIn {
         let api = Router::new()
             .route("/api/devices", get(|| async { Json(json!({"devices": []})) }))
             .route("/api/register", post(register))
-            .route("/api/orders", post(|Json(wish): Json<Value>| async { (StatusCode::CREATED, Json(wish)) }));
+            .route("/api/orders", post(|Json(body): Json<Value>| async { (StatusCode::CREATED, Json(body)) }));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let serving = tokio::spawn(axum::serve(listener, api).into_future());
-        Ok(Self { address, serving, answering: tokio::spawn(answer(stage.bus.clone())) })
+        Ok(Self { address, serving, responding: tokio::spawn(respond(stage.bus.clone())) })
     }
 
     fn stop(self) {
         self.serving.abort();
-        self.answering.abort();
+        self.responding.abort();
     }
 }
 
-/// Answers each `orders.random` with the same product.
-async fn answer(bus: Bus) -> anyhow::Result<()> {
-    let mut questions = bus.client.subscribe(ORDERS_RANDOM).await?;
-    while let Some(question) = questions.next().await {
+/// Responds to each `orders.random` with the same product.
+async fn respond(bus: Bus) -> anyhow::Result<()> {
+    let mut requests = bus.client.subscribe(ORDERS_RANDOM).await?;
+    while let Some(request) = requests.next().await {
         let mut map = async_nats::HeaderMap::new();
-        let id = question.headers.as_ref().and_then(|map| map.get(headers::REQUEST_ID)).context("no id")?;
+        let id =
+            request.headers.as_ref().and_then(|map| map.get(headers::REQUEST_ID)).context("a request has no id")?;
         map.insert(headers::REQUEST_ID, id.clone());
         bus.client.publish_with_headers(ORDERS_NEW, map, r#"{"barcode":"2000000000015"}"#.into()).await?;
     }
     Ok(())
 }
 
-/// Orders a second that were accepted, once it is under way.
+/// Accepted orders per second, measured from two seconds after the first one.
 async fn count_orders(generator: SocketAddr) -> anyhow::Result<f64> {
     const ORDERS: &str = "product-order";
     while accepted(generator, ORDERS).await? == 0.0 {

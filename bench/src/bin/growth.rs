@@ -1,7 +1,7 @@
-//! What `POST /api/orders` and `orders.random` take with ten million stored orders, a million devices and a million products,
-//! against a thousand of each: two systems side by side.
+//! Latency of `POST /api/orders` and `orders.random` with ten million stored orders, a million devices and a million
+//! products, compared with a thousand of each. Both systems run at the same time.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::Context;
 use futures::StreamExt;
@@ -18,72 +18,72 @@ use tokio::time::{Instant, timeout};
 const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_secs(4);
 
-/// Orders that are stored with one statement.
-const CHUNK: i64 = 500_000;
+/// Orders that one statement inserts.
+const INSERT_BATCH: i64 = 500_000;
 
-/// A system with so many orders, devices and products.
-struct Grown {
+/// A system with a given number of orders, devices and products.
+struct System {
     stage: Stage,
     orders: Running,
     users: Running,
-    ssds: i64,
+    devices: i64,
     products: i64,
-    /// The latencies in milliseconds of each round.
+    /// Latencies of each round, in milliseconds.
     post_p50: Vec<f64>,
     post_p99: Vec<f64>,
     random_p50: Vec<f64>,
     random_p99: Vec<f64>,
 }
 
-impl Grown {
-    async fn new(orders: i64, ssds: i64, products: i64) -> anyhow::Result<Self> {
+impl System {
+    async fn new(orders: i64, devices: i64, products: i64) -> anyhow::Result<Self> {
         let stage = Stage::new().await?;
-        stage.settle(products, ssds).await?;
-        for first in (0..orders).step_by(usize::try_from(CHUNK)?) {
+        stage.seed_data(products, devices).await?;
+        for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
             progress(&format!("{first} of {orders} orders are stored"));
-            stage.store_completed(first, CHUNK.min(orders - first), ssds, products).await?;
+            stage.store_completed(first, INSERT_BATCH.min(orders - first), devices, products).await?;
         }
-        stage.pass_checkpoints().await?;
+        stage.advance_checkpoints().await?;
         sqlx::query("VACUUM ANALYZE").execute(&stage.db).await?;
         sqlx::query("CHECKPOINT").execute(&stage.db).await?;
         let (orders, users) = (stage.start_orders().await?, stage.start_users().await?);
         let (post_p50, post_p99, random_p50, random_p99) = (vec![], vec![], vec![], vec![]);
-        Ok(Self { stage, orders, users, ssds, products, post_p50, post_p99, random_p50, random_p99 })
+        Ok(Self { stage, orders, users, devices, products, post_p50, post_p99, random_p50, random_p99 })
     }
 
-    /// One round of each.
+    /// Measures one round of both operations.
     async fn measure(&mut self) -> anyhow::Result<()> {
-        let (ssds, products) = (self.ssds, self.products);
+        let (devices, products) = (self.devices, self.products);
         let posted = load(self.orders.address, 1, LENGTH, move |number| {
-            // Far from each other, as life is.
+            // A large stride, so that consecutive orders are for unrelated devices and products.
             let number = i64::try_from(number)? * 7_919;
-            let (ssd, barcode) = (1 + number % ssds, barcode(1 + number % products));
+            let (ssd, barcode) = (1 + number % devices, barcode(1 + number % products));
             load::post("/api/orders", format!(r#"{{"ssd_id":{ssd},"barcode":"{barcode}","quantity":2}}"#))
         });
         let posted = posted.await?;
         posted.expect_only(&[201])?;
         self.post_p50.push(posted.ms(0.5));
         self.post_p99.push(posted.ms(0.99));
-        let asked = self.ask().await?;
-        self.random_p50.push(asked.value_at_quantile(0.5) as f64 / 1000.0);
-        self.random_p99.push(asked.value_at_quantile(0.99) as f64 / 1000.0);
+        let random = self.request_random().await?;
+        self.random_p50.push(random.value_at_quantile(0.5) as f64 / 1000.0);
+        self.random_p99.push(random.value_at_quantile(0.99) as f64 / 1000.0);
         Ok(())
     }
 
-    /// Asks `orders.random` again and again; microseconds until both services have answered.
-    async fn ask(&self) -> anyhow::Result<Histogram<u64>> {
+    /// Requests `orders.random` repeatedly; returns the microseconds until both services have responded.
+    async fn request_random(&self) -> anyhow::Result<Histogram<u64>> {
         let client = &self.stage.bus.client;
         let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await?;
+        let mut responses = client.subscribe(inbox.clone()).await?;
         let mut times = Histogram::new_with_bounds(1, 60_000_000, 3)?;
         let started = Instant::now();
         while started.elapsed() < LENGTH {
-            let asked = Instant::now();
+            let sent = Instant::now();
             client.publish_with_reply(ORDERS_RANDOM, inbox.clone(), "".into()).await?;
             for _ in 0..2 {
-                timeout(Duration::from_secs(3), answers.next()).await.context("orders.random is not answered")?;
+                timeout(Duration::from_secs(3), responses.next()).await.context("no response to orders.random")?;
             }
-            times.saturating_record(u64::try_from(asked.elapsed().as_micros())?);
+            times.saturating_record(u64::try_from(sent.elapsed().as_micros())?);
         }
         Ok(times)
     }
@@ -97,12 +97,12 @@ impl Grown {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let mut small = Grown::new(1000, 1000, 1000).await?;
-    let mut large = Grown::new(10_000_000, 1_000_000, 1_000_000).await?;
+    let mut small = System::new(1000, 1000, 1000).await?;
+    let mut large = System::new(10_000_000, 1_000_000, 1_000_000).await?;
     progress("warming up");
-    for grown in [&mut small, &mut large] {
-        grown.measure().await?;
-        for rounds in [&mut grown.post_p50, &mut grown.post_p99, &mut grown.random_p50, &mut grown.random_p99] {
+    for system in [&mut small, &mut large] {
+        system.measure().await?;
+        for rounds in [&mut system.post_p50, &mut system.post_p99, &mut system.random_p50, &mut system.random_p99] {
             rounds.clear();
         }
     }

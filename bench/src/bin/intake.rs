@@ -1,13 +1,13 @@
-//! `POST /api/orders` against a plain handler, `pgbench`, and a handler that only echoes.
+//! `POST /api/orders` compared with a plain handler, `pgbench`, and a handler that echoes the request.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::Context;
 use axum::{Json, Router, http::StatusCode, routing::post};
 use off_bench::{
     Outcome, Stage, load, plain,
     report::{at_most, median, progress, ratio, table},
-    stage::{PRODUCTS, SSDS, serve, wish},
+    stage::{DEVICES, PRODUCTS, order_body, serve},
 };
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -29,18 +29,18 @@ async fn echo(Json(new): Json<NewOrder>) -> (StatusCode, Json<NewOrder>) {
 }
 
 async fn measure(address: SocketAddr, connections: u64) -> anyhow::Result<Outcome> {
-    let outcome = load(address, connections, LENGTH, |number| load::post("/api/orders", wish(number)?)).await?;
+    let outcome = load(address, connections, LENGTH, |number| load::post("/api/orders", order_body(number)?)).await?;
     outcome.expect_only(&[201])?;
     Ok(outcome)
 }
 
-/// Transactions a second of `pgbench` with one order row each, 64 clients, prepared.
+/// Transactions per second of `pgbench`, each with one order row; 64 clients, prepared statements.
 async fn pgbench(stage: &Stage) -> anyhow::Result<f64> {
     let script = tempfile::NamedTempFile::new()?;
     std::fs::write(
         script.path(),
         format!(
-            "\\set number random(1, {SSDS})\n\
+            "\\set number random(1, {DEVICES})\n\
              INSERT INTO {} (id, ssd_id, barcode, quantity, placed_at)
              VALUES (gen_random_uuid(), :number, lpad(:number::text, 13, '2000000000000'), 1, now());\n",
             plain::TABLE
@@ -56,41 +56,41 @@ async fn pgbench(stage: &Stage) -> anyhow::Result<f64> {
         .arg(&stage.postgres.url)
         .output()
         .await
-        .context("pgbench does not run; it comes with PostgreSQL's server package")?;
+        .context("cannot run pgbench; it is part of PostgreSQL's server package")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find(|line| line.starts_with("tps = "));
     let rate = line.and_then(|line| line.split(' ').nth(2)?.parse().ok());
-    rate.with_context(|| format!("pgbench said\n{text}{}", String::from_utf8_lossy(&output.stderr)))
+    rate.with_context(|| format!("unexpected output of pgbench:\n{text}{}", String::from_utf8_lossy(&output.stderr)))
 }
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
-    stage.settle(PRODUCTS, SSDS).await?;
+    stage.seed_data(PRODUCTS, DEVICES).await?;
     let off = stage.start_orders().await?;
     let plain = plain::start(&stage).await?;
     let echo = serve(Router::new().route("/api/orders", post(echo))).await?;
 
-    // Postgres keeps what it needs for its log once it has made it.
+    // Postgres creates WAL files under the first load and reuses them later.
     progress("warming up");
     for address in [off.address, plain, off.address] {
         measure(address, CONNECTIONS).await?;
     }
-    let (mut offs, mut plains, mut echoes, mut inserts) = (vec![], vec![], vec![], vec![]);
-    let (mut lone_offs, mut lone_plains) = (vec![], vec![]);
+    let (mut off_rounds, mut plain_rounds, mut echo_rounds, mut pgbench_rates) = (vec![], vec![], vec![], vec![]);
+    let (mut off_single_rounds, mut plain_single_rounds) = (vec![], vec![]);
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
-        stage.forget_orders().await?;
-        offs.push(measure(off.address, CONNECTIONS).await?);
-        stage.forget_orders().await?;
-        plains.push(measure(plain, CONNECTIONS).await?);
-        stage.forget_orders().await?;
-        inserts.push(pgbench(&stage).await?);
-        echoes.push(measure(echo, CONNECTIONS).await?);
-        stage.forget_orders().await?;
-        lone_offs.push(measure(off.address, 1).await?);
-        stage.forget_orders().await?;
-        lone_plains.push(measure(plain, 1).await?);
+        stage.delete_orders().await?;
+        off_rounds.push(measure(off.address, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        plain_rounds.push(measure(plain, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        pgbench_rates.push(pgbench(&stage).await?);
+        echo_rounds.push(measure(echo, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        off_single_rounds.push(measure(off.address, 1).await?);
+        stage.delete_orders().await?;
+        plain_single_rounds.push(measure(plain, 1).await?);
     }
     progress("");
     let mut table = table(&["orders/s", "lowest", "median", "highest", "p50 ms", "p99 ms"]);
@@ -105,27 +105,28 @@ async fn main() -> anyhow::Result<()> {
             format!("{:.2}", median(outcomes.iter().map(|outcome| outcome.ms(0.99)))),
         ]);
     };
-    row("off, 64 connections", &offs);
-    row("plain handler, 64 connections", &plains);
-    row("echo, 64 connections", &echoes);
-    row("off, 1 connection", &lone_offs);
-    row("plain handler, 1 connection", &lone_plains);
+    row("off, 64 connections", &off_rounds);
+    row("plain handler, 64 connections", &plain_rounds);
+    row("echo, 64 connections", &echo_rounds);
+    row("off, 1 connection", &off_single_rounds);
+    row("plain handler, 1 connection", &plain_single_rounds);
     println!("{table}");
-    println!("pgbench, 64 clients: {:.0} transactions/s (median)\n", median(inserts.iter().copied()));
+    println!("pgbench, 64 clients: {:.0} transactions/s (median)\n", median(pgbench_rates.iter().copied()));
 
     let paired = |ours: &[Outcome], others: Vec<f64>, figure: fn(&Outcome) -> f64| {
         median(ours.iter().zip(others).map(|(ours, other)| figure(ours) / other))
     };
     let rates = |outcomes: &[Outcome]| outcomes.iter().map(Outcome::rate).collect::<Vec<_>>();
-    ratio("throughput against the plain handler", paired(&offs, rates(&plains), Outcome::rate), 4.0);
+    ratio("throughput against the plain handler", paired(&off_rounds, rates(&plain_rounds), Outcome::rate), 4.0);
     let p99 = |outcome: &Outcome| outcome.ms(0.99);
-    at_most("p99 against the plain handler", paired(&offs, plains.iter().map(p99).collect(), p99), 1.0, "×");
-    ratio("throughput against pgbench", paired(&offs, inserts, Outcome::rate), 1.5);
-    ratio("throughput against echoing", paired(&offs, rates(&echoes), Outcome::rate), 0.3);
+    let plain_p99s = plain_rounds.iter().map(p99).collect();
+    at_most("p99 against the plain handler", paired(&off_rounds, plain_p99s, p99), 1.0, "×");
+    ratio("throughput against pgbench", paired(&off_rounds, pgbench_rates, Outcome::rate), 1.5);
+    ratio("throughput against echoing", paired(&off_rounds, rates(&echo_rounds), Outcome::rate), 0.3);
     let p50 = |outcome: &Outcome| outcome.ms(0.5);
     at_most(
         "p50 at one connection against the plain handler",
-        paired(&lone_offs, lone_plains.iter().map(p50).collect(), p50),
+        paired(&off_single_rounds, plain_single_rounds.iter().map(p50).collect(), p50),
         1.0,
         "×",
     );

@@ -1,7 +1,8 @@
-//! Recovery with millions of stored orders: how soon a lost order is announced again, what looking for lost ones costs while there are
-//! none, how fast a million overdue orders are announced and what that takes from the intake; and how long the audit takes under load.
+//! Recovery with millions of stored orders: how soon a lost order is announced again, what recovery costs while no order
+//! is overdue, how fast a million overdue orders are announced again, and how much that slows down the intake. Also how
+//! long the audit takes under load.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::{Context, ensure};
 use clap::Parser;
@@ -9,39 +10,44 @@ use off_bench::{
     Program, Stage, load,
     program::{highest_memory_of, processor_time_of},
     report::{at_most, progress, ratio},
-    stage::{PRODUCTS, Ports, SSDS, wait_until_ready, wish},
+    stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
 };
 use off_events::{Order, streams};
 use sqlx::PgPool;
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 use tokio::time::Instant;
 
-/// Orders that are stored with one statement.
-const CHUNK: i64 = 500_000;
+/// Orders that one statement inserts.
+const INSERT_BATCH: i64 = 500_000;
 
-/// How often an order is lost.
+/// How many times an order is lost.
 const ROUNDS: i64 = 5;
 
-/// Orders that are completed in a second while recovery is measured at rest, and for how long.
+/// Orders per second that are completed while recovery is measured without overdue orders.
 const COMPLETED_A_SECOND: i64 = 5000;
-const AT_REST: u64 = 60;
 
-/// How often it is looked whether all are announced: that costs Postgres as much as an announcement where many are.
+/// Length of that measurement, in seconds.
+const COST_SECONDS: u64 = 60;
+
+/// How often to check whether all orders are announced. With many orders, the check costs Postgres as much as an
+/// announcement.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the intake is loaded, over so many connections, alone and beside recovery.
+/// How long the intake is loaded, alone and during recovery.
 const LENGTH: Duration = Duration::from_secs(15);
+
+/// Connections of that load.
 const CONNECTIONS: u64 = 64;
 
-/// Orders a second beside the audit.
-const BESIDE_AUDIT: f64 = 200.0;
+/// Orders per second during the audit.
+const RATE_DURING_AUDIT: f64 = 200.0;
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// Orders that are stored and delivered.
+    /// Number of stored and delivered orders.
     #[arg(long, default_value_t = 10_000_000)]
     orders: i64,
-    /// Orders that are overdue at once.
+    /// Number of orders that are overdue at once.
     #[arg(long, default_value_t = 1_000_000)]
     overdue: i64,
 }
@@ -50,7 +56,7 @@ struct Options {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
-    stage.settle(PRODUCTS, SSDS).await?;
+    stage.seed_data(PRODUCTS, DEVICES).await?;
     store(&stage, options.orders).await?;
     let ports = Ports::free()?;
     // Without waits an order is overdue ten seconds after it was placed.
@@ -60,46 +66,46 @@ async fn main() -> anyhow::Result<()> {
     wait_until_ready(ports.health).await?;
 
     let found = find_lost(&stage).await?;
-    let at_rest = rest(&stage, &service).await?;
+    let cost_without_overdue = measure_cost_without_overdue(&stage, &service).await?;
     let (seconds, memory) = audit(&stage, ports.address).await?;
     let announced = announce(&stage, ports.address, options.overdue).await?;
 
     progress("");
     println!("{} orders stored, {} overdue at once\n", options.orders, options.overdue);
     at_most("a lost order is announced again after its deadline, at the latest", found, 15.0, "s");
-    at_most("a core's share for recovery, 5,000 completions/s, none overdue", at_rest, 1.0, "%");
-    let Announced { alone, beside, placed, limit, limit_beside } = announced;
-    ratio("overdue orders announced again, against 20,000 a second", alone / 20_000.0, 1.0);
-    println!("    {alone:.0} a second; {beside:.0} beside an intake at half its limit of {limit:.0} orders/s");
-    ratio("orders placed beside that, against those offered", placed, 0.9);
-    ratio("intake at its limit beside that, against alone", limit_beside / limit, 0.9);
-    at_most("the audit, with 200 orders/s placed meanwhile", seconds, 60.0, "s");
-    println!("    and held {memory:.0} MB at most");
+    at_most("share of a core for recovery at 5,000 completions/s, none overdue", cost_without_overdue, 1.0, "%");
+    let Announced { alone, during_intake, placed, limit, limit_during } = announced;
+    ratio("overdue orders announced again, against 20,000/s", alone / 20_000.0, 1.0);
+    println!("    {alone:.0} per second; {during_intake:.0} with the intake at half its limit of {limit:.0} orders/s");
+    ratio("orders placed during that, against those offered", placed, 0.9);
+    ratio("limit of the intake during that, against alone", limit_during / limit, 0.9);
+    at_most("the audit, with 200 orders/s placed at the same time", seconds, 60.0, "s");
+    println!("    its peak memory was {memory:.0} MB");
     service.kill().await?;
     stage.end().await
 }
 
-/// Stores orders that were delivered, each with its delivery, and the shelves that they fill.
+/// Stores completed orders, their deliveries and the resulting shelves.
 async fn store(stage: &Stage, orders: i64) -> anyhow::Result<()> {
-    for first in (0..orders).step_by(usize::try_from(CHUNK)?) {
+    for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
         progress(&format!("{first} of {orders} orders are stored"));
-        stage.store_completed(first, CHUNK.min(orders - first), SSDS, PRODUCTS).await?;
+        stage.store_completed(first, INSERT_BATCH.min(orders - first), DEVICES, PRODUCTS).await?;
     }
     progress("storing deliveries and shelves");
     for statement in [
         "INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          SELECT id, ssd_id, barcode, quantity, completed_at FROM orders.product_orders",
-        "INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point)
+        "INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point)
          SELECT ssd_id, barcode, sum(quantity), 0 FROM users.deliveries GROUP BY ssd_id, barcode",
         "VACUUM ANALYZE",
         "CHECKPOINT",
     ] {
         sqlx::query(statement).execute(&stage.db).await?;
     }
-    stage.pass_checkpoints().await
+    stage.advance_checkpoints().await
 }
 
-/// Stores orders that nobody was told of; how long after its deadline the last one was announced, in seconds.
+/// Stores orders without publishing them. Returns the longest time from a deadline to the announcement, in seconds.
 async fn find_lost(stage: &Stage) -> anyhow::Result<f64> {
     let mut latest: f64 = 0.0;
     for round in 1..=ROUNDS {
@@ -113,30 +119,30 @@ async fn find_lost(stage: &Stage) -> anyhow::Result<f64> {
         }
         latest = latest.max(lost_at.elapsed().as_secs_f64() - 10.0);
     }
-    finish_all(&stage.db).await?;
+    complete_all(&stage.db).await?;
     Ok(latest)
 }
 
-/// Messages that were ever published on `orders.pending`, as far as the stream has them.
+/// Number of `orders.pending` messages in the stream.
 async fn pending_in_stream(stage: &Stage) -> anyhow::Result<u64> {
     stage.bus.count(streams::ORDERS.name, Order::PENDING).await
 }
 
-/// Stores `count` pending orders, a microsecond after another and all placed at `placed_at`, with this time until they are overdue.
+/// Stores `count` pending orders, placed at the SQL expression `placed_at` and overdue after the SQL interval `due_in`.
 async fn store_pending(db: &PgPool, count: i64, placed_at: &str, due_in: &str) -> anyhow::Result<()> {
     let statement = format!(
         "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
          SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-                1 + n % {SSDS}, lpad((1 + n % {PRODUCTS})::text, 13, '2000000000000'), 5, date_trunc('milliseconds', at), at + {due_in}
+                1 + n % {DEVICES}, lpad((1 + n % {PRODUCTS})::text, 13, '2000000000000'), 5, date_trunc('milliseconds', at), at + {due_in}
          FROM generate_series(1, {count}) AS n, LATERAL (SELECT {placed_at} AS at) AS time"
     );
     sqlx::query(sqlx::AssertSqlSafe(statement)).execute(db).await?;
     Ok(())
 }
 
-/// Delivers all orders that are under way, so that the next part begins with none. Those that were stored as delivered have ids of
-/// 2023, and are not read.
-async fn finish_all(db: &PgPool) -> anyhow::Result<()> {
+/// Completes and delivers all open orders, so that the next measurement begins with none. Orders that were stored as
+/// completed have ids of 2023 and are skipped.
+async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
     for statement in [
         "WITH finished AS (
              UPDATE orders.product_orders SET status = 'completed', shipped_at = placed_at, completed_at = placed_at
@@ -146,9 +152,9 @@ async fn finish_all(db: &PgPool) -> anyhow::Result<()> {
              INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at) SELECT * FROM finished
              RETURNING ssd_id, barcode, quantity
          )
-         INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point)
+         INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point)
          SELECT ssd_id, barcode, sum(quantity), 0 FROM delivered GROUP BY ssd_id, barcode
-         ON CONFLICT (ssd_id, barcode) DO UPDATE SET quantity = product_ssds.quantity + excluded.quantity",
+         ON CONFLICT (ssd_id, barcode) DO UPDATE SET quantity = shelf_items.quantity + excluded.quantity",
         "DELETE FROM orders.late_orders",
         "DELETE FROM outbox.messages",
     ] {
@@ -157,29 +163,30 @@ async fn finish_all(db: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The share of a core, in hundredths, that the service and its connections take more while orders are completed than while nothing
-/// happens: looking over them once is all there is to do.
-async fn rest(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
-    progress("at rest");
-    let before = used(stage, service).await?;
-    tokio::time::sleep(Duration::from_secs(AT_REST)).await;
-    let idle = used(stage, service).await? - before;
-    let (before, started) = (used(stage, service).await?, Instant::now());
-    let mut beat = tokio::time::interval(Duration::from_secs(1));
-    for second in 0..AT_REST {
-        beat.tick().await;
-        progress(&format!("at rest, {second} s of {COMPLETED_A_SECOND} completions a second"));
-        // As old as checkpoints are behind: they are looked over in the same second.
+/// Cost of recovery without overdue orders, in percent of a core: how much more the service and its Postgres backends use
+/// while orders are completed than when idle. Recovery only checks each order once.
+async fn measure_cost_without_overdue(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
+    progress("idle");
+    let before = processor_time(stage, service).await?;
+    tokio::time::sleep(Duration::from_secs(COST_SECONDS)).await;
+    let idle = processor_time(stage, service).await? - before;
+    let (before, started) = (processor_time(stage, service).await?, Instant::now());
+    let mut ticks = tokio::time::interval(Duration::from_secs(1));
+    for second in 0..COST_SECONDS {
+        ticks.tick().await;
+        progress(&format!("{COMPLETED_A_SECOND} completions per second, {second} s"));
+        // Placed as long ago as the checkpoint lags behind, so that recovery checks them within the same second.
         store_pending(&stage.db, COMPLETED_A_SECOND, "now() - interval '26 s'", "interval '1 h'").await?;
-        finish_all(&stage.db).await?;
+        complete_all(&stage.db).await?;
     }
-    let busy = used(stage, service).await? - before;
-    ensure!(started.elapsed() < Duration::from_secs(AT_REST + 2), "this machine cannot complete so many a second");
-    Ok((busy - idle).max(0.0) / AT_REST as f64 * 100.0)
+    let busy = processor_time(stage, service).await? - before;
+    let limit = Duration::from_secs(COST_SECONDS + 2);
+    ensure!(started.elapsed() < limit, "this machine cannot complete that many orders per second");
+    Ok((busy - idle).max(0.0) / COST_SECONDS as f64 * 100.0)
 }
 
-/// The processor time of the service and of its connections' servers, in seconds.
-async fn used(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
+/// Processor time of the service and its Postgres backends, in seconds.
+async fn processor_time(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
     let ids: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'off-orders'")
         .fetch_all(&stage.db)
         .await?;
@@ -188,8 +195,8 @@ async fn used(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
     Ok(service.processor_time()? + servers.iter().sum::<f64>())
 }
 
-/// Runs the audit while orders are placed; seconds it took, and megabytes it held. What is placed is not shipped here, and not overdue
-/// either.
+/// Runs the audit while orders are placed; returns its duration in seconds and its peak memory in megabytes. The placed
+/// orders are not shipped, but not overdue either.
 async fn audit(stage: &Stage, orders: SocketAddr) -> anyhow::Result<(f64, f64)> {
     progress("the audit");
     let path = std::env::current_exe()?.with_file_name("off");
@@ -201,60 +208,65 @@ async fn audit(stage: &Stage, orders: SocketAddr) -> anyhow::Result<(f64, f64)> 
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
-        .with_context(|| format!("{} is not there: ./run doctor builds it", path.display()))?;
-    let id = audit.id().context("the audit has ended")?;
+        .with_context(|| format!("{} does not exist: ./run doctor builds it", path.display()))?;
+    let id = audit.id().context("the audit has exited")?;
     let mut ended = Box::pin(audit.wait_with_output());
     let mut memory: f64 = 0.0;
-    let placing = tokio::spawn(load::offer(orders, BESIDE_AUDIT, Duration::from_secs(8), 64, |number| {
-        load::post("/api/orders", wish(number)?)
+    let placing = tokio::spawn(load::offer(orders, RATE_DURING_AUDIT, Duration::from_secs(8), 64, |number| {
+        load::post("/api/orders", order_body(number)?)
     }));
     let output = loop {
         tokio::select! {
             output = &mut ended => break output?,
-            () = tokio::time::sleep(Duration::from_millis(50)) => memory = memory.max(highest_memory_of(id).unwrap_or(0.0)),
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                memory = memory.max(highest_memory_of(id).unwrap_or(0.0));
+            }
         }
     };
     let seconds = started.elapsed().as_secs_f64();
     placing.await??;
-    finish_all(&stage.db).await?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "the audit found what is not there:\n{said}");
+    complete_all(&stage.db).await?;
+    let report = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "the audit has findings, but none were expected:\n{report}");
     Ok((seconds, memory))
 }
 
-/// What came of many orders that were overdue at once.
+/// Result of announcing many overdue orders.
 struct Announced {
-    /// Orders announced again in a second while none is placed, and while half of what the intake takes at most is offered.
+    /// Orders per second that are announced again while no order is placed.
     alone: f64,
-    beside: f64,
-    /// Orders that were placed meanwhile, as a share of those offered.
+    /// The same while orders are offered at half the intake's limit.
+    during_intake: f64,
+    /// Share of the offered orders that were placed during that.
     placed: f64,
-    /// What the intake takes at most, and what it takes beside them.
+    /// Limit of the intake, in orders per second.
     limit: f64,
-    limit_beside: f64,
+    /// Limit of the intake while orders are announced again.
+    limit_during: f64,
 }
 
 async fn announce(stage: &Stage, orders: SocketAddr, overdue: i64) -> anyhow::Result<Announced> {
     progress("the intake alone");
-    let limit = take(orders).await?;
-    stage.wait_until_carried().await?;
-    finish_all(&stage.db).await?;
+    let limit = measure_intake(orders).await?;
+    stage.wait_until_published().await?;
+    complete_all(&stage.db).await?;
     progress("storing overdue orders");
     store_pending(&stage.db, overdue, "now() - interval '1 h'", "interval '1 s'").await?;
     let (alone, ()) = announce_all(stage, overdue, async { Ok(()) }).await?;
     let connections = usize::try_from(CONNECTIONS)?;
-    let half = load::offer(orders, limit / 2.0, LENGTH, connections, |number| load::post("/api/orders", wish(number)?));
-    let (beside, offered) = announce_all(stage, overdue, half).await?;
+    let request = |number| load::post("/api/orders", order_body(number)?);
+    let half = load::offer(orders, limit / 2.0, LENGTH, connections, request);
+    let (during_intake, offered) = announce_all(stage, overdue, half).await?;
     offered.expect_all(201)?;
     let placed = offered.outcome.rate() / (limit / 2.0);
-    let (_, limit_beside) = announce_all(stage, overdue, take(orders)).await?;
-    progress("the intake alone, once more");
-    let limit = f64::midpoint(limit, take(orders).await?);
-    Ok(Announced { alone, beside, placed, limit, limit_beside })
+    let (_, limit_during) = announce_all(stage, overdue, measure_intake(orders)).await?;
+    progress("the intake alone, again");
+    let limit = f64::midpoint(limit, measure_intake(orders).await?);
+    Ok(Announced { alone, during_intake, placed, limit, limit_during })
 }
 
-/// Announces all overdue orders again beside `load`, as after the loss of the broker's store; how many in a second, and what
-/// came of the load.
+/// Lets the service announce all overdue orders again while `load` runs, as after the loss of the broker's store.
+/// Returns the orders per second and the result of the load.
 async fn announce_all<L>(
     stage: &Stage,
     overdue: i64,
@@ -268,17 +280,17 @@ async fn announce_all<L>(
     )
     .execute(&stage.db)
     .await?;
-    // What it takes to store them is no part of announcing them.
+    // Keeps the cost of the inserts out of the measurement.
     for statement in ["VACUUM orders.late_orders", "CHECKPOINT"] {
         sqlx::query(statement).execute(&stage.db).await?;
     }
-    progress("announcing them again");
-    // The service announced some of them since they were stored.
+    progress("announcing the orders again");
+    // The service has already announced some of them.
     let (started, left) = (Instant::now(), unannounced(stage).await?);
     let announcing = async {
         let waiting = "SELECT EXISTS (SELECT FROM orders.late_orders WHERE check_at <= now() AND announcements = 0)";
         while sqlx::query_scalar::<_, bool>(waiting).fetch_one(&stage.db).await? {
-            ensure!(started.elapsed() < Duration::from_mins(10), "they are not announced");
+            ensure!(started.elapsed() < Duration::from_mins(10), "the orders are not announced in time");
             tokio::time::sleep(POLL_INTERVAL).await;
         }
         anyhow::Ok(started.elapsed().as_secs_f64())
@@ -289,19 +301,21 @@ async fn announce_all<L>(
     Ok((left as f64 / seconds, outcome))
 }
 
-/// Overdue orders that were not announced yet.
+/// Number of overdue orders that were not announced yet.
 async fn unannounced(stage: &Stage) -> anyhow::Result<i64> {
     let count = "SELECT count(*) FROM orders.late_orders WHERE check_at <= now() AND announcements = 0";
     Ok(sqlx::query_scalar(count).fetch_one(&stage.db).await?)
 }
 
-/// Messages that were ever stored in the orders' stream.
+/// Number of messages that were ever stored in the orders' stream.
 async fn published(stage: &Stage) -> anyhow::Result<u64> {
     Ok(stage.bus.jetstream.get_stream(streams::ORDERS.name).await?.cached_info().state.last_sequence)
 }
 
-async fn take(orders: SocketAddr) -> anyhow::Result<f64> {
-    let taken = load::load(orders, CONNECTIONS, LENGTH, |number| load::post("/api/orders", wish(number)?)).await?;
-    taken.expect_only(&[201])?;
-    Ok(taken.rate())
+/// Limit of the intake in a closed loop, in orders per second.
+async fn measure_intake(orders: SocketAddr) -> anyhow::Result<f64> {
+    let request = |number| load::post("/api/orders", order_body(number)?);
+    let accepted = load::load(orders, CONNECTIONS, LENGTH, request).await?;
+    accepted.expect_only(&[201])?;
+    Ok(accepted.rate())
 }

@@ -1,6 +1,6 @@
-//! `POST /api/register` against the bare password hash, and what other requests notice meanwhile.
+//! `POST /api/register` compared with bare password hashing, and the latency of other requests during that load.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::anyhow;
 use argon2::{Argon2, password_hash::PasswordHasher};
@@ -19,10 +19,10 @@ const ROUNDS: usize = 5;
 const LENGTH: Duration = Duration::from_secs(8);
 const CONNECTIONS: u64 = 32;
 
-/// What others may wait for an answer, in milliseconds: a hash keeps a core for longer.
-const OTHERS_MAY_WAIT: f64 = 10.0;
+/// Latency that other requests may have, in milliseconds. One hash occupies a core for longer.
+const MAX_OTHER_P99_MS: f64 = 10.0;
 
-static PEOPLE: AtomicU64 = AtomicU64::new(0);
+static NEXT_HOUSEHOLD: AtomicU64 = AtomicU64::new(0);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -34,27 +34,27 @@ async fn main() -> anyhow::Result<()> {
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         hashes.push(tokio::task::spawn_blocking(hash_on_all_cores).await??);
-        let (registered, asked) = tokio::try_join!(register(users.address), ask(users.health))?;
+        let (registered, livez) = tokio::try_join!(register(users.address), request_livez(users.health))?;
         registrations.push(registered.rate());
-        others.push(asked.ms(0.99));
+        others.push(livez.ms(0.99));
     }
     progress("");
     println!(
-        "bare hash: {:.0} a second; registrations: {:.0} a second (medians of {ROUNDS} rounds)",
+        "bare hash: {:.0} per second; registrations: {:.0} per second (medians of {ROUNDS} rounds)",
         median(hashes.iter().copied()),
         median(registrations.iter().copied())
     );
     let ratios = registrations.iter().zip(&hashes).map(|(registered, hashed)| registered / hashed);
     ratio("registrations against the bare hash", median(ratios), 0.9);
-    at_most("p99 of GET /livez meanwhile", median(others), OTHERS_MAY_WAIT, "ms");
+    at_most("p99 of GET /livez during registrations", median(others), MAX_OTHER_P99_MS, "ms");
     users.stop().await?;
     stage.end().await
 }
 
-/// People who register in a closed loop.
+/// Registers households in a closed loop.
 async fn register(address: SocketAddr) -> anyhow::Result<Outcome> {
     let registered = load(address, CONNECTIONS, LENGTH, |_| {
-        let number = PEOPLE.fetch_add(1, Ordering::Relaxed);
+        let number = NEXT_HOUSEHOLD.fetch_add(1, Ordering::Relaxed);
         let mac = number.to_be_bytes().map(|byte| format!("{byte:02x}"))[4..].join(":");
         let body = format!(
             r#"{{"user":{{"first_name":"Ada","last_name":"Example","email":"ada{number}@example.org",
@@ -67,14 +67,14 @@ async fn register(address: SocketAddr) -> anyhow::Result<Outcome> {
     Ok(registered)
 }
 
-/// Others, who now and then ask for something that costs nothing.
-async fn ask(health: SocketAddr) -> anyhow::Result<Outcome> {
-    let asked = load::offer(health, 20.0, LENGTH, 10, |_| load::get("/livez")).await?;
-    asked.expect_all(200)?;
-    Ok(asked.outcome)
+/// Sends cheap requests at a low rate during the registrations.
+async fn request_livez(health: SocketAddr) -> anyhow::Result<Outcome> {
+    let livez = load::offer(health, 20.0, LENGTH, 10, |_| load::get("/livez")).await?;
+    livez.expect_all(200)?;
+    Ok(livez.outcome)
 }
 
-/// Hashes in a second, with as many threads as there are cores.
+/// Hashes per second, with one thread per core.
 fn hash_on_all_cores() -> anyhow::Result<f64> {
     let started = Instant::now();
     let threads = available_parallelism()?.get();

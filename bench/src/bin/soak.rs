@@ -1,47 +1,49 @@
-//! The whole way of orders at a steady rate for a long time: what each process holds should stay as it is, and every order
-//! that was answered should have arrived in the end.
+//! Orders end to end at a steady rate for a long time: memory, files and connections of each process should stay the
+//! same, and every accepted order should be delivered in the end.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use clap::Parser;
 use off_bench::{
     Program, Stage, load,
     program::memory_of,
     report::{at_most, median},
-    stage::{PRODUCTS, Ports, SSDS, wait_until_ready, wish},
+    stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
 };
 use off_events::streams::CONSUMERS;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Enough that one is free whenever an order is due, also while a burst is being answered.
+/// Enough connections that one is idle whenever an order is due, even during a burst.
 const CONNECTIONS: usize = 256;
 
-/// How long each line stands for.
+/// Period of each line of output.
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// Minutes that count for nothing: pools and caches are being filled.
+/// Minutes that are not evaluated, while pools and caches fill.
 const WARM_UP: usize = 5;
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// How many minutes.
+    /// Length of the run, in minutes.
     #[arg(long, default_value_t = 30, value_name = "N", value_parser = clap::value_parser!(u16).range(10..))]
     minutes: u16,
-    /// Orders a second.
+    /// Orders per second.
     #[arg(long, default_value_t = 1500.0, value_name = "N")]
     rate: f64,
 }
 
-/// What there is at a moment.
-struct Look {
-    /// Megabytes of each service.
+/// Resources in use at one moment.
+struct Sample {
+    /// Memory of each service, in megabytes.
     memory: [f64; 3],
     /// Open files and connections of each service.
     files: [usize; 3],
+    /// Memory of nats-server, in megabytes.
     nats_memory: f64,
-    /// Connections to Postgres, and consumers of all streams.
+    /// Connections to Postgres.
     connections: i64,
+    /// Consumers of all streams.
     consumers: usize,
 }
 
@@ -49,7 +51,7 @@ struct Look {
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
-    stage.settle(PRODUCTS, SSDS).await?;
+    stage.seed_data(PRODUCTS, DEVICES).await?;
     let ports = [Ports::free()?, Ports::free()?, Ports::free()?];
     let mut services = Vec::new();
     for (name, ports) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
@@ -61,67 +63,67 @@ async fn main() -> anyhow::Result<()> {
         wait_until_ready(ports.health).await?;
     }
     println!("minute   orders  p50/p99 ms   MB: users orders notifications nats   files   Postgres consumers");
-    let mut looks = Vec::new();
+    let mut samples = Vec::new();
     let (mut accepted, mut unsent) = (0, 0);
     for minute in 1..=options.minutes {
         let began = Instant::now();
         let offered = load::offer(ports[1].address, options.rate, MINUTE, CONNECTIONS, |number| {
-            load::post("/api/orders", wish(number)?)
+            load::post("/api/orders", order_body(number)?)
         });
         let offered = offered.await?;
         offered.expect_all(201)?;
         unsent += offered.unsent;
         let outcome = offered.outcome;
         accepted += outcome.count();
-        let look = look(&stage, &services).await?;
+        let sample = take_sample(&stage, &services).await?;
         println!(
             "{minute:>6} {accepted:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
             outcome.ms(0.5),
             outcome.ms(0.99),
-            look.memory[0],
-            look.memory[1],
-            look.memory[2],
-            look.nats_memory,
-            look.files,
-            look.connections,
-            look.consumers,
+            sample.memory[0],
+            sample.memory[1],
+            sample.memory[2],
+            sample.nats_memory,
+            sample.files,
+            sample.connections,
+            sample.consumers,
         );
-        looks.push(look);
-        anyhow::ensure!(began.elapsed() < 2 * MINUTE, "a minute took twice as long");
+        samples.push(sample);
+        anyhow::ensure!(began.elapsed() < 2 * MINUTE, "one minute of load took more than two minutes");
     }
-    stage.wait_until_level().await?;
-    let arrived: i64 = sqlx::query_scalar("SELECT count(*) FROM users.deliveries").fetch_one(&stage.db).await?;
+    stage.wait_until_drained().await?;
+    let delivered: i64 = sqlx::query_scalar("SELECT count(*) FROM users.deliveries").fetch_one(&stage.db).await?;
     println!();
-    let (earlier, later) = looks[WARM_UP..].split_at((looks.len() - WARM_UP) / 2);
-    // Medians, so that a burst in one minute, or a quiet one, decides nothing.
-    let grown = |held: fn(&Look, usize) -> f64, index| {
-        let middle = |looks: &[Look]| median(looks.iter().map(|look| held(look, index)));
-        (middle(earlier), middle(later))
+    let (earlier, later) = samples[WARM_UP..].split_at((samples.len() - WARM_UP) / 2);
+    // Medians, so that a single unusual minute has no effect.
+    let earlier_and_later = |figure: fn(&Sample, usize) -> f64, index| {
+        let median_of = |samples: &[Sample]| median(samples.iter().map(|sample| figure(sample, index)));
+        (median_of(earlier), median_of(later))
     };
     for (index, name) in ["users", "orders", "notifications"].into_iter().enumerate() {
-        let (before, after) = grown(|look, index| look.memory[index], index);
+        let (before, after) = earlier_and_later(|sample, index| sample.memory[index], index);
         at_most(&format!("memory of {name}, later half against earlier half"), after / before, 1.1, "×");
-        let (before, after) = grown(|look, index| look.files[index] as f64, index);
-        at_most(&format!("files and connections more of {name}"), after - before, 5.0, "");
+        let (before, after) = earlier_and_later(|sample, index| sample.files[index] as f64, index);
+        at_most(&format!("growth of files and connections of {name}"), after - before, 5.0, "");
     }
-    let (before, after) = grown(|look, _| look.connections as f64, 0);
-    at_most("connections to Postgres more", after - before, 2.0, "");
-    let consumers = looks.iter().map(|look| look.consumers).max().unwrap_or_default();
+    let (before, after) = earlier_and_later(|sample, _| sample.connections as f64, 0);
+    at_most("growth of connections to Postgres", after - before, 2.0, "");
+    let consumers = samples.iter().map(|sample| sample.consumers).max().unwrap_or_default();
     at_most("consumers at any time, of those declared", consumers as f64, CONSUMERS.len() as f64, "");
-    at_most("orders due while every connection was taken", unsent as f64, 0.0, "");
-    at_most("orders answered and not on their shelf", accepted as f64 - arrived as f64, 0.0, "");
+    at_most("orders due while all connections were busy", unsent as f64, 0.0, "");
+    at_most("orders accepted and not delivered", accepted as f64 - delivered as f64, 0.0, "");
     for service in services {
         service.stop().await?;
     }
     stage.end().await
 }
 
-async fn look(stage: &Stage, services: &[Program]) -> anyhow::Result<Look> {
+async fn take_sample(stage: &Stage, services: &[Program]) -> anyhow::Result<Sample> {
     let (mut memory, mut files) = ([0.0; 3], [usize::MAX; 3]);
     for (index, service) in services.iter().enumerate() {
         memory[index] = service.memory()?;
     }
-    // The load has just closed its connections; a service may need a moment to notice.
+    // The load generator has just closed its connections. The minimum of ten samples gives the services time to notice.
     for _ in 0..10 {
         for (index, service) in services.iter().enumerate() {
             files[index] = files[index].min(service.files()?);
@@ -135,5 +137,5 @@ async fn look(stage: &Stage, services: &[Program]) -> anyhow::Result<Look> {
         consumers += stage.bus.jetstream.get_stream(stream.name).await?.cached_info().state.consumer_count;
     }
     let nats_memory = memory_of(stage.nats.id()?)?;
-    Ok(Look { memory, files, nats_memory, connections, consumers })
+    Ok(Sample { memory, files, nats_memory, connections, consumers })
 }

@@ -1,6 +1,6 @@
-//! How long `off up` takes from nothing to the first order that has arrived, and what the idle system holds.
+//! Time from `off up` in an empty folder to the first completed order, and resource usage of the idle system.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::Context;
 use off_bench::{
@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 const ROUNDS: usize = 3;
 
-/// How long the idle system is left alone before it is looked at, and how long it is watched.
-const SETTLES: Duration = Duration::from_secs(10);
-const WATCHED: Duration = Duration::from_secs(10);
+/// How long the idle system may settle before it is measured.
+const SETTLE_TIME: Duration = Duration::from_secs(10);
+/// How long the processor time of the idle system is measured.
+const MEASURED_TIME: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -37,26 +38,26 @@ async fn main() -> anyhow::Result<()> {
     let home = TempDir::with_prefix("off-bench-")?;
     let system = up(home.path(), &["--no-generator"])?;
     find_orders(home.path()).await?;
-    tokio::time::sleep(SETTLES).await;
+    tokio::time::sleep(SETTLE_TIME).await;
     let before = system.processor_time()?;
-    tokio::time::sleep(WATCHED).await;
-    let idle = (system.processor_time()? - before) / WATCHED.as_secs_f64() * 100.0;
+    tokio::time::sleep(MEASURED_TIME).await;
+    let idle = (system.processor_time()? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
     let memory = system.memory()?;
     system.stop().await?;
     progress("");
-    println!("from `off up` to the first order completed: {times:.1?} s");
-    at_most("the median of these", median(times), 15.0, "s");
+    println!("from `off up` to the first completed order: {times:.1?} s");
+    at_most("median of these times", median(times), 15.0, "s");
     at_most("memory of the idle system, without Postgres and NATS", memory, 60.0, "MB");
     println!("processor time of the idle system: {idle:.1} % of a core");
     Ok(())
 }
 
 fn up(home: &Path, arguments: &[&str]) -> anyhow::Result<Program> {
-    let home = home.to_str().context("the folder's name is not text")?;
+    let home = home.to_str().context("the folder's name is not UTF-8")?;
     Program::start(&[&["--home", home, "up"], arguments].concat(), &[])
 }
 
-/// Where the orders service answers, once it does.
+/// Waits until the orders service is running; returns the address of its API.
 async fn find_orders(home: &Path) -> anyhow::Result<SocketAddr> {
     let deadline = Instant::now() + Duration::from_mins(1);
     while Instant::now() < deadline {
@@ -71,7 +72,7 @@ async fn find_orders(home: &Path) -> anyhow::Result<SocketAddr> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    anyhow::bail!("`off up` does not start; its log is in its folder")
+    anyhow::bail!("`off up` does not start; see the log in its folder")
 }
 
 async fn has_completed(orders: SocketAddr) -> bool {

@@ -1,7 +1,7 @@
-//! A hundred thousand orders that wait at their suppliers: what that costs the notifications service, how late each is
-//! shipped, and what a `kill -9` of the service loses.
+//! A hundred thousand orders that wait for their suppliers: memory and processor time of the notifications service, how
+//! late each order is shipped, and whether a `kill -9` of the service loses orders.
 
-#![expect(clippy::print_stdout, reason = "it talks to a person in a terminal")]
+#![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -12,7 +12,7 @@ use off_bench::{
     report::{at_most, progress},
 };
 use off_events::{Order, OrderId, OrderStatus, Quantity, SsdId, headers};
-use off_kit::{Clock, bus::Outgoing};
+use off_kit::{Clock, bus::OutboundMessage};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -23,33 +23,35 @@ use uuid::Uuid;
 
 const ORDERS: usize = 100_000;
 
-/// Published at once; the client stops for acknowledgements at 5,000.
+/// Messages that are published at once. The client blocks at 5,000 unacknowledged messages.
 const BATCH: usize = 4000;
 
-/// Suppliers take between these; the first are due when all have been set.
-const SHORTEST: &str = "60s";
-const LONGEST: &str = "120s";
+/// Range of the suppliers' waits. The minimum is long enough to publish all orders before the first is due.
+const MIN_WAIT: &str = "60s";
+const MAX_WAIT: &str = "120s";
 
-/// The service is killed when so many have been shipped, and is gone for so long.
-const KILLED_AFTER: usize = 60_000;
-const GONE_FOR: Duration = Duration::from_secs(2);
+/// Number of shipped orders after which the service is killed, and how long it is down.
+const KILL_AFTER: usize = 60_000;
+const DOWNTIME: Duration = Duration::from_secs(2);
 
-/// How long the service is watched while everything waits.
-const IDLE_FOR: Duration = Duration::from_secs(10);
+/// How long the service is measured while all orders wait.
+const MEASURED_TIME: Duration = Duration::from_secs(10);
 
-/// How long nothing may happen before the rest counts as lost: longer than what was in hand at a kill takes to come again.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// Time without a shipped order after which the missing ones count as lost. Longer than the broker waits before it
+/// redelivers messages that were in progress at the kill.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// What was heard of `orders.shipped`.
-struct Heard {
+/// The `orders.shipped` events that were received.
+struct Shipped {
     orders: HashSet<OrderId>,
-    /// Milliseconds between when an order was due and when it was shipped.
+    /// Time from the due time of an order to its `orders.shipped`, in milliseconds.
     lateness: Histogram<u64>,
+    /// When the latest event was received.
     latest: Instant,
 }
 
-fn lock(heard: &Mutex<Heard>) -> MutexGuard<'_, Heard> {
-    heard.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(shipped: &Mutex<Shipped>) -> MutexGuard<'_, Shipped> {
+    shipped.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[tokio::main]
@@ -59,80 +61,82 @@ async fn main() -> anyhow::Result<()> {
         ("NATS_URL", &*stage.nats.url),
         ("HTTP_SERVICE_PORT", "0"),
         ("HEALTH_PORT", "0"),
-        ("SUPPLIER_DELAY_MIN", SHORTEST),
-        ("SUPPLIER_DELAY_MAX", LONGEST),
+        ("SUPPLIER_DELAY_MIN", MIN_WAIT),
+        ("SUPPLIER_DELAY_MAX", MAX_WAIT),
         ("DELIVERY_DELAY_MIN", "1h"),
         ("DELIVERY_DELAY_MAX", "1h"),
     ];
     let service = Program::start(&["serve", "notifications"], &settings)?;
-    let heard = hear(&stage).await?;
+    let shipped = record_shipped(&stage).await?;
 
-    progress("announcing the orders");
+    progress("publishing the orders");
     let started = Instant::now();
-    let expected = say_pending(&stage).await?;
-    wait_for_waits(&stage).await?;
-    let announced = started.elapsed();
-    progress("all wait");
+    let expected = publish_pending(&stage).await?;
+    wait_for_schedules(&stage).await?;
+    let published = started.elapsed();
+    progress("all orders wait");
     let before = service.processor_time()?;
-    tokio::time::sleep(IDLE_FOR).await;
-    let idle = (service.processor_time()? - before) / IDLE_FOR.as_secs_f64() * 100.0;
+    tokio::time::sleep(MEASURED_TIME).await;
+    let idle = (service.processor_time()? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
     let memory = service.memory()?;
-    anyhow::ensure!(lock(&heard).orders.is_empty(), "the first were due before all waited: this machine is too slow");
+    let is_empty = lock(&shipped).orders.is_empty();
+    anyhow::ensure!(is_empty, "the first orders were due before all were published: this machine is too slow");
 
-    while lock(&heard).orders.len() < KILLED_AFTER {
-        show(&heard).await;
+    while lock(&shipped).orders.len() < KILL_AFTER {
+        show_progress(&shipped).await;
     }
-    // What a dead service ships late says nothing of a living one.
-    let lateness = lock(&heard).lateness.clone();
+    // Copied before the kill, whose delay must not count.
+    let lateness = lock(&shipped).lateness.clone();
     service.kill().await?;
-    tokio::time::sleep(GONE_FOR).await;
+    tokio::time::sleep(DOWNTIME).await;
     let service = Program::start(&["serve", "notifications"], &settings)?;
-    while lock(&heard).orders.len() < ORDERS && lock(&heard).latest.elapsed() < PATIENCE {
-        show(&heard).await;
+    while lock(&shipped).orders.len() < ORDERS && lock(&shipped).latest.elapsed() < IDLE_TIMEOUT {
+        show_progress(&shipped).await;
     }
     progress("");
-    let lost = expected.difference(&lock(&heard).orders).count();
-    println!("{ORDERS} orders announced and waiting after {:.1} s", announced.as_secs_f64());
+    let lost = expected.difference(&lock(&shipped).orders).count();
+    println!("{ORDERS} orders published and scheduled after {:.1} s", published.as_secs_f64());
     at_most("memory of the notifications service while all wait", memory, 40.0, "MB");
     at_most("its processor time while all wait, of a core", idle, 3.0, "%");
     at_most("lateness, p99", lateness.value_at_quantile(0.99) as f64 / 1000.0, 1.0, "s");
     println!("lateness: p50 {} ms, highest {} ms", lateness.value_at_quantile(0.5), lateness.max());
-    at_most("orders lost, with a kill -9 of it while they became due", lost as f64, 0.0, "orders");
+    at_most("orders lost, with a kill -9 while they became due", lost as f64, 0.0, "orders");
     service.stop().await?;
     stage.end().await
 }
 
-async fn show(heard: &Mutex<Heard>) {
-    progress(&format!("{} shipped", lock(heard).orders.len()));
+async fn show_progress(shipped: &Mutex<Shipped>) {
+    progress(&format!("{} shipped", lock(shipped).orders.len()));
     tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
-/// Notes every order that is shipped from now on, and how late.
-async fn hear(stage: &Stage) -> anyhow::Result<Arc<Mutex<Heard>>> {
+/// Records every order that is shipped from now on, and how late it is.
+async fn record_shipped(stage: &Stage) -> anyhow::Result<Arc<Mutex<Shipped>>> {
     let lateness = Histogram::new_with_bounds(1, 600_000, 3)?;
-    let heard = Arc::new(Mutex::new(Heard { orders: HashSet::new(), lateness, latest: Instant::now() }));
-    let mut shipped = stage.bus.client.subscribe(Order::SHIPPED).await?;
+    let shipped = Arc::new(Mutex::new(Shipped { orders: HashSet::new(), lateness, latest: Instant::now() }));
+    let mut messages = stage.bus.client.subscribe(Order::SHIPPED).await?;
     stage.bus.client.flush().await?;
-    let noting = heard.clone();
+    let recorder = shipped.clone();
     tokio::spawn(async move {
         let clock = Clock::real(1.0);
-        while let Some(message) = shipped.next().await {
+        while let Some(message) = messages.next().await {
             let order: Order = serde_json::from_slice(&message.payload)?;
-            let due = message.headers.as_ref().and_then(|map| map.get(headers::CE_TIME)).context("no time")?;
+            let due = message.headers.as_ref().and_then(|map| map.get(headers::CE_TIME));
+            let due = due.context("a message has no time")?;
             let late = clock.now() - due.as_str().parse::<DateTime<Utc>>()?;
-            let mut heard = lock(&noting);
-            if heard.orders.insert(order.id) {
-                heard.lateness.saturating_record(u64::try_from(late.num_milliseconds()).unwrap_or(0));
-                heard.latest = Instant::now();
+            let mut shipped = lock(&recorder);
+            if shipped.orders.insert(order.id) {
+                shipped.lateness.saturating_record(u64::try_from(late.num_milliseconds()).unwrap_or(0));
+                shipped.latest = Instant::now();
             }
         }
         anyhow::Ok(())
     });
-    Ok(heard)
+    Ok(shipped)
 }
 
-/// Announces all orders as pending, as the orders service does.
-async fn say_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
+/// Publishes `orders.pending` for all orders, like the orders service.
+async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
     let clock = Clock::real(1.0);
     let mut ids = HashSet::new();
     while ids.len() < ORDERS {
@@ -142,12 +146,12 @@ async fn say_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
             let order = Order {
                 id,
                 ssd_id: SsdId(1),
-                product_id: "2000000000015".parse()?,
+                barcode: "2000000000015".parse()?,
                 timestamp: now,
                 quantity: Quantity::try_from(1)?,
                 status: OrderStatus::Pending,
             };
-            anyhow::Ok((id, Outgoing::of("bench", &order, now, None)?))
+            anyhow::Ok((id, OutboundMessage::of("bench", &order, now, None)?))
         });
         let (batch, messages): (Vec<_>, Vec<_>) = messages.collect::<anyhow::Result<Vec<_>>>()?.into_iter().unzip();
         stage.bus.publish_all(messages).await.into_iter().collect::<Result<(), _>>()?;
@@ -156,12 +160,12 @@ async fn say_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
     Ok(ids)
 }
 
-/// Waits until each order has its wait in the stream.
-async fn wait_for_waits(stage: &Stage) -> anyhow::Result<()> {
+/// Waits until every order has its message schedule in the stream.
+async fn wait_for_schedules(stage: &Stage) -> anyhow::Result<()> {
     let stream = stage.bus.jetstream.get_stream_no_info("ORDERS").await?;
     let deadline = Instant::now() + Duration::from_mins(1);
     while stream.info_with_subjects("orders.timer.shipped.*").await?.count().await < ORDERS {
-        (Instant::now() < deadline).then_some(()).context("the waits are not set")?;
+        (Instant::now() < deadline).then_some(()).context("the message schedules are missing")?;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What the broker holds.
+//! Reads the contents of the broker.
 
 use super::checks::{Found, MOST};
 use anyhow::Context;
@@ -12,13 +12,14 @@ use sqlx::PgPool;
 use std::collections::BTreeSet;
 use uuid::Uuid;
 
-/// What streams and consumers hold at one moment.
+/// The contents of all streams and the backlogs of all consumers.
 #[derive(Debug, Serialize)]
 pub(crate) struct BrokerContents {
     pub(super) streams: Vec<StreamContents>,
     pub(super) consumers: Vec<ConsumerContents>,
-    /// Waits that are kept as message schedules, for the supplier and for the delivery firm.
+    /// Orders whose wait for the supplier is a message schedule.
     pub(super) waiting_for_supplier: u64,
+    /// Orders whose wait for the delivery is a message schedule.
     pub(super) waiting_for_delivery: u64,
 }
 
@@ -27,7 +28,7 @@ pub(crate) struct StreamContents {
     pub(super) name: &'static str,
     pub(super) messages: u64,
     pub(super) bytes: u64,
-    /// The sequence number of its newest message.
+    /// The sequence number of the newest message.
     pub(super) last_sequence: u64,
 }
 
@@ -50,7 +51,7 @@ impl BrokerContents {
         };
         for stream in STREAMS {
             let found = bus.jetstream.get_stream(stream.name).await;
-            let found = found.with_context(|| format!("cannot look into stream {}", stream.name))?;
+            let found = found.with_context(|| format!("cannot read stream {}", stream.name))?;
             let state = &found.cached_info().state;
             contents.streams.push(StreamContents {
                 name: stream.name,
@@ -83,8 +84,8 @@ async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
     bus.count(streams::ORDERS.name, &format!("orders.timer.{next}.*")).await
 }
 
-/// Orders that were announced, and so were stored, and that Postgres does not know: it was rolled back to an older state.
-/// The stream is read page by page; it holds the announcements of its last days.
+/// Orders that were announced, so they were stored, but are missing in Postgres: it was rolled back to an older state.
+/// Reads the stream page by page; it holds the announcements of the last days.
 pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Found>> {
     let mut unknown = BTreeSet::new();
     let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
@@ -107,12 +108,12 @@ pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow
         .into_iter()
         .map(|id| Found {
             about: format!("order {id}"),
-            text: format!("order {id} was announced, and Postgres does not know it: was an older backup restored?"),
+            text: format!("order {id} was announced but is not in Postgres: was an older backup restored?"),
         })
         .collect())
 }
 
-/// The order that an announcement is of, by its message id.
+/// The order id in the message id of an announcement.
 fn order_of(map: &async_nats::HeaderMap) -> Option<Uuid> {
     map.get(headers::NATS_MSG_ID)?.as_str().split(':').next()?.parse().ok()
 }

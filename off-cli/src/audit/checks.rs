@@ -1,4 +1,4 @@
-//! What is checked. Each check is one statement, so that it sees one moment.
+//! The checks. Each query is one statement, so that it sees one snapshot.
 
 use super::{Check, Finding, broker};
 use chrono::{DateTime, Utc};
@@ -9,25 +9,26 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A message that has been in the outbox for this long is stuck: a relay polls every second.
+/// A message that has been in the outbox for longer is stuck: a relay polls every second.
 const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
 
-/// How far the time in an order's id and its rows may be apart, and how far ahead of the database's clock.
+/// Tolerance for the difference between the times in an order's id and in its row, and for times that are ahead of the
+/// database clock.
 const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
 
-/// No deadline of an order is further ahead.
+/// A deadline of an order is at most this far in the future.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(24).saturating_add(streams::LONGEST_WAIT.saturating_mul(2));
 
-/// No reminder of a shelf is further ahead.
+/// A reminder of a shelf is at most this far in the future.
 const LONGEST_REMINDER: Duration = Duration::from_hours(48);
 
-/// How long after it was due to be announced again a shelf that is low is overdue.
+/// How late the repeated announcement of a low shelf may be.
 const REMINDER_LIMIT_SECONDS: f64 = 30.0;
 
-/// The most findings of one check.
+/// Maximum number of findings per query.
 pub(super) const MOST: i64 = 1000;
 
-/// How much was looked at.
+/// Numbers of rows at the end of the audit.
 #[derive(Debug, Serialize)]
 pub(crate) struct Counts {
     pub(super) pending: i64,
@@ -39,7 +40,7 @@ pub(crate) struct Counts {
     pub(super) outbox: i64,
 }
 
-/// The time by the clock of the database.
+/// The current time by the clock of the database.
 pub(super) async fn database_time(db: &PgPool) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(db).await
 }
@@ -52,7 +53,7 @@ pub(super) async fn count(db: &PgPool) -> sqlx::Result<Counts> {
                   count(*) FILTER (WHERE status = 'completed') AS "completed!",
                   (SELECT count(*) FROM users.deliveries) AS "deliveries!",
                   (SELECT count(*) FROM users.consumptions) AS "consumptions!",
-                  (SELECT count(*) FROM users.product_ssds) AS "shelves!",
+                  (SELECT count(*) FROM users.shelf_items) AS "shelves!",
                   (SELECT count(*) FROM outbox.messages) AS "outbox!"
            FROM orders.product_orders"#
     )
@@ -60,7 +61,7 @@ pub(super) async fn count(db: &PgPool) -> sqlx::Result<Counts> {
     .await
 }
 
-/// What is wrong with one thing. What is told of it may change from one look to the next, what it is about does not.
+/// A violation: `about` identifies what violates the check and is stable; `text` may differ each time.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
     pub(super) about: String,
@@ -81,7 +82,7 @@ impl Check {
     pub(super) const ALL: [Self; 6] =
         [Self::Orders, Self::History, Self::Deliveries, Self::Shelves, Self::Outbox, Self::Broker];
 
-    /// What is wrong; what is overdue is so at `as_of`, or now.
+    /// Returns the violations. Deadlines are compared with `as_of`, or with the current time if it is `None`.
     pub(super) async fn run(
         self,
         db: &PgPool,
@@ -92,7 +93,7 @@ impl Check {
             Self::Orders => overdue_orders(db, as_of).await?,
             Self::History => impossible_histories(db).await?,
             Self::Deliveries => wrong_deliveries(db).await?,
-            Self::Shelves => [wrong_shelves(db).await?, unnoticed_shelves(db, as_of).await?].concat(),
+            Self::Shelves => [wrong_shelves(db).await?, wrongly_announced_shelves(db, as_of).await?].concat(),
             Self::Outbox => stuck_messages(db, as_of).await?,
             Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
         };
@@ -117,13 +118,13 @@ async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
         .map(|row| {
             let next = match row.status.as_str() {
                 "pending" => "was never shipped",
-                "shipped" => "never arrived",
+                "shipped" => "was never completed",
                 _ => "was never delivered",
             };
             let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
             let text = if row.too_late {
                 format!(
-                    "order {} is {} until {due} UTC, later than any wait allows: a clock was wrong",
+                    "order {} is {} with the deadline {due} UTC, too far in the future: a clock was wrong",
                     row.id, row.status
                 )
             } else {
@@ -161,11 +162,11 @@ async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Found>> {
             let what = if row.in_future {
                 "was placed in the future: a clock was wrong"
             } else if row.state_in_future {
-                "reached a state in the future: a clock was wrong"
+                "reached a status in the future: a clock was wrong"
             } else if row.other_time {
-                "was placed at another time than its id says"
+                "was placed at a time that differs from the time in its id"
             } else {
-                "reached its states in an impossible order"
+                "reached its statuses in an impossible order"
             };
             Found::of_order(row.id, format!("order {} {what}", row.id))
         })
@@ -187,7 +188,7 @@ async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Found>> {
         .into_iter()
         .map(|row| {
             let what =
-                if row.unknown { "was delivered and never placed" } else { "was delivered otherwise than ordered" };
+                if row.unknown { "was delivered but never placed" } else { "has a delivery that differs from it" };
             Found::of_order(row.order_id, format!("order {} {what}", row.order_id))
         })
         .collect())
@@ -204,7 +205,7 @@ async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<Found>> {
            )
            SELECT ssd_id AS "ssd_id!", barcode AS "barcode!", coalesce(shelf.quantity, 0)::bigint AS "holds!",
                   coalesce(moved.units, 0)::bigint AS "should_hold!"
-           FROM users.product_ssds AS shelf FULL JOIN moved USING (ssd_id, barcode)
+           FROM users.shelf_items AS shelf FULL JOIN moved USING (ssd_id, barcode)
            WHERE coalesce(shelf.quantity, 0) <> coalesce(moved.units, 0)
            ORDER BY ssd_id, barcode LIMIT $1"#,
         MOST,
@@ -221,10 +222,10 @@ async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<Found>> {
         .collect())
 }
 
-/// Shelves that are low and are not going to be announced, and the other way round.
-async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
+/// Shelves that are low but not announced on time, and shelves that are marked as low but are not.
+async fn wrongly_announced_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
     let rows = sqlx::query!(
-        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.product_ssds
+        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.shelf_items
            WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
               OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
               OR remind_at < coalesce($3, now()) - make_interval(secs => $2)
@@ -240,7 +241,7 @@ async fn unnoticed_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::R
     Ok(rows
         .into_iter()
         .map(|row| {
-            let what = if row.is_low { "that is low, and nobody is told" } else { "that is enough, and counts as low" };
+            let what = if row.is_low { "low, but not announced on time" } else { "marked as low, but is not" };
             let text = format!("ssd {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode);
             Found::of_shelf(row.ssd_id, &row.barcode, "reminder", text)
         })

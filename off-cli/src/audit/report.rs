@@ -1,11 +1,11 @@
-//! What an audit found, for people.
+//! Prints the result of an audit as text.
 
 use super::{Audit, Check, checks::MOST};
 use crate::report::{check, counted};
 use off_kit::print_line;
 
-/// The most findings of a check that are listed one by one.
-const MOST_LISTED: usize = 10;
+/// Maximum number of findings that are listed per check.
+const MAX_LISTED: usize = 10;
 
 pub(super) fn print(audit: &Audit) {
     let Audit { began_at, as_of, counts, broker, findings } = audit;
@@ -21,27 +21,27 @@ pub(super) fn print(audit: &Audit) {
     );
     if let Some(as_of) = as_of {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
-        print_line!("nothing runs here, so deadlines are compared with {as_of} UTC, just before it last stopped");
+        print_line!("off is not running, so deadlines are compared with {as_of} UTC, shortly before it stopped");
     }
     for (which, claim) in [
-        (Check::Orders, "each is delivered, or the deadline of its next step is not past".to_owned()),
-        (Check::History, "the states of each order follow each other in time".to_owned()),
-        (Check::Deliveries, "each is of one order, and as ordered".to_owned()),
-        (Check::Shelves, "each holds what was delivered less what was taken, and is announced when low".to_owned()),
-        (Check::Outbox, format!("nothing is stuck; {} under way", counted(counts.outbox, "message"))),
-        (Check::Broker, "each order it speaks of is in Postgres".to_owned()),
+        (Check::Orders, "each is delivered, or the deadline of its next step has not passed".to_owned()),
+        (Check::History, "the statuses of each order are in chronological order".to_owned()),
+        (Check::Deliveries, "each belongs to one order and matches it".to_owned()),
+        (Check::Shelves, "each holds what was delivered minus what was consumed, and is announced when low".to_owned()),
+        (Check::Outbox, format!("no message is stuck; {} waiting", counted(counts.outbox, "message"))),
+        (Check::Broker, "each announced order is in Postgres".to_owned()),
     ] {
         let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
         print_line!("{}", check(found.is_empty().into(), which.name(), &claim));
-        for finding in found.iter().take(MOST_LISTED) {
+        for finding in found.iter().take(MAX_LISTED) {
             print_line!("    {}", finding.text);
         }
-        if let Some(rest) = found.len().checked_sub(MOST_LISTED).filter(|&rest| rest > 0) {
-            let most = if i64::try_from(found.len()).is_ok_and(|found| found >= MOST) { " or more" } else { "" };
-            print_line!("    … and {rest}{most}");
+        if let Some(rest) = found.len().checked_sub(MAX_LISTED).filter(|&rest| rest > 0) {
+            let or_more = if i64::try_from(found.len()).is_ok_and(|found| found >= MOST) { " or more" } else { "" };
+            print_line!("    … and {rest}{or_more}");
         }
     }
-    print_line!("\nThe broker holds, which proves nothing:");
+    print_line!("\nContents of the broker (not used as proof):");
     for stream in &broker.streams {
         print_line!(
             "  stream   {:<18}{:>10} messages {:>8} MiB",

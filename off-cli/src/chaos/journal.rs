@@ -1,4 +1,4 @@
-//! What people and devices know of what they sent: the other side of the reconciliation.
+//! Journal of what clients and devices sent and what they were told: the clients' side of the reconciliation.
 
 use off_events::{Barcode, SsdId};
 use std::{
@@ -9,81 +9,82 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// What someone wanted to have.
+/// An order that a client asks for, or the units that a device reports as consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct OrderRequest {
     pub(super) ssd_id: SsdId,
     pub(super) barcode: Barcode,
     pub(super) quantity: i64,
 }
 
-/// What came of it, as far as whoever sent it knows.
+/// Outcome of a request, as far as its sender knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome<T> {
     Accepted(T),
     Refused(String),
-    /// No answer, or one that does not say: it may have happened.
+    /// No response, or an inconclusive one: the request may have taken effect.
     Unknown,
 }
 
-/// From when a message was first sent until the broker acknowledged it.
-pub(super) type Sending = RangeInclusive<Instant>;
+/// From the first publish of a message until the broker acknowledged it.
+pub(super) type PublishWindow = RangeInclusive<Instant>;
 
-/// Everything that was sent.
+/// Everything that clients and devices sent.
 #[derive(Debug, Default)]
-pub(super) struct Journal(Mutex<Pages>);
+pub(super) struct Journal(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-pub(super) struct Pages {
+pub(super) struct Entries {
     /// By their `Idempotency-Key`.
-    pub(super) orders: HashMap<String, (Wish, Outcome<Uuid>)>,
-    /// What devices reported as taken, by device and report.
-    pub(super) reports: HashMap<(SsdId, String), (Wish, Outcome<Sending>)>,
-    /// What nobody can handle, by the consumer that has to give it up and its tag.
+    pub(super) orders: HashMap<String, (OrderRequest, Outcome<Uuid>)>,
+    /// Consumption reports, by device and report id.
+    pub(super) reports: HashMap<(SsdId, String), (OrderRequest, Outcome<PublishWindow>)>,
+    /// Poison messages, by tag and the consumer that has to turn them into dead letters.
     pub(super) poison: BTreeMap<(String, String), Poison>,
-    /// What streams may have lost before anybody had handled it.
+    /// Faults by which a stream may have lost unhandled messages.
     pub(super) losses: Vec<Loss>,
-    /// Consumers that were deleted and recreated, or went back to an older state, and so read some messages once more.
+    /// Consumers that were recreated or rolled back to an older state, and so read some messages again.
     pub(super) recreated: BTreeSet<String>,
-    /// When orders were answered with 201.
+    /// When orders were accepted (201).
     pub(super) accepted_at: Vec<Instant>,
-    /// Answers that said something else than an earlier one to the same request.
+    /// Responses that differ from an earlier response to the same request.
     pub(super) contradictions: Vec<String>,
-    /// Requests that were sent more than once.
-    pub(super) repeated: u64,
-    /// Orders that were not sent because too many waited for an answer.
-    pub(super) left_out: u64,
+    /// Retries of requests.
+    pub(super) retries: u64,
+    /// Orders that were not sent because too many requests were in flight.
+    pub(super) skipped: u64,
 }
 
-/// A message that nobody can handle.
+/// A message that no handler can process.
 #[derive(Debug)]
 pub(super) struct Poison {
     pub(super) subject: &'static str,
-    pub(super) sending: Sending,
+    pub(super) published: PublishWindow,
 }
 
-/// A fault that took messages out of a stream.
+/// A fault that may have removed messages from a stream.
 #[derive(Debug)]
 pub(super) struct Loss {
     pub(super) stream: &'static str,
-    /// When the oldest message that it may have taken was published.
+    /// Publish time of the oldest message that may be lost.
     pub(super) since: Instant,
-    /// While it lasted, every message that the stream took may have been lost.
+    /// Every message that the stream stored during this time may be lost.
     pub(super) during: RangeInclusive<Instant>,
-    /// How many older messages its consumers had not acknowledged by then; `None` where the broker did not answer.
+    /// Older messages that were unacknowledged when the fault began; `None` if the broker did not answer.
     pub(super) unhandled: Option<u64>,
 }
 
 impl Loss {
-    fn explains(&self, sending: &Sending) -> bool {
-        self.since <= *sending.end() && sending.start() <= self.during.end()
+    /// Whether a message with this publish window may be lost.
+    fn covers(&self, window: &PublishWindow) -> bool {
+        self.since <= *window.end() && window.start() <= self.during.end()
     }
 }
 
-impl Pages {
-    /// Whether one of these streams may have lost a message.
-    pub(super) fn may_be_lost(&self, streams: &[&str], sending: &Sending) -> bool {
-        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.explains(sending))
+impl Entries {
+    /// Whether one of these streams may have lost a message with this publish window.
+    pub(super) fn may_have_lost(&self, streams: &[&str], window: &PublishWindow) -> bool {
+        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.covers(window))
     }
 
     /// Whether a stream may have lost anything.
@@ -91,14 +92,14 @@ impl Pages {
         self.losses.iter().any(|loss| loss.stream == stream)
     }
 
-    /// How many of these messages `stream` may have lost, at most.
-    pub(super) fn count_explained(&self, stream: &str, sent: &[&Sending]) -> u64 {
+    /// Upper bound of how many of these messages `stream` may have lost.
+    pub(super) fn count_covered(&self, stream: &str, sent: &[&PublishWindow]) -> u64 {
         let losses = self.losses.iter().filter(|loss| loss.stream == stream);
         losses
             .map(|loss| {
-                let explained = sent.iter().filter(|sending| loss.explains(sending));
-                let (older, newer): (Vec<&&Sending>, Vec<&&Sending>) =
-                    explained.partition(|sending| sending.end() < loss.during.start());
+                let covered = sent.iter().filter(|window| loss.covers(window));
+                let (older, newer): (Vec<&&PublishWindow>, Vec<&&PublishWindow>) =
+                    covered.partition(|window| window.end() < loss.during.start());
                 let older = older.len() as u64;
                 newer.len() as u64 + loss.unhandled.map_or(older, |unhandled| unhandled.min(older))
             })
@@ -107,7 +108,7 @@ impl Pages {
 }
 
 impl Journal {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Pages> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

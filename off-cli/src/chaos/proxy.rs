@@ -1,4 +1,4 @@
-//! A way between two parts of the system that can be cut, slowed and silenced.
+//! A TCP proxy that can cut, slow down or black-hole the link between two parts of the system.
 
 use anyhow::Context;
 use std::{net::SocketAddr, time::Duration};
@@ -12,81 +12,86 @@ use tokio::{
     task::JoinSet,
 };
 
-/// What is read at once.
-const CHUNK: usize = 16 * 1024;
+/// Bytes that are read at once.
+const CHUNK_BYTES: usize = 16 * 1024;
 
-/// How long a slow way takes for each chunk.
-const SLOW_BY: Duration = Duration::from_millis(60);
+/// Delay of each chunk on a slow link.
+const SLOW_DELAY: Duration = Duration::from_millis(60);
 
-/// How a way is.
+/// State of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum LinkState {
     Open,
-    /// Connections are dropped, and new ones too.
+    /// Existing connections are closed, and new ones are closed on arrival.
     Cut,
     Slow,
-    /// Nothing arrives any more, and nobody is told: as when a host vanishes. Connections from before stay that way.
-    Silent,
+    /// Nothing arrives and connections stay open, as when a host disappears. Connections that are open at that moment
+    /// stay in this state until the link is cut, even if it opens again.
+    BlackHole,
 }
 
-/// Hands what arrives at its address on to another. Ends when dropped.
+/// Forwards TCP connections to another address. Stops when dropped.
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) address: SocketAddr,
-    way: watch::Sender<Way>,
+    state: watch::Sender<LinkState>,
     _accepting: JoinSet<()>,
 }
 
 impl Proxy {
+    /// Listens on a free port and forwards to `to`.
     pub(super) async fn start(to: SocketAddr) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a proxy finds no port")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot bind a port for a proxy")?;
         let address = listener.local_addr()?;
-        let (way, seen) = watch::channel(Way::Open);
+        let (state, current) = watch::channel(LinkState::Open);
         let mut accepting = JoinSet::new();
         accepting.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 while connections.try_join_next().is_some() {}
-                connections.spawn(connect(stream, to, seen.clone()));
+                connections.spawn(connect(stream, to, current.clone()));
             }
         });
-        Ok(Self { address, way, _accepting: accepting })
+        Ok(Self { address, state, _accepting: accepting })
     }
 
-    pub(super) fn set(&self, way: Way) {
-        self.way.send_replace(way);
+    pub(super) fn set(&self, state: LinkState) {
+        self.state.send_replace(state);
     }
 }
 
-async fn connect(stream: TcpStream, to: SocketAddr, mut way: watch::Receiver<Way>) {
-    if *way.borrow_and_update() == Way::Cut {
+async fn connect(stream: TcpStream, to: SocketAddr, mut state: watch::Receiver<LinkState>) {
+    if *state.borrow_and_update() == LinkState::Cut {
         return;
     }
-    let Ok(other) = TcpStream::connect(to).await else { return };
-    // A way that delays what is small would be slower than the one it stands for.
-    let _ = (stream.set_nodelay(true), other.set_nodelay(true));
-    let ((mut from, mut back), (mut other_from, mut other_to)) = (stream.into_split(), other.into_split());
+    let Ok(server) = TcpStream::connect(to).await else { return };
+    // With Nagle's algorithm the proxy would delay small packets, which the real link does not.
+    let _ = (stream.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = stream.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
     tokio::select! {
-        () = carry(&mut from, &mut other_to, &way) => {}
-        () = carry(&mut other_from, &mut back, &way) => {}
-        () = until(Way::Cut, way.clone()) => {}
-        // Both ends stay open.
-        () = until(Way::Silent, way.clone()) => until(Way::Cut, way.clone()).await,
+        () = forward(&mut from_client, &mut to_server, &state) => {}
+        () = forward(&mut from_server, &mut to_client, &state) => {}
+        () = wait_for_state(LinkState::Cut, state.clone()) => {}
+        // Both connections stay open.
+        () = wait_for_state(LinkState::BlackHole, state.clone()) => {
+            wait_for_state(LinkState::Cut, state.clone()).await;
+        }
     }
 }
 
-async fn until(wanted: Way, mut way: watch::Receiver<Way>) {
-    // Without a sender nothing changes any more.
-    if way.wait_for(|way| *way == wanted).await.is_err() {
+async fn wait_for_state(wanted: LinkState, mut state: watch::Receiver<LinkState>) {
+    // The sender is gone, so the state never changes again.
+    if state.wait_for(|state| *state == wanted).await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-async fn carry(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, way: &watch::Receiver<Way>) {
-    let mut chunk = vec![0; CHUNK];
+async fn forward(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, state: &watch::Receiver<LinkState>) {
+    let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(length @ 1..) = from.read(&mut chunk).await {
-        if *way.borrow() == Way::Slow {
-            tokio::time::sleep(SLOW_BY).await;
+        if *state.borrow() == LinkState::Slow {
+            tokio::time::sleep(SLOW_DELAY).await;
         }
         if to.write_all(&chunk[..length]).await.is_err() {
             return;

@@ -1,4 +1,4 @@
-//! What is done to the system, and when: always the same for the same seed.
+//! The schedule of faults. The same seed gives the same schedule.
 
 use crate::serve::Name;
 use off_events::streams;
@@ -9,13 +9,15 @@ use rand::{
 use rand_chacha::ChaCha8Rng;
 use std::{fmt, mem::discriminant, time::Duration};
 
-/// Two parts that talk to each other, the first of which began to.
+/// A connection between two parts of the system, named after the part that opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Link {
+    /// A service to Postgres.
     ToPostgres(Name),
+    /// A service to NATS.
     ToNats(Name),
-    /// People and devices to a service.
-    FromPeople(Name),
+    /// Clients and devices to a service.
+    FromClients(Name),
     /// The generator's devices to a service.
     FromGenerator(Name),
 }
@@ -28,8 +30,8 @@ impl Link {
         Self::ToNats(Name::Orders),
         Self::ToNats(Name::Notifications),
         Self::ToNats(Name::Generator),
-        Self::FromPeople(Name::Users),
-        Self::FromPeople(Name::Orders),
+        Self::FromClients(Name::Users),
+        Self::FromClients(Name::Orders),
         Self::FromGenerator(Name::Users),
         Self::FromGenerator(Name::Orders),
     ];
@@ -40,53 +42,55 @@ impl fmt::Display for Link {
         match self {
             Self::ToPostgres(name) => write!(f, "{name} – postgres"),
             Self::ToNats(name) => write!(f, "{name} – nats"),
-            Self::FromPeople(name) => write!(f, "people – {name}"),
+            Self::FromClients(name) => write!(f, "clients – {name}"),
             Self::FromGenerator(name) => write!(f, "generator – {name}"),
         }
     }
 }
 
-/// Something that happens to systems.
+/// A fault that is injected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// `kill -9` of services, which are started again after a while.
+    /// `kill -9` of services, which are restarted later.
     Kill(Vec<Name>),
     KillPostgres,
     KillNats,
     /// SIGSTOP, and later SIGCONT.
     Freeze(Name),
+    /// Connections are closed and refused.
     Cut(Link),
+    /// Each chunk of data is delayed.
     Slow(Link),
-    /// The other end vanishes without closing a connection; new ones reach it later.
-    Silence(Link),
-    /// Messages that were heard before are said again, in another order.
-    Repeat,
-    /// Messages nobody can handle, on every subject.
+    /// Open connections receive nothing any more and are not closed. Later connections work.
+    BlackHole(Link),
+    /// Old messages are republished in another order.
+    Republish,
+    /// Messages that no handler can process, on every subject.
     Poison,
-    /// The broker takes no more messages.
+    /// The broker's storage is full, so it refuses messages.
     FillBroker,
-    /// A stream is full: its oldest messages go, or it refuses new ones.
+    /// A stream is full: it discards its oldest messages, or refuses new ones.
     FillStream(&'static str),
-    /// Waits that are kept for pending and shipped orders are gone.
+    /// The message schedules (waits) of pending and shipped orders are purged.
     PurgeSchedules,
-    /// Somebody deletes a consumer, which is recreated after a while.
+    /// A consumer is deleted and recreated later.
     DeleteConsumer(&'static str),
-    /// Somebody deletes a stream with all that is in it, which is recreated after a while.
+    /// A stream is deleted with its messages and recreated later.
     DeleteStream(&'static str),
-    /// The broker's store is an older copy of itself.
+    /// The broker's store is replaced by an older copy.
     RollBackBroker,
-    /// Postgres' disk is full.
+    /// The disk of Postgres is full.
     FillPostgres,
-    /// A device sends large and small junk as fast as it can.
+    /// A device sends large and small junk messages as fast as it can.
     Junk,
-    /// Everyone who orders loses all connections in the middle of their requests, and repeats them later.
-    DropPeople,
-    /// The devices' clocks are wrong by hours.
+    /// All clients drop their connections during requests, and retry the requests later.
+    DisconnectClients,
+    /// The devices' clocks are off by hours.
     SkewClocks,
 }
 
 impl Fault {
-    /// One fault of each kind; `rng` draws whom it hits.
+    /// One fault of each kind, with a random target.
     fn kinds(rng: &mut ChaCha8Rng) -> [Self; 20] {
         let mut names = Name::ALL;
         names.shuffle(rng);
@@ -101,30 +105,30 @@ impl Fault {
             Self::Freeze(names[1]),
             Self::Cut(link(rng)),
             Self::Slow(link(rng)),
-            Self::Silence(link(rng)),
-            Self::Repeat,
+            Self::BlackHole(link(rng)),
+            Self::Republish,
             Self::Poison,
             Self::FillBroker,
             Self::FillStream(stream(rng)),
             Self::PurgeSchedules,
             Self::DeleteConsumer(streams::CONSUMERS[rng.random_range(0..streams::CONSUMERS.len())].name),
-            // Without dead letters nothing could tell whether the right ones were kept.
+            // The dead letters are never deleted: the run checks that they are complete.
             Self::DeleteStream([streams::ORDERS, streams::USERS, streams::STOCK][rng.random_range(0..3)].name),
             Self::RollBackBroker,
             Self::FillPostgres,
             Self::Junk,
-            Self::DropPeople,
+            Self::DisconnectClients,
             Self::SkewClocks,
         ]
     }
 
-    /// Whether two faults cannot be at once: one would heal the other.
-    fn disturbs(&self, other: &Self) -> bool {
+    /// Whether two faults must not overlap because the end of one would heal the other.
+    fn conflicts_with(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Freeze(one), Self::Freeze(other)) => one == other,
             (
-                Self::Cut(one) | Self::Slow(one) | Self::Silence(one),
-                Self::Cut(other) | Self::Slow(other) | Self::Silence(other),
+                Self::Cut(one) | Self::Slow(one) | Self::BlackHole(one),
+                Self::Cut(other) | Self::Slow(other) | Self::BlackHole(other),
             ) => one == other,
             (Self::FillStream(one) | Self::DeleteStream(one), Self::FillStream(other) | Self::DeleteStream(other)) => {
                 one == other
@@ -147,9 +151,9 @@ impl fmt::Display for Fault {
             Self::Freeze(name) => write!(f, "freeze {name}"),
             Self::Cut(link) => write!(f, "cut {link}"),
             Self::Slow(link) => write!(f, "slow {link}"),
-            Self::Silence(link) => write!(f, "silence {link}"),
-            Self::Repeat => f.write_str("repeat old messages in another order"),
-            Self::Poison => f.write_str("poison on every subject"),
+            Self::BlackHole(link) => write!(f, "black-hole {link}"),
+            Self::Republish => f.write_str("republish old messages in another order"),
+            Self::Poison => f.write_str("poison messages on every subject"),
             Self::FillBroker => f.write_str("fill the broker's storage"),
             Self::FillStream(name) => write!(f, "fill stream {name}"),
             Self::PurgeSchedules => f.write_str("purge all message schedules"),
@@ -157,49 +161,49 @@ impl fmt::Display for Fault {
             Self::DeleteStream(name) => write!(f, "delete stream {name}"),
             Self::RollBackBroker => f.write_str("roll the broker's store back to an older copy"),
             Self::FillPostgres => f.write_str("fill the disk of postgres"),
-            Self::Junk => f.write_str("a device sends junk"),
-            Self::DropPeople => f.write_str("people vanish in the middle of their requests"),
-            Self::SkewClocks => f.write_str("devices' clocks wrong by hours"),
+            Self::Junk => f.write_str("a device sends junk messages"),
+            Self::DisconnectClients => f.write_str("clients disconnect during their requests"),
+            Self::SkewClocks => f.write_str("skew the devices' clocks by hours"),
         }
     }
 }
 
-/// A fault with its time.
+/// A fault with its time and duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Planned {
     pub(super) fault: Fault,
-    /// Since the beginning.
+    /// Offset from the start of the run.
     pub(super) at: Duration,
-    pub(super) lasts: Duration,
+    pub(super) duration: Duration,
 }
 
 impl Planned {
-    fn ends(&self) -> Duration {
-        self.at + self.lasts
+    fn end(&self) -> Duration {
+        self.at + self.duration
     }
 }
 
-/// The first part of a run is without faults, and so is the last.
-const QUIET: f64 = 0.06;
+/// Share of a run without faults at its beginning; at its end it is twice as much.
+const QUIET_SHARE: f64 = 0.06;
 
-/// How long the broker waits for an answer before another gets the message: a run that is long enough freezes a service
-/// for longer than that.
+/// Longer than the consumers' ack wait of 30 seconds, after which the broker redelivers a message. A run that is long
+/// enough freezes a service for this long.
 const LONGER_THAN_ACK_WAIT: Duration = Duration::from_secs(35);
 
-/// How many of the faults begin as another begins or ends, in hundredths: what happens just then is what nobody thought of.
-const AT_AN_EDGE: u32 = 40;
+/// Percentage of faults that begin when another begins or ends, to find bugs in such transitions.
+const EDGE_PERCENT: u32 = 40;
 
-/// How near to it, in seconds.
-const NEAR: std::ops::Range<f64> = -0.3..0.3;
+/// How far from that moment they begin, in seconds.
+const EDGE_OFFSET: std::ops::Range<f64> = -0.3..0.3;
 
-/// All that happens in a run of this length, in the order of time. Every kind of fault happens once at least, then again
-/// at random; faults may overlap where one does not heal the other.
+/// The faults of a run of this length, ordered by time. Each kind of fault occurs at least once, then again at random.
+/// Faults may overlap unless one heals the other.
 pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let (first, last) = (length.mul_f64(QUIET), length.mul_f64(1.0 - 2.0 * QUIET));
-    let between = length.mul_f64(1.0 - 3.0 * QUIET);
+    let (first, last) = (length.mul_f64(QUIET_SHARE), length.mul_f64(1.0 - 2.0 * QUIET_SHARE));
+    let between = length.mul_f64(1.0 - 3.0 * QUIET_SHARE);
     let kinds = Fault::kinds(&mut rng).len();
-    // A long run has a fault every few seconds; a short one takes what time there is.
+    // A long run has a fault every five seconds; a short one distributes them over its length.
     let pause = (between / u32::try_from(kinds).unwrap_or(1)).min(Duration::from_secs(5));
     let mut plan: Vec<Planned> = Vec::new();
     let mut at = first;
@@ -212,39 +216,39 @@ pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
                 break;
             }
             let is_first_freeze = !plan.iter().any(|planned| matches!(planned.fault, Fault::Freeze(_)));
-            let lasts = if matches!(fault, Fault::Freeze(_)) && is_first_freeze && long_freeze {
+            let duration = if matches!(fault, Fault::Freeze(_)) && is_first_freeze && long_freeze {
                 LONGER_THAN_ACK_WAIT
             } else {
                 pause.mul_f64(rng.random_range(0.3..1.5)).min(last.saturating_sub(at))
             };
-            // What would be healed is waited for.
-            let free = plan.iter().filter(|other| fault.disturbs(&other.fault)).map(Planned::ends).max();
-            let edge = rng.random_ratio(AT_AN_EDGE, 100).then(|| edge(&plan, &mut rng)).flatten();
-            let at_earliest = edge.unwrap_or(at).max(first).max(free.unwrap_or_default());
-            if at_earliest < last {
-                plan.push(Planned { fault, at: at_earliest, lasts });
+            // Starts after the conflicting faults have ended.
+            let conflicts_end = plan.iter().filter(|other| fault.conflicts_with(&other.fault)).map(Planned::end).max();
+            let edge = rng.random_ratio(EDGE_PERCENT, 100).then(|| pick_edge(&plan, &mut rng)).flatten();
+            let start = edge.unwrap_or(at).max(first).max(conflicts_end.unwrap_or_default());
+            if start < last {
+                plan.push(Planned { fault, at: start, duration });
             }
             at += pause.mul_f64(rng.random_range(0.6..1.4));
         }
     }
-    // A short run ends before each kind has had its turn.
+    // A short run ends before every kind has occurred.
     let mut missing = Fault::kinds(&mut rng).to_vec();
     missing.retain(|kind| !plan.iter().any(|planned| discriminant(&planned.fault) == discriminant(kind)));
     for fault in missing {
         let at = first + last.saturating_sub(first).mul_f64(rng.random_range(0.0..0.9));
-        let free = plan.iter().filter(|other| fault.disturbs(&other.fault)).map(Planned::ends).max();
-        let at = at.max(free.unwrap_or_default());
-        plan.push(Planned { fault, at, lasts: pause.mul_f64(0.5) });
+        let conflicts_end = plan.iter().filter(|other| fault.conflicts_with(&other.fault)).map(Planned::end).max();
+        let at = at.max(conflicts_end.unwrap_or_default());
+        plan.push(Planned { fault, at, duration: pause.mul_f64(0.5) });
     }
     plan.sort_by_key(|planned| planned.at);
     plan
 }
 
-/// The beginning or the end of one of the last faults, nearly.
-fn edge(plan: &[Planned], rng: &mut ChaCha8Rng) -> Option<Duration> {
+/// A time close to the beginning or end of one of the last three faults.
+fn pick_edge(plan: &[Planned], rng: &mut ChaCha8Rng) -> Option<Duration> {
     let other = plan.iter().rev().take(3).collect::<Vec<_>>().choose(rng).copied()?;
-    let edge = if rng.random_ratio(1, 2) { other.at } else { other.ends() };
-    Duration::try_from_secs_f64(edge.as_secs_f64() + rng.random_range(NEAR)).ok()
+    let edge = if rng.random_ratio(1, 2) { other.at } else { other.end() };
+    Duration::try_from_secs_f64(edge.as_secs_f64() + rng.random_range(EDGE_OFFSET)).ok()
 }
 
 #[cfg(test)]
@@ -252,46 +256,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_fault_happens_in_a_short_run() {
+    fn every_kind_of_fault_occurs_in_a_short_run() {
         let kinds = Fault::kinds(&mut ChaCha8Rng::seed_from_u64(0));
         for seed in 0..200 {
             let plan = plan(seed, Duration::from_secs(20));
             for kind in &kinds {
-                let happens = plan.iter().any(|planned| discriminant(&planned.fault) == discriminant(kind));
-                assert!(happens, "seed {seed} has no {kind}");
+                let occurs = plan.iter().any(|planned| discriminant(&planned.fault) == discriminant(kind));
+                assert!(occurs, "seed {seed} has no {kind}");
             }
         }
     }
 
     #[test]
-    fn a_seed_repeats() {
+    fn the_same_seed_gives_the_same_schedule() {
         let length = Duration::from_mins(5);
         assert_eq!(plan(7, length), plan(7, length));
         assert_ne!(plan(7, length), plan(8, length));
     }
 
     #[test]
-    fn every_kind_of_fault_happens_in_a_long_run_and_none_heals_another() {
+    fn every_kind_of_fault_occurs_in_a_long_run_and_none_heals_another() {
         for seed in 0..200 {
             let plan = plan(seed, Duration::from_mins(5));
-            let happens = |kind: fn(&Fault) -> bool| plan.iter().any(|planned| kind(&planned.fault));
-            assert!(happens(|fault| matches!(fault, Fault::Kill(names) if names.len() > 1)));
-            assert!(happens(|fault| *fault == Fault::KillPostgres) && happens(|fault| *fault == Fault::KillNats));
-            assert!(
-                happens(|fault| matches!(fault, Fault::Cut(_))) && happens(|fault| matches!(fault, Fault::Slow(_)))
-            );
-            assert!(happens(|fault| *fault == Fault::Poison) && happens(|fault| *fault == Fault::FillBroker));
-            assert!(happens(|fault| *fault == Fault::FillPostgres) && happens(|fault| *fault == Fault::RollBackBroker));
-            assert!(happens(|fault| matches!(fault, Fault::DeleteStream(_))));
-            let overlaps = plan.windows(2).filter(|pair| pair[1].at < pair[0].ends()).count();
+            let occurs = |kind: fn(&Fault) -> bool| plan.iter().any(|planned| kind(&planned.fault));
+            assert!(occurs(|fault| matches!(fault, Fault::Kill(names) if names.len() > 1)));
+            assert!(occurs(|fault| *fault == Fault::KillPostgres) && occurs(|fault| *fault == Fault::KillNats));
+            assert!(occurs(|fault| matches!(fault, Fault::Cut(_))) && occurs(|fault| matches!(fault, Fault::Slow(_))));
+            assert!(occurs(|fault| *fault == Fault::Poison) && occurs(|fault| *fault == Fault::FillBroker));
+            assert!(occurs(|fault| *fault == Fault::FillPostgres) && occurs(|fault| *fault == Fault::RollBackBroker));
+            assert!(occurs(|fault| matches!(fault, Fault::DeleteStream(_))));
+            let overlaps = plan.windows(2).filter(|pair| pair[1].at < pair[0].end()).count();
             assert!(overlaps > 0, "seed {seed} has no two faults at once");
             assert!(
-                plan.iter().any(|planned| planned.lasts == LONGER_THAN_ACK_WAIT),
-                "seed {seed} freezes too briefly"
+                plan.iter().any(|planned| planned.duration == LONGER_THAN_ACK_WAIT),
+                "seed {seed} has no freeze that is longer than the ack wait"
             );
             for (index, one) in plan.iter().enumerate() {
-                for other in plan[index + 1..].iter().filter(|other| one.fault.disturbs(&other.fault)) {
-                    assert!(one.ends() <= other.at || other.ends() <= one.at, "{one:?} heals {other:?}");
+                for other in plan[index + 1..].iter().filter(|other| one.fault.conflicts_with(&other.fault)) {
+                    assert!(one.end() <= other.at || other.end() <= one.at, "{one:?} heals {other:?}");
                 }
             }
         }

@@ -1,35 +1,35 @@
-//! A database role for each program that needs one, with its own password and no more rights than it uses.
+//! Creates a database role for each program that needs one, with its own password and only the permissions it uses.
 
 use anyhow::Context;
 use off_kit::secret;
 use sqlx::{AssertSqlSafe, Connection, PgPool};
 use std::path::Path;
 
-/// Whom there are roles for, each named by a file with its password; the role is that name after `off_`.
+/// The names of the password files; the role is the name with the prefix `off_`.
 const ROLES: [&str; 4] = ["etl", "users", "orders", "operator"];
 
-/// What they may do.
+/// The permissions of the roles.
 const GRANTS: &str = include_str!("grants.sql");
 
-/// Creates the roles with the passwords in `folder`, or gives them those passwords, and sets what they may do.
+/// Creates the roles or changes their passwords, with the passwords in `folder`, and grants their permissions.
 pub(super) async fn set(pool: &PgPool, folder: &Path) -> anyhow::Result<()> {
     let mut conn = pool.acquire().await?;
     let mut tx = conn.begin().await?;
-    // Roles belong to the whole server: whoever migrates another database of it waits here.
+    // Roles are global to the server: this serializes migrations of its other databases.
     sqlx::query!("SELECT pg_advisory_xact_lock(hashtext('off roles'))").execute(&mut *tx).await?;
     for name in ROLES {
         let (role, password) = (format!("off_{name}"), secret::read(&folder.join(name))?);
-        let is_there =
+        let role_exists =
             sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1) AS "is_there!""#, role);
-        let verb = if is_there.fetch_one(&mut *tx).await? { "ALTER" } else { "CREATE" };
-        // Neither takes parameters, so Postgres itself puts the password between quotes.
+        let verb = if role_exists.fetch_one(&mut *tx).await? { "ALTER" } else { "CREATE" };
+        // CREATE and ALTER ROLE take no parameters, so Postgres's format() quotes the password.
         let statement = "SELECT format('%s ROLE %I LOGIN PASSWORD %L', $1::text, $2::text, $3::text)";
         let statement: String =
             sqlx::query_scalar(statement).bind(verb).bind(&role).bind(password).fetch_one(&mut *tx).await?;
-        let made = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx).await;
-        // Not the statement, which holds the password.
-        made.with_context(|| format!("role {role} cannot be made: may DATABASE_URL's user make roles?"))?;
+        let result = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *tx).await;
+        // The context does not contain the statement, which holds the password.
+        result.with_context(|| format!("cannot create role {role}: may DATABASE_URL's user create roles?"))?;
     }
-    sqlx::raw_sql(GRANTS).execute(&mut *tx).await.context("the roles cannot be given their rights")?;
-    tx.commit().await.context("the roles cannot be made")
+    sqlx::raw_sql(GRANTS).execute(&mut *tx).await.context("cannot grant the permissions of the roles")?;
+    tx.commit().await.context("cannot create the roles")
 }

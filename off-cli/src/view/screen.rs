@@ -1,6 +1,6 @@
-//! The live view.
+//! The live view on a terminal.
 
-use super::{LOOK_EVERY, LOOKING_SHARE, Snapshot, View, health::Health, state::SeenEvent, state::State};
+use super::{POLL_COST_FACTOR, POLL_INTERVAL, Snapshot, View, health::Health, state::SeenEvent, state::State};
 use crate::{
     colors::{self, Color},
     report::printable_line,
@@ -21,31 +21,33 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// How often it is drawn at most.
-const DRAW_EVERY: Duration = Duration::from_millis(200);
+/// The pause between two frames.
+const DRAW_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Lines of the head, and of the numbers with their frame.
-const HEAD: u16 = 3;
-const NUMBERS: u16 = 6;
+/// Height of the header, in lines.
+const HEADER_HEIGHT: u16 = 3;
 
-/// The fewest lines of a framed list that are worth its frame.
-const LEAST_LIST: u16 = 4;
+/// Height of the counts with their borders, in lines.
+const COUNTS_HEIGHT: u16 = 6;
 
-/// What `?` shows; with its frame it fits into 80 columns and 24 lines.
+/// A list with borders is not drawn below this height, in lines.
+const MIN_LIST_HEIGHT: u16 = 4;
+
+/// The text that `?` shows; with its borders it fits into 80 columns and 24 lines.
 const HELP: &str = "\
-orders        placed, and how far they have come: pending at a supplier,
-              shipped, completed; unpublished ones are stored, and the
-              broker has yet to take them
-households    people who registered, their devices, and their deliveries
-shelves low   products at or under their reorder point: ordered again
-consumers     messages that wait for a service, and those it works on
-dead letters  messages nobody could handle: `off dead list` shows why
-events        what travels on NATS; `off watch` shows all of it
+orders        orders by status: pending at a supplier, shipped or
+              completed; unpublished ones are stored, but the broker has
+              not acknowledged them yet
+households    registered people, their devices, and their deliveries
+shelves low   products at or below their reorder point: reordered
+consumers     messages that wait for a service, or are unacknowledged
+dead letters  messages that could not be handled: see `off dead list`
+events        messages on NATS; `off watch` prints all of them
 
-q, Ctrl-C     stops everything in order
-?, any key    closes this
+q, Ctrl-C     shuts everything down gracefully
+?, any key    closes this help
 
-`off doctor` says what is wrong, `off audit` that no order was lost";
+`off doctor` reports problems, `off audit` proves that no order was lost";
 const HELP_SIZE: (u16, u16) = (76, 15);
 
 impl From<Color> for Shade {
@@ -54,17 +56,18 @@ impl From<Color> for Shade {
     }
 }
 
-/// What is drawn besides the state.
+/// What is drawn in addition to the state.
 #[derive(Debug)]
-struct Surroundings {
-    up: Duration,
+struct ViewContext {
+    /// How long the system has been running.
+    uptime: Duration,
     speed: f64,
-    /// Where the documentation of the orders API is.
+    /// The URL of the documentation of the orders API.
     docs: Option<String>,
     shows_help: bool,
 }
 
-/// What a key does.
+/// The effect of a key.
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
     Stop,
@@ -72,7 +75,7 @@ enum Action {
     Nothing,
 }
 
-/// Draws until it is dropped or the person asks to stop with Ctrl-C or q.
+/// Draws until the user quits with Ctrl-C or q, or the future is dropped.
 pub(super) async fn run(view: &View, health: watch::Receiver<Health>) -> anyhow::Result<()> {
     let mut screen = Screen(ratatui::try_init()?);
     let mut keys = EventStream::new();
@@ -80,33 +83,33 @@ pub(super) async fn run(view: &View, health: watch::Receiver<Health>) -> anyhow:
     let mut state = State::new(Snapshot::read(&view.pool).await?);
     let docs = view.services.iter().find(|service| service.name == "orders");
     let docs = docs.map(|service| format!("{}/docs", service.url));
-    let mut surroundings = Surroundings { up: Duration::ZERO, speed: view.speed, docs, shows_help: false };
-    let mut next_look = Instant::now();
+    let mut context = ViewContext { uptime: Duration::ZERO, speed: view.speed, docs, shows_help: false };
+    let mut next_snapshot = Instant::now();
     let mut next_draw = Instant::now();
     loop {
         tokio::select! {
-            Some(event) = events.next() => state.remember(event),
-            Some(event) = keys.next() => match read(&event?) {
+            Some(event) = events.next() => state.add_event(event),
+            Some(event) = keys.next() => match action_of(&event?) {
                 Action::Stop => return Ok(()),
-                Action::Help => surroundings.shows_help = !surroundings.shows_help,
-                Action::Nothing => surroundings.shows_help = false,
+                Action::Help => context.shows_help = !context.shows_help,
+                Action::Nothing => context.shows_help = false,
             },
-            () = sleep_until(next_look) => {
-                state.look(Snapshot::read(&view.pool).await);
-                next_look = Instant::now() + LOOK_EVERY.max(state.now.cost * LOOKING_SHARE);
+            () = sleep_until(next_snapshot) => {
+                state.update(Snapshot::read(&view.pool).await);
+                next_snapshot = Instant::now() + POLL_INTERVAL.max(state.snapshot.cost * POLL_COST_FACTOR);
             }
             () = sleep_until(next_draw) => {
                 state.health.clone_from(&health.borrow());
-                state.learn_names(&view.pool, usize::from(screen.0.size()?.height)).await;
-                surroundings.up = Duration::from_secs(view.started.elapsed().as_secs());
-                screen.0.draw(|frame| draw(frame, &surroundings, &state))?;
-                next_draw = Instant::now() + DRAW_EVERY;
+                state.load_names(&view.pool, usize::from(screen.0.size()?.height)).await;
+                context.uptime = Duration::from_secs(view.started.elapsed().as_secs());
+                screen.0.draw(|frame| draw(frame, &context, &state))?;
+                next_draw = Instant::now() + DRAW_INTERVAL;
             }
         }
     }
 }
 
-/// The terminal, given back as it was however the view ends.
+/// The terminal; its original mode is restored on drop.
 struct Screen(DefaultTerminal);
 
 impl Drop for Screen {
@@ -115,74 +118,74 @@ impl Drop for Screen {
     }
 }
 
-fn read(event: &Event) -> Action {
+fn action_of(event: &Event) -> Action {
     let Event::Key(KeyEvent { code, modifiers, .. }) = event else { return Action::Nothing };
     match code {
         KeyCode::Char('q') => Action::Stop,
-        // In a raw terminal Ctrl-C is a key like any other.
+        // In raw mode, Ctrl-C arrives as a key and not as SIGINT.
         KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Action::Stop,
         KeyCode::Char('?') => Action::Help,
         _ => Action::Nothing,
     }
 }
 
-fn draw(frame: &mut Frame<'_>, surroundings: &Surroundings, state: &State) {
-    let lists = frame.area().height.saturating_sub(HEAD + NUMBERS);
-    // Two thirds are for events; where there is too little for both, all of it.
-    let shelves = if lists >= 2 * LEAST_LIST { (lists / 3).max(LEAST_LIST) } else { 0 };
-    let [head, numbers, shelves, events] = Layout::vertical([
-        Constraint::Length(HEAD),
-        Constraint::Length(NUMBERS),
+fn draw(frame: &mut Frame<'_>, context: &ViewContext, state: &State) {
+    let lists = frame.area().height.saturating_sub(HEADER_HEIGHT + COUNTS_HEIGHT);
+    // Events get two thirds, or everything if there is not enough space for both lists.
+    let shelves = if lists >= 2 * MIN_LIST_HEIGHT { (lists / 3).max(MIN_LIST_HEIGHT) } else { 0 };
+    let [header, counts, shelves, events] = Layout::vertical([
+        Constraint::Length(HEADER_HEIGHT),
+        Constraint::Length(COUNTS_HEIGHT),
         Constraint::Length(shelves),
         Constraint::Fill(1),
     ])
     .areas(frame.area());
-    draw_head(frame, head, surroundings, state);
-    let [orders, households] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(numbers);
+    draw_header(frame, header, context, state);
+    let [orders, households] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(counts);
     draw_orders(frame, orders, state);
-    draw_households(frame, households, &state.now);
-    draw_shelves(frame, shelves, &state.now);
+    draw_households(frame, households, &state.snapshot);
+    draw_shelves(frame, shelves, &state.snapshot);
     draw_events(frame, events, state);
-    if surroundings.shows_help {
+    if context.shows_help {
         draw_help(frame);
     }
 }
 
-fn draw_head(frame: &mut Frame<'_>, area: Rect, surroundings: &Surroundings, state: &State) {
-    let Surroundings { up, speed, docs, .. } = surroundings;
-    let up = format!(" up {}, {speed}× life's pace  ", humantime::format_duration(*up));
+fn draw_header(frame: &mut Frame<'_>, area: Rect, context: &ViewContext, state: &State) {
+    let ViewContext { uptime, speed, docs, .. } = context;
+    let uptime = format!(" up {}, {speed}× real time  ", humantime::format_duration(*uptime));
     let title = Line::from(vec![
         " off ".bold().reversed(),
-        up.into(),
+        uptime.into(),
         "q".bold(),
-        " stops  ".into(),
+        " quit  ".into(),
         "?".bold(),
-        " explains".into(),
+        " help".into(),
     ]);
     let mut services = vec![Span::from(" ")];
     for (name, is_ready) in &state.health.services {
-        let (mark, color) = if *is_ready { ("✓", colors::COMPLETED) } else { ("✗ not ready:", colors::WRONG) };
+        let (mark, color) = if *is_ready { ("✓", colors::COMPLETED) } else { ("✗ not ready:", colors::ERROR) };
         services.extend([Span::styled(mark, Style::new().fg(color.into()).bold()), format!(" {name}  ").into()]);
     }
     services.extend(docs.iter().map(|docs| Span::from(docs.as_str()).dim()));
-    // What is wrong matters more than how much waits.
-    let below = match state.trouble() {
-        Some(trouble) => {
-            Line::from(format!(" {} ", printable_line(trouble)).bold().reversed().fg(Shade::from(colors::LOW)))
+    // A problem is more important than the backlog.
+    let status = match state.problem() {
+        Some(problem) => {
+            Line::from(format!(" {} ", printable_line(problem)).bold().reversed().fg(Shade::from(colors::LOW)))
         }
         None => Line::from(vec![
             Span::from(format!(" consumers: {}, ", state.health.consumers)).dim(),
             match &state.health.dead_letters {
-                Some(dead) => Span::styled(format!("dead letters: {dead}"), Style::new().fg(colors::WRONG.into())),
+                Some(dead) => Span::styled(format!("dead letters: {dead}"), Style::new().fg(colors::ERROR.into())),
                 None => "no dead letters".dim(),
             },
         ]),
     };
-    frame.render_widget(Paragraph::new(vec![title, Line::from(services), below]), area);
+    frame.render_widget(Paragraph::new(vec![title, Line::from(services), status]), area);
 }
 
 fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let Snapshot { pending, shipped, completed, unpublished, .. } = state.now;
+    let Snapshot { pending, shipped, completed, unpublished, .. } = state.snapshot;
     let (placed, done) = state.rates;
     let rows = [
         Row::new(vec![
@@ -202,19 +205,19 @@ fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {
     frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" Orders ")), area);
 }
 
-fn draw_households(frame: &mut Frame<'_>, area: Rect, now: &Snapshot) {
+fn draw_households(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
     let rows = [
-        Row::new(vec![Line::from("households"), number(now.households)]),
-        Row::new(vec![Line::from("devices"), number(now.devices)]),
-        Row::new(vec![Line::from("deliveries"), number(now.deliveries)]),
-        Row::new(vec![colored("shelves low", colors::LOW), number(now.low)]),
+        Row::new(vec![Line::from("households"), number(snapshot.households)]),
+        Row::new(vec![Line::from("devices"), number(snapshot.devices)]),
+        Row::new(vec![Line::from("deliveries"), number(snapshot.deliveries)]),
+        Row::new(vec![colored("shelves low", colors::LOW), number(snapshot.low)]),
     ];
     let widths = [Constraint::Length(13), Constraint::Length(11)];
     frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" Households ")), area);
 }
 
-fn draw_shelves(frame: &mut Frame<'_>, area: Rect, now: &Snapshot) {
-    let rows = now.lowest.iter().take(usize::from(area.height.saturating_sub(2))).map(|shelf| {
+fn draw_shelves(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
+    let rows = snapshot.low_longest.iter().take(usize::from(area.height.saturating_sub(2))).map(|shelf| {
         Row::new(vec![
             Line::from(format!("ssd {}", shelf.ssd_id)),
             Line::from(format!("{} left", shelf.quantity)),
@@ -223,7 +226,7 @@ fn draw_shelves(frame: &mut Frame<'_>, area: Rect, now: &Snapshot) {
         ])
     });
     let widths = [Constraint::Length(10), Constraint::Length(8), Constraint::Fill(1), Constraint::Length(10)];
-    let block = Block::bordered().title(" Running low, and ordered again ");
+    let block = Block::bordered().title(" Low shelves, reordered ");
     frame.render_widget(Table::new(rows, widths).block(block), area);
 }
 
@@ -246,7 +249,7 @@ fn draw_help(frame: &mut Frame<'_>) {
     let (width, height) = HELP_SIZE;
     let area = frame.area().centered(Constraint::Length(width), Constraint::Length(height));
     frame.render_widget(Clear, area);
-    let block = Block::bordered().title(" What this shows ");
+    let block = Block::bordered().title(" Help ");
     frame.render_widget(Paragraph::new(HELP).block(block), area);
 }
 
@@ -270,7 +273,7 @@ mod tests {
 
     fn state() -> State {
         let mut state = State::new(Snapshot {
-            taken: Instant::now(),
+            taken_at: Instant::now(),
             cost: Duration::ZERO,
             pending: 12,
             shipped: 34,
@@ -280,31 +283,31 @@ mod tests {
             deliveries: 123_450,
             low: 25,
             unpublished: 0,
-            lowest: (1..=20)
+            low_longest: (1..=20)
                 .map(|ssd_id| LowShelf { ssd_id, name: "Green tea".to_owned(), quantity: 1, seconds: 9.0 })
                 .collect(),
         });
         state.health = Health {
             services: vec![("users".to_owned(), true), ("orders".to_owned(), false)],
-            consumers: "3 messages waiting for them, 10 being handled".to_owned(),
+            consumers: "3 messages pending, 10 unacknowledged".to_owned(),
             ..Health::default()
         };
-        let order = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8057", "ssd_id": 622, "product_id": BARCODE,
+        let order = json!({"id": "01890a5d-ac96-774b-bcce-b302099a8057", "ssd_id": 622, "barcode": BARCODE,
             "quantity": 7, "status": "pending"});
         for _ in 0..100 {
             let payload = order.to_string();
-            state.remember(SeenEvent::new(DateTime::UNIX_EPOCH, "orders.pending", payload.as_bytes()));
+            state.add_event(SeenEvent::new(DateTime::UNIX_EPOCH, "orders.pending", payload.as_bytes()));
         }
         state.names.insert(BARCODE.to_owned(), "Red lentils".to_owned());
         state
     }
 
-    /// The lines of a terminal of this size.
+    /// The lines of the view on a terminal of this size.
     fn drawn(width: u16, height: u16, state: &State, shows_help: bool) -> Vec<String> {
         let docs = Some("http://127.0.0.1:8082/docs".to_owned());
-        let surroundings = Surroundings { up: Duration::from_mins(2), speed: 60.0, docs, shows_help };
+        let context = ViewContext { uptime: Duration::from_mins(2), speed: 60.0, docs, shows_help };
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
-        terminal.draw(|frame| draw(frame, &surroundings, state)).unwrap();
+        terminal.draw(|frame| draw(frame, &context, state)).unwrap();
         let buffer = terminal.backend().buffer();
         let line = |row| (0..width).map(|column| buffer[(column, row)].symbol()).collect();
         (0..height).map(line).collect()
@@ -315,12 +318,12 @@ mod tests {
     }
 
     #[test]
-    fn in_80_columns_device_product_health_and_keys_are_seen() {
+    fn everything_important_fits_into_80_columns() {
         let lines = drawn(80, 24, &state(), false);
         for text in [
-            "q stops  ? explains",
+            "q quit  ? help",
             "✓ users  ✗ not ready: orders",
-            "3 messages waiting for them, 10 being handled, no dead letters",
+            "3 messages pending, 10 unacknowledged, no dead letters",
             "orders.pending    ssd 622  7 × Red lentils  order 01890a5d",
         ] {
             assert!(count(&lines, text) > 0, "{text} in {lines:#?}");
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_shown_and_help_is_at_hand() {
+    fn problems_and_help_are_shown() {
         let mut state = state();
         state.health.notice = Some("orders: 3 overdue".to_owned());
         assert_eq!(count(&drawn(80, 24, &state, false), " orders: 3 overdue "), 1);
@@ -348,12 +351,12 @@ mod tests {
     }
 
     #[test]
-    fn q_and_ctrl_c_stop_and_a_question_mark_explains() {
+    fn keys_stop_the_view_and_show_help() {
         let key = |code, modifiers| Event::Key(KeyEvent::new(code, modifiers));
         let none = KeyModifiers::NONE;
-        assert_eq!(read(&key(KeyCode::Char('q'), none)), Action::Stop);
-        assert_eq!(read(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)), Action::Stop);
-        assert_eq!(read(&key(KeyCode::Char('?'), none)), Action::Help);
-        assert_eq!(read(&key(KeyCode::Char('c'), none)), Action::Nothing);
+        assert_eq!(action_of(&key(KeyCode::Char('q'), none)), Action::Stop);
+        assert_eq!(action_of(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)), Action::Stop);
+        assert_eq!(action_of(&key(KeyCode::Char('?'), none)), Action::Help);
+        assert_eq!(action_of(&key(KeyCode::Char('c'), none)), Action::Nothing);
     }
 }

@@ -1,14 +1,14 @@
-//! The numbers, as Postgres has them.
+//! Counts from Postgres.
 
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// The numbers at one moment.
+/// The counts at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    pub(crate) taken: Instant,
-    /// How long it took to count.
+    pub(crate) taken_at: Instant,
+    /// How long the queries took.
     pub(crate) cost: Duration,
     pub(crate) pending: i64,
     pub(crate) shipped: i64,
@@ -18,23 +18,24 @@ pub(crate) struct Snapshot {
     pub(crate) deliveries: i64,
     pub(crate) low: i64,
     pub(crate) unpublished: i64,
-    /// Shelves that have been low the longest.
-    pub(crate) lowest: Vec<LowShelf>,
+    /// The shelves that have been low for the longest time.
+    pub(crate) low_longest: Vec<LowShelf>,
 }
 
-/// A shelf that runs low.
+/// A low product on a shelf.
 #[derive(Debug, Clone)]
 pub(crate) struct LowShelf {
     pub(crate) ssd_id: i64,
     pub(crate) name: String,
     pub(crate) quantity: i32,
+    /// How long it has been low.
     pub(crate) seconds: f64,
 }
 
 impl Snapshot {
     pub(crate) async fn read(pool: &PgPool) -> sqlx::Result<Self> {
         let started = Instant::now();
-        // Orders before the last checkpoint were counted when it passed them; only late ones of them are under way.
+        // Orders up to the last checkpoint were counted when it passed them; of these, only late orders are under way.
         let counts = sqlx::query!(
             r#"WITH checked AS MATERIALIZED (SELECT through, orders FROM orders.checkpoints WHERE status = 'shipped'),
                     newer AS MATERIALIZED (
@@ -49,25 +50,25 @@ impl Snapshot {
                       (SELECT count(*) FROM under_way WHERE status = 'pending') AS "pending!",
                       (SELECT count(*) FROM under_way WHERE status = 'shipped') AS "shipped!",
                       (SELECT count(*) FROM users.users) AS "households!",
-                      (SELECT count(*) FROM users.ssds) AS "devices!",
+                      (SELECT count(*) FROM users.devices) AS "devices!",
                       (SELECT count(*) FROM users.deliveries) AS "deliveries!",
-                      (SELECT count(*) FROM users.product_ssds WHERE low_since IS NOT NULL) AS "low!",
+                      (SELECT count(*) FROM users.shelf_items WHERE low_since IS NOT NULL) AS "low!",
                       (SELECT count(*) FROM outbox.messages)
                           + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!""#
         )
         .fetch_one(pool)
         .await?;
-        let lowest = sqlx::query_as!(
+        let low_longest = sqlx::query_as!(
             LowShelf,
-            r#"SELECT ssd_id, products.name, product_ssds.quantity,
+            r#"SELECT ssd_id, products.name, shelf_items.quantity,
                       extract(epoch FROM now() - low_since)::double precision AS "seconds!"
-               FROM users.product_ssds JOIN catalog.products USING (barcode)
+               FROM users.shelf_items JOIN catalog.products USING (barcode)
                WHERE low_since IS NOT NULL ORDER BY low_since LIMIT 20"#
         )
         .fetch_all(pool)
         .await?;
         Ok(Self {
-            taken: started,
+            taken_at: started,
             cost: started.elapsed(),
             pending: counts.pending,
             shipped: counts.shipped,
@@ -77,7 +78,7 @@ impl Snapshot {
             deliveries: counts.deliveries,
             low: counts.low,
             unpublished: counts.unpublished,
-            lowest,
+            low_longest,
         })
     }
 

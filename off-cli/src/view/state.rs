@@ -1,4 +1,4 @@
-//! What the view knows at the moment.
+//! The state of the view.
 
 use super::{health::Health, snapshot::Snapshot};
 use crate::{
@@ -14,92 +14,94 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// The last events that are remembered: more than any terminal has lines for.
-const EVENTS: usize = 200;
+/// Maximum number of stored events: more than any terminal has lines for.
+const MAX_EVENTS: usize = 200;
 
-/// The products whose names are remembered.
-const NAMES: usize = 2_000;
+/// Maximum number of cached product names.
+const MAX_NAMES: usize = 2_000;
 
-/// How long the names of products may take; the view does not wait longer for them.
-const NAMES_WITHIN: Duration = Duration::from_millis(100);
+/// Timeout of the query for product names, because the view waits for it.
+const NAMES_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Something that travelled.
+/// An event as it is shown.
 #[derive(Debug, Clone)]
 pub(crate) struct SeenEvent {
     pub(crate) at: DateTime<Utc>,
     pub(crate) subject: String,
     text: String,
-    /// The product it is about.
+    /// The product of the event, if it has one.
     barcode: Option<String>,
 }
 
 impl SeenEvent {
     pub(crate) fn new(at: DateTime<Utc>, subject: &str, payload: &[u8]) -> Self {
         let body: Value = serde_json::from_slice(payload).unwrap_or_default();
-        let barcode = body["product_id"].as_str().or_else(|| body["barcode"].as_str());
+        let barcode = body["barcode"].as_str();
         let text = describe(subject, payload);
         Self { at, subject: printable_line(subject), text, barcode: barcode.map(str::to_owned) }
     }
 }
 
-/// See the module.
+/// Everything that the view shows.
 pub(crate) struct State {
-    pub(crate) now: Snapshot,
-    /// Orders placed and completed in a second, by the last two looks.
+    pub(crate) snapshot: Snapshot,
+    /// Orders placed and completed per second, between the last two snapshots.
     pub(crate) rates: (f64, f64),
     pub(crate) events: VecDeque<SeenEvent>,
-    /// Products by their barcode, as far as they were needed.
+    /// Product names by barcode, loaded when they are needed.
     pub(super) names: HashMap<String, String>,
-    /// Whether the database did not answer at the last look.
-    pub(crate) is_blind: bool,
+    /// Whether the last snapshot could not be read.
+    pub(crate) is_database_down: bool,
     pub(crate) health: Health,
 }
 
 impl State {
-    pub(crate) fn new(now: Snapshot) -> Self {
+    pub(crate) fn new(snapshot: Snapshot) -> Self {
         Self {
-            now,
+            snapshot,
             rates: (0.0, 0.0),
             events: VecDeque::new(),
             names: HashMap::new(),
-            is_blind: false,
+            is_database_down: false,
             health: Health::default(),
         }
     }
 
-    pub(crate) fn remember(&mut self, event: SeenEvent) {
+    /// Adds an event, and drops the oldest one if there are too many.
+    pub(crate) fn add_event(&mut self, event: SeenEvent) {
         self.events.push_front(event);
-        self.events.truncate(EVENTS);
+        self.events.truncate(MAX_EVENTS);
     }
 
-    /// Takes over what was counted; while the database does not answer, the last numbers stay.
-    pub(crate) fn look(&mut self, counted: sqlx::Result<Snapshot>) {
-        self.is_blind = counted.is_err();
-        let Ok(now) = counted else { return };
-        let seconds = (now.taken - self.now.taken).as_secs_f64();
+    /// Takes over a new snapshot; keeps the last one if the database does not answer.
+    pub(crate) fn update(&mut self, snapshot: sqlx::Result<Snapshot>) {
+        self.is_database_down = snapshot.is_err();
+        let Ok(new) = snapshot else { return };
+        let seconds = (new.taken_at - self.snapshot.taken_at).as_secs_f64();
         if seconds > 0.0 {
             let rate = |new: i64, old: i64| (new - old).max(0) as f64 / seconds;
-            self.rates = (rate(now.placed(), self.now.placed()), rate(now.completed, self.now.completed));
+            let old = &self.snapshot;
+            self.rates = (rate(new.placed(), old.placed()), rate(new.completed, old.completed));
         }
-        self.now = now;
+        self.snapshot = new;
     }
 
-    /// Looks up the products of the newest `shown` events; where that fails, their barcodes are shown.
-    pub(crate) async fn learn_names(&mut self, db: &PgPool, shown: usize) {
+    /// Loads the product names of the newest `shown` events. If that fails, their barcodes are shown.
+    pub(crate) async fn load_names(&mut self, db: &PgPool, shown: usize) {
         let barcodes = self.events.iter().take(shown).filter_map(|event| event.barcode.as_ref());
         let unknown: Vec<String> = barcodes.filter(|barcode| !self.names.contains_key(*barcode)).cloned().collect();
-        if unknown.is_empty() || self.is_blind {
+        if unknown.is_empty() || self.is_database_down {
             return;
         }
         let rows = sqlx::query!("SELECT barcode, name FROM catalog.products WHERE barcode = ANY($1)", &unknown);
-        let Ok(Ok(rows)) = timeout(NAMES_WITHIN, rows.fetch_all(db)).await else { return };
-        if self.names.len() >= NAMES {
+        let Ok(Ok(rows)) = timeout(NAMES_TIMEOUT, rows.fetch_all(db)).await else { return };
+        if self.names.len() >= MAX_NAMES {
             self.names.clear();
         }
         self.names.extend(rows.into_iter().map(|row| (row.barcode, printable_line(&row.name))));
     }
 
-    /// What an event says, with the product's name where it is known.
+    /// The text of an event, with the product's name if it is known, else with the barcode.
     pub(crate) fn text(&self, event: &SeenEvent) -> String {
         match event.barcode.as_ref().and_then(|barcode| Some((barcode, self.names.get(barcode)?))) {
             Some((barcode, name)) => event.text.replacen(barcode, name, 1),
@@ -107,16 +109,16 @@ impl State {
         }
     }
 
-    /// What is wrong, where something is.
-    pub(crate) fn trouble(&self) -> Option<&str> {
-        self.health.notice.as_deref().or_else(|| self.is_blind.then_some("Postgres does not answer"))
+    /// The current problem or notice, if there is one.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.health.notice.as_deref().or_else(|| self.is_database_down.then_some("Postgres does not answer"))
     }
 
-    /// All of it in one line.
+    /// The state as one plain line.
     pub(crate) fn line(&self, now: DateTime<Utc>) -> String {
-        let Snapshot { pending, shipped, completed, low, households, .. } = self.now;
-        let last = match (self.trouble(), self.events.front()) {
-            (Some(trouble), _) => format!(" | {}", printable_line(trouble)),
+        let Snapshot { pending, shipped, completed, low, households, .. } = self.snapshot;
+        let last = match (self.problem(), self.events.front()) {
+            (Some(problem), _) => format!(" | {}", printable_line(problem)),
             (None, Some(event)) => format!(" | last: {} {}", event.subject, self.text(event)),
             (None, None) => String::new(),
         };

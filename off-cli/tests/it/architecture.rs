@@ -1,9 +1,9 @@
-//! Who may know whom.
+//! Which crate may depend on which, and which versions scripts and code require.
 
 use cargo_metadata::{DependencyKind, MetadataCommand};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The crates of the workspace that each crate is built on.
+/// The normal and build dependencies of each crate of the workspace.
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let manifest = format!("{}/../Cargo.toml", env!("CARGO_MANIFEST_DIR"));
     let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec().unwrap();
@@ -11,56 +11,56 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .packages
         .iter()
         .map(|package| {
-            let built_on =
+            let depends_on =
                 package.dependencies.iter().filter(|dependency| dependency.kind != DependencyKind::Development);
-            let built_on = built_on.map(|dependency| dependency.name.clone()).collect();
-            (package.name.to_string(), built_on)
+            let depends_on = depends_on.map(|dependency| dependency.name.clone()).collect();
+            (package.name.to_string(), depends_on)
         })
         .collect()
 }
 
 #[test]
-fn services_meet_in_off_events_and_on_the_wire_only() {
+fn services_depend_only_on_off_events_and_off_kit() {
     let dependencies = dependencies();
     let services = ["off-users-service", "off-orders-service", "off-notifications-service", "off-generator", "off-etl"];
     for service in services {
-        let ours: BTreeSet<&str> =
+        let internal: BTreeSet<&str> =
             dependencies[service].iter().map(String::as_str).filter(|name| name.starts_with("off-")).collect();
-        assert_eq!(ours, BTreeSet::from(["off-events", "off-kit"]), "{service}");
+        assert_eq!(internal, BTreeSet::from(["off-events", "off-kit"]), "{service}");
     }
 }
 
 #[test]
-fn the_words_on_the_wire_know_no_machinery() {
-    for machinery in ["sqlx", "axum", "async-nats", "tokio", "reqwest", "off-kit"] {
-        assert!(!dependencies()["off-events"].contains(machinery), "off-events is built on {machinery}");
+fn off_events_depends_on_no_infrastructure() {
+    for infrastructure in ["sqlx", "axum", "async-nats", "tokio", "reqwest", "off-kit"] {
+        assert!(!dependencies()["off-events"].contains(infrastructure), "off-events depends on {infrastructure}");
     }
 }
 
 #[test]
-fn who_has_no_tables_knows_no_database() {
+fn services_without_tables_do_not_depend_on_sqlx() {
     for name in ["off-notifications-service", "off-generator"] {
-        assert!(!dependencies()[name].contains("sqlx"), "{name} is built on sqlx");
+        assert!(!dependencies()[name].contains("sqlx"), "{name} depends on sqlx");
     }
 }
 
 #[test]
-fn nothing_that_ships_is_built_on_the_testkit() {
-    for (name, built_on) in dependencies() {
-        assert!(!built_on.contains("off-testkit"), "{name} is built on off-testkit");
+fn no_crate_depends_on_the_testkit_outside_of_tests() {
+    for (name, depends_on) in dependencies() {
+        assert!(!depends_on.contains("off-testkit"), "{name} depends on off-testkit");
     }
 }
 
 #[test]
-fn the_scripts_and_the_code_ask_for_the_same_versions() {
+fn scripts_and_code_require_the_same_versions() {
     let prepare = std::fs::read_to_string(format!("{}/../scripts/prepare", env!("CARGO_MANIFEST_DIR"))).unwrap();
     let (major, minor, _) = off_kit::bus::OLDEST_SERVER;
-    let postgres = off_kit::servers::OLDEST_POSTGRES;
+    let postgres = off_servers::OLDEST_POSTGRES;
     for line in [
         format!("nats_oldest={major}.{minor}\n"),
         format!("postgres_version={postgres}\n"),
         format!("rust_version={}\n", env!("CARGO_PKG_RUST_VERSION")),
     ] {
-        assert!(prepare.contains(&line), "scripts/prepare does not say {line}");
+        assert!(prepare.contains(&line), "scripts/prepare does not contain {line}");
     }
 }

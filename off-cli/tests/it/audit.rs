@@ -1,4 +1,4 @@
-//! The audit finds what is wrong: each thing that must never be is done to a sound system.
+//! `off audit` finds every kind of inconsistency that is injected into a consistent system.
 
 use crate::{off, stderr, stdout};
 use futures::StreamExt as _;
@@ -6,10 +6,10 @@ use off_testkit::{TEA, World};
 use serde_json::{Value, json};
 use std::process::Output;
 
-/// A completed order.
+/// The id of a completed order.
 const DELIVERED: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
-/// An order that waits for its supplier, in time.
+/// The id of an order that waits for its supplier and is not overdue.
 const WAITING: &str = "01890a5d-ac97-774b-bcce-b302099a8058";
 
 async fn audit(world: &World, arguments: &[&str]) -> Output {
@@ -25,9 +25,9 @@ async fn sql(world: &World, statement: &'static str) {
     sqlx::raw_sql(statement).execute(&world.database.pool).await.unwrap();
 }
 
-/// A world with an order that was completed and delivered, of which one unit was eaten, and one that waits for its
-/// supplier; both were announced.
-async fn sound_world() -> World {
+/// A world with two announced orders: one was completed and delivered, and one of its units was consumed; the other
+/// waits for its supplier.
+async fn consistent_world() -> World {
     let world = World::new().await;
     world.add_device().await;
     sql(
@@ -44,7 +44,7 @@ async fn sound_world() -> World {
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
          VALUES (1, 'breakfast', '2000000000015', 1, 1, now());
-         INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2)",
+         INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2)",
     )
     .await;
     announce(&world, DELIVERED).await;
@@ -54,7 +54,7 @@ async fn sound_world() -> World {
 
 /// Announces an order as pending, as the orders service does.
 async fn announce(world: &World, order: &str) {
-    let body = json!({"id": order, "ssd_id": 1, "product_id": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
+    let body = json!({"id": order, "ssd_id": 1, "barcode": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
         "status": "pending"});
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Msg-Id", format!("{order}:pending").as_str());
@@ -63,27 +63,27 @@ async fn announce(world: &World, order: &str) {
 }
 
 #[tokio::test]
-async fn a_sound_system_passes() {
-    let world = sound_world().await;
+async fn a_consistent_system_passes() {
+    let world = consistent_world().await;
     let output = audit(&world, &[]).await;
-    let said = stdout(&output);
-    assert!(output.status.success() && said.contains("every order is accounted for"), "{said}{}", stderr(&output));
-    assert!(said.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf"), "{said}");
+    let text = stdout(&output);
+    assert!(output.status.success() && text.contains("every order is accounted for"), "{text}{}", stderr(&output));
+    assert!(text.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf"), "{text}");
 }
 
 #[tokio::test]
-async fn whatever_must_never_be_is_found() {
+async fn every_inconsistency_is_found() {
     let faults = [
-        // Something is missing.
+        // A row is missing.
         (
-            "DELETE FROM users.deliveries; DELETE FROM users.consumptions; DELETE FROM users.product_ssds",
+            "DELETE FROM users.deliveries; DELETE FROM users.consumptions; DELETE FROM users.shelf_items",
             "is completed and was never delivered",
         ),
         ("DELETE FROM users.consumptions", "ssd 1 holds 4 of 2000000000015 and should hold 5"),
-        ("DELETE FROM users.product_ssds", "ssd 1 holds 0 of 2000000000015 and should hold 4"),
-        ("DELETE FROM orders.product_orders WHERE status = 'completed'", "was delivered and never placed"),
-        ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was announced, and Postgres does not know it"),
-        // What would move it on is gone: its event, its timer.
+        ("DELETE FROM users.shelf_items", "ssd 1 holds 0 of 2000000000015 and should hold 4"),
+        ("DELETE FROM orders.product_orders WHERE status = 'completed'", "was delivered but never placed"),
+        ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was announced but is not in Postgres"),
+        // The event or timer of the next step is lost.
         (
             "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'",
             "is pending and was never shipped",
@@ -91,7 +91,7 @@ async fn whatever_must_never_be_is_found() {
         (
             "UPDATE orders.product_orders SET status = 'shipped', shipped_at = placed_at, due_at = now()
              WHERE status = 'pending'",
-            "is shipped and never arrived",
+            "is shipped and was never completed",
         ),
         (
             "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
@@ -100,12 +100,12 @@ async fn whatever_must_never_be_is_found() {
         ),
         (
             "UPDATE orders.product_orders SET due_at = now() + interval '400 days' WHERE status = 'pending'",
-            "later than any wait allows",
+            "too far in the future",
         ),
-        // Something is there that must not be.
+        // There is a row too many.
         (
             "INSERT INTO users.deliveries VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
-            "was delivered and never placed",
+            "was delivered but never placed",
         ),
         (
             "INSERT INTO users.consumptions VALUES (1, 'supper', '2000000000015', 1, 1, now())",
@@ -114,27 +114,30 @@ async fn whatever_must_never_be_is_found() {
         (
             "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
              VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
-            "was placed at another time than its id says",
+            "was placed at a time that differs from the time in its id",
         ),
         (
-            "INSERT INTO users.product_ssds (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000022', 9, 2)",
+            "INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000022', 9, 2)",
             "ssd 1 holds 9 of 2000000000022 and should hold 0",
         ),
-        // A quantity, a time, a state was altered.
+        // A quantity, a time or a status is wrong.
         (
-            "UPDATE users.deliveries SET quantity = 6; UPDATE users.product_ssds SET quantity = 5",
-            "was delivered otherwise than ordered",
+            "UPDATE users.deliveries SET quantity = 6; UPDATE users.shelf_items SET quantity = 5",
+            "has a delivery that differs from it",
         ),
         (
             "UPDATE orders.product_orders SET quantity = 4 WHERE status = 'completed'",
-            "was delivered otherwise than ordered",
+            "has a delivery that differs from it",
         ),
-        ("UPDATE users.product_ssds SET quantity = 3", "ssd 1 holds 3 of 2000000000015 and should hold 4"),
-        ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered and never placed"),
+        ("UPDATE users.shelf_items SET quantity = 3", "ssd 1 holds 3 of 2000000000015 and should hold 4"),
+        ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered but never placed"),
         ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
-        ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "at another time than its id says"),
+        ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "differs from the time in its id"),
         ("UPDATE orders.product_orders SET placed_at = now() + interval '400 days'", "was placed in the future"),
-        ("UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL", "is shipped and never arrived"),
+        (
+            "UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL",
+            "is shipped and was never completed",
+        ),
         ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
         (
             "UPDATE orders.product_orders SET status = 'shipped', due_at = now() + interval '1 h' WHERE status = 'pending'",
@@ -142,55 +145,55 @@ async fn whatever_must_never_be_is_found() {
         ),
         (
             "UPDATE orders.product_orders SET completed_at = now() + interval '1 h' WHERE status = 'completed'",
-            "reached a state in the future",
+            "reached a status in the future",
         ),
-        ("UPDATE users.product_ssds SET reorder_point = 4", "that is low, and nobody is told"),
-        ("UPDATE users.product_ssds SET low_since = now(), remind_at = now()", "that is enough, and counts as low"),
+        ("UPDATE users.shelf_items SET reorder_point = 4", "low, but not announced on time"),
+        ("UPDATE users.shelf_items SET low_since = now(), remind_at = now()", "marked as low, but is not"),
         (
-            "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
-            "that is low, and nobody is told",
+            "UPDATE users.shelf_items SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
+            "low, but not announced on time",
         ),
         (
-            "UPDATE users.product_ssds SET reorder_point = 4, low_since = now(), remind_at = now() + interval '400 days'",
-            "that is low, and nobody is told",
+            "UPDATE users.shelf_items SET reorder_point = 4, low_since = now(), remind_at = now() + interval '400 days'",
+            "low, but not announced on time",
         ),
     ];
-    // Most of each audit is its patience, so several run at a time.
+    // An audit mostly waits for its patience to elapse, so several run at a time.
     futures::stream::iter(faults)
-        .for_each_concurrent(6, |(harm, finding)| async move {
-            let world = sound_world().await;
-            sql(&world, harm).await;
+        .for_each_concurrent(6, |(fault, finding)| async move {
+            let world = consistent_world().await;
+            sql(&world, fault).await;
             let output = audit(&world, &[]).await;
-            let said = stdout(&output);
-            assert!(output.status.code() == Some(1) && said.contains(finding), "after\n{harm}\nit said\n{said}");
+            let text = stdout(&output);
+            assert!(output.status.code() == Some(1) && text.contains(finding), "after\n{fault}\nit printed\n{text}");
         })
         .await;
 }
 
 #[tokio::test]
-async fn what_the_broker_holds_is_shown_and_proves_nothing() {
-    let world = sound_world().await;
+async fn the_contents_of_the_broker_are_shown_but_are_no_proof() {
+    let world = consistent_world().await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Nats-Schedule", "@at 2100-01-01T00:00:00Z");
     headers.insert("Nats-Schedule-Target", "orders.due");
     let subject = format!("orders.timer.shipped.{WAITING}");
     let jetstream = &world.nats.bus.jetstream;
     jetstream.publish_with_headers(subject, headers, "{}".into()).await.unwrap().await.unwrap();
-    world.say_bytes("dead.ORDERS.supplier", b"not readable".to_vec()).await;
+    world.publish_bytes("dead.ORDERS.supplier", b"not readable".to_vec()).await;
     let output = audit(&world, &[]).await;
-    let said = stdout(&output);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 order waiting for the supplier, 0 for the delivery"), "{said}");
-    assert!(said.contains("1 dead letter: `off dead list` shows them"), "{said}");
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 order waiting for the supplier, 0 for the delivery"), "{text}");
+    assert!(text.contains("1 dead letter: `off dead list` shows them"), "{text}");
 
     sql(&world, "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'").await;
     let output = audit(&world, &[]).await;
-    assert_eq!(output.status.code(), Some(1), "overdue, whatever wait is kept: {}", stdout(&output));
+    assert_eq!(output.status.code(), Some(1), "overdue, although a message schedule exists: {}", stdout(&output));
 }
 
 #[tokio::test]
-async fn a_program_can_read_what_was_found() {
-    let world = sound_world().await;
+async fn findings_are_printed_as_json() {
+    let world = consistent_world().await;
     sql(&world, "DELETE FROM users.consumptions").await;
     let output = audit(&world, &["--json"]).await;
     assert_eq!(output.status.code(), Some(1));
@@ -201,10 +204,10 @@ async fn a_program_can_read_what_was_found() {
 }
 
 #[tokio::test]
-async fn an_audit_that_could_not_look_has_found_nothing() {
-    let mut world = sound_world().await;
+async fn an_audit_without_a_broker_exits_with_2() {
+    let mut world = consistent_world().await;
     world.nats.server.kill().await.unwrap();
     let output = audit(&world, &[]).await;
     assert_eq!(output.status.code(), Some(2), "{}{}", stdout(&output), stderr(&output));
-    assert!(stderr(&output).contains("could not look at everything"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("could not check everything"), "{}", stderr(&output));
 }

@@ -1,13 +1,13 @@
-//! A short run of `off chaos`: every kind of fault, and then the books are balanced.
+//! A short run of `off chaos` with every kind of fault.
 
 use crate::{Home, stderr, stdout};
 
 #[tokio::test]
-async fn whatever_is_done_to_it_no_order_is_lost() {
+async fn no_order_is_lost_under_any_kind_of_fault() {
     let home = Home::new();
     let output = home.run(&["chaos", "--for", "20s", "--rate", "60", "--seed", "1", "--speed", "240"]).await;
-    let said = stdout(&output);
-    assert!(output.status.success(), "{said}{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(output.status.success(), "{text}{}", stderr(&output));
     for fault in [
         "kill -9 postgres",
         "kill -9 nats-server",
@@ -24,7 +24,7 @@ async fn whatever_is_done_to_it_no_order_is_lost() {
         "cut",
         "slow",
     ] {
-        assert!(said.contains(fault), "no {fault} in\n{said}");
+        assert!(text.contains(fault), "no {fault} in\n{text}");
     }
-    assert!(said.ends_with("not a single order was lost\n"), "{said}");
+    assert!(text.ends_with("not a single order was lost\n"), "{text}");
 }

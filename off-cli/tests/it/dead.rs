@@ -1,10 +1,10 @@
-//! Dead letters, as an operator deals with them.
+//! `off dead replay --all`.
 
 use crate::{Home, stderr, stdout};
 use off_testkit::World;
 
 #[tokio::test]
-async fn a_letter_whose_body_was_cut_does_not_keep_the_others_from_being_replayed() {
+async fn replay_all_skips_a_dead_letter_with_a_truncated_body() {
     let (home, world) = (Home::new(), World::new().await);
     for cut in ["body", ""] {
         let mut headers = async_nats::HeaderMap::new();
@@ -13,15 +13,16 @@ async fn a_letter_whose_body_was_cut_does_not_keep_the_others_from_being_replaye
         let jetstream = &world.nats.bus.jetstream;
         jetstream.publish_with_headers("dead.ORDERS.supplier", headers, "{}".into()).await.unwrap().await.unwrap();
     }
-    for (arguments, outcome) in
-        [(&["--dry-run"][..], "dead letter 2 would be on orders.pending"), (&[], "dead letter 2 is on orders.pending")]
-    {
+    for (arguments, expected) in [
+        (&["--dry-run"][..], "dead letter 2 would be published on orders.pending"),
+        (&[], "dead letter 2 was published on orders.pending"),
+    ] {
         let mut replay = home.command(&[&["dead", "replay", "--all"], arguments].concat());
         replay.env("DATABASE_URL", &world.database.url).env("NATS_URL", &world.nats.url);
         let output = replay.output().await.unwrap();
-        let said = stdout(&output) + &stderr(&output);
-        assert!(output.status.success() && said.contains("dead letter 1 stays") && said.contains(outcome), "{said}");
+        let text = stdout(&output) + &stderr(&output);
+        assert!(output.status.success() && text.contains("dead letter 1 stays") && text.contains(expected), "{text}");
     }
-    assert_eq!(world.hear("ORDERS", "orders.pending", 1).await.len(), 1);
-    assert_eq!(world.bury(1).await.len(), 1);
+    assert_eq!(world.wait_for_messages("ORDERS", "orders.pending", 1).await.len(), 1);
+    assert_eq!(world.wait_for_dead_letters(1).await.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The documentation names only what exists.
+//! Links and commands in the documentation exist.
 
 use crate::{off, stdout};
 use std::{
@@ -11,8 +11,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Markdown file at the root, in `docs` and in `bench`, with its text. The README of a crate is its rustdoc, too, and
-/// links to items.
+/// Every Markdown file at the root, in `docs` and in `bench`, with its text. READMEs of crates are not included: they
+/// are also rustdoc, and link to items.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut documents = Vec::new();
     for folder in ["", "docs", "bench"] {
@@ -23,11 +23,11 @@ fn documents() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    assert!(documents.len() > 10, "the documentation is found");
+    assert!(documents.len() > 10, "too few documents found");
     documents
 }
 
-/// What the link to a heading says after `#`: as GitHub makes it.
+/// The anchor that GitHub generates for a heading.
 fn anchor_of(heading: &str) -> String {
     let kept = heading.chars().filter(|letter| letter.is_alphanumeric() || " -_".contains(*letter));
     kept.collect::<String>().to_lowercase().replace(' ', "-")
@@ -43,7 +43,7 @@ fn anchors(text: &str) -> HashSet<String> {
 }
 
 #[test]
-fn every_relative_link_leads_somewhere() {
+fn every_relative_link_has_a_target() {
     for (file, text) in documents() {
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap_or_default()) {
             if link.contains("://") || link.contains(char::is_whitespace) {
@@ -51,7 +51,7 @@ fn every_relative_link_leads_somewhere() {
             }
             let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { file.clone() } else { file.parent().unwrap().join(path) };
-            assert!(target.exists(), "{} links to {link}, which is not there", file.display());
+            assert!(target.exists(), "{} links to {link}, which does not exist", file.display());
             if !anchor.is_empty() {
                 let there = anchors(&fs::read_to_string(&target).unwrap());
                 assert!(there.contains(anchor), "{} links to {link}; {path} has {there:?}", file.display());
@@ -61,7 +61,7 @@ fn every_relative_link_leads_somewhere() {
 }
 
 #[tokio::test]
-async fn every_command_that_is_named_exists() {
+async fn every_command_in_the_documentation_exists() {
     let help = stdout(&off(&["--help"]).output().await.unwrap());
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     let commands: HashSet<&str> = listed.filter_map(|line| line.split_whitespace().next()).collect();
@@ -70,12 +70,12 @@ async fn every_command_that_is_named_exists() {
     for (file, text) in documents() {
         for rest in text.split("./run ").skip(1) {
             let word: String = rest.chars().take_while(char::is_ascii_lowercase).collect();
-            // Options may follow, too.
+            // The word is empty if `./run` is followed by an option.
             if !word.is_empty() {
-                assert!(commands.contains(word.as_str()), "{} names `./run {word}`", file.display());
+                assert!(commands.contains(word.as_str()), "{} mentions `./run {word}`", file.display());
                 named += 1;
             }
         }
     }
-    assert!(named > 20, "the commands are found: {named}");
+    assert!(named > 20, "too few commands found: {named}");
 }

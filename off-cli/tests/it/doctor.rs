@@ -1,9 +1,9 @@
-//! The doctor looks at motion: what stands still in a system that answers is named, with what to do about it.
+//! `off doctor` reports stalls in a system that responds, with advice.
 
 use crate::{Home, stderr, stdout};
 use off_testkit::{TEA, World};
 
-async fn examine(home: &Home, world: &World) -> (bool, String) {
+async fn run_doctor(home: &Home, world: &World) -> (bool, String) {
     let mut doctor = home.command(&["doctor"]);
     doctor.env("DATABASE_URL", &world.database.url).env("NATS_URL", &world.nats.url);
     let output = doctor.output().await.unwrap();
@@ -15,27 +15,27 @@ async fn sql(world: &World, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn what_stands_still_is_named_with_what_to_do() {
+async fn stalls_are_reported_with_advice() {
     let (home, world) = (Home::new(), World::new().await);
     world.add_device().await;
-    let (well, said) = examine(&home, &world).await;
+    let (healthy, text) = run_doctor(&home, &world).await;
     assert!(
-        well && said.contains("✓ unpublished     no message waits for the broker") && said.contains("all is well"),
-        "{said}"
+        healthy && text.contains("✓ unpublished     no unpublished messages") && text.contains("all is well"),
+        "{text}"
     );
 
-    // What is young is in motion.
+    // A recent message is not stalled.
     sql(
         &world,
         "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
          VALUES ('orders', 'orders.pending', 'young', '{}', now())",
     )
     .await;
-    let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("✓ unpublished     1 message waiting for the broker"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(healthy && text.contains("✓ unpublished     1 message not acknowledged by the broker"), "{text}");
     sql(&world, "UPDATE outbox.messages SET occurred_at = now() - interval '1 minute'").await;
-    let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("✗ unpublished") && said.contains("has its disk room?"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(!healthy && text.contains("✗ unpublished") && text.contains("is its disk full?"), "{text}");
     sql(&world, "DELETE FROM outbox.messages").await;
 
     sqlx::query(
@@ -46,26 +46,29 @@ async fn what_stands_still_is_named_with_what_to_do() {
     .execute(&world.database.pool)
     .await
     .unwrap();
-    let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("✗ orders          1 overdue, the first for 36"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(!healthy && text.contains("✗ orders          1 overdue, the first for 36"), "{text}");
     sql(&world, "DELETE FROM orders.product_orders").await;
 
     let jetstream = &world.nats.bus.jetstream;
     jetstream.publish("dead.ORDERS.supplier", "poison".into()).await.unwrap().await.unwrap();
-    let (well, said) = examine(&home, &world).await;
-    assert!(well && said.contains("! dead letters    1 message ") && said.contains("`off dead list`"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(healthy && text.contains("! dead letters    1 message ") && text.contains("`off dead list`"), "{text}");
 
     jetstream.publish("orders.pending", "{}".into()).await.unwrap().await.unwrap();
-    let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("nobody takes what waits for supplier (1 message)"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(!healthy && text.contains("supplier has a backlog of 1 message and no pull request"), "{text}");
 
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
-    let (well, said) = examine(&home, &world).await;
+    let (healthy, text) = run_doctor(&home, &world).await;
     assert!(
-        !well && said.contains("✗ consumers") && said.contains("supplier") && said.contains("`off migrate`"),
-        "{said}"
+        !healthy && text.contains("✗ consumers") && text.contains("supplier") && text.contains("`off migrate`"),
+        "{text}"
     );
     jetstream.delete_stream("USERS").await.unwrap();
-    let (well, said) = examine(&home, &world).await;
-    assert!(!well && said.contains("✗ streams") && said.contains("USERS") && said.contains("`off migrate`"), "{said}");
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(
+        !healthy && text.contains("✗ streams") && text.contains("USERS") && text.contains("`off migrate`"),
+        "{text}"
+    );
 }

@@ -1,17 +1,39 @@
-//! The contracts that are printed and committed.
+//! The API documents that `off` prints.
 
 use crate::{off, stdout};
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
+
+fn committed(document: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(document);
+    std::fs::read_to_string(path).unwrap()
+}
 
 #[tokio::test]
-async fn the_asyncapi_document_in_docs_is_the_codes_own() {
-    let printed = stdout(&off(&["asyncapi"]).output().await.unwrap());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/asyncapi.json");
-    let committed = std::fs::read_to_string(path).unwrap();
-    assert!(
-        committed == printed,
-        "docs/asyncapi.json is out of date: write it with `target/debug/off asyncapi > docs/asyncapi.json`"
-    );
+async fn printed_documents_in_docs_are_up_to_date() {
+    for (command, document) in [("asyncapi", "asyncapi.json"), ("settings", "settings.md")] {
+        let printed = stdout(&off(&[command]).output().await.unwrap());
+        assert!(
+            committed(document) == printed,
+            "docs/{document} is out of date: write it with `target/debug/off {command} > docs/{document}`"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_api_design_lists_exactly_the_problem_codes_of_the_services() {
+    let mut codes = BTreeSet::new();
+    for service in ["users", "orders"] {
+        let printed = stdout(&off(&["openapi", service]).output().await.unwrap());
+        let document: serde_json::Value = serde_json::from_str(&printed).unwrap();
+        let listed = document.pointer("/components/schemas/Problem/properties/code/enum").unwrap().as_array().unwrap();
+        codes.extend(listed.iter().map(|code| code.as_str().unwrap().to_owned()));
+    }
+    let design = committed("api-design.md");
+    let rows = design.lines().skip_while(|line| !line.starts_with("| `code`")).skip(2);
+    let first_columns = rows.map_while(|line| line.strip_prefix("| ")?.split(" |").next());
+    let documented: BTreeSet<String> =
+        first_columns.flat_map(|column| column.split(", ")).map(|code| code.trim_matches('`').to_owned()).collect();
+    assert_eq!(documented, codes);
 }
 
 #[tokio::test]

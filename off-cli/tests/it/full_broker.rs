@@ -1,4 +1,4 @@
-//! More happens than the streams have room for.
+//! More messages are published than fit into the streams.
 
 use crate::services::Services;
 use off_events::streams;
@@ -8,21 +8,21 @@ use std::time::Duration;
 
 const ORDERS: usize = 6000;
 
-/// MiB for all streams: half of what these orders put into them.
+/// Maximum size of all streams, in MiB: half of what the messages of these orders take.
 const ROOM: u32 = 8;
 
-const ARRIVE_WITHIN: Duration = Duration::from_mins(2);
+const ARRIVE_TIMEOUT: Duration = Duration::from_mins(2);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_stream_forgets_the_oldest_messages_and_no_order() {
+async fn a_full_stream_drops_its_oldest_messages_and_no_order_is_lost() {
     let world = World::new().await;
-    bus::declare(&world.nats.bus, bus::Keeping { room: ROOM, ..bus::Keeping::default() }).await.unwrap();
+    bus::declare(&world.nats.bus, bus::StreamStorage { max_mib: ROOM, ..bus::StreamStorage::default() }).await.unwrap();
     let ssd = world.add_device().await;
     let services = Services::start(&world, Duration::ZERO).await;
 
     services.place(ssd, ORDERS).await;
-    eventually_within(ARRIVE_WITHIN, "everything is on its shelf", || async {
-        let on_the_shelf: i64 = sqlx::query_scalar("SELECT quantity::bigint FROM users.product_ssds")
+    eventually_within(ARRIVE_TIMEOUT, "everything is on the shelf", || async {
+        let on_the_shelf: i64 = sqlx::query_scalar("SELECT quantity::bigint FROM users.shelf_items")
             .fetch_one(&world.database.pool)
             .await
             .ok()?;
@@ -33,6 +33,6 @@ async fn a_full_stream_forgets_the_oldest_messages_and_no_order() {
     let mut stream = world.nats.bus.jetstream.get_stream(streams::ORDERS.name).await.unwrap();
     let state = &stream.info().await.unwrap().state;
     assert!(state.bytes <= u64::from(ROOM) * 1024 * 1024, "it holds {} bytes", state.bytes);
-    assert!(state.first_sequence > 1, "it has forgotten nothing");
+    assert!(state.first_sequence > 1, "it has dropped nothing");
     services.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Dashboards and alerts show what is counted.
+//! Dashboards and alerts use only metrics that exist.
 
 use off_kit::telemetry::{Kind, METRICS};
 use serde_json::Value;
@@ -12,7 +12,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/observability")
 }
 
-/// The words of `text` that begin as our metrics do.
+/// The words in `text` with the prefix of off's metrics.
 fn metrics_in(text: &str) -> BTreeSet<String> {
     text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_')
         .filter(|word| word.starts_with("off_"))
@@ -20,7 +20,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-fn is_counted(word: &str) -> bool {
+fn is_metric(word: &str) -> bool {
     METRICS.iter().any(|&(kind, name, _)| match word.strip_prefix(name) {
         Some("") => true,
         Some("_bucket" | "_sum" | "_count") => kind == Kind::Histogram,
@@ -29,7 +29,7 @@ fn is_counted(word: &str) -> bool {
 }
 
 #[test]
-fn every_panel_and_every_alert_speaks_of_metrics_that_exist() {
+fn every_panel_and_alert_uses_existing_metrics() {
     let mut files: Vec<PathBuf> =
         fs::read_dir(folder().join("grafana/dashboards")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.len() >= 3, "{files:?}");
@@ -37,25 +37,25 @@ fn every_panel_and_every_alert_speaks_of_metrics_that_exist() {
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         let words = metrics_in(&text);
-        assert!(!words.is_empty(), "{} shows nothing of ours", file.display());
-        let unknown: Vec<_> = words.iter().filter(|word| !is_counted(word)).collect();
-        assert!(unknown.is_empty(), "{} speaks of {unknown:?}, which nothing counts", file.display());
+        assert!(!words.is_empty(), "{} uses no metric of off", file.display());
+        let unknown: Vec<_> = words.iter().filter(|word| !is_metric(word)).collect();
+        assert!(unknown.is_empty(), "{} uses {unknown:?}, which do not exist", file.display());
     }
 }
 
 #[test]
-fn every_dashboard_is_one() {
+fn every_dashboard_is_well_formed() {
     for entry in fs::read_dir(folder().join("grafana/dashboards")).unwrap() {
         let path = entry.unwrap().path();
         let dashboard: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
         let panels = dashboard["panels"].as_array().unwrap();
         let (titles, ids): (BTreeSet<_>, BTreeSet<_>) =
             panels.iter().map(|panel| (panel["title"].to_string(), panel["id"].to_string())).unzip();
-        assert_eq!((titles.len(), ids.len()), (panels.len(), panels.len()), "{} repeats a panel", path.display());
+        assert_eq!((titles.len(), ids.len()), (panels.len(), panels.len()), "{} has duplicate panels", path.display());
         for panel in panels {
             assert!(panel["targets"].as_array().is_some_and(|targets| !targets.is_empty()), "{panel}");
-            let place = &panel["gridPos"];
-            assert!(place["x"].as_u64().unwrap() + place["w"].as_u64().unwrap() <= 24, "{panel}");
+            let position = &panel["gridPos"];
+            assert!(position["x"].as_u64().unwrap() + position["w"].as_u64().unwrap() <= 24, "{panel}");
         }
     }
 }

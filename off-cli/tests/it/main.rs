@@ -1,6 +1,6 @@
-//! The command `off`, run as a person runs it.
+//! Integration tests that run the command `off` as a child process.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a panic in a helper fails the calling test")]
 
 mod architecture;
 mod audit;
@@ -32,12 +32,12 @@ use tokio::{
     time::timeout,
 };
 
-/// A folder for one system.
+/// A temporary `OFF_HOME`.
 struct Home {
     folder: TempDir,
 }
 
-/// An `off up` that runs, and what it prints.
+/// A running `off up` and the lines that it prints.
 struct Up {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -47,7 +47,7 @@ impl Home {
     fn new() -> Self {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::Builder::new().prefix("off-home-").tempdir().unwrap();
-        // Root's Postgres runs as another user, who has to get to its files.
+        // Under root, Postgres runs as another user, who needs access to its files.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         Self { folder }
     }
@@ -56,7 +56,7 @@ impl Home {
         self.folder.path().join("off")
     }
 
-    /// `off` with these arguments, in this folder.
+    /// `off` with these arguments in this home.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = off(arguments);
         command.env("OFF_HOME", self.path());
@@ -67,7 +67,7 @@ impl Home {
         self.command(arguments).output().await.unwrap()
     }
 
-    /// Starts `off up` and waits until it shows what happens.
+    /// Starts `off up` and waits for its first line with counts.
     async fn up(&self, arguments: &[&str]) -> Up {
         let mut child = self
             .command(&[&["up"], arguments].concat())
@@ -78,16 +78,16 @@ impl Home {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut up = Up { child, lines };
-        up.says(" orders: ").await;
+        up.wait_for_line(" orders: ").await;
         up
     }
 
-    /// What `off up` wrote down for the other commands.
+    /// The `running.json` that `off up` wrote for the other commands.
     fn running(&self) -> Value {
         serde_json::from_str(&std::fs::read_to_string(self.path().join("running.json")).unwrap()).unwrap()
     }
 
-    /// The address of a service of the running system.
+    /// The URL of a service of the running system.
     fn address(&self, service: &str) -> String {
         let running = self.running();
         let services = running["services"].as_array().unwrap();
@@ -98,21 +98,21 @@ impl Home {
 
 impl Up {
     /// Waits for a line that contains `text`.
-    async fn says(&mut self, text: &str) -> String {
+    async fn wait_for_line(&mut self, text: &str) -> String {
         let search = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 if line.contains(text) {
                     return line;
                 }
             }
-            panic!("off up ended without saying '{text}'");
+            panic!("off up ended without printing '{text}'");
         };
         timeout(std::time::Duration::from_mins(1), search)
             .await
-            .unwrap_or_else(|_| panic!("off up never said '{text}'"))
+            .unwrap_or_else(|_| panic!("off up did not print '{text}'"))
     }
 
-    /// Ctrl-C, and the rest of what it prints.
+    /// Sends SIGINT; returns whether `off up` succeeded, and the rest of its output.
     async fn interrupt(mut self) -> (bool, String) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id().unwrap()).unwrap());
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
@@ -125,7 +125,7 @@ impl Up {
     }
 }
 
-/// `off` with these arguments and nothing of the test's own surroundings.
+/// `off` with these arguments, without the `DATABASE_URL` and `NATS_URL` of the test's environment.
 fn off(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_off"));
     let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");

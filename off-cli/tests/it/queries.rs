@@ -1,4 +1,4 @@
-//! What `.sqlx` says of the queries is true: it is what the compiler checks them against.
+//! The descriptions in `.sqlx`, against which the compiler checks queries, match the database and the code.
 
 use off_testkit::Database;
 use proc_macro2::{TokenStream, TokenTree};
@@ -10,13 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const HINT: &str = "`scripts/prepare-queries` writes .sqlx anew";
+const HINT: &str = "run `scripts/prepare-queries` to update .sqlx";
 
 fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What is in `.sqlx`, by query.
+/// The descriptions in `.sqlx`, by query.
 fn stored() -> BTreeMap<String, Value> {
     let files = fs::read_dir(workspace().join(".sqlx")).unwrap();
     let stored = files.map(|file| serde_json::from_slice::<Value>(&fs::read(file.unwrap().path()).unwrap()).unwrap());
@@ -24,7 +24,7 @@ fn stored() -> BTreeMap<String, Value> {
 }
 
 #[tokio::test]
-async fn every_stored_query_is_described_as_the_migrated_database_describes_it() {
+async fn stored_query_descriptions_match_the_migrated_database() {
     let database = Database::new().await;
     let stored = stored();
     assert!(!stored.is_empty());
@@ -35,7 +35,7 @@ async fn every_stored_query_is_described_as_the_migrated_database_describes_it()
     }
 }
 
-/// Whether nothing is known of a column or whether it can be null depends on the plan; to the macros it is the same.
+/// Replaces unknown nullability by `true`: which of the two it is depends on the plan, and the macros treat them alike.
 fn as_compiled(mut description: Value) -> Value {
     for nullable in description["nullable"].as_array_mut().unwrap() {
         *nullable = Value::Bool(nullable.as_bool().unwrap_or(true));
@@ -44,7 +44,7 @@ fn as_compiled(mut description: Value) -> Value {
 }
 
 #[test]
-fn the_stored_queries_are_those_of_the_code() {
+fn stored_queries_match_the_code() {
     let mut in_code: Vec<String> = Vec::new();
     for crate_folder in fs::read_dir(workspace()).unwrap().map(|entry| entry.unwrap().path().join("src")) {
         if crate_folder.is_dir() {
@@ -68,13 +68,13 @@ fn queries_below(folder: &Path, found: &mut Vec<String>) {
     }
 }
 
-/// The first string in the parentheses of `query!`, `query_as!` and `query_scalar!`.
+/// Adds the first string in the parentheses of each `query!`, `query_as!` and `query_scalar!` to `found`.
 fn queries_in(tokens: TokenStream, found: &mut Vec<String>) {
     let tokens: Vec<TokenTree> = tokens.into_iter().collect();
-    for (place, token) in tokens.iter().enumerate() {
+    for (index, token) in tokens.iter().enumerate() {
         let TokenTree::Group(group) = token else { continue };
         let is_query = matches!(
-            &tokens[..place],
+            &tokens[..index],
             [.., TokenTree::Ident(name), TokenTree::Punct(mark)]
                 if mark.as_char() == '!' && ["query", "query_as", "query_scalar"].iter().any(|query| name == query)
         );

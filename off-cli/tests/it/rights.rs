@@ -1,11 +1,9 @@
-//! Each program does its work with rights of its own: a database role, a user of the broker, and passwords from files.
+//! Each program works with its own permissions: a database role, a user of the broker, and passwords from files.
 
 use crate::{off, stderr, stdout};
 use futures::{FutureExt, StreamExt};
-use off_kit::{
-    Bus, bus,
-    servers::{find_nats_server, free_port},
-};
+use off_kit::{Bus, bus};
+use off_servers::{find_nats_server, free_port};
 use off_testkit::{Database, LENTILS, Program, add_product, eventually};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -22,7 +20,7 @@ use tokio::{
 
 const USERS: [&str; 7] = ["admin", "etl", "users", "orders", "notifications", "generator", "operator"];
 
-/// A Postgres and a NATS as production sets them up, and the passwords of everyone.
+/// A Postgres and a NATS with the production configuration, and the passwords of all users.
 struct Production {
     database: Database,
     nats_port: u16,
@@ -62,7 +60,7 @@ impl Production {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        // Roles belong to the whole server, so this one is of this test alone.
+        // Roles are global to a server, so this test needs its own.
         let database = Database::in_own().await;
         Self { database, nats_port, nats_log, folder, _nats: nats }
     }
@@ -72,13 +70,13 @@ impl Production {
         self.folder.path().join(user).to_str().unwrap().to_owned()
     }
 
-    /// The database's address for `user`, without a password.
+    /// The URL of the database for `user`, without a password.
     fn database_url(&self, user: &str) -> String {
         let (_, place) = self.database.url.rsplit_once('@').unwrap();
         format!("postgres://{user}@{place}")
     }
 
-    /// What a program of `user` is told.
+    /// The environment of a program that runs as `user`.
     fn settings(&self, user: &str) -> Vec<(&'static str, String)> {
         vec![
             ("DATABASE_URL", self.database_url(&format!("off_{user}"))),
@@ -122,10 +120,10 @@ impl Production {
 }
 
 #[tokio::test]
-async fn everyone_does_their_work_with_their_own_rights() {
+async fn every_program_works_with_its_own_permissions() {
     let production = Production::start().await;
     production.migrate().await;
-    // A second time changes nothing.
+    // A second migration changes nothing.
     production.migrate().await;
     add_product(&production.database.pool, LENTILS, "Red lentils").await;
     let fast = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
@@ -133,30 +131,30 @@ async fn everyone_does_their_work_with_their_own_rights() {
     let users = production.serve("users", &[]).await;
     let orders = production.serve("orders", &[]).await;
     let notifications = production.serve("notifications", &fast).await;
-    let life = [
+    let generator_settings = [
         ("USERS_URL", users.http.base().to_owned()),
         ("ORDERS_URL", orders.http.base().to_owned()),
         ("GENERATOR_HOUSEHOLDS", "3".to_owned()),
         ("GENERATOR_RATE", "20".to_owned()),
     ];
-    let generator = production.serve("generator", &[&life[..], &fast].concat()).await;
+    let generator = production.serve("generator", &[&generator_settings[..], &fast].concat()).await;
 
-    eventually("orders of all kinds are completed, and something is eaten and runs low", || async {
+    eventually("orders are completed, and products are consumed", || async {
         let mut conn = production.connect("operator").await;
         let completed: i64 =
             sqlx::query_scalar("SELECT count(*) FROM orders.product_orders WHERE status = 'completed'")
                 .fetch_one(&mut conn)
                 .await
                 .unwrap();
-        let eaten: i64 = sqlx::query_scalar("SELECT count(*) FROM users.consumptions WHERE taken > 0")
+        let consumed: i64 = sqlx::query_scalar("SELECT count(*) FROM users.consumptions WHERE taken > 0")
             .fetch_one(&mut conn)
             .await
             .unwrap();
-        (completed > 5 && eaten > 5).then_some(())
+        (completed > 5 && consumed > 5).then_some(())
     })
     .await;
 
-    nobody_publishes_for_another(&production).await;
+    services_respond_only_to_inboxes(&production).await;
     let mut doctor = off(&["doctor"]);
     let output = doctor.envs(production.settings("operator")).output().await.unwrap();
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
@@ -169,12 +167,12 @@ async fn everyone_does_their_work_with_their_own_rights() {
     let output = audit.output().await.unwrap();
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
     let log = fs::read_to_string(&production.nats_log).unwrap();
-    let refused: Vec<_> = log.lines().filter(|line| line.contains("Violation") || line.contains("[ERR]")).collect();
-    assert!(refused.is_empty(), "the broker refused what is needed: {refused:#?}");
+    let rejected: Vec<_> = log.lines().filter(|line| line.contains("Violation") || line.contains("[ERR]")).collect();
+    assert!(rejected.is_empty(), "the broker rejected something that is needed: {rejected:#?}");
 }
 
-/// Asks `orders.random` with reply subjects on which only others may publish: services answer to inboxes alone.
-async fn nobody_publishes_for_another(production: &Production) {
+/// Sends `orders.random` with reply subjects on which only other users may publish: services respond only to inboxes.
+async fn services_respond_only_to_inboxes(production: &Production) {
     let connect = async |user: &'static str| {
         let config = bus::Config {
             nats_password_file: Some(production.password_file(user).into()),
@@ -183,7 +181,7 @@ async fn nobody_publishes_for_another(production: &Production) {
         Bus::connect(&config, user).await.unwrap()
     };
     let (bus, operator) = (connect("generator").await, connect("operator").await);
-    let mut answers = bus.client.subscribe("orders.new").await.unwrap();
+    let mut responses = bus.client.subscribe("orders.new").await.unwrap();
     let mut completed = operator.client.subscribe("orders.completed").await.unwrap();
     operator.client.flush().await.unwrap();
     for reply in ["orders.completed", "$JS.API.STREAM.PURGE.ORDERS"] {
@@ -192,14 +190,14 @@ async fn nobody_publishes_for_another(production: &Production) {
     let mut last = async_nats::HeaderMap::new();
     last.insert("Off-Request-Id", "last");
     bus.client.publish_with_headers("orders.random", last, "".into()).await.unwrap();
-    let mut answered = 0;
-    while answered < 2 {
-        let answer = timeout(Duration::from_secs(10), answers.next()).await.unwrap().unwrap();
-        let id = answer.headers.as_ref().and_then(|headers| headers.get("Off-Request-Id"));
-        answered += usize::from(id.is_some_and(|id| id.as_str() == "last"));
+    let mut received = 0;
+    while received < 2 {
+        let response = timeout(Duration::from_secs(10), responses.next()).await.unwrap().unwrap();
+        let id = response.headers.as_ref().and_then(|headers| headers.get("Off-Request-Id"));
+        received += usize::from(id.is_some_and(|id| id.as_str() == "last"));
     }
     while let Some(Some(message)) = completed.next().now_or_never() {
-        assert!(message.payload.windows(6).any(|part| part == b"status"), "an answer came as a completed order");
+        assert!(message.payload.windows(6).any(|part| part == b"status"), "a response arrived on orders.completed");
     }
     let orders = bus.jetstream.get_stream("ORDERS").await.unwrap();
     assert_eq!(orders.cached_info().state.first_sequence, 1, "the stream was purged");
@@ -208,7 +206,7 @@ async fn nobody_publishes_for_another(production: &Production) {
 }
 
 #[tokio::test]
-async fn nobody_may_do_what_is_not_their_work() {
+async fn no_program_can_do_more_than_its_work() {
     let production = Production::start().await;
     production.migrate().await;
     for (user, statement) in [
@@ -239,7 +237,7 @@ async fn nobody_may_do_what_is_not_their_work() {
             error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
         assert_eq!(code, "42501", "{user}: {statement}: {error}");
     }
-    // What another service has in the outbox is not there.
+    // A service does not see the outbox messages of another service.
     sqlx::query("INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
         .execute(&production.database.pool)
         .await
@@ -252,13 +250,13 @@ async fn nobody_may_do_what_is_not_their_work() {
 }
 
 #[tokio::test]
-async fn sample_passwords_start_nothing() {
+async fn sample_and_duplicate_passwords_are_rejected() {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/sample-secrets");
     let output = off(&["secrets", samples.to_str().unwrap()]).output().await.unwrap();
-    let said = stdout(&output);
-    assert!(!output.status.success() && said.contains("deploy/make-secrets"), "{said}");
+    let text = stdout(&output);
+    assert!(!output.status.success() && text.contains("deploy/make-secrets"), "{text}");
     for user in USERS {
-        assert!(said.contains(&format!("✗ {user}")), "{said}");
+        assert!(text.contains(&format!("✗ {user}")), "{text}");
     }
 
     let own = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! The three services of a world, and orders placed with them.
+//! Runs the three services on the servers of a test world, and places orders.
 
 use futures::{StreamExt, stream};
 use off_kit::Clock;
@@ -16,7 +16,7 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts them with a supplier that takes this long and a delivery firm that takes no time.
+    /// Starts the services; suppliers take `supplier_delay`, deliveries take no time.
     pub(crate) async fn start(world: &World, supplier_delay: Duration) -> Self {
         let users = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
         let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), supplier_delay);
@@ -36,11 +36,12 @@ impl Services {
         }
     }
 
-    /// Places so many orders of one pack of lentils.
+    /// Places `count` orders of one pack of lentils each.
     pub(crate) async fn place(&self, ssd: i64, count: usize) {
-        let wish = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
-        let placed = stream::iter(0..count).map(|_| self.orders.http.post("/api/orders", &wish)).buffer_unordered(128);
-        assert!(placed.all(|answer| async move { answer.status == 201 }).await);
+        let order_request = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
+        let responses = stream::iter(0..count).map(|_| self.orders.http.post("/api/orders", &order_request));
+        let responses = responses.buffer_unordered(128);
+        assert!(responses.all(|response| async move { response.status == 201 }).await);
     }
 
     pub(crate) async fn stop(self) {

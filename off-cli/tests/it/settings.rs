@@ -1,10 +1,10 @@
-//! Wrong settings are refused before anything starts, in words that help.
+//! Invalid settings are rejected at the start with a helpful message; external servers are used as set.
 
 use crate::{Home, off, stderr, stdout};
 use off_testkit::{Database, TestNats};
 
 #[tokio::test]
-async fn a_wrong_setting_is_named_with_what_was_expected() {
+async fn an_invalid_setting_is_named_with_the_expected_value() {
     for (arguments, expected) in [
         (vec!["up", "--speed", "0"], "expected a number from 0.01 to 86400"),
         (vec!["up", "--speed", "fast"], "--speed"),
@@ -18,7 +18,7 @@ async fn a_wrong_setting_is_named_with_what_was_expected() {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_of_a_service_stops_off_up_in_order() {
+async fn an_invalid_service_setting_stops_off_up() {
     let home = Home::new();
     let output = home.command(&["up"]).env("SUPPLIER_DELAY_MIN", "5m").output().await.unwrap();
     assert!(!output.status.success());
@@ -27,7 +27,7 @@ async fn a_wrong_setting_of_a_service_stops_off_up_in_order() {
 }
 
 #[tokio::test]
-async fn servers_that_are_not_there_are_named_without_their_passwords() {
+async fn unreachable_servers_are_named_without_their_passwords() {
     let output = off(&["audit"])
         .env("DATABASE_URL", "postgres://off:secret@127.0.0.1:1/off")
         .env("NATS_URL", "nats://127.0.0.1:1")
@@ -39,7 +39,7 @@ async fn servers_that_are_not_there_are_named_without_their_passwords() {
 }
 
 #[tokio::test]
-async fn your_own_servers_are_examined_migrated_and_used() {
+async fn external_servers_are_checked_migrated_and_used() {
     let (database, nats) = (Database::empty().await, TestNats::without_streams().await);
     let home = Home::new();
     let run = async |arguments: &[&str]| {
@@ -48,35 +48,36 @@ async fn your_own_servers_are_examined_migrated_and_used() {
         let output = command.output().await.unwrap();
         (output.status.success(), stdout(&output) + &stderr(&output))
     };
-    let (well, said) = run(&["doctor"]).await;
-    assert!(!well && said.contains("never migrated") && said.contains("run `off migrate`"), "{said}");
-    let (done, said) = run(&["migrate"]).await;
-    assert!(done && said.contains("up to date"), "{said}");
-    let (well, said) = run(&["doctor"]).await;
-    assert!(well && said.contains("all is well"), "{said}");
+    let (healthy, text) = run(&["doctor"]).await;
+    assert!(!healthy && text.contains("never migrated") && text.contains("run `off migrate`"), "{text}");
+    let (success, text) = run(&["migrate"]).await;
+    assert!(success && text.contains("up to date"), "{text}");
+    let (healthy, text) = run(&["doctor"]).await;
+    assert!(healthy && text.contains("all is well"), "{text}");
 
     let file = home.path().join("one.jsonl");
     std::fs::create_dir_all(home.path()).unwrap();
     let sample = include_str!("../../../off-etl/sample/products.jsonl");
     std::fs::write(&file, sample.lines().next().unwrap()).unwrap();
-    let (done, said) =
-        run(&["up", "--for", "2s", "--households", "2", "--seed", "5", "--catalogue", file.to_str().unwrap()]).await;
+    let (success, text) =
+        run(&["up", "--for", "2s", "--households", "2", "--seed", "5", "--catalog", file.to_str().unwrap()]).await;
     assert!(
-        done && said.contains("using the PostgreSQL that DATABASE_URL names, postgres://")
-            && said.contains("using the NATS that NATS_URL names, nats://")
-            && said.contains("1 record read: 1 new"),
-        "{said}"
+        success
+            && text.contains("using the PostgreSQL that DATABASE_URL names, postgres://")
+            && text.contains("using the NATS that NATS_URL names, nats://")
+            && text.contains("1 record read: 1 new"),
+        "{text}"
     );
     let emails: Vec<String> =
         sqlx::query_scalar("SELECT email FROM users.users").fetch_all(&database.pool).await.unwrap();
     assert!(emails.len() >= 2 && emails.iter().all(|email| email.contains(".5.")), "{emails:?}");
     assert!(!home.path().join("postgres").exists() && !home.path().join("nats").exists());
-    let (passed, said) = run(&["audit"]).await;
-    assert!(passed, "{said}");
+    let (passed, text) = run(&["audit"]).await;
+    assert!(passed, "{text}");
 }
 
 #[tokio::test]
-async fn a_database_that_holds_something_else_is_migrated_only_when_that_is_meant() {
+async fn a_database_with_other_tables_is_migrated_only_with_yes() {
     let (database, nats) = (Database::empty().await, TestNats::without_streams().await);
     sqlx::query("CREATE TABLE invoices (number bigint)").execute(&database.pool).await.unwrap();
     let home = Home::new();
@@ -86,17 +87,17 @@ async fn a_database_that_holds_something_else_is_migrated_only_when_that_is_mean
         (output.status.success(), stdout(&output) + &stderr(&output))
     };
     for command in [&["migrate"][..], &["up", "--for", "1s"]] {
-        let (done, said) = run(command).await;
-        assert!(!done && said.contains("holds tables") && said.contains("--yes"), "{said}");
+        let (success, text) = run(command).await;
+        assert!(!success && text.contains("holds tables") && text.contains("--yes"), "{text}");
     }
     let schemas: i64 = sqlx::query_scalar("SELECT count(*) FROM pg_namespace WHERE nspname = 'orders'")
         .fetch_one(&database.pool)
         .await
         .unwrap();
     assert_eq!(schemas, 0);
-    let (done, said) = run(&["migrate", "--yes"]).await;
-    assert!(done, "{said}");
-    // From now on it is off's, too.
-    let (done, said) = run(&["migrate"]).await;
-    assert!(done, "{said}");
+    let (success, text) = run(&["migrate", "--yes"]).await;
+    assert!(success, "{text}");
+    // From now on the database is a database of off, so --yes is not needed.
+    let (success, text) = run(&["migrate"]).await;
+    assert!(success, "{text}");
 }

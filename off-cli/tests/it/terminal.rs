@@ -1,4 +1,4 @@
-//! What happens when the terminal is closed, or a reader has enough.
+//! Closed terminals and pipes, help, `off status`, `off down`, and the confirmation of `off reset`.
 
 use crate::{Home, off, stderr, stdout};
 use nix::{
@@ -14,15 +14,15 @@ fn pid(text: &str) -> Pid {
 }
 
 #[tokio::test]
-async fn a_closed_terminal_stops_everything_in_order() {
+async fn closing_the_terminal_shuts_down_gracefully() {
     let home = Home::new();
     let mut up = home.up(&["--speed", "600", "--no-generator"]).await;
     let postmaster = std::fs::read_to_string(home.path().join("postgres/postmaster.pid")).unwrap();
     let postmaster = pid(postmaster.lines().next().unwrap());
     let off = pid(&up.child.id().unwrap().to_string());
-    // The shell passes on what it is sent, and the kernel sends it, too, in the middle of the stop; nobody reads any more.
+    // Both the shell and the kernel send SIGHUP, so a second one arrives during the shutdown; nobody reads the output.
     kill(off, Signal::SIGHUP).unwrap();
-    up.says("stopped notifications").await;
+    up.wait_for_line("stopped notifications").await;
     kill(off, Signal::SIGHUP).unwrap();
     drop(up.lines);
     assert!(up.child.wait().await.unwrap().success());
@@ -31,7 +31,7 @@ async fn a_closed_terminal_stops_everything_in_order() {
 }
 
 #[tokio::test]
-async fn a_reader_that_has_enough_makes_no_command_panic() {
+async fn no_command_panics_on_a_closed_pipe() {
     for arguments in [&["asyncapi"][..], &["openapi", "orders"], &["serve", "users", "openapi"]] {
         let mut child = off(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
@@ -41,7 +41,7 @@ async fn a_reader_that_has_enough_makes_no_command_panic() {
 }
 
 #[tokio::test]
-async fn help_is_there_for_all_services_and_for_each() {
+async fn serve_help_covers_every_service() {
     let all = off(&["serve", "--help"]).output().await.unwrap();
     for service in ["users", "orders", "notifications", "generator"] {
         assert!(all.status.success() && stdout(&all).contains(service), "{}", stderr(&all));
@@ -51,7 +51,7 @@ async fn help_is_there_for_all_services_and_for_each() {
 }
 
 #[tokio::test]
-async fn a_system_is_asked_how_it_is_and_stopped_from_elsewhere() {
+async fn status_and_down_work_from_another_process() {
     let home = Home::new();
     let nothing = home.run(&["status"]).await;
     assert!(nothing.status.code() == Some(3) && stdout(&nothing).contains("nothing runs in"), "{}", stdout(&nothing));
@@ -72,14 +72,14 @@ async fn a_system_is_asked_how_it_is_and_stopped_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn on_a_terminal_nothing_is_deleted_before_a_yes() {
+async fn reset_on_a_terminal_deletes_only_after_yes() {
     let home = Home::new();
     let data = home.path().join("nats");
     std::fs::create_dir_all(&data).unwrap();
     for (answer, code) in [("no\n", 1), ("yes\n", 0)] {
         let terminal = openpty(None, None).unwrap();
         let child = home.command(&["reset"]).stdin(terminal.slave).stdout(Stdio::piped()).spawn().unwrap();
-        // Held until it has ended: a terminal that is gone answers nothing.
+        // Kept open until the child has exited: reading from a closed terminal fails.
         let mut keyboard = File::from(terminal.master);
         keyboard.write_all(answer.as_bytes()).unwrap();
         let output = child.wait_with_output().await.unwrap();

@@ -1,4 +1,4 @@
-//! An order is one trace, from the request to the last who hears of it.
+//! The spans of an order form one trace, from the HTTP request to the last consumer.
 
 use axum::{Router, body::Bytes, extract::State, http::StatusCode, routing::post};
 use off_testkit::{LENTILS, Program, World, eventually};
@@ -11,32 +11,33 @@ use std::{
 };
 use tokio::net::TcpListener;
 
-/// The trace that the client began.
+/// The trace id of the client.
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+/// The span id of the client.
 const CLIENT: &str = "b7ad6b7169203331";
 
-/// A span as it arrived: its program, its name, its id and its parent's.
+/// A span that was exported: its program, name and id, and the id of its parent.
 #[derive(Debug, Clone)]
-struct Arrived {
+struct ExportedSpan {
     program: String,
     name: String,
     id: String,
     parent: String,
 }
 
-type Spans = Arc<Mutex<Vec<Arrived>>>;
+type Spans = Arc<Mutex<Vec<ExportedSpan>>>;
 
-/// A collector, as OTLP's HTTP side describes it, that keeps the spans of [`TRACE`].
+/// Starts an OTLP/HTTP collector that stores the spans of [`TRACE`]; returns its URL and the spans.
 async fn collect() -> (String, Spans) {
     let spans = Spans::default();
-    let app = Router::new().route("/v1/traces", post(take)).with_state(spans.clone());
+    let app = Router::new().route("/v1/traces", post(store_spans)).with_state(spans.clone());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, app).await });
     (address, spans)
 }
 
-async fn take(State(spans): State<Spans>, body: Bytes) -> StatusCode {
+async fn store_spans(State(spans): State<Spans>, body: Bytes) -> StatusCode {
     let request = ExportTraceServiceRequest::decode(body).unwrap();
     for of_program in request.resource_spans {
         let attributes = of_program.resource.map(|resource| resource.attributes).unwrap_or_default();
@@ -45,7 +46,7 @@ async fn take(State(spans): State<Spans>, body: Bytes) -> StatusCode {
         for span in of_program.scope_spans.into_iter().flat_map(|scope| scope.spans) {
             if hex(&span.trace_id) == TRACE {
                 let (id, parent) = (hex(&span.span_id), hex(&span.parent_span_id));
-                spans.lock().unwrap().push(Arrived { program: program.clone(), name: span.name, id, parent });
+                spans.lock().unwrap().push(ExportedSpan { program: program.clone(), name: span.name, id, parent });
             }
         }
     }
@@ -61,7 +62,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
+async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
     let (collector, spans) = collect().await;
     let world = World::new().await;
     let ssd_id = world.add_device().await;
@@ -103,8 +104,8 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
         "shelves-delivered.orders.completed",
     ]
     .into();
-    // Programs send theirs at different times: a child may arrive before its parent, of which `due.orders.due` is one twice.
-    eventually("every span arrives, and hangs on one that has arrived", || async {
+    // Programs export at different times, so a child may arrive before its parent.
+    eventually("every span and its parent have arrived", || async {
         let spans = spans.lock().unwrap();
         let names: BTreeSet<&str> = spans.iter().map(|span| &*span.name).collect();
         let ids: BTreeSet<&str> = spans.iter().map(|span| &*span.id).chain([CLIENT]).collect();
@@ -122,9 +123,10 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_who_hears_of_it() {
             "shelves-delivered" => "off-users",
             _ => "off-orders",
         };
-        assert!(span.program.contains(program), "{span:?} is not of {program}");
+        assert!(span.program.contains(program), "{span:?} is not from {program}");
     }
-    assert!(spans.iter().filter(|span| span.name == "due.orders.due").count() >= 2, "both waits are in it: {spans:#?}");
+    let waits = spans.iter().filter(|span| span.name == "due.orders.due").count();
+    assert!(waits >= 2, "both waits are in the trace: {spans:#?}");
     for (_, program) in programs {
         assert!(program.terminate().await);
     }

@@ -1,4 +1,4 @@
-//! The whole system, from nothing to restocked shelves.
+//! `off up`: the whole system in one process.
 
 use crate::{Home, stderr, stdout};
 use async_nats::{ConnectOptions, jetstream::consumer::PullConsumer};
@@ -18,11 +18,11 @@ use tokio::{
 const QUICK: [&str; 4] = ["--speed", "600", "--households", "3"];
 
 #[tokio::test]
-async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
+async fn up_restocks_shelves_and_reset_deletes_everything() {
     let home = Home::new();
     let up = home.up(&QUICK).await;
 
-    // A real device takes part by HTTP.
+    // A real device takes part over HTTP.
     let users = Http::new(home.address("users"));
     let orders = Http::new(home.address("orders"));
     let ada = json!({
@@ -31,17 +31,17 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
     });
     let registered = users.post("/api/register", &ada).await;
     let ssd = registered.body["devices"][0]["ssd_id"].as_i64().unwrap();
-    let wish = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 4});
-    // While everything starts at once it may be told to try again.
+    let order_request = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 4});
+    // The service may answer 503 while everything is starting.
     let placed = eventually("the order is placed", || async {
-        let placed = orders.post("/api/orders", &wish).await;
+        let placed = orders.post("/api/orders", &order_request).await;
         (placed.status != 503).then_some(placed)
     })
     .await;
     assert_eq!(placed.status, 201, "{placed:?}");
     let completed = eventually("the order is completed", || async {
         let order = orders.get(placed.header("location")).await;
-        // That it was shipped may be noted a moment after that it arrived.
+        // The shipping may be recorded after the completion, because events can arrive out of order.
         (order.body["history"].as_array()?.len() == 3).then_some(order)
     })
     .await;
@@ -50,13 +50,13 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
     assert_eq!(states, ["pending", "shipped", "completed"]);
     eventually("the delivery is on the shelf", || async {
         let device = users.get(&format!("/api/devices/{ssd}")).await;
-        // The generator orders for any device, so other products may stand there, too.
+        // The generator orders for any device, so the shelf may hold other products too.
         let item = device.body["shelf"].as_array()?.iter().find(|item| item["barcode"] == "2000000000015")?;
         (item["quantity"].as_i64()? >= 4).then_some(())
     })
     .await;
 
-    // Meanwhile it is watched, examined, and started a second time.
+    // The other commands work on the running system, and a second `off up` is rejected.
     let again = home.run(&["up"]).await;
     assert!(!again.status.success() && stderr(&again).contains("off is already up"), "{}", stderr(&again));
     eventually("all is well", || async {
@@ -72,7 +72,7 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success(), "{}", stdout(&audit));
 
-    // Stopped, it can still be audited; started again, it goes on.
+    // The stopped system can be audited, and continues after a restart.
     let (success, rest) = up.interrupt().await;
     assert!(success && rest.contains("stopped users") && rest.contains("orders placed so far"), "{rest}");
     let audit = home.run(&["audit"]).await;
@@ -90,7 +90,7 @@ async fn from_nothing_to_restocked_shelves_and_back_to_nothing() {
 }
 
 #[tokio::test]
-async fn a_killed_system_goes_on_where_it_was() {
+async fn a_killed_system_continues_after_a_restart() {
     let home = Home::new();
     let mut up = home.up(&QUICK).await;
     let orders = Http::new(home.address("orders"));
@@ -99,7 +99,7 @@ async fn a_killed_system_goes_on_where_it_was() {
         (page.body["orders"].as_array()?.len() >= 5).then_some(())
     })
     .await;
-    // As by the kernel, when memory runs out: nothing is said, and the two servers are left behind.
+    // Like an out-of-memory kill: there is no shutdown, and the two servers keep running.
     up.child.kill().await.unwrap();
     let again = home.up(&["--speed", "600", "--no-generator"]).await;
     let audit = home.run(&["audit"]).await;
@@ -116,13 +116,14 @@ async fn a_killed_system_goes_on_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_killed_leaves_nothing_that_makes_the_next_one_fail() {
+async fn a_start_succeeds_after_earlier_starts_were_killed() {
     let home = Home::new();
-    // From the first look at the folder, over the making of the cluster, to the migrations: each on what the last one left.
+    // The kills hit all phases, from locking the folder over initdb to the migrations. Each start finds the state that
+    // the previous one left.
     for moment in [20, 80, 200, 400, 600, 800, 1000, 1300, 1600, 2000, 2500, 3000] {
         let mut child = home.command(&["up"]).stdout(Stdio::null()).spawn().unwrap();
         let ended = timeout(Duration::from_millis(moment), child.wait()).await;
-        assert!(ended.is_err(), "it ended by itself before {moment} ms");
+        assert!(ended.is_err(), "it exited before {moment} ms");
         child.kill().await.unwrap();
     }
     let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
@@ -130,7 +131,7 @@ async fn a_start_that_is_killed_leaves_nothing_that_makes_the_next_one_fail() {
 }
 
 #[tokio::test]
-async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
+async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
     let home = Home::new();
     let up = home.up(&["--speed", "600", "--no-generator"]).await;
     let url = home.running()["nats_url"].as_str().unwrap().to_owned();
@@ -153,7 +154,7 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
     let red = stdout(&home.run(&["dead", "show", "2"]).await);
     assert!(!red.contains('\u{1b}') && red.contains("\\u{1b}[31mred"), "{red}");
 
-    // What somebody deletes at the broker is recreated.
+    // A deleted consumer is recreated.
     let jetstream = async_nats::jetstream::new(client);
     jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
     eventually("the consumer is there again", || async {
@@ -162,7 +163,7 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
     })
     .await;
 
-    // What is shown can be repaired and given back.
+    // A dead letter can be repaired and replayed.
     let body = stdout(&home.run(&["dead", "show", "1", "--body"]).await);
     assert_eq!(body, "{\"id\": 7}");
     let ada = json!({
@@ -170,8 +171,9 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
         "devices": [{"mac_address": "02:00:00:00:00:01"}],
     });
     let registered = Http::new(home.address("users")).post("/api/register", &ada).await.body;
-    let wish = json!({"ssd_id": registered["devices"][0]["ssd_id"], "barcode": "2000000000015", "quantity": 3});
-    let repaired = Http::new(home.address("orders")).post("/api/orders", &wish).await.body;
+    let ssd = &registered["devices"][0]["ssd_id"];
+    let order_request = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 3});
+    let repaired = Http::new(home.address("orders")).post("/api/orders", &order_request).await.body;
     let file = home.path().join("repaired.json");
     std::fs::write(&file, repaired.to_string()).unwrap();
     let replay = home.run(&["dead", "replay", "1", "--body", file.to_str().unwrap()]).await;
@@ -184,9 +186,9 @@ async fn a_dead_letter_is_listed_shown_repaired_and_sent_again() {
     );
 
     let all = ["dead", "replay", "--all", "--consumer", "supplier", "--dry-run"];
-    assert!(stdout(&home.run(&all).await).contains("dead letter 2 would be on orders.pending again"));
+    assert!(stdout(&home.run(&all).await).contains("dead letter 2 would be published on orders.pending again"));
     let later = ["dead", "replay", "--all", "--since", "2100-01-01T00:00:00Z"];
-    assert!(stdout(&home.run(&later).await).contains("there are no such dead letters"));
+    assert!(stdout(&home.run(&later).await).contains("no dead letter matches"));
     let dropped = home.run(&["dead", "drop", "2", "--why", "a test"]).await;
     assert!(dropped.status.success(), "{}", stderr(&dropped));
     assert_eq!(stdout(&home.run(&["dead", "list", "--json"]).await), "[]\n");
@@ -210,7 +212,7 @@ async fn servers_that_die_are_restarted_and_nothing_is_lost() {
         let pid = std::fs::read_to_string(home.path().join(pid_file)).unwrap();
         let pid = Pid::from_raw(pid.lines().next().unwrap().trim().parse().unwrap());
         kill(pid, Signal::SIGKILL).unwrap();
-        up.says(&format!("{name} ended by itself and is restarted")).await;
+        up.wait_for_line(&format!("{name} ended by itself and is restarted")).await;
         let before = eventually("Postgres answers", || async { completed().await.ok() }).await;
         eventually("orders are completed again", || async { (completed().await.ok()? > before).then_some(()) }).await;
     }
@@ -221,7 +223,7 @@ async fn servers_that_die_are_restarted_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn it_stops_by_itself_when_asked_to() {
+async fn up_with_for_stops_by_itself() {
     let home = Home::new();
     let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
     assert!(output.status.success(), "{}", stderr(&output));

@@ -1,12 +1,12 @@
-//! How much is in a pack, in grams or millilitres.
+//! The amount in a pack, in grams or milliliters.
 
-use super::{LONGEST_UNIT, Record};
-use crate::mend::{Mend, Mends, number, text};
+use super::{MAX_UNIT_LENGTH, Record};
+use crate::correction::{Correction, Corrections, number, text};
 
-/// The largest amount that is taken, in grams or millilitres.
-const MOST: f64 = 1e6;
+/// Larger amounts are implausible, in grams or milliliters.
+const MAX_AMOUNT: f64 = 1e6;
 
-/// Units of the printed text, each as so many of another one.
+/// Units of printed texts, each with its factor and base unit.
 const UNITS: [(&str, f64, &str); 10] = [
     ("mg", 0.001, "g"),
     ("g", 1.0, "g"),
@@ -20,16 +20,16 @@ const UNITS: [(&str, f64, &str); 10] = [
     ("liter", 1000.0, "ml"),
 ];
 
-/// The amount and its unit, as the record's fields state them. `printed`, the text on the pack, fills in what they lack, and counts
-/// where it contradicts them: Open Food Facts derives the fields from it.
-pub(super) fn amount(record: &Record, printed: &str, mends: &mut Mends) -> (Option<f64>, Option<String>) {
-    let mut stated = number(&record.product_quantity, MOST, mends);
-    // Nothing is in no pack.
+/// The amount and its unit from the record's fields. `printed`, the text on the pack, completes missing fields and
+/// overrides contradicting ones, because Open Food Facts derives the fields from it.
+pub(super) fn amount(record: &Record, printed: &str, corrections: &mut Corrections) -> (Option<f64>, Option<String>) {
+    let mut stated = number(&record.product_quantity, MAX_AMOUNT, corrections);
+    // No pack is empty.
     if stated == Some(0.0) {
         stated = None;
-        mends.add(Mend::AbsurdNumber);
+        corrections.add(Correction::AbsurdNumber);
     }
-    let unit = || text(&record.product_quantity_unit, LONGEST_UNIT, &mut Mends::default());
+    let unit = || text(&record.product_quantity_unit, MAX_UNIT_LENGTH, &mut Corrections::default());
     match (stated, unit(), read(printed)) {
         (None, _, None) => (None, None),
         (None, _, Some((amount, unit))) => (Some(amount), Some(unit.to_owned())),
@@ -37,20 +37,20 @@ pub(super) fn amount(record: &Record, printed: &str, mends: &mut Mends) -> (Opti
         (Some(stated), Some(stated_unit), Some((amount, unit)))
             if stated_unit.eq_ignore_ascii_case(unit) && !is_same(stated, amount) =>
         {
-            mends.add(Mend::OtherAmount);
+            corrections.add(Correction::OtherAmount);
             (Some(amount), Some(stated_unit))
         }
         (stated, unit, _) => (stated, unit),
     }
 }
 
-/// The one amount that `printed` consists of; `None` where there are more, or where a thousand may be meant.
+/// The single amount in `printed`; `None` if there are several, or if a separator may stand for thousands.
 fn read(printed: &str) -> Option<(f64, &'static str)> {
     let text = printed.trim().trim_end_matches(['e', '℮', '.', ' ']).to_lowercase();
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',')?;
     let (amount, unit) = (&text[..digits], text[digits..].trim());
     let (whole, fraction) = amount.split_once(['.', ',']).unwrap_or((amount, ""));
-    // 1.000 g may be a gram or a kilogram, and 1,000.5 is neither written nor read alike everywhere.
+    // 1.000 g may be a gram or a kilogram, and the separators of 1,000.5 differ between countries.
     let is_ambiguous =
         fraction.contains(['.', ',']) || (fraction.len() == 3 && !whole.trim_start_matches('0').is_empty());
     if is_ambiguous {
@@ -58,10 +58,10 @@ fn read(printed: &str) -> Option<(f64, &'static str)> {
     }
     let &(_, factor, unit) = UNITS.iter().find(|(name, ..)| *name == unit)?;
     let amount = format!("{whole}.{fraction}0").parse::<f64>().ok()? * factor;
-    (0.0 < amount && amount <= MOST).then_some((amount, unit))
+    (0.0 < amount && amount <= MAX_AMOUNT).then_some((amount, unit))
 }
 
-/// Amounts that differ by rounding alone.
+/// Whether two amounts differ by rounding only.
 fn is_same(one: f64, other: f64) -> bool {
     (one - other).abs() <= 0.01 * one.max(other)
 }
@@ -72,11 +72,11 @@ mod tests {
 
     fn of(fields: &str, printed: &str) -> (Option<f64>, Option<String>) {
         let record = Record::read(format!("{{{fields}}}").as_bytes()).unwrap();
-        amount(&record, printed, &mut Mends::default())
+        amount(&record, printed, &mut Corrections::default())
     }
 
     #[test]
-    fn an_amount_is_read_from_the_pack_only_where_it_is_unambiguous() {
+    fn an_amount_is_read_from_the_printed_text_only_if_it_is_unambiguous() {
         for (printed, amount) in [
             ("500 g", Some((500.0, "g"))),
             ("500g", Some((500.0, "g"))),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_fields_lack_or_contradict_is_read_from_the_pack() {
+    fn missing_and_contradicting_fields_are_read_from_the_printed_text() {
         let some = |amount: f64, unit: &str| (Some(amount), Some(unit.to_owned()));
         assert_eq!(of(r#""product_quantity": 0, "product_quantity_unit": "g""#, "1"), (None, None));
         assert_eq!(of(r#""product_quantity": 330"#, "33 cl"), some(330.0, "ml"));
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(of("", "6 x 125 g"), (None, None));
         assert_eq!(of(r#""product_quantity": 750, "product_quantity_unit": "g""#, "6 x 125 g"), some(750.0, "g"));
         assert_eq!(of(r#""product_quantity": 331, "product_quantity_unit": "ml""#, "33 cl"), some(331.0, "ml"));
-        // Another unit is no contradiction that the text decides.
+        // With another unit, the text does not override the fields.
         assert_eq!(of(r#""product_quantity": 400, "product_quantity_unit": "g""#, "500 ml"), some(400.0, "g"));
         assert_eq!(of(r#""product_quantity": 400"#, "500 ml"), (Some(400.0), None));
     }

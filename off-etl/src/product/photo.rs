@@ -1,13 +1,14 @@
-//! Where the photo of a product's front is.
+//! The URL of the front photo of a product.
 
 use super::Record;
 use off_events::Barcode;
 
-/// Open Food Facts' own servers, whose old dumps have addresses without TLS.
-const HOSTS: &str = "openfoodfacts.org";
+/// Domain of Open Food Facts, whose old dumps have URLs without TLS.
+const DOMAIN: &str = "openfoodfacts.org";
 
-/// The address that the record gives, else the one that its barcode and its photos make. Exports have no address; the
-/// rule is Open Food Facts' own: English first, then the product's language, then any, and last the photo of old records that has none.
+/// The URL in the record, else a URL built from its barcode and photos, because exports have no URL. The order is that
+/// of Open Food Facts: the English photo, then that of the product's language, then any other, then the photo without a
+/// language of old records.
 pub(super) fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
     if let Some(url) = record.image_url.text().and_then(|url| address(&url)) {
         return Some(url);
@@ -25,12 +26,12 @@ pub(super) fn image_url(record: &Record, barcode: &Barcode) -> Option<String> {
     Some(format!("https://images.openfoodfacts.org/images/products/{a}/{b}/{c}/{rest}/{name}.{rev}.400.jpg"))
 }
 
-/// `url` with TLS; `None` where it is no address.
+/// `url` with `https`; `None` if it is invalid, or is `http` on another domain.
 fn address(url: &str) -> Option<String> {
     let url = match url.strip_prefix("http://") {
         Some(rest) => {
             let host = rest.split('/').next()?;
-            let is_own = host.strip_suffix(HOSTS).is_some_and(|before| before.is_empty() || before.ends_with('.'));
+            let is_own = host.strip_suffix(DOMAIN).is_some_and(|before| before.is_empty() || before.ends_with('.'));
             format!("https://{}", is_own.then_some(rest)?)
         }
         None => url.to_owned(),
@@ -51,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn a_photo_has_an_address_by_rule() {
+    fn the_url_of_a_photo_is_built_from_barcode_and_revision() {
         let address = |fields: &str| of("2000000000015", fields);
         let by_rule = |name: &str| Some(format!("{BASE}/200/000/000/0015/{name}.400.jpg"));
         assert_eq!(address(r#""images": {"front_en": {"rev": "3"}}"#), by_rule("front_en.3"));
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_a_photo_is_taken_with_tls_alone() {
+    fn only_photo_urls_with_tls_are_accepted() {
         let address = |url: &str| of("2000000000015", &format!(r#""image_url": "{url}""#));
         assert_eq!(address("https://example.org/a.jpg").as_deref(), Some("https://example.org/a.jpg"));
         let old = address("http://static.openfoodfacts.org/images/products/1/front.4.400.jpg");

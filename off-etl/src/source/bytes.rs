@@ -1,4 +1,4 @@
-//! Bytes that are counted as they are read, so that progress can be told and damage be located.
+//! Counts bytes as they are read, to report progress and to locate damage.
 
 use std::{
     io::{BufRead, Read, Result},
@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-/// How many bytes of a source have been read, as it lies on disk.
+/// Counter of the bytes that were read of a source, compressed as on disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meter(Arc<AtomicU64>);
 
@@ -26,7 +26,7 @@ impl Meter {
     }
 }
 
-/// A reader whose bytes are counted when they are taken, not when they are buffered: damage is where it stands.
+/// A reader that counts bytes when they are consumed, not when they are buffered, so that the count locates damage.
 pub(super) struct Metered<R> {
     pub(super) inner: R,
     pub(super) meter: Meter,

@@ -1,4 +1,4 @@
-//! Exports that have an address: brought here in whole, and gone on with where the connection broke or the process ended.
+//! Downloads exports. A download is resumed after a broken connection or a restart of the process.
 
 use anyhow::{Context, anyhow, bail, ensure};
 use off_kit::backoff::Backoff;
@@ -16,56 +16,61 @@ use tokio::{
 use tracing::warn;
 use url::Url;
 
-/// How often in a row nothing at all may come before it gives up.
-const ATTEMPTS: u32 = 8;
+/// Attempts in a row without progress before the download fails.
+const MAX_ATTEMPTS: u32 = 8;
 
-/// How long a connection may say nothing.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How long a connection may be silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What became of one request.
-enum Came {
-    /// All of it.
-    Whole,
-    /// It broke after this many bytes, those counted that were here before.
-    Broken { reached: u64, cause: anyhow::Error },
+/// The outcome of one request.
+enum Outcome {
+    /// The file is complete.
+    Complete,
+    /// The transfer ended at `reached` bytes, counting those of earlier requests.
+    Interrupted { reached: u64, cause: anyhow::Error },
 }
 
-/// Brings what is at `url` into `folder`; nothing is brought again that is there already and has not changed. Tells
-/// `on_bytes` how many have come, of how many.
+/// Downloads `url` into `folder`, unless the file is there and has not changed. Calls `on_bytes` with the number of
+/// bytes so far and the total, if known. Returns the path of the file.
+///
+/// Fails if another process downloads the same file.
 pub(crate) async fn download(
     url: &Url,
     folder: &Path,
     mut on_bytes: impl FnMut(u64, Option<u64>),
 ) -> anyhow::Result<PathBuf> {
     let name = url.path_segments().and_then(|mut segments| segments.next_back()).filter(|name| !name.is_empty());
-    let name = name.with_context(|| format!("{url} names no file"))?;
-    fs::create_dir_all(folder).await.with_context(|| format!("cannot make {}", folder.display()))?;
+    let name = name.with_context(|| format!("{url} does not name a file"))?;
+    fs::create_dir_all(folder).await.with_context(|| format!("cannot create {}", folder.display()))?;
     let (whole, part) = (folder.join(name), folder.join(format!("{name}.part")));
     let client = client()?;
     let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     let (mut attempts, mut furthest) = (0, 0);
     loop {
-        match bring(&client, url, &whole, &part, &mut on_bytes).await? {
-            Came::Whole => return Ok(whole),
-            Came::Broken { reached, cause } => {
+        match fetch(&client, url, &whole, &part, &mut on_bytes).await? {
+            Outcome::Complete => return Ok(whole),
+            Outcome::Interrupted { reached, cause } => {
                 attempts += 1;
-                // A server that begins anew each time does not come further.
+                // Compared with the furthest byte so far, because a server without ranges starts over each time.
                 if reached > furthest {
                     (furthest, attempts) = (reached, 1);
                     backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
                 }
-                ensure!(attempts < ATTEMPTS, "{url} did not come in {ATTEMPTS} attempts, at last: {cause:#}");
+                ensure!(
+                    attempts < MAX_ATTEMPTS,
+                    "downloading {url} failed after {MAX_ATTEMPTS} attempts, last error: {cause:#}"
+                );
                 let pause = backoff.pause();
-                warn!("the download broke, trying again in {:.1} s: {cause:#}", pause.as_secs_f64());
+                warn!("the download was interrupted, trying again in {:.1} s: {cause:#}", pause.as_secs_f64());
                 tokio::time::sleep(pause).await;
             }
         }
     }
 }
 
-/// Removes a download.
-pub(crate) async fn forget(whole: &Path) {
-    for path in [whole, &Mark::of(whole).0] {
+/// Removes a downloaded file and its ETag; logs errors.
+pub(crate) async fn remove(whole: &Path) {
+    for path in [whole, &EtagFile::of(whole).0] {
         if let Err(error) = fs::remove_file(path).await {
             warn!("cannot remove {}: {error}", path.display());
         }
@@ -73,135 +78,138 @@ pub(crate) async fn forget(whole: &Path) {
 }
 
 fn client() -> anyhow::Result<Client> {
-    // Whoever was first chose the same.
+    // Fails if a provider is installed already, which is then the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .user_agent(concat!("off/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
-        .read_timeout(SILENCE)
-        // A packed file is to stay packed.
+        .read_timeout(READ_TIMEOUT)
+        // Compressed files are stored as they are.
         .no_gzip()
         .build()
-        .context("cannot make an HTTP client")
+        .context("cannot create an HTTP client")
 }
 
-async fn bring(
+async fn fetch(
     client: &Client,
     url: &Url,
     whole: &Path,
     part: &Path,
     on_bytes: &mut impl FnMut(u64, Option<u64>),
-) -> anyhow::Result<Came> {
+) -> anyhow::Result<Outcome> {
     let here = fs::metadata(part).await.map_or(0, |metadata| metadata.len());
     let mut request = client.get(url.clone());
-    if let Some(etag) = Mark::of(part).read().await.filter(|_| here > 0) {
-        // The rest of the same version, or all of the one there is now.
+    if let Some(etag) = EtagFile::of(part).read().await.filter(|_| here > 0) {
+        // The server sends the rest of the same version, or the whole current version.
         request = request.header(header::RANGE, format!("bytes={here}-")).header(header::IF_RANGE, etag);
-    } else if let Some(etag) = Mark::of(whole).read().await.filter(|_| whole.is_file()) {
+    } else if let Some(etag) = EtagFile::of(whole).read().await.filter(|_| whole.is_file()) {
         request = request.header(header::IF_NONE_MATCH, etag);
     }
-    let answer = match request.send().await {
-        Ok(answer) => answer,
-        Err(error) if error.is_redirect() => bail!("{url} leads from one address to the next without end"),
-        Err(error) => return Ok(Came::Broken { reached: 0, cause: error.into() }),
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) if error.is_redirect() => bail!("{url} redirects too often"),
+        Err(error) => return Ok(Outcome::Interrupted { reached: 0, cause: error.into() }),
     };
-    let begun = match answer.status() {
-        StatusCode::NOT_MODIFIED => return Ok(Came::Whole),
-        StatusCode::PARTIAL_CONTENT if begins_at(&answer, here) => here,
+    let start = match response.status() {
+        StatusCode::NOT_MODIFIED => return Ok(Outcome::Complete),
+        StatusCode::PARTIAL_CONTENT if begins_at(&response, here) => here,
         StatusCode::OK => 0,
-        // What is here is all there is, or more than there is now; or the server gives what was not asked for.
+        // The partial file is not shorter than the current one, or the server sent another range than requested.
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
             fs::remove_file(part).await.with_context(|| format!("cannot remove {}", part.display()))?;
-            return Ok(Came::Broken { reached: 0, cause: anyhow!("it has changed meanwhile: from the start") });
+            let cause = anyhow!("the file on the server does not match the partial download: starting over");
+            return Ok(Outcome::Interrupted { reached: 0, cause });
         }
         status if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() => {
-            return Ok(Came::Broken { reached: 0, cause: anyhow!("{url} answered {status}") });
+            return Ok(Outcome::Interrupted { reached: 0, cause: anyhow!("{url} answered {status}") });
         }
         status => bail!("{url} answered {status}: is the address right?"),
     };
-    write(answer, begun, whole, part, on_bytes).await
+    write(response, start, whole, part, on_bytes).await
 }
 
-/// Whether `answer` says that it is the rest from this byte on.
-fn begins_at(answer: &Response, byte: u64) -> bool {
-    let range = answer.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
+/// Whether the range of `response` starts at this byte.
+fn begins_at(response: &Response, byte: u64) -> bool {
+    let range = response.headers().get(header::CONTENT_RANGE).and_then(|range| range.to_str().ok());
     range.is_some_and(|range| range.starts_with(&format!("bytes {byte}-")))
 }
 
 async fn write(
-    mut answer: Response,
-    begun: u64,
+    mut response: Response,
+    start: u64,
     whole: &Path,
     part: &Path,
     on_bytes: &mut impl FnMut(u64, Option<u64>),
-) -> anyhow::Result<Came> {
+) -> anyhow::Result<Outcome> {
     let writing = || format!("cannot write {}", part.display());
-    let Some(mut file) = claim(part, begun).await? else {
-        return Ok(Came::Broken { reached: 0, cause: anyhow!("{} is not what it was", part.display()) });
+    let Some(mut file) = claim(part, start).await? else {
+        let cause = anyhow!("{} was changed by another process", part.display());
+        return Ok(Outcome::Interrupted { reached: 0, cause });
     };
-    if begun == 0 {
-        // Emptied first: a mark goes with bytes of its own version only.
+    if start == 0 {
+        // The file is emptied before its new ETag is written, so that an ETag never belongs to bytes of another
+        // version.
         file.set_len(0).await.with_context(writing)?;
-        Mark::of(part).write(answer.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok())).await?;
+        EtagFile::of(part).write(response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok())).await?;
     }
-    let total = answer.content_length().map(|rest| begun + rest);
-    let mut bytes = begun;
+    let total = response.content_length().map(|rest| start + rest);
+    let mut bytes = start;
     let cause = loop {
-        match answer.chunk().await {
+        match response.chunk().await {
             Ok(Some(chunk)) => {
                 file.write_all(&chunk).await.with_context(writing)?;
                 bytes += chunk.len() as u64;
                 on_bytes(bytes, total);
             }
             Ok(None) if total.is_none_or(|total| total == bytes) => break None,
-            Ok(None) => break Some(anyhow!("it ended at byte {bytes}")),
+            Ok(None) => break Some(anyhow!("the response ended at byte {bytes}")),
             Err(error) => break Some(error.into()),
         }
     };
     file.sync_all().await.with_context(writing)?;
     if let Some(cause) = cause {
-        return Ok(Came::Broken { reached: bytes, cause });
+        return Ok(Outcome::Interrupted { reached: bytes, cause });
     }
-    // The mark last: without it, or with that of the version before, it is only brought again.
-    for (from, to) in [(part, whole), (&Mark::of(part).0, &Mark::of(whole).0)] {
+    // The ETag comes last: with a missing or old ETag the file is just downloaded again.
+    for (from, to) in [(part, whole), (&EtagFile::of(part).0, &EtagFile::of(whole).0)] {
         fs::rename(from, to).await.with_context(|| format!("cannot rename {}", from.display()))?;
     }
-    Ok(Came::Whole)
+    Ok(Outcome::Complete)
 }
 
-/// Opens `part` for this process alone, to go on after its first `begun` bytes; `None` where it is another file meanwhile, or longer.
-async fn claim(part: &Path, begun: u64) -> anyhow::Result<Option<File>> {
+/// Opens and locks `part`, to append after its first `start` bytes. `None` if it was replaced or has another length.
+async fn claim(part: &Path, start: u64) -> anyhow::Result<Option<File>> {
     let opening = || format!("cannot write {}", part.display());
     let mut options = OpenOptions::new();
     let file = options.create(true).append(true).open(part).await.with_context(opening)?;
-    // Held until it is dropped, and so beyond its renaming.
+    // The lock is held until the file is closed, and so until after the rename.
     let file = file.into_std().await;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            bail!("another importer is bringing {} here: this one leaves", part.display())
+            bail!("another importer is downloading {}", part.display())
         }
         Err(TryLockError::Error(error)) => return Err(error).with_context(opening),
     }
     let held = file.metadata().with_context(opening)?;
     let is_there = fs::metadata(part).await.is_ok_and(|there| there.ino() == held.ino());
-    Ok((is_there && (begun == 0 || held.len() == begun)).then(|| File::from_std(file)))
+    Ok((is_there && (start == 0 || held.len() == start)).then(|| File::from_std(file)))
 }
 
-/// The version of a download, beside it.
-struct Mark(PathBuf);
+/// The file next to a download that holds its ETag.
+struct EtagFile(PathBuf);
 
-impl Mark {
+impl EtagFile {
     fn of(whole: &Path) -> Self {
         let mut name = whole.as_os_str().to_owned();
         name.push(".etag");
         Self(name.into())
     }
 
-    /// `None` where it has none: then it is brought anew.
+    /// The strong ETag; `None` if there is none, and the file is downloaded again.
     async fn read(&self) -> Option<String> {
         let text = fs::read_to_string(&self.0).await.ok()?;
-        // A weak mark does not promise the same bytes.
+        // A weak ETag does not guarantee the same bytes.
         (!text.is_empty() && !text.starts_with("W/")).then_some(text)
     }
 

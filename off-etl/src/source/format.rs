@@ -1,8 +1,9 @@
-//! What a source is, by its first bytes: an export, or something else, which is refused by its name.
+//! Recognizes the format of a source by its first bytes. Known other formats are refused with a hint.
 
 use super::{parquet, table};
 use anyhow::bail;
 
+/// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
     Lines,
@@ -10,64 +11,64 @@ pub(super) enum Format {
     Parquet,
 }
 
-/// What other files begin with, what they are, and what makes an export of them.
-const OTHERS: [(&[u8], &str); 10] = [
+/// First bytes of other formats, and how to make an export of them.
+const OTHER_FORMATS: [(&[u8], &str); 10] = [
     (b"PK\x03\x04", "it is a ZIP archive: unpack it first"),
     (b"7z\xbc\xaf\x27\x1c", "it is a 7-Zip archive: unpack it first"),
-    (b"BZh", "it is packed with bzip2: unpack it first"),
-    (b"\xfd7zXZ\0", "it is packed with xz: unpack it first"),
-    (b"\x28\xb5\x2f\xfd", "it is packed with Zstandard: unpack it first"),
-    (b"\x04\x22\x4d\x18", "it is packed with LZ4: unpack it first"),
+    (b"BZh", "it is compressed with bzip2: decompress it first"),
+    (b"\xfd7zXZ\0", "it is compressed with xz: decompress it first"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with Zstandard: decompress it first"),
+    (b"\x04\x22\x4d\x18", "it is compressed with LZ4: decompress it first"),
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
-    (b"\x6d\xe2\x99\x81", "it is an archive of MongoDB: load it with `mongorestore`, and write it with `mongoexport`"),
-    (parquet::MAGIC, "it is Parquet, which is read from a plain file only"),
+    (b"\x6d\xe2\x99\x81", "it is an archive of MongoDB: load it with `mongorestore` and export it with `mongoexport`"),
+    (parquet::MAGIC, "it is Parquet, which can be read only from a plain file"),
 ];
 
-const UTF_16: &str = "it is text in UTF-16: `iconv -f UTF-16 -t UTF-8` makes UTF-8 of it";
+const UTF_16: &str = "it is text in UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`";
 
-/// What a text is that begins with `start`.
+/// The format of a text that begins with `start`. Fails with a hint if it is not an export.
 pub(super) fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
     let text = start.trim_ascii_start();
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let found = if let Some((_, other)) = OTHERS.iter().find(|(magic, _)| start.starts_with(magic)) {
+    let found = if let Some((_, other)) = OTHER_FORMATS.iter().find(|(magic, _)| start.starts_with(magic)) {
         other
     } else if table::is_header(line) {
         return Ok(Format::Table);
     } else if is_archive(start) {
         "it is a tar archive: unpack it first"
     } else if is_bson(start) {
-        "it is a dump of MongoDB (BSON): `bsondump` makes JSON lines of it"
+        "it is a dump of MongoDB (BSON): convert it to JSON lines with `bsondump`"
     } else if text.first() != Some(&0) && text.get(1) == Some(&0) {
         UTF_16
     } else if is_separated_otherwise(line) {
         "its columns are not separated by tabs"
     } else if is_search_page(text) {
-        "it is a page of search results: `jq -c '.products[]'` makes JSON lines of it"
+        "it is a page of search results: convert it to JSON lines with `jq -c '.products[]'`"
     } else if is_one_document(text) {
-        "it is one JSON document over many lines: `jq -c .` makes JSON lines of it"
+        "it is one JSON document over many lines: convert it to JSON lines with `jq -c .`"
     } else {
         match text.first() {
             None => "it holds no records",
             Some(b'<') => "it is a page of HTML or XML",
-            Some(b'[') => "it is one JSON array: `jq -c '.[]'` makes JSON lines of it",
-            // Some dirt on the first line of a long file is no reason to refuse it all.
+            Some(b'[') => "it is one JSON array: convert it to JSON lines with `jq -c '.[]'`",
+            // A damaged first line is no reason to refuse a whole file.
             Some(_) if text.contains(&b'{') => return Ok(Format::Lines),
-            Some(_) => "its first bytes are none of these",
+            Some(_) => "its format is not recognized",
         }
     };
     bail!(
-        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a table with tabs that has a column `code`, \
-         or Parquet; the first two may be packed with gzip"
+        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a tab-separated table with a column \
+         `code`, or Parquet; the first two may be compressed with gzip"
     )
 }
 
-/// The magic of POSIX archives comes after a name and some numbers.
+/// Whether `start` is a POSIX tar archive, whose magic number comes at byte 257, after the first file name.
 fn is_archive(start: &[u8]) -> bool {
     start.get(257..262).is_some_and(|magic| magic == b"ustar")
 }
 
-/// Whether `start` is a document's length, at most MongoDB's 16 MiB, a type, and the name of a field (<https://bsonspec.org>).
+/// Whether `start` looks like BSON: a length up to MongoDB's 16 MiB, a type, and a field name (<https://bsonspec.org>).
 fn is_bson(start: &[u8]) -> bool {
     let Some(([a, b, c, d, kind], name)) = start.split_first_chunk() else { return false };
     let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
@@ -77,7 +78,7 @@ fn is_bson(start: &[u8]) -> bool {
         && name.iter().all(u8::is_ascii_graphic)
 }
 
-/// Whether `line` names columns as a header does, between commas or semicolons.
+/// Whether `line` is a header with commas or semicolons between the columns.
 fn is_separated_otherwise(line: &[u8]) -> bool {
     [b',', b';'].iter().any(|separator| {
         let mut names = line.split(|byte| byte == separator).map(<[u8]>::trim_ascii);
@@ -85,7 +86,7 @@ fn is_separated_otherwise(line: &[u8]) -> bool {
     })
 }
 
-/// Whether a list of products comes before the first product's own fields.
+/// Whether a list `products` comes before any field of a product.
 fn is_search_page(text: &[u8]) -> bool {
     let find = |name: &[u8]| memchr::memmem::find(text, name);
     let Some(products) = find(b"\"products\"").filter(|_| text.starts_with(b"{")) else { return false };
@@ -94,7 +95,7 @@ fn is_search_page(text: &[u8]) -> bool {
     is_list && [&b"\"code\""[..], b"\"_id\""].iter().all(|field| find(field).is_none_or(|place| place > products))
 }
 
-/// Whether a document goes on in the line after its first. A damaged first line of an export is followed by another record.
+/// Whether a document continues on its second line. After a damaged first line of an export comes another record.
 fn is_one_document(text: &[u8]) -> bool {
     let mut lines = text.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
     let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return false };
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_export_is_refused_by_its_name() {
+    fn a_file_that_is_no_export_is_refused_with_its_format() {
         let archive = [&[b'x'; 257][..], b"ustar\0"].concat();
         for (start, name) in [
             (&b"PK\x03\x04\x14\0{"[..], "ZIP"),
@@ -126,7 +127,7 @@ mod tests {
             (b"<!doctype html>", "HTML"),
             (b"PAR1", "plain file"),
             (b" \n ", "no records"),
-            (b"hello\n", "none of these"),
+            (b"hello\n", "not recognized"),
         ] {
             let refused = format_of("it", start).unwrap_err().to_string();
             assert!(refused.contains(name), "{}: {refused}", start.escape_ascii());
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn exports_are_recognised_also_behind_some_dirt() {
+    fn exports_with_a_damaged_first_line_are_recognized() {
         for (start, format) in [
             (&b"\n {\"code\": \"1\"}\n{\"code\": \"2\"}"[..], Format::Lines),
             (b"{\"code\": \"1\", \"products\": [1]}", Format::Lines),

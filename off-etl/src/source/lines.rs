@@ -1,4 +1,4 @@
-//! JSON lines: a record is a line.
+//! JSON lines: each line is a record.
 
 use super::{Content, text::Records};
 use serde::de::IgnoredAny;

@@ -1,4 +1,4 @@
-//! What a source is called on the command line and in settings.
+//! Names of sources on the command line and in settings.
 
 use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
 use url::Url;
@@ -10,13 +10,13 @@ pub enum SourceName {
     Sample,
     /// The HTTP API.
     Api,
-    /// What changed in the last days.
+    /// The changes of the last days.
     Deltas,
     /// An export on standard input.
     Input,
-    /// An export on this machine.
+    /// An export in a file.
     File(PathBuf),
-    /// An export on another one.
+    /// An export at an HTTP or HTTPS URL.
     Address(Url),
 }
 

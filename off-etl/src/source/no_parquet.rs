@@ -1,23 +1,23 @@
-//! Parquet in a program that is built without it: it is told from text, and not read.
+//! Stands in for Parquet in a program built without it: Parquet files are recognized and refused.
 
-use super::{Broken, Piece, Place};
+use super::{Broken, Chunk, Place};
 use crate::record::Record;
 use std::{convert::Infallible, fs::File, io};
 
-/// What a Parquet file begins with.
+/// First bytes of a Parquet file.
 pub(super) const MAGIC: &[u8; 4] = b"PAR1";
 
-/// A row group; there are none.
+/// A row group; never created.
 #[derive(Debug)]
 pub(crate) struct Group(Infallible);
 
-/// Nothing of it is looked at.
+/// Why the file cannot be read.
 pub(super) fn unreadable(_: &File) -> Option<String> {
-    Some("it is Parquet, which this program is built without: `off-etl` reads it".to_owned())
+    Some("it is Parquet, which this program does not support: use `off-etl`".to_owned())
 }
 
-/// Gives nothing.
-pub(super) fn cut(_: File, _: Place, _: impl Fn(u64, u64), _: impl FnMut(Piece) -> bool) -> io::Result<()> {
+/// Always fails; never called, because `unreadable` refuses the file before.
+pub(super) fn cut(_: File, _: Place, _: impl Fn(u64, u64), _: impl FnMut(Chunk) -> bool) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 

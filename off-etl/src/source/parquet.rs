@@ -1,12 +1,12 @@
-//! The Parquet export: only the columns that are needed are read.
+//! Reads the Parquet export, and only the columns that are needed.
 
 mod footer;
 mod view;
 
 pub(super) use footer::MAGIC;
 
-use super::{Broken, Content, Piece, Place};
-use crate::{loose::Loose, record::Record};
+use super::{Broken, Chunk, Content, Place};
+use crate::{lenient::Lenient, record::Record};
 use ::parquet::{
     basic::Compression,
     errors::ParquetError,
@@ -27,10 +27,10 @@ use std::{
 };
 use view::View;
 
-/// Records that are given at once.
+/// Records per part of a row group.
 const ROWS: usize = 256;
 
-/// The columns that are read.
+/// The columns that are read, together with `TIMES`.
 const COLUMNS: [&str; 19] = [
     "code",
     "product_name",
@@ -54,29 +54,29 @@ const COLUMNS: [&str; 19] = [
 ];
 const TIMES: [&str; 2] = ["last_modified_t", "last_updated_t"];
 
-/// The year 1973 in nanoseconds; in microseconds it is the year 5138.
-const EARLIEST_NANOSECOND: i64 = 100_000_000_000_000_000;
+/// Larger times are nanoseconds: it is the year 1973 in nanoseconds, and the year 5138 in microseconds.
+const MIN_NANOSECONDS: i64 = 100_000_000_000_000_000;
 
-/// Of each photo and each nutrient, what is read.
+/// The parts of each photo and each nutrient that are read.
 const PARTS: [(&str, &[&str]); 2] = [("images", &["key", "rev"]), ("nutriments", &["name", "100g", "serving"])];
 
-/// A row group, or what of it was not read before.
+/// A row group, or the rest of it that an earlier import has not read.
 #[derive(Debug)]
 pub(crate) struct Group {
     file: Arc<File>,
     footer: Arc<Footer>,
     place: GroupPlace,
-    /// Rows of it that were read before.
+    /// Rows that an earlier import has read.
     done: u64,
 }
 
-/// Gives every row group from `start` on, until there are no more or nobody takes them; `on_rows` is told how many rows of how many
-/// come before each.
+/// Passes every row group from `start` on to `emit`, until they end or `emit` returns false. Calls `on_rows` with the
+/// number of rows before each group and the number of all rows.
 pub(super) fn cut(
     file: File,
     start: Place,
     on_rows: impl Fn(u64, u64),
-    mut give: impl FnMut(Piece) -> bool,
+    mut emit: impl FnMut(Chunk) -> bool,
 ) -> io::Result<()> {
     let footer = Arc::new(Footer::read(&file)?);
     let file = Arc::new(file);
@@ -85,12 +85,12 @@ pub(super) fn cut(
     for &place in &footer.groups {
         on_rows(before, all);
         let after = before.saturating_add(place.rows);
-        // A group that was read before is not even opened.
+        // A group that an earlier import has read is not opened.
         if after > start.offset {
             let begin = start.offset.max(before);
             let group = Group { file: file.clone(), footer: footer.clone(), place, done: begin - before };
             let at = |row: u64| Place { offset: row, line: row };
-            if !give(Piece { start: at(begin), end: at(after), content: Content::Group(group) }) {
+            if !emit(Chunk { start: at(begin), end: at(after), content: Content::Group(group) }) {
                 return Ok(());
             }
         }
@@ -100,8 +100,8 @@ pub(super) fn cut(
     Ok(())
 }
 
-/// Why nothing of a file can be read that is sound: it has no barcodes, or is packed in a way that is not compiled in. Damage is told
-/// where it is met.
+/// Why an undamaged file cannot be read: it has no barcodes, or its compression is not compiled in. Damage is reported
+/// later, where it is found.
 pub(super) fn unreadable(file: &File) -> Option<String> {
     let file = Arc::new(file.try_clone().ok()?);
     let footer = Footer::read(&file).ok()?;
@@ -119,23 +119,24 @@ pub(super) fn unreadable(file: &File) -> Option<String> {
         _ => None,
     })?;
     Some(format!(
-        "it is Parquet packed with {codec}, which is not read: write it anew with another compression, like zstd"
+        "it is Parquet compressed with {codec}, which is not supported: compress it in another way, such as zstd"
     ))
 }
 
 impl Group {
-    /// Gives its records, some hundred at once, until there are no more or nobody takes them. What is broken is told with about where.
-    pub(crate) fn read(&self, give: impl FnMut(Vec<Record>) -> bool) -> Result<(), Broken> {
+    /// Passes its records to `emit` in parts of `ROWS`, until they end or `emit` returns false. Fails with the
+    /// approximate place of damage.
+    pub(crate) fn read(&self, emit: impl FnMut(Vec<Record>) -> bool) -> Result<(), Broken> {
         let mut near = self.place.start;
-        let read = AssertUnwindSafe(|| self.read_rows(&mut near, give));
-        // The reader checks less than what a damaged file may hold.
+        let read = AssertUnwindSafe(|| self.read_rows(&mut near, emit));
+        // The reader of `parquet` does not check everything, and may panic on a damaged file.
         let outcome =
-            panic::catch_unwind(read).unwrap_or_else(|_| Err(ParquetError::General("it is garbled".to_owned())));
+            panic::catch_unwind(read).unwrap_or_else(|_| Err(ParquetError::General("it is corrupt".to_owned())));
         outcome.map_err(|error| Broken { byte: near, cause: io::Error::other(error) })
     }
 
-    fn read_rows(&self, near: &mut u64, mut give: impl FnMut(Vec<Record>) -> bool) -> Result<(), ParquetError> {
-        // Nothing is chosen by what the file says of its columns' contents.
+    fn read_rows(&self, near: &mut u64, mut emit: impl FnMut(Vec<Record>) -> bool) -> Result<(), ParquetError> {
+        // Statistics are not used.
         let options = ReadOptionsBuilder::new()
             .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll)
             .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll)
@@ -154,12 +155,12 @@ impl Group {
             if read > self.done {
                 records.push(record(&row));
             }
-            if records.len() == ROWS && !give(std::mem::replace(&mut records, Vec::with_capacity(ROWS))) {
+            if records.len() == ROWS && !emit(std::mem::replace(&mut records, Vec::with_capacity(ROWS))) {
                 return Ok(());
             }
         }
         if !records.is_empty() {
-            give(records);
+            emit(records);
         }
         if read != self.place.rows {
             let missing = format!("a row group has {read} rows and should have {}", self.place.rows);
@@ -173,7 +174,7 @@ fn is_read(column: &str) -> bool {
     COLUMNS.contains(&column) || TIMES.contains(&column)
 }
 
-/// The file's own schema, without what is not needed.
+/// The file's schema with only the columns and parts that are needed.
 fn projection(schema: &Type) -> Type {
     let wanted = schema
         .get_fields()
@@ -184,11 +185,11 @@ fn projection(schema: &Type) -> Type {
             None => column.clone(),
         })
         .collect();
-    // Names and repetitions are those of a schema that was read: nothing in it can be refused.
+    // Building cannot fail: names and repetitions come from a schema that was read.
     Type::group_type_builder(schema.name()).with_fields(wanted).build().unwrap_or_else(|_| schema.clone())
 }
 
-/// A list of groups, with these parts of each group alone.
+/// The schema of a list of groups, with only these parts of each group.
 fn only(column: &Type, parts: &[&str]) -> Type {
     if !column.is_group() {
         return column.clone();
@@ -215,10 +216,10 @@ fn record(row: &Row) -> Record {
     let mut record = Record::default();
     for (name, field) in row.get_column_iter() {
         match name.as_str() {
-            "code" => record.code = loose(field),
-            // Older exports have one text, newer ones a list by language.
-            "product_name" if matches!(field, Field::Str(_)) => record.product_name = loose(field),
-            "generic_name" if matches!(field, Field::Str(_)) => record.generic_name = loose(field),
+            "code" => record.code = lenient(field),
+            // Older exports have one text, newer ones a list with a text per language.
+            "product_name" if matches!(field, Field::Str(_)) => record.product_name = lenient(field),
+            "generic_name" if matches!(field, Field::Str(_)) => record.generic_name = lenient(field),
             "product_name" => {
                 for (language, text) in named(field, "lang", "text") {
                     match language.as_str() {
@@ -231,13 +232,13 @@ fn record(row: &Row) -> Record {
                 let found = named(field, "lang", "text").find(|(language, _)| language == "main");
                 record.generic_name = found.map(|(_, text)| text).unwrap_or_default();
             }
-            "lang" => record.lang = loose(field),
-            "quantity" => record.quantity = loose(field),
-            // Text in the file, whatever it was before.
+            "lang" => record.lang = lenient(field),
+            "quantity" => record.quantity = lenient(field),
+            // The file has it as text, also if the record has a number.
             "product_quantity" => record.product_quantity = number(field),
-            "product_quantity_unit" => record.product_quantity_unit = loose(field),
+            "product_quantity_unit" => record.product_quantity_unit = lenient(field),
             "images" => {
-                named(field, "key", "rev").for_each(|(key, rev)| record.images.note(&key, rev));
+                named(field, "key", "rev").for_each(|(key, rev)| record.images.set_revision(&key, rev));
             }
             "nutriments" => {
                 let nutriments = &mut record.nutriments;
@@ -256,16 +257,16 @@ fn record(row: &Row) -> Record {
                     }
                 }
             }
-            "nutrient_levels_tags" => record.nutrient_levels_tags = loose(field),
-            "nova_group" => record.nova_group = loose(field),
-            "nutriscore_score" => record.nutriscore_score = loose(field),
-            "nutriscore_grade" => record.nutriscore_grade = loose(field),
-            "brands_tags" => record.brands_tags = loose(field),
-            "brands" => record.brands = loose(field),
-            "categories_tags" => record.categories_tags = loose(field),
-            "countries_tags" => record.countries_tags = loose(field),
-            "states_tags" => record.states_tags = loose(field),
-            "obsolete" => record.obsolete = loose(field),
+            "nutrient_levels_tags" => record.nutrient_levels_tags = lenient(field),
+            "nova_group" => record.nova_group = lenient(field),
+            "nutriscore_score" => record.nutriscore_score = lenient(field),
+            "nutriscore_grade" => record.nutriscore_grade = lenient(field),
+            "brands_tags" => record.brands_tags = lenient(field),
+            "brands" => record.brands = lenient(field),
+            "categories_tags" => record.categories_tags = lenient(field),
+            "countries_tags" => record.countries_tags = lenient(field),
+            "states_tags" => record.states_tags = lenient(field),
+            "obsolete" => record.obsolete = lenient(field),
             "last_modified_t" => record.last_modified_t = time(field),
             "last_updated_t" => record.last_updated_t = time(field),
             _ => {}
@@ -274,48 +275,49 @@ fn record(row: &Row) -> Record {
     record
 }
 
-fn loose(field: &Field) -> Loose {
+fn lenient(field: &Field) -> Lenient {
     match field {
-        Field::Str(text) => Loose::Text(text.clone()),
-        Field::Bytes(bytes) => Loose::Text(String::from_utf8_lossy(bytes.data()).into_owned()),
-        Field::Byte(number) => Loose::Number(f64::from(*number)),
-        Field::Short(number) => Loose::Number(f64::from(*number)),
-        Field::Int(number) => Loose::Number(f64::from(*number)),
-        Field::Long(number) => u64::try_from(*number).map_or(Loose::Number(*number as f64), Loose::Whole),
-        Field::Float(number) => Loose::Number(written(*number)),
-        Field::Double(number) => Loose::Number(*number),
-        Field::Bool(true) => Loose::Yes,
-        Field::ListInternal(list) => Loose::List(list.elements().iter().map(loose).collect()),
-        _ => Loose::Nothing,
+        Field::Str(text) => Lenient::Text(text.clone()),
+        Field::Bytes(bytes) => Lenient::Text(String::from_utf8_lossy(bytes.data()).into_owned()),
+        Field::Byte(number) => Lenient::Number(f64::from(*number)),
+        Field::Short(number) => Lenient::Number(f64::from(*number)),
+        Field::Int(number) => Lenient::Number(f64::from(*number)),
+        Field::Long(number) => u64::try_from(*number).map_or(Lenient::Number(*number as f64), Lenient::Whole),
+        Field::Float(number) => Lenient::Number(written(*number)),
+        Field::Double(number) => Lenient::Number(*number),
+        Field::Bool(true) => Lenient::Yes,
+        Field::ListInternal(list) => Lenient::List(list.elements().iter().map(lenient).collect()),
+        _ => Lenient::Nothing,
     }
 }
 
-/// The shortest number that is written as this one is: 0.1 is not 0.10000000149011612.
+/// Converts by way of the shortest decimal text: 0.1 stays 0.1 and does not become 0.10000000149011612.
 fn written(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
 
-fn number(field: &Field) -> Loose {
-    match loose(field) {
-        Loose::Text(text) => text.trim().parse().map_or(Loose::Text(text), Loose::Number),
+/// Reads a number, also from text.
+fn number(field: &Field) -> Lenient {
+    match lenient(field) {
+        Lenient::Text(text) => text.trim().parse().map_or(Lenient::Text(text), Lenient::Number),
         other => other,
     }
 }
 
-/// Seconds, also where some tool made a timestamp of them.
-fn time(field: &Field) -> Loose {
+/// UNIX time in seconds, also from a timestamp that some tool made of it.
+fn time(field: &Field) -> Lenient {
     let seconds = match field {
         Field::TimestampMillis(time) => time / 1000,
         Field::TimestampMicros(time) => time / 1_000_000,
-        // Nanoseconds are not told from other numbers; as seconds they would be far beyond any time.
-        Field::Long(time) if *time > EARLIEST_NANOSECOND => time / 1_000_000_000,
-        other => return loose(other),
+        // Nanoseconds have no type of their own here; as seconds they would be implausibly large.
+        Field::Long(time) if *time > MIN_NANOSECONDS => time / 1_000_000_000,
+        other => return lenient(other),
     };
-    u64::try_from(seconds).map_or(Loose::Nothing, Loose::Whole)
+    u64::try_from(seconds).map_or(Lenient::Nothing, Lenient::Whole)
 }
 
-/// What a list of groups says of each name.
-fn named(field: &Field, name: &str, value: &str) -> impl Iterator<Item = (String, Loose)> {
+/// Reads a list of groups as pairs of a name and a value.
+fn named(field: &Field, name: &str, value: &str) -> impl Iterator<Item = (String, Lenient)> {
     let list: &[Field] = match field {
         Field::ListInternal(list) => list.elements(),
         _ => &[],
@@ -323,7 +325,7 @@ fn named(field: &Field, name: &str, value: &str) -> impl Iterator<Item = (String
     list.iter().filter_map(move |group| {
         let Field::Group(group) = group else { return None };
         let part =
-            |wanted: &str| group.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| loose(field));
+            |wanted: &str| group.get_column_iter().find(|(name, _)| *name == wanted).map(|(_, field)| lenient(field));
         Some((part(name)?.text()?, part(value)?))
     })
 }

@@ -1,22 +1,23 @@
-//! Tables with tabs between the columns: the bulk export, whose quotation marks are data, and the website's, whose are not.
+//! Tab-separated tables: the bulk export, in which quotation marks are data, and the website's export, in which they
+//! quote fields.
 
 use super::{Content, text::Records};
 use crate::{
-    loose::Loose,
-    mend::{Mend, Mends},
+    correction::{Correction, Corrections},
+    lenient::Lenient,
     record::Record,
 };
 use ::csv::{ByteRecord, ReaderBuilder, Terminator};
 use std::{borrow::Cow, sync::Arc};
 
-/// Beginnings of columns that the website's export alone has, whose fields may be in quotation marks with line feeds inside.
-const WEBSITES_OWN: [&str; 3] = ["producer_", "off:", "sources_fields:"];
+/// Prefixes of columns that only the website's export has. Its fields may be quoted and then may contain line feeds.
+const WEBSITE_COLUMN_PREFIXES: [&str; 3] = ["producer_", "off:", "sources_fields:"];
 
-/// Puts what a column says into a record.
-type Put = fn(&mut Record, Loose);
+/// Stores the value of a column in a record.
+type Setter = fn(&mut Record, Lenient);
 
-/// The columns that are read; of two that are put in one place the later one counts, where it says anything.
-const COLUMNS: [(&str, Put); 28] = [
+/// The columns that are read. If two set the same field, the later one wins unless it is empty.
+const COLUMNS: [(&str, Setter); 28] = [
     ("code", |record, value| record.code = value),
     ("product_name", |record, value| record.product_name = value),
     ("generic_name", |record, value| record.generic_name = value),
@@ -47,18 +48,18 @@ const COLUMNS: [(&str, Put); 28] = [
     ("last_updated_t", |record, value| record.last_updated_t = number(value)),
 ];
 
-/// A table knows nothing but text, so that a number written as text is nothing to put right.
-fn number(value: Loose) -> Loose {
+/// Reads a number. Everything in a table is text, so a number as text is not a correction here.
+fn number(value: Lenient) -> Lenient {
     match value {
-        Loose::Text(text) => text.trim().parse().map_or(Loose::Text(text), Loose::Number),
+        Lenient::Text(text) => text.trim().parse().map_or(Lenient::Text(text), Lenient::Number),
         other => other,
     }
 }
 
-/// What is in which column, and how a row is read.
+/// The columns of a table and its dialect.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
-    columns: Vec<(usize, Put)>,
+    columns: Vec<(usize, Setter)>,
     /// `product_name_fr` and the like, by language.
     names: Vec<(usize, String)>,
     count: usize,
@@ -66,26 +67,27 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// What `line`, the first one of a table, says.
+    /// Parses `line`, the first line of a table.
     pub(super) fn of(line: &[u8]) -> Self {
         let columns: Vec<Cow<'_, str>> = names(line).map(String::from_utf8_lossy).collect();
-        // Of two columns with one name the first counts.
+        // Of two columns with the same name the first counts.
         let place = |name: &str| columns.iter().position(|column| column == name);
         let language =
             |column: &str| column.strip_prefix("product_name_").filter(|name| name.len() == 2).map(str::to_owned);
         Self {
-            columns: COLUMNS.iter().filter_map(|(name, put)| Some((place(name)?, *put))).collect(),
+            columns: COLUMNS.iter().filter_map(|(name, set)| Some((place(name)?, *set))).collect(),
             names: columns.iter().enumerate().filter_map(|(place, column)| Some((place, language(column)?))).collect(),
             count: columns.len(),
             is_quoted: line.contains(&b'"')
-                || columns.iter().any(|column| WEBSITES_OWN.iter().any(|own| column.starts_with(own))),
+                || columns.iter().any(|column| WEBSITE_COLUMN_PREFIXES.iter().any(|prefix| column.starts_with(prefix))),
         }
     }
 
-    /// Gives the records in `text`, each with its line there, the first of which is 0; `None` is a row that does not fit.
-    pub(crate) fn read(&self, text: &[u8], mut give: impl FnMut(u64, Option<Record>)) {
+    /// Passes each record in `text` to `emit`, with its line in `text` from 0. `None` is a row with a wrong number of
+    /// columns.
+    pub(crate) fn read(&self, text: &[u8], mut emit: impl FnMut(u64, Option<Record>)) {
         if self.is_quoted {
-            self.read_quoted(text, give);
+            self.read_quoted(text, emit);
         } else {
             let mut fields = Vec::with_capacity(self.count);
             for (number, line) in (0..).zip(text.split(|&byte| byte == b'\n')) {
@@ -93,18 +95,18 @@ impl Header {
                 if !line.is_empty() {
                     fields.clear();
                     fields.extend(line.split(|&byte| byte == b'\t'));
-                    give(number, self.record(&fields));
+                    emit(number, self.record(&fields));
                 }
             }
         }
     }
 
-    fn read_quoted(&self, text: &[u8], mut give: impl FnMut(u64, Option<Record>)) {
+    fn read_quoted(&self, text: &[u8], mut emit: impl FnMut(u64, Option<Record>)) {
         let mut reader = ReaderBuilder::new();
         reader.delimiter(b'\t').terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);
         let (mut rows, mut row) = (reader.from_reader(text), ByteRecord::new());
         let (mut line, mut counted) = (0, 0);
-        // In memory, and with rows of any length, nothing can fail.
+        // Reading cannot fail: the text is in memory, and rows may have any length.
         while rows.read_byte_record(&mut row).unwrap_or(false) {
             let begin = row.position().map_or(0, |position| usize::try_from(position.byte()).unwrap_or(0));
             let begin = begin + text[begin..].iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
@@ -115,7 +117,7 @@ impl Header {
                 *last = last.strip_suffix(b"\r").unwrap_or(last);
             }
             if fields != [b""] {
-                give(line, self.record(&fields));
+                emit(line, self.record(&fields));
             }
         }
     }
@@ -124,25 +126,24 @@ impl Header {
         if fields.len() != self.count {
             return None;
         }
-        let (mut record, mut mends) = (Record::default(), Mends::default());
+        let (mut record, mut corrections) = (Record::default(), Corrections::default());
         let mut value = |place: usize| {
             let bytes = fields.get(place).filter(|bytes| !bytes.is_empty())?;
             let text = String::from_utf8_lossy(bytes);
             if let Cow::Owned(_) = text {
-                mends.add(Mend::BrokenUtf8);
+                corrections.add(Correction::BrokenUtf8);
             }
-            Some(Loose::Text(text.into_owned()))
+            Some(Lenient::Text(text.into_owned()))
         };
-        for (place, put) in &self.columns {
-            // An empty field says nothing.
+        for (place, set) in &self.columns {
             if let Some(value) = value(*place) {
-                put(&mut record, value);
+                set(&mut record, value);
             }
         }
         for (place, language) in &self.names {
             record.names.extend(value(*place).map(|name| (language.clone(), name)));
         }
-        record.mends = mends;
+        record.corrections = corrections;
         Some(record)
     }
 }
@@ -152,7 +153,7 @@ pub(super) fn is_header(line: &[u8]) -> bool {
     names(line).any(|name| name == b"code") && names(line).count() > 1
 }
 
-/// The names in a header; no name holds a quotation mark.
+/// The names in a header, without quotation marks around them.
 fn names(header: &[u8]) -> impl Iterator<Item = &[u8]> {
     header.split(|&byte| byte == b'\t').map(|field| {
         let field = field.trim_ascii();
@@ -173,7 +174,7 @@ impl Records for Rows {
             let before = place.checked_sub(1);
             match text[place] {
                 b'"' if is_within => (is_within, closed) = (false, Some(place)),
-                // Only where a field begins it opens one; or two in a row are one that is data.
+                // A quotation mark opens a field only at its start. Two in a row within a field are one that is data.
                 b'"' => {
                     is_within = closed == before || before.is_none_or(|before| matches!(text[before], b'\t' | b'\n'));
                 }
@@ -184,7 +185,7 @@ impl Records for Rows {
         end
     }
 
-    /// Nobody knows what is missing of its last field.
+    /// A cut row may look complete although its last field is cut.
     fn is_whole(&self, _: &[u8]) -> bool {
         false
     }

@@ -2,16 +2,16 @@
 
 use chrono::{DateTime, Utc};
 
-/// What every copy begins with: the signature, no flags, no extension.
+/// Start of every binary copy: the signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
-/// The type `text` (pg_type.dat).
+/// Object id of the type `text` (pg_type.dat).
 const TEXT_OID: i32 = 25;
 
-/// The seconds from 1970, where UNIX begins to count, to 2000, where Postgres does.
+/// Seconds between the UNIX epoch (1970) and the Postgres epoch (2000).
 const POSTGRES_EPOCH: i64 = 946_684_800;
 
-/// Rows, one field after the other.
+/// Rows under construction, one field after the other.
 #[derive(Debug)]
 pub(super) struct Rows(Vec<u8>);
 
@@ -20,7 +20,7 @@ impl Rows {
         Self(HEADER.to_vec())
     }
 
-    /// Begins a row of so many fields.
+    /// Starts a row with this number of fields.
     pub(super) fn row(&mut self, fields: i16) -> &mut Self {
         self.0.extend(fields.to_be_bytes());
         self
@@ -52,7 +52,7 @@ impl Rows {
 
     pub(super) fn texts(&mut self, texts: &[String]) -> &mut Self {
         let mut array = Vec::new();
-        // One dimension or none, no nulls, of text.
+        // Number of dimensions (0 if empty), no nulls, type of the elements.
         array.extend(i32::from(!texts.is_empty()).to_be_bytes());
         array.extend(0_i32.to_be_bytes());
         array.extend(TEXT_OID.to_be_bytes());
@@ -67,7 +67,7 @@ impl Rows {
         self.field(&array)
     }
 
-    /// A field that may be absent.
+    /// Writes a field that may be NULL.
     pub(super) fn maybe<T>(&mut self, value: Option<T>, write: fn(&mut Self, T) -> &mut Self) -> &mut Self {
         if let Some(value) = value {
             return write(self, value);
@@ -76,7 +76,7 @@ impl Rows {
         self
     }
 
-    /// All rows, with the trailer.
+    /// Appends the trailer and returns all bytes.
     pub(super) fn finish(mut self) -> Vec<u8> {
         self.0.extend((-1_i16).to_be_bytes());
         self.0
@@ -89,7 +89,7 @@ impl Rows {
     }
 }
 
-/// Everything in a product is bounded far below two gigabytes.
+/// The length as Postgres expects it. It fits: everything in a product is far below two gigabytes.
 fn length(bytes: usize) -> [u8; 4] {
     i32::try_from(bytes).unwrap_or(i32::MAX).to_be_bytes()
 }

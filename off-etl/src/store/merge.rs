@@ -1,7 +1,7 @@
-//! A batch of products, and how far the import has come with it, in one transaction.
+//! Merges a batch of products and stores the progress of the import, in one transaction.
 
 use super::{Batch, Import, copy::Rows};
-use crate::{pipeline::Judged, product::Withdrawal};
+use crate::{pipeline::Validated, product::Withdrawal};
 use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection, types::Json};
 use std::collections::HashMap;
@@ -21,7 +21,7 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
         write_brands(&mut tx).await?;
     }
     keep_withdrawals(&mut tx, &batch.withdrawals).await?;
-    let products = winners.iter().map(|(judged, _)| judged.product.barcode.as_str());
+    let products = winners.iter().map(|(validated, _)| validated.product.barcode.as_str());
     let withdrawn = batch.withdrawals.iter().map(|withdrawal| withdrawal.barcode.as_str());
     let changed: Vec<&str> = products.chain(withdrawn).collect();
     report.withdrawn = import.report.withdrawn + withdraw(&mut tx, &changed).await?;
@@ -44,12 +44,12 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
     Ok(Import { id: import.id, place: batch.end, report })
 }
 
-/// How new a product is: when it changed, when it was computed anew, and of two of the same seconds, the fingerprint.
+/// How new a product is: `last_modified`, then `last_updated`, then the fingerprint.
 type Age = (DateTime<Utc>, DateTime<Utc>, i64);
 
-/// How new those products are that the catalogue has already.
-async fn find_known(conn: &mut PgConnection, products: &[Judged]) -> sqlx::Result<HashMap<String, Age>> {
-    let barcodes: Vec<&str> = products.iter().map(|judged| judged.product.barcode.as_str()).collect();
+/// The ages of the products that are already in the catalog, by barcode.
+async fn find_known(conn: &mut PgConnection, products: &[Validated]) -> sqlx::Result<HashMap<String, Age>> {
+    let barcodes: Vec<&str> = products.iter().map(|validated| validated.product.barcode.as_str()).collect();
     let rows = sqlx::query!(
         "SELECT barcode, last_modified, last_updated, fingerprint FROM catalog.products WHERE barcode = ANY($1)",
         &barcodes as _,
@@ -59,44 +59,44 @@ async fn find_known(conn: &mut PgConnection, products: &[Judged]) -> sqlx::Resul
     Ok(rows.into_iter().map(|row| (row.barcode, (row.last_modified, row.last_updated, row.fingerprint))).collect())
 }
 
-/// The number of the newest product, 0 while there is none. Only one import runs at a time, so nobody else gives the next one.
+/// The highest product number, 0 in an empty catalog. Only one import runs at a time, so the next numbers are free.
 async fn find_last_number(conn: &mut PgConnection) -> sqlx::Result<i64> {
     let last = sqlx::query_scalar!(r#"SELECT coalesce(max(number), 0) AS "last!" FROM catalog.products"#);
     last.fetch_one(conn).await
 }
 
-/// What becomes of the products of a batch.
+/// Which products of a batch are written.
 #[derive(Debug, Default)]
 struct Decision<'a> {
-    /// The newest of each barcode, where it is newer than what there is. Where there is none, also the how-manieth new barcode of
-    /// the batch it is, from 1.
-    winners: Vec<(&'a Judged, Option<i64>)>,
+    /// The newest product of each barcode, if it is newer than the one in the catalog. A barcode that is new to the
+    /// catalog also has its position among the new barcodes of the batch, counted from 1.
+    winners: Vec<(&'a Validated, Option<i64>)>,
     loaded: u64,
     updated: u64,
     unchanged: u64,
 }
 
-/// As if the products came one by one, so that it makes no difference where one batch ends and the next begins.
-fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Judged]) -> Decision<'a> {
+/// Decides as if the products came one by one, so that batch boundaries make no difference.
+fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Validated]) -> Decision<'a> {
     let mut decision = Decision::default();
-    let mut newest: HashMap<&str, (Age, &Judged, Option<i64>)> = HashMap::with_capacity(products.len());
+    let mut newest: HashMap<&str, (Age, &Validated, Option<i64>)> = HashMap::with_capacity(products.len());
     let mut new = 0;
-    for judged in products {
-        let product = &judged.product;
+    for validated in products {
+        let product = &validated.product;
         let (barcode, age) =
-            (product.barcode.as_str(), (product.last_modified, product.last_updated, judged.fingerprint));
-        let (standing, turn) = match newest.get(barcode) {
-            Some((age, _, turn)) => (Some(age), *turn),
+            (product.barcode.as_str(), (product.last_modified, product.last_updated, validated.fingerprint));
+        let (current, new_position) = match newest.get(barcode) {
+            Some((age, _, new_position)) => (Some(age), *new_position),
             None => (known.get(barcode), None),
         };
-        let turn = match standing {
-            Some(standing) if *standing >= age => {
+        let new_position = match current {
+            Some(current) if *current >= age => {
                 decision.unchanged += 1;
                 continue;
             }
             Some(_) => {
                 decision.updated += 1;
-                turn
+                new_position
             }
             None => {
                 decision.loaded += 1;
@@ -104,19 +104,19 @@ fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Judged]) -> Decision<
                 Some(new)
             }
         };
-        newest.insert(barcode, (age, judged, turn));
+        newest.insert(barcode, (age, validated, new_position));
     }
-    decision.winners = newest.into_values().map(|(_, judged, turn)| (judged, turn)).collect();
-    // Neighbours in the index are written one after the other.
+    decision.winners = newest.into_values().map(|(_, validated, new_position)| (validated, new_position)).collect();
+    // Sorted, so that neighbors in the index are written one after the other.
     decision.winners.sort_unstable_by(|(one, _), (other, _)| one.product.barcode.cmp(&other.product.barcode));
     decision
 }
 
-/// Copies the winners of a batch. New ones are numbered behind `last_number`, in the order in which they came.
-async fn copy(conn: &mut PgConnection, winners: &[(&Judged, Option<i64>)], last_number: i64) -> sqlx::Result<()> {
+/// Copies the winners of a batch. New products are numbered after `last_number`, in their order in the source.
+async fn copy(conn: &mut PgConnection, winners: &[(&Validated, Option<i64>)], last_number: i64) -> sqlx::Result<()> {
     let mut rows = Rows::new();
-    for (judged, turn) in winners {
-        let product = &judged.product;
+    for (validated, new_position) in winners {
+        let product = &validated.product;
         rows.row(22)
             .text(product.barcode.as_str())
             .text(&product.name)
@@ -138,8 +138,8 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, Option<i64>)], last_
             .boolean(product.obsolete)
             .time(product.last_modified)
             .time(product.last_updated)
-            .long(judged.fingerprint)
-            .maybe(turn.map(|turn| last_number + turn), Rows::long);
+            .long(validated.fingerprint)
+            .maybe(new_position.map(|new_position| last_number + new_position), Rows::long);
     }
     let mut copy = conn.copy_in_raw("COPY etl_incoming FROM STDIN (FORMAT binary)").await?;
     copy.send(rows.finish()).await?;
@@ -147,7 +147,7 @@ async fn copy(conn: &mut PgConnection, winners: &[(&Judged, Option<i64>)], last_
     Ok(())
 }
 
-/// Updates what is older and inserts what is new.
+/// Updates older products and inserts new ones.
 async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE catalog.products AS product
@@ -209,7 +209,7 @@ async fn write_brands(conn: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Keeps what rejected records withdraw, also of products that come later.
+/// Stores the withdrawals of rejected records. They also apply to products that are imported later.
 async fn keep_withdrawals(conn: &mut PgConnection, withdrawals: &[Withdrawal]) -> sqlx::Result<()> {
     if withdrawals.is_empty() {
         return Ok(());
@@ -234,7 +234,7 @@ async fn keep_withdrawals(conn: &mut PgConnection, withdrawals: &[Withdrawal]) -
     Ok(())
 }
 
-/// Marks those products as no longer sold that are no newer than the record that withdraws them; says how many.
+/// Marks products as no longer sold, unless they are newer than their withdrawal. Returns how many were marked.
 async fn withdraw(conn: &mut PgConnection, barcodes: &[&str]) -> sqlx::Result<u64> {
     let marked = sqlx::query!(
         "UPDATE catalog.products AS product SET obsolete = true

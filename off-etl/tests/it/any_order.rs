@@ -1,15 +1,15 @@
-//! In which order records come, and in how many imports, makes no difference to the catalogue.
+//! The order of records and the number of imports make no difference to the catalog.
 
 use crate::{import_file, record};
 use off_testkit::Database;
 use rand::{RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 
-/// Orders that are tried.
+/// Number of seeds.
 const TRIALS: u64 = 12;
 
-/// Everything in the catalogue but the order in which products were numbered.
-async fn catalogue(db: &Database) -> Vec<String> {
+/// The catalog without the product numbers, which depend on the order.
+async fn catalog(db: &Database) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT concat_ws('|', product.barcode, name, quantity, last_modified, obsolete, kcal_100g, categories, fat, salt,
                 ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
@@ -21,7 +21,7 @@ async fn catalogue(db: &Database) -> Vec<String> {
     .unwrap()
 }
 
-/// The same barcodes again and again, also as twins of 12 and 13 digits; changed in few different seconds.
+/// Records of few barcodes, also in both forms of 12 and 13 digits, that changed in few different seconds.
 fn records(random: &mut ChaCha8Rng) -> Vec<String> {
     (0..120)
         .map(|number| {
@@ -34,7 +34,7 @@ fn records(random: &mut ChaCha8Rng) -> Vec<String> {
                 0 => line.replace("\"quantity\": \"500 g\"", "\"quantity\": \"\""),
                 1 => line.replace("[\"xx:hollow-oak\", \"mill-lane\"]", "[\"en:brook-farm\"]"),
                 2 => line.replace("\"nova_group\": 1", "\"nova_group\": 1, \"obsolete\": \"on\""),
-                // No product for the catalogue, and yet it says that there is none any more.
+                // Rejected, but still marks the product as no longer sold.
                 3 => line.replace("\"nova_group\": 1", "\"obsolete\": 1"),
                 _ => line,
             }
@@ -43,7 +43,7 @@ fn records(random: &mut ChaCha8Rng) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn any_sequence_of_imports_ends_in_the_same_catalogue() {
+async fn any_sequence_of_imports_ends_in_the_same_catalog() {
     let folder = tempfile::tempdir().unwrap();
     for seed in 0..TRIALS {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -52,7 +52,7 @@ async fn any_sequence_of_imports_ends_in_the_same_catalogue() {
         for _ in 0..2 {
             lines.shuffle(&mut random);
             let db = Database::new().await;
-            // In several files, some of them twice.
+            // In several files, some of them imported twice.
             for part in lines.chunks(random.random_range(1..=lines.len())) {
                 let path = folder.path().join("part.jsonl");
                 std::fs::write(&path, part.join("\n")).unwrap();
@@ -60,7 +60,7 @@ async fn any_sequence_of_imports_ends_in_the_same_catalogue() {
                     import_file(&db, &path).await.unwrap();
                 }
             }
-            ends.push(catalogue(&db).await);
+            ends.push(catalog(&db).await);
         }
         assert_eq!(ends[0], ends[1], "seed {seed}");
         assert!(ends[0].len() > 10, "seed {seed}: {} products", ends[0].len());

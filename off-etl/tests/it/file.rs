@@ -1,4 +1,4 @@
-//! Export files and the sample.
+//! Files with JSON lines, plain or gzip, and the sample.
 
 use crate::{count_products, counts, import_file, reasons, record};
 use flate2::{Compression, write::GzEncoder};
@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// A file of these lines.
+/// Writes a file with this content.
 fn file(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -27,7 +27,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_record_becomes_a_product_with_all_that_belongs_to_it() {
+async fn a_record_becomes_a_product_with_brands_and_nutrient_levels() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let lines = record("2000000000015", "Red &amp; small lentils", 1_700_000_000);
     let report = import_file(&db, &file(&folder, "one.jsonl", lines.as_bytes())).await.unwrap();
@@ -50,7 +50,7 @@ async fn a_record_becomes_a_product_with_all_that_belongs_to_it() {
 }
 
 #[tokio::test]
-async fn only_a_newer_record_replaces_one_in_a_file_or_in_the_next() {
+async fn only_a_newer_record_replaces_a_product() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let lines =
         [record("2000000000015", "Newer", 200), record("2000000000015", "Older", 100), record("20", "Other", 1)];
@@ -58,22 +58,22 @@ async fn only_a_newer_record_replaces_one_in_a_file_or_in_the_next() {
     assert_eq!(counts(&first), [3, 2, 0, 1, 0]);
     let again = import_file(&db, &folder.path().join("first.jsonl")).await.unwrap();
     assert_eq!(counts(&again), [3, 0, 0, 3, 0]);
-    // Of two that changed in the same second the one that knows more stays.
-    let knows_less = record("20", "Same time", 1).replace("\"energy-kcal_100g\": 345", "");
-    let lines = [record("2000000000015", "Newest", 300), knows_less];
+    // Of two records that changed in the same second the more complete one stays.
+    let less_complete = record("20", "Same time", 1).replace("\"energy-kcal_100g\": 345", "");
+    let lines = [record("2000000000015", "Newest", 300), less_complete];
     let next = import_file(&db, &file(&folder, "next.jsonl", lines.join("\n").as_bytes())).await.unwrap();
     assert_eq!(counts(&next), [2, 0, 1, 1, 0]);
     let names: Vec<String> =
         sqlx::query_scalar("SELECT name FROM catalog.products ORDER BY name").fetch_all(&db.pool).await.unwrap();
     assert_eq!(names, ["Newest", "Other"]);
-    // Updates draw no numbers, so that drawing a product at random stays quick.
+    // Updates do not take new numbers, so drawing a random product by number stays fast.
     let highest: i64 =
         sqlx::query_scalar("SELECT max(number) FROM catalog.products").fetch_one(&db.pool).await.unwrap();
     assert_eq!(highest, 2);
 }
 
 #[tokio::test]
-async fn a_bad_record_costs_itself_and_says_why() {
+async fn a_bad_record_is_rejected_with_its_reason() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let good = record("2000000000015", "Good", 1);
     let lines = [
@@ -101,7 +101,7 @@ async fn a_bad_record_costs_itself_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_line_without_end_costs_itself_and_no_memory() {
+async fn only_an_overlong_line_is_rejected() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let endless = "x".repeat(40 * 1024 * 1024);
     let lines = [record("2000000000015", "Before", 1), endless, record("2000000000022", "After", 1)];
@@ -111,10 +111,10 @@ async fn a_line_without_end_costs_itself_and_no_memory() {
 }
 
 #[tokio::test]
-async fn the_length_of_a_line_is_its_own_affair() {
+async fn the_length_of_a_line_does_not_affect_the_next_line() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let long = |code: &str, mebibytes: usize| record(code, &"x".repeat(mebibytes * 1024 * 1024), 1);
-    // 5 MiB are too long after whatever came before.
+    // 5 MiB are too long, whatever the length of the line before.
     let lines = [
         long("2000000000015", 3),
         long("2000000000022", 5),
@@ -125,16 +125,16 @@ async fn the_length_of_a_line_is_its_own_affair() {
     assert_eq!(counts(&report), [4, 2, 0, 0, 2]);
 }
 
-/// The most memory that any process took which this one has waited for, in megabytes.
-fn most_memory_of_children() -> i64 {
+/// Peak memory of the largest child process that has ended, in megabytes.
+fn max_memory_of_children() -> i64 {
     getrusage(UsageWho::RUSAGE_CHILDREN).unwrap().max_rss() / 1000
 }
 
 #[test]
-fn long_lines_take_no_memory() {
+fn long_lines_do_not_accumulate_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("long.jsonl");
-    // Line by line, because a child has the memory of its parent until it runs something else.
+    // Written line by line: until its exec, a child counts the memory of its parent.
     let mut lines = std::fs::File::create(&path).unwrap();
     let long = "x".repeat(4_000_000);
     for number in 0..60 {
@@ -144,7 +144,7 @@ fn long_lines_take_no_memory() {
     let output = Command::new(env!("CARGO_BIN_EXE_off-etl")).arg(path).arg("--dry-run").output().unwrap();
     let report = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && report.contains(" products  60"), "{report}");
-    let memory = most_memory_of_children();
+    let memory = max_memory_of_children();
     assert!((4..200).contains(&memory), "{memory} MB");
 }
 
@@ -157,12 +157,12 @@ async fn gzip_is_read_in_one_member_or_several() {
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
 }
 
-/// Records with numbers from `first` on, a line each.
+/// `count` records as lines, numbered from `first`.
 fn lines(first: usize, count: usize) -> String {
     (first..first + count).map(|number| record(&format!("20{number:011}"), "Lentils", 1) + "\n").collect()
 }
 
-/// How many products are there once `bytes` were read as far as they are sound, and why it was not further.
+/// Imports damaged `bytes`. Returns the number of products and the error.
 async fn read_damaged(name: &str, bytes: &[u8]) -> (i64, String) {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let error = import_file(&db, &file(&folder, name, bytes)).await.unwrap_err();
@@ -171,7 +171,7 @@ async fn read_damaged(name: &str, bytes: &[u8]) -> (i64, String) {
 }
 
 #[tokio::test]
-async fn what_was_sound_before_a_file_was_cut_short_is_kept() {
+async fn records_before_a_truncation_are_kept() {
     let whole = gzip(lines(0, 3000).as_bytes());
     for length in [5, 20, 40] {
         let (kept, text) = read_damaged("cut.jsonl.gz", &whole[..length]).await;
@@ -184,15 +184,15 @@ async fn what_was_sound_before_a_file_was_cut_short_is_kept() {
 }
 
 #[tokio::test]
-async fn what_was_sound_before_a_corrupt_block_is_kept() {
+async fn records_before_a_corrupt_block_are_kept() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(lines(0, 100).as_bytes()).unwrap();
-    // Ends a block.
+    // Ends a deflate block.
     encoder.flush().unwrap();
     let block = encoder.get_ref().len();
     encoder.write_all(lines(100, 100).as_bytes()).unwrap();
     let mut packed = encoder.finish().unwrap();
-    // A kind of block that does not exist.
+    // An invalid block type.
     packed[block] = 0xff;
     let (kept, text) = read_damaged("corrupt.jsonl.gz", &packed).await;
     assert_eq!(kept, 100);
@@ -201,15 +201,15 @@ async fn what_was_sound_before_a_corrupt_block_is_kept() {
 }
 
 #[tokio::test]
-async fn what_was_sound_before_garbage_is_kept() {
-    // The last line of the first member has no end.
+async fn records_before_trailing_garbage_are_kept() {
+    // The last line of the first member has no line feed.
     let mut packed = gzip(lines(0, 100).trim_end().as_bytes());
     let end = packed.len();
     packed.extend(b"<html>an error page that a download ended with</html>");
     let (kept, text) = read_damaged("more.jsonl.gz", &packed).await;
     assert_eq!(kept, 100);
-    assert!(text.contains(&format!("near byte {end}, after line 100: what follows is not packed")), "{text}");
-    // A member whose checksum is wrong, after a sound one.
+    assert!(text.contains(&format!("near byte {end}, after line 100: the data that follows is not gzip")), "{text}");
+    // A member with a wrong checksum after a valid one.
     let mut packed = gzip(lines(0, 100).as_bytes());
     packed.extend(gzip(lines(100, 10).as_bytes()));
     let end = packed.len();
@@ -219,7 +219,7 @@ async fn what_was_sound_before_garbage_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_no_export_is_a_clear_error() {
+async fn a_file_that_is_no_export_is_a_clear_error() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let missing = import_file(&db, &folder.path().join("missing.jsonl")).await.unwrap_err();
     assert!(format!("{missing:#}").contains("missing.jsonl"), "{missing:#}");
@@ -228,17 +228,17 @@ async fn what_is_no_export_is_a_clear_error() {
     let empty = import_file(&db, &file(&folder, "empty.jsonl", b"")).await.unwrap_err();
     assert!(format!("{empty:#}").contains("is empty"), "{empty:#}");
     for (content, found) in
-        [("\n \n", "holds no records"), ("<!doctype html>", "HTML"), ("[{}]", "JSON array"), ("hello", "none of these")]
+        [("\n \n", "holds no records"), ("<!doctype html>", "HTML"), ("[{}]", "JSON array"), ("text", "not recognized")]
     {
         let error = import_file(&db, &file(&folder, "other.jsonl", content.as_bytes())).await.unwrap_err();
         assert!(format!("{error:#}").contains(found), "{error:#}");
     }
     let part = import_file(&db, &file(&folder, "whole.jsonl.part", b"{}")).await.unwrap_err();
-    assert!(format!("{part:#}").contains("not whole yet"), "{part:#}");
+    assert!(format!("{part:#}").contains("incomplete download"), "{part:#}");
 }
 
 #[tokio::test]
-async fn the_sample_fills_a_catalogue() {
+async fn the_sample_fills_a_catalog() {
     let db = Database::new().await;
     let mut last = 0;
     let report = import(&SourceName::Sample, &Profile::Default.into(), Path::new("."), Some(&db.pool), |progress| {

@@ -1,6 +1,6 @@
-//! The importer, seen from outside: what a source becomes in the catalogue.
+//! Tests of the importer through its public interface.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::unwrap_used, reason = "a failed helper fails the test that called it")]
 
 mod any_order;
 mod api;
@@ -17,7 +17,7 @@ use off_testkit::Database;
 use sqlx::PgPool;
 use std::path::Path;
 
-/// Imports a file by the default profile; damage is an error.
+/// Imports a file with the default profile. Damage is an error.
 async fn import_file(db: &Database, path: &Path) -> anyhow::Result<Report> {
     let imported = import_with(&db.pool, path, &Profile::Default.into()).await?;
     match imported.damage {
@@ -35,7 +35,7 @@ fn counts(report: &Report) -> [u64; 5] {
     [report.read, report.loaded, report.updated, report.unchanged, report.rejected_total()]
 }
 
-/// How often records were rejected, by what the report calls the reason.
+/// Reject reasons as the report shows them, with their counts.
 fn reasons(report: &Report) -> Vec<(String, u64)> {
     report.rejected.iter().map(|(reason, tally)| (reason.to_string(), tally.count)).collect()
 }
@@ -44,7 +44,7 @@ async fn count_products(db: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM catalog.products").fetch_one(db).await.unwrap()
 }
 
-/// A sound record with this barcode, name and time of change.
+/// A valid record with this barcode, name and time of change.
 fn record(code: &str, name: &str, last_modified: i64) -> String {
     format!(
         r#"{{"code": "{code}", "product_name": "{name}", "quantity": "500 g", "nova_group": 1, "nutriscore_grade": "a",

@@ -1,4 +1,4 @@
-//! What real exports have been seen to hold, and what is taken for one and is none.
+//! Oddities of real exports, and files that are no exports.
 
 use crate::{count_products, counts, import_file, record};
 use off_testkit::Database;
@@ -8,10 +8,10 @@ use tempfile::TempDir;
 
 const CODE: &str = "2000000000015";
 
-/// A sound record with these fields over its own: of a field that comes twice the last one counts.
+/// A valid record with these fields added; of a repeated field the last one counts.
 fn with(code: &str, fields: &str) -> String {
-    let sound = record(code, "Lentils", 1_700_000_000);
-    format!("{}, {fields}}}", sound.strip_suffix('}').unwrap())
+    let valid = record(code, "Lentils", 1_700_000_000);
+    format!("{}, {fields}}}", valid.strip_suffix('}').unwrap())
 }
 
 fn write(folder: &TempDir, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
@@ -29,7 +29,7 @@ async fn is_obsolete(db: &Database) -> bool {
 }
 
 #[tokio::test]
-async fn what_was_computed_anew_replaces_what_was_computed_before() {
+async fn a_recomputed_record_replaces_the_older_one() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let dump = |updated: i64, grade: &str, kcal: &str| {
         let lines: Vec<String> = (0..200)
@@ -43,7 +43,7 @@ async fn what_was_computed_anew_replaces_what_was_computed_before() {
         write(&folder, "dump.jsonl", lines.join("\n"))
     };
     import_file(&db, &dump(1_700_000_100, "b", "345")).await.unwrap();
-    // A value that the newer record does not have any more goes.
+    // A value that the newer record lacks is removed.
     let newer = import_file(&db, &dump(1_700_000_200, "c", "null")).await.unwrap();
     assert_eq!(counts(&newer), [200, 0, 200, 0, 0]);
     let older = import_file(&db, &dump(1_700_000_100, "b", "345")).await.unwrap();
@@ -57,7 +57,7 @@ async fn what_was_computed_anew_replaces_what_was_computed_before() {
 }
 
 #[tokio::test]
-async fn a_record_that_is_no_product_still_says_that_there_is_none_any_more() {
+async fn a_rejected_record_still_marks_its_product_as_no_longer_sold() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let withdrawn = |changed: i64| {
         let fields = format!(r#""nutriscore_grade": "unknown", "obsolete": "on", "last_modified_t": {changed}"#);
@@ -65,13 +65,13 @@ async fn a_record_that_is_no_product_still_says_that_there_is_none_any_more() {
     };
     let known = write(&folder, "known.jsonl", with(CODE, r#""obsolete": """#));
     import_file(&db, &known).await.unwrap();
-    // One that is older than the product says nothing of it.
+    // A withdrawal older than the product has no effect.
     import_file(&db, &withdrawn(1_600_000_000)).await.unwrap();
     assert!(!is_obsolete(&db).await);
     let report = import_file(&db, &withdrawn(1_750_000_000)).await.unwrap();
     assert_eq!((counts(&report), report.withdrawn), ([1, 0, 0, 0, 1], 1));
     assert!(is_obsolete(&db).await);
-    // An older dump does not sell it again, a newer record does.
+    // Only a newer record takes the withdrawal back, an older dump does not.
     import_file(&db, &known).await.unwrap();
     assert!(is_obsolete(&db).await);
     let sold_again = write(&folder, "again.jsonl", with(CODE, r#""last_modified_t": 1760000000"#));
@@ -80,10 +80,10 @@ async fn a_record_that_is_no_product_still_says_that_there_is_none_any_more() {
 }
 
 #[tokio::test]
-async fn what_is_no_export_is_refused_and_nothing_of_it_is_stored() {
+async fn a_file_that_is_no_export_is_refused_and_nothing_is_stored() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let line = record(CODE, "Lentils", 1);
-    for (name, bytes, told) in [
+    for (name, bytes, expected) in [
         ("export.jsonl.zip", [b"PK\x03\x04\x14\0\0\0", line.as_bytes()].concat(), "it is a ZIP archive"),
         ("export.csv", format!("code,product_name\n{CODE},Oat {{drink}}\n").into_bytes(), "not separated by tabs"),
         ("page.json", format!("{{\"count\": 1, \"products\": [{line}]}}").into_bytes(), "jq -c '.products[]'"),
@@ -92,24 +92,24 @@ async fn what_is_no_export_is_refused_and_nothing_of_it_is_stored() {
         ("words.txt", b"{these\n{are\n{words\n".to_vec(), "none of its 3 lines is a record"),
     ] {
         let refused = import_file(&db, &write(&folder, name, bytes)).await.unwrap_err().to_string();
-        assert!(refused.contains(name) && refused.contains(told), "{refused}");
+        assert!(refused.contains(name) && refused.contains(expected), "{refused}");
     }
     assert_eq!(count_products(&db.pool).await, 0);
 }
 
 #[tokio::test]
-async fn what_is_no_file_is_told_as_what_it_is() {
+async fn a_pipe_or_a_folder_is_a_clear_error() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let pipe = folder.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-    for (path, told) in [(pipe.as_path(), "is a pipe"), (folder.path(), "is a folder")] {
+    for (path, expected) in [(pipe.as_path(), "is a pipe"), (folder.path(), "is a folder")] {
         let refused = import_file(&db, path).await.unwrap_err().to_string();
-        assert!(refused.contains(told), "{refused}");
+        assert!(refused.contains(expected), "{refused}");
     }
 }
 
 #[tokio::test]
-async fn values_that_contradict_each_other_become_what_one_of_them_proves() {
+async fn contradicting_values_are_corrected_or_left_out() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let lines = [
         with("2000000000015", r#""nutriments": {"energy-kcal_100g": 1475, "energy-kj_100g": 353}"#),
@@ -118,14 +118,15 @@ async fn values_that_contradict_each_other_become_what_one_of_them_proves() {
         with("2000000000046", r#""quantity": "1", "product_quantity": 0, "product_quantity_unit": "g""#),
     ];
     let report = import_file(&db, &write(&folder, "odd.jsonl", lines.join("\n"))).await.unwrap();
-    let mended: Vec<_> = report.mended.iter().map(|(mend, tally)| (mend.to_string(), tally.count)).collect();
+    let corrected: Vec<_> =
+        report.corrected.iter().map(|(correction, tally)| (correction.to_string(), tally.count)).collect();
     let expected = [
         ("a value of another type than usual", 1),
         ("a number that cannot be, left out", 1),
         ("more kcal than kJ, exchanged or left out", 2),
         ("an amount that its text contradicts", 1),
     ];
-    assert_eq!(mended, expected.map(|(mend, count)| (mend.to_owned(), count)));
+    assert_eq!(corrected, expected.map(|(correction, count)| (correction.to_owned(), count)));
     let rows =
         sqlx::query("SELECT kcal_100g, product_quantity, product_quantity_unit FROM catalog.products ORDER BY barcode")
             .fetch_all(&db.pool)

@@ -1,4 +1,4 @@
-//! The Parquet export: as good as the JSON of the same products.
+//! The Parquet export yields the same products as JSON lines.
 
 use crate::{count_products, counts, import_file};
 use off_etl::Damage;
@@ -36,12 +36,12 @@ fn write(folder: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// A Parquet file with the columns that are used of the real one, and one that is not.
+/// Writes a Parquet file with the columns that the importer uses, and one that it does not.
 pub(crate) fn write_parquet(path: &Path, products: &[(String, &str)]) {
     write_packed(path, products, Compression::UNCOMPRESSED, "int64 last_modified_t", 1_700_000_000);
 }
 
-/// The same, packed, and with this column of times.
+/// The same with this compression and this column of times.
 fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, times: &str, time: i64) {
     let schema = parse_message_type(&format!(
         "message schema {{
@@ -66,7 +66,7 @@ fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, ti
     .unwrap();
     let properties = Arc::new(WriterProperties::builder().set_compression(codec).build());
     let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), Arc::new(schema), properties).unwrap();
-    // A row group for each product, so that going on in the middle is tried, too.
+    // One row group per product, so that resuming in the middle is tested, too.
     for (code, name) in products {
         let texts: [&[&str]; 18] = [
             &[code],
@@ -93,7 +93,8 @@ fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, ti
         while let Some(mut column) = group.next_column().unwrap() {
             let texts: Vec<ByteArray> =
                 texts.get(index).map_or(Vec::new(), |texts| texts.iter().map(|text| ByteArray::from(*text)).collect());
-            // A value that is there is at the deepest level; of those in a list, all but the first repeat.
+            // A present value has the deepest definition level. In a list, all values but the first have a repetition
+            // level.
             let deepest = |count: usize, level: i16| vec![level; count];
             let repeats = |count: usize| (0..count).map(|n| i16::from(n > 0)).collect::<Vec<_>>();
             match column.untyped() {
@@ -140,7 +141,7 @@ fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, ti
 }
 
 #[tokio::test]
-async fn parquet_becomes_the_same_products() {
+async fn parquet_yields_the_same_products() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("food.parquet");
     let products = [("2000000000015", "6\" lentils"), ("2000000000022", "Tea"), ("2-KG", "No barcode")];
@@ -163,7 +164,7 @@ async fn parquet_becomes_the_same_products() {
 }
 
 #[tokio::test]
-async fn parquet_may_be_packed_in_several_ways_and_have_timestamps() {
+async fn parquet_may_have_any_common_compression_and_timestamps() {
     let folder = tempfile::tempdir().unwrap();
     let seconds: i64 = 1_700_000_000;
     for (codec, times, time) in [
@@ -205,30 +206,30 @@ async fn parquet_of_something_else_is_refused() {
 }
 
 #[tokio::test]
-async fn what_was_sound_before_damage_in_parquet_is_kept() {
+async fn records_before_damage_in_parquet_are_kept() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("food.parquet");
     write_parquet(&path, &[0, 1, 2].map(|number| (format!("200000000000{number}"), "Lentils")));
     let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
     let page = reader.metadata().row_group(1).column(0).byte_range().0;
-    let sound = std::fs::read(&path).unwrap();
+    let undamaged = std::fs::read(&path).unwrap();
 
-    let mut bytes = sound.clone();
+    let mut bytes = undamaged.clone();
     bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
     let error = import_file(&db, &write(&folder, "corrupt.parquet", &bytes)).await.unwrap_err();
     assert!(error.is::<Damage>() && format!("{error:#}").contains("corrupt.parquet is damaged"), "{error:#}");
     assert!(format!("{error:#}").contains("after row 1: "), "{error:#}");
     assert_eq!(count_products(&db.pool).await, 1);
 
-    // A column that is not needed is not even looked at.
+    // Damage in a column that is not needed has no effect.
     let page = reader.metadata().row_group(1).column(1).byte_range().0;
-    let mut bytes = sound.clone();
+    let mut bytes = undamaged.clone();
     bytes[usize::try_from(page).unwrap()..][..8].fill(0xff);
     let report = import_file(&db, &write(&folder, "additives.parquet", &bytes)).await.unwrap();
     assert_eq!(counts(&report), [3, 2, 0, 1, 0]);
 
-    // What is where is written at the end: without it there is nothing to find.
-    let half = write(&folder, "half.parquet", &sound[..sound.len() / 2]);
+    // The metadata is at the end of the file: without it nothing can be read.
+    let half = write(&folder, "half.parquet", &undamaged[..undamaged.len() / 2]);
     let error = import_file(&db, &half).await.unwrap_err();
     assert!(error.is::<Damage>() && format!("{error:#}").contains("half.parquet is damaged"), "{error:#}");
 }

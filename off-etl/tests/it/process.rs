@@ -1,4 +1,4 @@
-//! The importer as a process: killed again and again, at any moment; without its database; beside another one.
+//! The importer as a process: killed at any moment, without its database, or beside another importer.
 
 use crate::{import_with, record};
 use off_etl::{Choice, Profile};
@@ -16,7 +16,8 @@ use std::{
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt, process::Command};
 
-/// A file with everything that makes an import hard to repeat: the same barcodes far apart, newer before older, and rejects.
+/// A file that makes an import hard to resume: the same barcodes far apart, newer records before older ones, and
+/// rejects.
 fn file(folder: &TempDir) -> PathBuf {
     let mut random = ChaCha8Rng::seed_from_u64(7);
     let lines: Vec<String> = (0..30_000)
@@ -45,8 +46,8 @@ fn report(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Everything in the catalogue.
-async fn catalogue(db: &PgPool) -> Vec<String> {
+/// Everything in the catalog.
+async fn catalog(db: &PgPool) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT concat_ws('|', product.barcode, number, name, quantity, last_modified, fingerprint, fat,
                 ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
@@ -61,16 +62,16 @@ async fn catalogue(db: &PgPool) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn killed_at_any_moment_it_comes_to_the_same() {
-    kill_again_and_again(&[]).await;
+async fn an_import_killed_at_any_moment_ends_with_the_same_catalog() {
+    kill_repeatedly(&[]).await;
 }
 
 #[tokio::test]
-async fn killed_at_any_moment_with_a_limit_and_a_country_it_comes_to_the_same() {
-    kill_again_and_again(&["--country", "france", "--limit", "9000"]).await;
+async fn an_import_with_filters_killed_at_any_moment_ends_with_the_same_catalog() {
+    kill_repeatedly(&["--country", "france", "--limit", "9000"]).await;
 }
 
-async fn kill_again_and_again(arguments: &[&str]) {
+async fn kill_repeatedly(arguments: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let undisturbed = Database::new().await;
@@ -78,24 +79,24 @@ async fn kill_again_and_again(arguments: &[&str]) {
 
     let db = Database::new().await;
     let mut random = ChaCha8Rng::seed_from_u64(11);
-    let (mut kills, mut goes_on) = (0_u64, 0);
+    let (mut kills, mut resumptions) = (0_u64, 0);
     let last = loop {
-        assert!(kills < 200, "it never comes to its end");
+        assert!(kills < 200, "the import never finishes");
         let mut child = importer(&path, &db).args(arguments).spawn().unwrap();
-        // Longer from time to time, so that it comes to its end on a machine that is busy with other things, too.
-        let patience = Duration::from_millis(random.random_range(20..900) + 30 * kills);
-        if tokio::time::timeout(patience, child.wait()).await.is_ok() {
+        // Grows with each kill, so that the import finishes on a busy machine, too.
+        let kill_after = Duration::from_millis(random.random_range(20..900) + 30 * kills);
+        if tokio::time::timeout(kill_after, child.wait()).await.is_ok() {
             break report(&child.wait_with_output().await.unwrap());
         }
         child.kill().await.unwrap();
         kills += 1;
         let place: Option<i64> =
             sqlx::query_scalar("SELECT place FROM catalog.imports").fetch_optional(&db.pool).await.unwrap();
-        goes_on += u32::from(place.is_some_and(|place| place > 0));
+        resumptions += u32::from(place.is_some_and(|place| place > 0));
     };
-    assert!(goes_on > 0, "none of {kills} kills came between two batches");
+    assert!(resumptions > 0, "none of {kills} kills came between two batches");
     assert_eq!(last, expected, "after {kills} kills");
-    assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await, "after {kills} kills");
+    assert_eq!(catalog(&db.pool).await, catalog(&undisturbed.pool).await, "after {kills} kills");
 }
 
 /// The records of the large file, each of about 100 kB.
@@ -115,7 +116,7 @@ fn large_file(folder: &TempDir) -> PathBuf {
 }
 
 #[tokio::test]
-async fn a_large_file_goes_on_where_the_import_was_killed() {
+async fn a_large_file_resumes_where_the_import_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let path = large_file(&folder);
     let length = i64::try_from(path.metadata().unwrap().len()).unwrap();
@@ -142,12 +143,12 @@ async fn a_large_file_goes_on_where_the_import_was_killed() {
 }
 
 #[tokio::test]
-async fn an_import_whose_report_nobody_reads_comes_to_its_end() {
+async fn an_import_with_a_closed_or_full_standard_output_finishes() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let full = || File::options().write(true).open("/dev/full");
-    // As `| head` does, and a full disk, where the system has a device for that.
-    for (stdout, told) in [(None, ""), (full().ok(), "cannot write to standard output")] {
+    // A closed pipe, as with `| head`, and a full disk, if the system has a device for that.
+    for (stdout, expected) in [(None, ""), (full().ok(), "cannot write to standard output")] {
         let db = Database::new().await;
         let mut command = importer(&path, &db);
         if let Some(full) = stdout {
@@ -157,7 +158,7 @@ async fn an_import_whose_report_nobody_reads_comes_to_its_end() {
         drop(child.stdout.take());
         let output = child.wait_with_output().await.unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && !stderr.contains("panicked") && stderr.contains(told), "{stderr}");
+        assert!(output.status.success() && !stderr.contains("panicked") && stderr.contains(expected), "{stderr}");
         let finished: bool = sqlx::query_scalar("SELECT finished_at IS NOT NULL FROM catalog.imports")
             .fetch_one(&db.pool)
             .await
@@ -167,28 +168,28 @@ async fn an_import_whose_report_nobody_reads_comes_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_database_that_cannot_be_used_is_told_as_what_it_is() {
+async fn an_unusable_database_is_a_clear_error() {
     let (folder, db) = (tempfile::tempdir().unwrap(), Database::new().await);
     let path = file(&folder);
     let (server, _) = db.url.rsplit_once('/').unwrap();
-    for (url, told) in [
+    for (url, expected) in [
         ("postgres://off:off@127.0.0.1:1/off".to_owned(), "nothing listens on 127.0.0.1:1"),
         (format!("{server}/elsewhere"), "database \"elsewhere\" does not exist"),
         (format!("{server}/postgres"), "never migrated"),
     ] {
         let output = importer(&path, &db).env("DATABASE_URL", url).output().await.unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && stderr.contains(told), "{stderr}");
+        assert!(output.status.code() == Some(1) && stderr.contains(expected), "{stderr}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_goes_away_is_waited_for() {
+async fn an_unavailable_database_is_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let mut db = Database::in_own().await;
     let child = importer(&path, &db).spawn().unwrap();
-    off_testkit::eventually("the import is under way", || async {
+    off_testkit::eventually("the import has started", || async {
         let place: i64 =
             sqlx::query_scalar("SELECT place FROM catalog.imports").fetch_optional(&db.pool).await.ok()??;
         (place > 0).then_some(())
@@ -202,33 +203,33 @@ async fn a_database_that_goes_away_is_waited_for() {
     let undisturbed = Database::new().await;
     let expected = report(&importer(&path, &undisturbed).output().await.unwrap());
     assert_eq!(report(&output), expected);
-    assert_eq!(catalogue(&db.pool).await, catalogue(&undisturbed.pool).await);
+    assert_eq!(catalog(&db.pool).await, catalog(&undisturbed.pool).await);
 }
 
 #[tokio::test]
-async fn the_second_of_two_importers_says_so_and_leaves() {
+async fn a_second_importer_ends_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     let db = Database::new().await;
-    // It is at work as long as its input does not end.
+    // The first importer runs until its input ends.
     let mut first = importer(Path::new("-"), &db).stdin(Stdio::piped()).spawn().unwrap();
     let mut input = first.stdin.take().unwrap();
     input.write_all((record("2000000000015", "Lentils", 1) + "\n").as_bytes()).await.unwrap();
-    off_testkit::eventually("the first is at work", || async {
+    off_testkit::eventually("the first importer runs", || async {
         let begun: i64 = sqlx::query_scalar("SELECT count(*) FROM catalog.imports").fetch_one(&db.pool).await.ok()?;
         (begun == 1).then_some(())
     })
     .await;
     let choice = Choice::from(Profile::Default);
     let second = import_with(&db.pool, &path, &choice).await.unwrap_err();
-    assert!(format!("{second:#}").contains("another importer is at work"), "{second:#}");
+    assert!(format!("{second:#}").contains("another importer is running"), "{second:#}");
     drop(input);
     report(&first.wait_with_output().await.unwrap());
     assert!(import_with(&db.pool, &path, &choice).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_damaged_file_ends_with_a_code_of_its_own() {
+async fn a_damaged_file_has_its_own_exit_code() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let path = folder.path().join("cut.jsonl.gz");
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -238,25 +239,25 @@ async fn a_damaged_file_ends_with_a_code_of_its_own() {
     std::fs::write(&path, packed).unwrap();
     let first = importer(&path, &db).output().await.unwrap();
     assert_eq!(first.status.code(), Some(3));
-    let said = String::from_utf8_lossy(&first.stderr).into_owned();
-    assert!(said.contains("incomplete") && said.contains("cut.jsonl.gz is damaged near byte"), "{said}");
-    // The same again: nothing is counted twice.
+    let stderr = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(stderr.contains("incomplete") && stderr.contains("cut.jsonl.gz is damaged near byte"), "{stderr}");
+    // A second run does not count anything twice.
     let second = importer(&path, &db).output().await.unwrap();
     assert_eq!((second.status.code(), second.stdout), (Some(3), first.stdout));
 }
 
 #[tokio::test]
-async fn what_is_counted_is_shown_while_it_goes_on() {
+async fn metrics_are_served_during_an_import() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    // Free a moment ago.
+    // A port that was just free.
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_off-etl"));
     command.args(["-", "--dry-run", "--metrics", &address.to_string()]).env("OFF_LOG", "error");
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut input = child.stdin.take().unwrap();
-    let sound = record("2000000000015", "Red &amp; small lentils", 1) + "\n";
-    input.write_all((sound + &"no record\n".repeat(60_000)).as_bytes()).await.unwrap();
-    off_testkit::eventually("it is shown", || async {
+    let valid = record("2000000000015", "Red &amp; small lentils", 1) + "\n";
+    input.write_all((valid + &"no record\n".repeat(60_000)).as_bytes()).await.unwrap();
+    off_testkit::eventually("the metrics are served", || async {
         let metrics = reqwest::get(format!("http://{address}/metrics")).await.ok()?.text().await.ok()?;
         let shows = |name: &str, labels: &[&str]| {
             let mut lines = metrics.lines().filter(|line| line.starts_with(name));

@@ -1,10 +1,10 @@
-//! Real Open Food Facts data, where it lies in `shared/data/open-food-facts` beside the project. It is under the ODbL and
-//! not part of the project; without it these tests say so and pass.
+//! Tests with real Open Food Facts data from `shared/data/open-food-facts` beside the project. The data is under the
+//! ODbL and not part of the project; without it these tests print a message and pass.
 
 use crate::{api, counts, import_file, import_with, reasons};
 use axum::response::IntoResponse;
 use flate2::read::GzDecoder;
-use off_etl::{Choice, DeltasConfig, Profile, Report, keep_up};
+use off_etl::{Choice, DeltasConfig, Profile, Report, apply_deltas};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
@@ -13,21 +13,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
-#[expect(clippy::print_stderr, reason = "a test that tests nothing has to say so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints why")]
 fn real(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data/open-food-facts/jsonl").join(name);
     if path.exists() {
         Some(path)
     } else {
-        eprintln!("{} is not there: nothing is tested", path.display());
+        eprintln!("{} is missing: the test is skipped", path.display());
         None
     }
 }
 
-/// Asserts how many records were rejected for each reason, told by a word of it, and put right; no others.
-fn assert_totals(report: &Report, rejected: &[(&str, u64)], mended: &[(&str, u64)]) {
-    let mends = report.mended.iter().map(|(mend, tally)| (mend.to_string(), tally.count)).collect();
-    for (found, expected) in [(reasons(report), rejected), (mends, mended)] {
+/// Asserts the counts of all reject reasons and corrections, each identified by a word of its text.
+fn assert_totals(report: &Report, rejected: &[(&str, u64)], corrected: &[(&str, u64)]) {
+    let corrections =
+        report.corrected.iter().map(|(correction, tally)| (correction.to_string(), tally.count)).collect();
+    for (found, expected) in [(reasons(report), rejected), (corrections, corrected)] {
         let is_same =
             |(found, expected): (&(String, u64), &(&str, u64))| found.0.contains(expected.0) && found.1 == expected.1;
         assert!(
@@ -43,18 +44,18 @@ async fn documents_of_the_api() {
     let Some(path) = real("product-documents-2026-07.jsonl.gz") else { return };
     let db = Database::new().await;
     let report = import_file(&db, &path).await.unwrap();
-    // 331 have name, quantity, photo, NOVA group, grade and all tags but en:checked. Five of them are there twice: three times the
-    // later one changed later, or in the same second and has the greater fingerprint.
+    // 331 have name, quantity, photo, NOVA group, grade and all tags but en:checked. Five of them occur twice. In three
+    // cases the later record is newer, or of the same second with the greater fingerprint.
     assert_eq!(counts(&report), [1419, 326, 3, 2, 1088]);
-    // Of 92 without a product_name 19 have another; of 696 without a quantity 632 have a name. Tags are asked for before photos,
-    // and of those with all tags every one has a photo. The three numbers that cannot be are packs of more than a ton. Two have more kcal than
-    // kJ, at ratios that prove neither.
+    // Of 92 without a product_name 19 have another name; of 696 without a quantity 632 have a name. Tags are checked
+    // before photos, and all records with all tags have a photo. The three impossible numbers are packs of more than a
+    // ton. Two records have more kcal than kJ, at ratios that do not show an exchange.
     assert_totals(
         &report,
         &[("name", 73), ("quantity", 632), ("state tag", 154), ("NOVA", 124), ("grade", 105)],
         &[("number", 3), ("kcal", 2)],
     );
-    // One in a year has the tag that the original asks for.
+    // The original rules need en:checked, which hardly any record has.
     let strict = import_with(&db.pool, &path, &Profile::Strict.into()).await.unwrap().report;
     assert_eq!(counts(&strict), [1419, 0, 0, 1, 1418]);
     assert_totals(&strict, &[("name", 73), ("quantity", 632), ("state tag", 713)], &[]);
@@ -64,7 +65,7 @@ async fn documents_of_the_api() {
 async fn lines_of_the_export() {
     let Some(path) = real("dump-excerpt-2025.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
-    // The last one is the record whose code is nothing but zeros.
+    // The last one is the record whose code is only zeros.
     assert_eq!(counts(&report), [6, 0, 0, 0, 6]);
     assert_totals(&report, &[("barcode", 1), ("quantity", 2), ("state tag", 2), ("NOVA", 1)], &[]);
 }
@@ -77,17 +78,17 @@ async fn recorded_searches() {
         GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_string(&mut page).unwrap();
         page
     });
-    let answers = pages.each_ref().map(|page| ([("content-type", "application/json")], page.clone()).into_response());
-    let (stand_in, api) = api::start(answers.into(), 2).await;
+    let responses = pages.each_ref().map(|page| ([("content-type", "application/json")], page.clone()).into_response());
+    let (fake, api) = api::start(responses.into(), 2).await;
     let db = Database::new().await;
     let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
     assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
     // Seven have a product_quantity that is text, one has 0.
-    let mended = [("another type", 7), ("number", 1)];
-    assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &mended);
+    let corrected = [("another type", 7), ("number", 1)];
+    assert_totals(&report, &[("name", 2), ("state tag", 2), ("NOVA", 2), ("grade", 2)], &corrected);
 
-    // With nothing but the fields that are asked for it is the same.
-    let fields = stand_in.asked.lock().unwrap()[0].0["fields"].clone();
+    // Records with only the requested fields give the same result.
+    let fields = fake.requests.lock().unwrap()[0].0["fields"].clone();
     let fields: Vec<&str> = fields.split(',').collect();
     let mut lines = String::new();
     for page in &pages {
@@ -99,7 +100,7 @@ async fn recorded_searches() {
         }
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("asked.jsonl");
+    let path = folder.path().join("requested.jsonl");
     std::fs::write(&path, lines).unwrap();
     let again = import_file(&db, &path).await.unwrap();
     assert_eq!((again.rejected.clone(), again.unchanged), (report.rejected, 32), "{again}");
@@ -151,13 +152,13 @@ async fn the_shape_of_the_export_of_2026() {
 async fn documented_defects() {
     let Some(path) = real("defects-derived.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
-    // 28 lines that are not empty. The truncated one and the one with NaN are no JSON; the code that is no number and the one that is
-    // absent are no barcodes; of two with one barcode the older is left out. The lines with bytes that are no UTF-8, with half a
-    // surrogate pair and with a NUL are read all the same.
+    // 28 lines are not empty. The truncated line and the one with NaN are not JSON. One code is not a number, one is
+    // absent. Of two records with the same barcode the older one is ignored. Lines with invalid UTF-8, half a surrogate
+    // pair or a NUL are read all the same.
     assert_eq!(counts(&report), [28, 16, 0, 1, 11]);
     let rejected = [("JSON", 2), ("barcode", 2), ("state tag", 3), ("grade", 4)];
-    let mended = [("UTF-8", 1), ("surrogate", 1), ("control", 1), ("another type", 2), ("number", 1)];
-    assert_totals(&report, &rejected, &mended);
+    let corrected = [("UTF-8", 1), ("surrogate", 1), ("control", 1), ("another type", 2), ("number", 1)];
+    assert_totals(&report, &rejected, &corrected);
 }
 
 /// Barcode, name, quantity, photo, NOVA group, grade.
@@ -176,7 +177,7 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
     let (from_table, from_parquet) = (Database::new().await, Database::new().await);
     let report = import_file(&from_table, &table).await.unwrap();
     assert_eq!(counts(&report), [490, 56, 0, 0, 434]);
-    // One has a name in a language that is not its own, which the table does not have, and no quantity.
+    // One record has no quantity, and its only name is in another language, which the table lacks.
     let rejected =
         |name, quantity| [("name", name), ("quantity", quantity), ("state tag", 177), ("NOVA", 10), ("grade", 21)];
     // One has a product_quantity of 0.
@@ -185,15 +186,15 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
     let report = import_file(&from_parquet, &parquet).await.unwrap();
     assert_eq!(counts(&report), [490, 56, 0, 0, 434]);
     assert_totals(&report, &rejected(10, 216), &[("number", 1)]);
-    // The table has the addresses of photos; those of Parquet are made by rule.
+    // The table has photo URLs; those of Parquet are built from barcode and revision.
     assert_eq!(products(&from_table).await, products(&from_parquet).await);
     let with_kcal = "SELECT count(*) FROM catalog.products WHERE kcal_100g IS NOT NULL";
     let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_parquet.pool).await.unwrap();
-    // The table has lost most of it.
+    // The table lacks most energy values.
     assert_eq!(kcal, 55);
     let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_table.pool).await.unwrap();
     assert_eq!(kcal, 23);
-    // Where both are imported nothing of it is lost.
+    // Importing the table after Parquet loses none of them.
     import_file(&from_parquet, &table).await.unwrap();
     let kcal: i64 = sqlx::query_scalar(with_kcal).fetch_one(&from_parquet.pool).await.unwrap();
     assert_eq!(kcal, 55);
@@ -202,11 +203,11 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
 #[tokio::test]
 async fn the_websites_export_and_the_search_forms() {
     let Some(website) = real("../csv/website-export-quoted-2024.csv.gz") else { return };
-    // It has no photos, so that nothing of it becomes a product; but every row is one row, line feeds in it or not.
+    // It has no photos, so every row is rejected; but rows with line feeds in them are read as one row.
     let report = import_with(&Database::new().await.pool, &website, &Profile::All.into()).await.unwrap().report;
     assert_eq!(counts(&report), [773, 0, 0, 0, 773]);
     assert_totals(&report, &[("barcode", 1), ("name", 35), ("quantity", 493), ("photo", 244)], &[]);
-    // The search form's table has its states as people read them, with blanks between them.
+    // The table of the search form has display names of the states, with blanks between them.
     let search = website.with_file_name("search-export-2021.csv.gz");
     let report = import_file(&Database::new().await, &search).await.unwrap();
     assert_eq!(counts(&report), [1263, 445, 0, 0, 818]);
@@ -218,7 +219,7 @@ async fn the_websites_export_and_the_search_forms() {
 async fn documented_defects_of_tables() {
     let Some(path) = real("../csv/defects-derived.csv") else { return };
     let report = import_with(&Database::new().await.pool, &path, &Profile::All.into()).await.unwrap().report;
-    // One field too many, and the two halves of a row with a line feed in it; the row without a code.
+    // One row has a field too many, one is split in two by a line feed, one has no code.
     assert_eq!(counts(&report), [12, 1, 0, 0, 11]);
     assert_totals(&report, &[("columns", 3), ("barcode", 1), ("quantity", 1), ("photo", 6)], &[]);
 }
@@ -231,11 +232,11 @@ async fn real_deltas() {
     let config = DeltasConfig { deltas_from: folder, deltas_every: None };
     let mut read = Vec::new();
     let choice = Choice::from(Profile::Default);
-    keep_up(&config, &choice, Path::new("."), Some(&db.pool), |name, report| {
+    apply_deltas(&config, &choice, Path::new("."), Some(&db.pool), |name, report| {
         read.push((name.to_owned(), report.read, report.products));
     })
     .await
     .unwrap();
     assert_eq!(read.iter().map(|(_, read, products)| (*read, *products)).collect::<Vec<_>>(), [(5, 1), (7, 4)]);
-    assert!(read[0].0 < read[1].0, "the oldest first");
+    assert!(read[0].0 < read[1].0, "not in order, oldest first");
 }

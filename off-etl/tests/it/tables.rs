@@ -1,4 +1,4 @@
-//! The exports that are tables, in both dialects: each as good as the JSON of the same products.
+//! Tab-separated exports in both dialects yield the same products as JSON lines.
 
 use crate::{count_products, counts, import_file, import_with, parquet::write_parquet, reasons, record};
 use futures::FutureExt;
@@ -112,16 +112,16 @@ async fn quotation_marks_in_the_bulk_export_are_data() {
     let expected =
         [("a row with another number of columns than the header", 1), ("no barcode, or one that is not digits", 1)];
     assert_eq!(reasons(&report), expected.map(|(reason, count)| (reason.to_owned(), count)));
-    // With the header, the fourth line of the file.
+    // Line 4 of the file, counting the header.
     assert_eq!(report.rejected.values().next().unwrap().first, 4);
     assert_lentils(&db.pool).await;
 }
 
 #[tokio::test]
-async fn what_only_looks_like_the_end_of_a_row_is_data() {
+async fn crlf_line_ends_are_accepted_and_a_carriage_return_within_a_field_is_data() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let rows = [row("2000000000015", "6\" lentils"), row("2000000000022", "Tea\rfrom the hill")];
-    // Lines that end as on Windows, empty ones before and after the header, and no end of the last.
+    // CRLF line ends, empty lines before and after the header, and no end of the last line.
     let text = "\r\n".to_owned() + &table(&rows).replace('\n', "\r\n").replacen("\r\n", "\r\n\r\n", 1);
     let report = import_file(&db, &write(&folder, "products.csv", text.trim_end())).await.unwrap();
     assert_eq!(counts(&report), [2, 2, 0, 0, 0]);
@@ -130,7 +130,7 @@ async fn what_only_looks_like_the_end_of_a_row_is_data() {
 }
 
 #[tokio::test]
-async fn a_quotation_mark_that_is_never_closed_costs_4_mib_and_not_the_rest() {
+async fn an_unclosed_quotation_mark_rejects_4_mib_and_not_the_rest() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut header = HEADER.map(str::to_owned);
     header[1] = "producer_version_id".to_owned();
@@ -145,7 +145,7 @@ async fn a_quotation_mark_that_is_never_closed_costs_4_mib_and_not_the_rest() {
 }
 
 #[tokio::test]
-async fn the_websites_export_is_recognised_by_its_header() {
+async fn the_websites_export_is_recognized_by_its_header() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let quoted = |fields: &[String]| {
         fields.iter().map(|field| format!("\"{}\"", field.replace('"', "\"\""))).collect::<Vec<_>>().join("\t")
@@ -164,10 +164,10 @@ async fn the_websites_export_is_recognised_by_its_header() {
 }
 
 #[tokio::test]
-async fn a_quotation_mark_within_a_field_joins_no_rows() {
+async fn a_quotation_mark_within_a_field_does_not_join_rows() {
     let folder = tempfile::tempdir().unwrap();
     let mut rows = vec![row("2000000000015", "6\" lentils")];
-    // Together they are longer than any row may be.
+    // Together they are longer than the maximum length of a row.
     rows.extend((0..20_000).map(|number| row(&format!("20{number:011}"), "\"Tea\" \"\"")));
     let text = table(&rows).replacen("url", "producer_version_id", 1);
     assert!(text.len() > 5 * 1024 * 1024);
@@ -177,14 +177,14 @@ async fn a_quotation_mark_within_a_field_joins_no_rows() {
 }
 
 #[tokio::test]
-async fn rows_of_the_websites_export_end_as_on_windows_too_and_are_counted_in_lines() {
+async fn rows_of_the_websites_export_may_end_with_crlf_and_are_counted_in_lines() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut header = HEADER.map(str::to_owned).to_vec();
     header[1] = "producer_version_id".to_owned();
     let one_too_few = row("2000000000046", "Soup")[1..].to_vec();
     let rows = [
         header,
-        // A quotation mark within a field that has none around it, and one whose field has two lines.
+        // A quotation mark within an unquoted field, and a quoted field with two lines.
         row("2000000000015", "6\" lentils"),
         row("2000000000022", "\"Tea\r\nfrom the hill\""),
         row("", "No code"),
@@ -214,7 +214,7 @@ async fn rows_of_the_websites_export_end_as_on_windows_too_and_are_counted_in_li
 }
 
 #[tokio::test]
-async fn only_what_is_asked_for_is_taken() {
+async fn filters_and_limits_are_applied() {
     let (db, folder) = (Database::new().await, tempfile::tempdir().unwrap());
     let mut spanish = row("2000000000022", "Té");
     spanish[6] = "en:spain".to_owned();
@@ -230,7 +230,7 @@ async fn only_what_is_asked_for_is_taken() {
     let report = import_with(&db.pool, &path, &choice(None, Some(2))).await.unwrap().report;
     assert_eq!(counts(&report), [2, 1, 0, 1, 0]);
 
-    // A dry run comes to the same, and writes nothing.
+    // A dry run counts the same, and writes nothing.
     let before = count_products(&db.pool).await;
     let source = SourceName::File(path);
     let dry = import(&source, &choice(Some("france"), None), Path::new("."), None, |_| {}).await.unwrap().report;
@@ -239,7 +239,7 @@ async fn only_what_is_asked_for_is_taken() {
 }
 
 #[tokio::test]
-async fn tables_and_parquet_go_on_in_the_middle() {
+async fn tables_and_parquet_resume_in_the_middle() {
     let folder = tempfile::tempdir().unwrap();
     let products: Vec<(String, &str)> = (0..2600).map(|number| (format!("20{number:011}"), "Lentils")).collect();
     let rows: Vec<Vec<String>> = products.iter().map(|(code, name)| row(code, name)).collect();
@@ -249,7 +249,7 @@ async fn tables_and_parquet_go_on_in_the_middle() {
     for path in [write(&folder, "bulk.csv", table(&rows)), write(&folder, "website.csv", quoted), in_parquet] {
         let db = Database::new().await;
         let (source, choice) = (SourceName::File(path), Choice::from(Profile::Default));
-        // As good as a kill, after the first batch.
+        // A panic after the first batch has the effect of a kill.
         let kill = |progress: Progress| assert!(progress.read < 2500, "killed");
         let killed = AssertUnwindSafe(import(&source, &choice, Path::new("."), Some(&db.pool), kill));
         assert!(killed.catch_unwind().await.is_err());
@@ -261,7 +261,7 @@ async fn tables_and_parquet_go_on_in_the_middle() {
 }
 
 #[tokio::test]
-async fn of_two_records_that_changed_in_one_second_the_same_one_stays_whichever_comes_first() {
+async fn of_two_records_of_the_same_second_the_same_one_stays_in_either_order() {
     let folder = tempfile::tempdir().unwrap();
     let (one, other) = (record("2000000000015", "One", 5), record("2000000000015", "Other", 5));
     let mut names = Vec::new();

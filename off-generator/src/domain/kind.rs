@@ -1,9 +1,9 @@
-//! The kinds of events, and how often each happens.
+//! The kinds of events and their weights.
 
 use rand::seq::IndexedRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// What can happen.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Kind {
     Registration,
@@ -14,7 +14,7 @@ pub(crate) enum Kind {
 impl Kind {
     pub(crate) const ALL: [Self; 3] = [Self::Registration, Self::Order, Self::Consumption];
 
-    /// The name of the job.
+    /// The name of the kind, as in logs and metrics.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Registration => "user-registration",
@@ -24,7 +24,7 @@ impl Kind {
     }
 }
 
-/// How often each kind happens beside the others.
+/// The relative frequency of each kind.
 #[derive(Debug, Clone)]
 pub(crate) struct Weights([(Kind, u32); 3]);
 
@@ -33,14 +33,14 @@ impl Weights {
         Self(weights)
     }
 
-    /// The part of all events that is of this kind; 0 when nothing happens at all.
+    /// The fraction of events of this kind; 0 if all weights are 0.
     pub(super) fn share(&self, kind: Kind) -> f64 {
         let total: f64 = self.0.iter().map(|(_, weight)| f64::from(*weight)).sum();
         let own = self.0.iter().find(|(other, _)| *other == kind).map_or(0.0, |(_, weight)| f64::from(*weight));
         if total > 0.0 { own / total } else { 0.0 }
     }
 
-    /// A kind, drawn by weight; `None` when nothing has any.
+    /// A random kind by weight; `None` if all weights are 0.
     pub(super) fn draw(&self, rng: &mut ChaCha8Rng) -> Option<Kind> {
         self.0.choose_weighted(rng, |(_, weight)| *weight).ok().map(|(kind, _)| *kind)
     }

@@ -1,33 +1,33 @@
-//! When which kind of event is due.
+//! The times and kinds of events.
 
 use super::{Kind, Purpose, Weights, rng};
 
-/// How often something happens, in the simulated world.
+/// The frequency of events, in simulated time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pace {
-    /// So many events a second, each kind by its share.
+    /// Events per second. Each kind has its share, at regular intervals.
     Rate(f64),
-    /// One event each so many seconds; its kind is drawn.
+    /// Seconds between two events, each of a random kind.
     Period(f64),
 }
 
-/// The kinds of all events and their times, one after the other.
+/// The sequence of the kinds and times of all events.
 #[derive(Debug)]
 pub(super) struct Timeline {
     seed: u64,
     pace: Pace,
     weights: Weights,
-    /// Events of each kind so far.
+    /// The number of events of each kind so far.
     counts: [u64; 3],
 }
 
-/// An event without what happens in it.
+/// The time, kind and number of an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Slot {
-    /// Seconds of the simulated world since the start.
+    /// Simulated seconds since the start.
     pub(super) at: f64,
     pub(super) kind: Kind,
-    /// Which of its kind it is, from 0.
+    /// The number of the event within its kind, from 0.
     pub(super) number: u64,
 }
 
@@ -36,7 +36,7 @@ impl Timeline {
         Self { seed, pace, weights, counts: [0; 3] }
     }
 
-    /// The next event; `None` when nothing ever happens.
+    /// The next event; `None` if the rate or all weights are 0.
     pub(super) fn next(&mut self) -> Option<Slot> {
         let (at, kind) = match self.pace {
             Pace::Rate(rate) => {
@@ -46,9 +46,9 @@ impl Timeline {
                 next.min_by(|(one, _), (other, _)| one.total_cmp(other))?
             }
             Pace::Period(period) => {
-                let turn: u64 = self.counts.iter().sum();
-                let kind = self.weights.draw(&mut rng(self.seed, Purpose::Turn, [turn, 0]))?;
-                ((turn + 1) as f64 * period, kind)
+                let index: u64 = self.counts.iter().sum();
+                let kind = self.weights.draw(&mut rng(self.seed, Purpose::Kind, [index, 0]))?;
+                ((index + 1) as f64 * period, kind)
             }
         };
         let number = self.counts[kind as usize];
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_comes_at_its_share_of_the_rate_and_in_turn() {
+    fn each_kind_has_its_share_of_the_rate_and_consecutive_numbers() {
         let slots = slots(Pace::Rate(10.0));
         assert!(slots.is_sorted_by_key(|slot| slot.at));
         assert!((slots[999].at - 100.0).abs() < 1.0, "{:?}", slots[999]);
@@ -79,14 +79,14 @@ mod tests {
     }
 
     #[test]
-    fn with_a_period_one_comes_at_a_time() {
+    fn with_a_period_events_have_equal_distances() {
         let slots = slots(Pace::Period(60.0));
         assert!(slots.windows(2).all(|pair| (pair[1].at - pair[0].at - 60.0).abs() < 1e-6));
         assert!(slots.iter().filter(|slot| slot.kind == Kind::Consumption).count().abs_diff(600) < 60);
     }
 
     #[test]
-    fn without_a_rate_or_any_weight_nothing_happens() {
+    fn without_a_rate_or_weights_there_are_no_events() {
         let none = Weights::new(Kind::ALL.map(|kind| (kind, 0)));
         for pace in [Pace::Rate(1.0), Pace::Period(1.0)] {
             assert_eq!(Timeline::new(7, pace, none.clone()).next(), None);

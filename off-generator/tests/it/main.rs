@@ -1,6 +1,6 @@
-//! The generator, seen from outside, beside the real services.
+//! Black-box tests of the generator with the real services.
 
-#![expect(clippy::expect_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::expect_used, reason = "a failure in a helper must fail the calling test")]
 
 use futures::future::join_all;
 use off_events::streams;
@@ -16,14 +16,14 @@ use std::{
     time::Duration,
 };
 
-/// A world with both services, and the settings of a generator in it that does nothing by itself.
-struct Town {
+/// The users service and the orders service with a private database and NATS server.
+struct TestSystem {
     world: World,
     users: Running,
     orders: Running,
 }
 
-impl Town {
+impl TestSystem {
     async fn new() -> Self {
         let world = World::new().await;
         let config = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
@@ -34,6 +34,7 @@ impl Town {
         Self { world, users, orders }
     }
 
+    /// The settings of a generator without households and events of its own.
     fn config(&self) -> Config {
         Config {
             bus: self.world.bus_config(),
@@ -59,19 +60,19 @@ impl Town {
         sqlx::query_scalar("SELECT email FROM users.users ORDER BY email")
             .fetch_all(&self.world.database.pool)
             .await
-            .expect("the people are listed")
+            .expect("the users can be listed")
     }
 
-    /// The devices that are played, by their ids.
+    /// The generated devices, ordered by id.
     async fn devices(&self) -> Vec<(i64, String)> {
-        sqlx::query_as("SELECT id, mac_address FROM users.ssds WHERE mac_address LIKE '02:0f:%' ORDER BY id")
+        sqlx::query_as("SELECT id, mac_address FROM users.devices WHERE mac_address LIKE '02:0f:%' ORDER BY id")
             .fetch_all(&self.world.database.pool)
             .await
-            .expect("the devices are listed")
+            .expect("the devices can be listed")
     }
 
-    /// The orders that the generator placed by itself.
-    async fn orders_by_number(&self) -> Numbered {
+    /// The planned orders, without those of devices that are low.
+    async fn orders_by_number(&self) -> EventsByNumber {
         self.by_number(
             "SELECT split_part(idempotency_key, ':', 2)::bigint, ssd_id, barcode, quantity FROM orders.product_orders
              WHERE idempotency_key ~ '^[0-9a-f-]{36}:'",
@@ -79,46 +80,46 @@ impl Town {
         .await
     }
 
-    async fn consumptions_by_number(&self) -> Numbered {
+    async fn consumptions_by_number(&self) -> EventsByNumber {
         self.by_number("SELECT split_part(id, ':', 2)::bigint, ssd_id, barcode, quantity FROM users.consumptions").await
     }
 
-    async fn by_number(&self, query: &'static str) -> Numbered {
+    async fn by_number(&self, query: &'static str) -> EventsByNumber {
         let rows: Vec<(i64, i64, String, i32)> =
-            sqlx::query_as(query).fetch_all(&self.world.database.pool).await.expect("events are listed");
+            sqlx::query_as(query).fetch_all(&self.world.database.pool).await.expect("the events can be listed");
         rows.into_iter().map(|(number, ssd, barcode, quantity)| (number, (ssd, barcode, quantity))).collect()
     }
 
-    /// Once there is enough to compare.
-    async fn enough(&self) -> Option<()> {
+    /// `Some` once there are enough events to compare.
+    async fn has_enough_events(&self) -> Option<()> {
         let (orders, consumptions) = tokio::join!(self.orders_by_number(), self.consumptions_by_number());
         (orders.len() >= 130 && consumptions.len() >= 80).then_some(())
     }
 
-    /// The orders that were placed.
-    async fn placed(&self) -> Vec<Value> {
+    /// The placed orders.
+    async fn list_orders(&self) -> Vec<Value> {
         self.orders.http.get("/api/orders").await.body["orders"].as_array().cloned().unwrap_or_default()
     }
 }
 
 #[tokio::test]
-async fn households_settle_the_same_ones_for_the_same_seed_and_none_twice() {
-    let town = Town::new().await;
-    let generator = town.start(Config { households: 5, ..town.config() }).await;
-    eventually("5 households", || async { (town.emails().await.len() == 5).then_some(()) }).await;
+async fn the_same_seed_registers_the_same_households_once() {
+    let system = TestSystem::new().await;
+    let generator = system.start(Config { households: 5, ..system.config() }).await;
+    eventually("5 households", || async { (system.emails().await.len() == 5).then_some(()) }).await;
     generator.stop().await;
-    let first = town.emails().await;
+    let first = system.emails().await;
 
-    let generator = town.start(Config { households: 7, ..town.config() }).await;
-    eventually("7 households", || async { (town.emails().await.len() == 7).then_some(()) }).await;
+    let generator = system.start(Config { households: 7, ..system.config() }).await;
+    eventually("7 households", || async { (system.emails().await.len() == 7).then_some(()) }).await;
     generator.stop().await;
 
-    let other = Town::new().await;
+    let other = TestSystem::new().await;
     let generator = other.start(Config { households: 7, ..other.config() }).await;
     eventually("7 households", || async { (other.emails().await.len() == 7).then_some(()) }).await;
     generator.stop().await;
-    assert_eq!(other.emails().await, town.emails().await);
-    assert_eq!(other.devices().await, town.devices().await);
+    assert_eq!(other.emails().await, system.emails().await);
+    assert_eq!(other.devices().await, system.devices().await);
     assert!(first.iter().all(|email| email.contains(".7.")), "{first:?}");
 }
 
@@ -126,37 +127,37 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
-/// The promise that a seed repeats a run: one town does nothing else, in the other somebody orders all the time, and the users
-/// service comes late.
+/// A seed determines the events of a run. One system is idle; in the other, a client places orders all the time and the
+/// users service starts late.
 #[tokio::test]
-async fn the_same_seed_brings_the_same_events_however_busy_the_services_are() {
-    let (quiet, busy) = (Town::new().await, Town::new().await);
+async fn the_same_seed_generates_the_same_events_under_any_load() {
+    let (idle, busy) = (TestSystem::new().await, TestSystem::new().await);
     let other_device = busy.world.add_device().await;
-    quiet.world.add_device().await;
+    idle.world.add_device().await;
     let load = async {
         let order = json!({"ssd_id": other_device, "barcode": LENTILS, "quantity": 1});
         loop {
             join_all((0..16).map(|_| busy.orders.http.post("/api/orders", &order))).await;
         }
     };
-    let settings = |town: &Town| Config {
+    let settings = |system: &TestSystem| Config {
         households: 12,
         rate: 60.0,
         registration_weight: 1,
         order_weight: 5,
         consumption_weight: 6,
-        ..town.config()
+        ..system.config()
     };
     let both = async {
-        let generator = quiet.start(settings(&quiet)).await;
-        eventually("events in the quiet town", || quiet.enough()).await;
+        let generator = idle.start(settings(&idle)).await;
+        eventually("events of the idle system", || idle.has_enough_events()).await;
         generator.stop().await;
         let port = free_port();
         let users_url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
         let generator = Running::start::<Generator>(Config { users_url, ..settings(&busy) }, Clock::real(1.0)).await;
         let config = off_users_service::Config { db: busy.world.db_config(), bus: busy.world.bus_config() };
         let late = Running::start_at::<UsersService>(config, Clock::real(1.0), port).await;
-        eventually("events in the busy town", || busy.enough()).await;
+        eventually("events of the busy system", || busy.has_enough_events()).await;
         generator.stop().await;
         late.stop().await;
     };
@@ -164,24 +165,24 @@ async fn the_same_seed_brings_the_same_events_however_busy_the_services_are() {
         () = load => {}
         () = both => {}
     }
-    let (one, other) = (quiet.devices().await, busy.devices().await);
+    let (one, other) = (idle.devices().await, busy.devices().await);
     assert_eq!(one[..20], other[..20]);
-    let (one, other) = (quiet.orders_by_number().await, busy.orders_by_number().await);
+    let (one, other) = (idle.orders_by_number().await, busy.orders_by_number().await);
     assert_same(&one, &other, 100);
-    let (one, other) = (quiet.consumptions_by_number().await, busy.consumptions_by_number().await);
+    let (one, other) = (idle.consumptions_by_number().await, busy.consumptions_by_number().await);
     assert_same(&one, &other, 50);
     let devices: HashSet<i64> = one.values().map(|(ssd, ..)| *ssd).collect();
     assert!(devices.len() > 5 && !devices.contains(&other_device), "{devices:?}");
 }
 
-/// Events by their number: the device, the product and how much of it.
-type Numbered = BTreeMap<i64, (i64, String, i32)>;
+/// Events by their number, each with its device, product and quantity.
+type EventsByNumber = BTreeMap<i64, (i64, String, i32)>;
 
-/// Whether two runs had the same events; at least so many of them.
-fn assert_same(one: &Numbered, other: &Numbered, at_least: usize) {
+/// Asserts that two runs had the same events, and at least `at_least` of them.
+fn assert_same(one: &EventsByNumber, other: &EventsByNumber, at_least: usize) {
     let last = one.keys().last().min(other.keys().last()).copied().expect("an event");
-    let until = |events: &Numbered| -> Numbered {
-        // The last ones may still have been under way when it was stopped.
+    let until = |events: &EventsByNumber| -> EventsByNumber {
+        // The last events may have been in progress at the shutdown.
         events.range(..last - 20).map(|(number, event)| (*number, event.clone())).collect()
     };
     assert!(until(one).len() >= at_least, "{}", until(one).len());
@@ -189,127 +190,129 @@ fn assert_same(one: &Numbered, other: &Numbered, at_least: usize) {
 }
 
 #[tokio::test]
-async fn orders_are_for_its_own_households_and_products_of_the_catalogue() {
-    let town = Town::new().await;
-    let real = town.world.add_device().await;
-    let config = Config { households: 1, rate: 10.0, registration_weight: 0, consumption_weight: 0, ..town.config() };
-    let generator = town.start(config).await;
-    eventually("8 orders", || async { (town.placed().await.len() >= 8).then_some(()) }).await;
+async fn orders_are_for_generated_households_only() {
+    let system = TestSystem::new().await;
+    let real = system.world.add_device().await;
+    let config = Config { households: 1, rate: 10.0, registration_weight: 0, consumption_weight: 0, ..system.config() };
+    let generator = system.start(config).await;
+    eventually("8 orders", || async { (system.list_orders().await.len() >= 8).then_some(()) }).await;
     generator.stop().await;
-    let placed = town.placed().await;
+    let placed = system.list_orders().await;
     assert!(placed.iter().all(|order| order["ssd_id"] != real), "{placed:?}");
-    let products: HashSet<&str> = placed.iter().filter_map(|order| order["product_id"].as_str()).collect();
+    let products: HashSet<&str> = placed.iter().filter_map(|order| order["barcode"].as_str()).collect();
     assert!(products.len() > 1, "{products:?}");
 }
 
 #[tokio::test]
-async fn with_a_period_one_thing_happens_at_a_time() {
-    let town = Town::new().await;
+async fn with_a_period_orders_are_placed_one_by_one() {
+    let system = TestSystem::new().await;
     let config =
-        Config { households: 1, run_period: Some(1), registration_weight: 0, consumption_weight: 0, ..town.config() };
-    let generator = town.start(config).await;
-    eventually("2 orders", || async { (town.placed().await.len() == 2).then_some(()) }).await;
+        Config { households: 1, run_period: Some(1), registration_weight: 0, consumption_weight: 0, ..system.config() };
+    let generator = system.start(config).await;
+    eventually("2 orders", || async { (system.list_orders().await.len() == 2).then_some(()) }).await;
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn a_household_whose_address_somebody_else_has_takes_no_part() {
-    let town = Town::new().await;
-    let generator = town.start(Config { households: 1, ..town.config() }).await;
-    eventually("a household", || async { (town.emails().await.len() == 1).then_some(()) }).await;
+async fn a_household_with_a_taken_address_is_skipped() {
+    let system = TestSystem::new().await;
+    let generator = system.start(Config { households: 1, ..system.config() }).await;
+    eventually("a household", || async { (system.emails().await.len() == 1).then_some(()) }).await;
     generator.stop().await;
-    // It looks as if it had never been there, but for its e-mail address.
-    sqlx::query("DELETE FROM users.ssds").execute(&town.world.database.pool).await.expect("its devices are gone");
+    // Without devices, the generator does not find its household, but the e-mail address is still registered.
+    sqlx::query("DELETE FROM users.devices")
+        .execute(&system.world.database.pool)
+        .await
+        .expect("the devices are deleted");
 
-    let config = Config { households: 3, rate: 20.0, registration_weight: 0, ..town.config() };
-    let generator = town.start(config).await;
-    eventually("3 households", || async { (town.emails().await.len() == 3).then_some(()) }).await;
-    eventually("5 orders", || async { (town.placed().await.len() >= 5).then_some(()) }).await;
+    let config = Config { households: 3, rate: 20.0, registration_weight: 0, ..system.config() };
+    let generator = system.start(config).await;
+    eventually("3 households", || async { (system.emails().await.len() == 3).then_some(()) }).await;
+    eventually("5 orders", || async { (system.list_orders().await.len() >= 5).then_some(()) }).await;
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn a_device_that_is_low_orders_once_and_a_real_one_is_left_alone() {
-    let town = Town::new().await;
-    let real = town.world.add_device().await;
-    let generator = town.start(Config { households: 1, ..town.config() }).await;
-    eventually("a household", || async { (town.emails().await.len() == 2).then_some(()) }).await;
+async fn a_generated_device_that_is_low_orders_once_and_a_real_one_does_not() {
+    let system = TestSystem::new().await;
+    let real = system.world.add_device().await;
+    let generator = system.start(Config { households: 1, ..system.config() }).await;
+    eventually("a household", || async { (system.emails().await.len() == 2).then_some(()) }).await;
     let low = |ssd: i64| {
         json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1, "reorder_point": 2,
             "timestamp": "2026-01-01T00:00:00.000007Z"})
     };
-    town.world.say("stock.low", &low(real + 1)).await;
-    town.world.say("stock.low", &low(real + 1)).await;
-    town.world.say("stock.low", &low(real)).await;
-    town.world.say_bytes("stock.low", b"poison".to_vec()).await;
-    town.world.bury(1).await;
-    town.world.caught_up(&streams::DEVICES_LOW).await;
-    let placed = town.placed().await;
+    system.world.publish("stock.low", &low(real + 1)).await;
+    system.world.publish("stock.low", &low(real + 1)).await;
+    system.world.publish("stock.low", &low(real)).await;
+    system.world.publish_bytes("stock.low", b"poison".to_vec()).await;
+    system.world.wait_for_dead_letters(1).await;
+    system.world.caught_up(&streams::DEVICES_LOW).await;
+    let placed = system.list_orders().await;
     assert_eq!(placed.len(), 1, "{placed:?}");
-    assert_eq!((&placed[0]["ssd_id"], &placed[0]["product_id"]), (&json!(real + 1), &json!(LENTILS)));
+    assert_eq!((&placed[0]["ssd_id"], &placed[0]["barcode"]), (&json!(real + 1), &json!(LENTILS)));
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn what_was_ordered_is_eaten_and_ordered_again() {
-    let town = Town::new().await;
-    let generator = town.start(Config { households: 1, rate: 20.0, registration_weight: 0, ..town.config() }).await;
-    let heard = town.world.hear("STOCK", "stock.consumed", 1).await;
-    let report: Value = serde_json::from_slice(&heard[0].payload).expect("JSON");
-    let placed = town.placed().await;
-    let is_ordered =
-        |order: &Value| (&order["ssd_id"], &order["product_id"]) == (&report["ssd_id"], &report["barcode"]);
+async fn an_ordered_product_is_consumed_and_reordered() {
+    let system = TestSystem::new().await;
+    let generator = system.start(Config { households: 1, rate: 20.0, registration_weight: 0, ..system.config() }).await;
+    let reports = system.world.wait_for_messages("STOCK", "stock.consumed", 1).await;
+    let report: Value = serde_json::from_slice(&reports[0].payload).expect("JSON");
+    let placed = system.list_orders().await;
+    let is_ordered = |order: &Value| (&order["ssd_id"], &order["barcode"]) == (&report["ssd_id"], &report["barcode"]);
     assert!(placed.iter().any(is_ordered), "{report} in {placed:?}");
-    // Nothing is delivered here, so the shelf is low, and the device orders.
+    // Nothing is delivered in this test, so the product is low and the device orders.
     eventually("an order of the device", || async {
         sqlx::query_scalar::<_, i32>("SELECT quantity FROM orders.product_orders WHERE idempotency_key LIKE 'low:%'")
-            .fetch_optional(&town.world.database.pool)
+            .fetch_optional(&system.world.database.pool)
             .await
-            .expect("orders are listed")
+            .expect("the orders can be listed")
     })
     .await;
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn it_waits_for_services_that_are_away() {
-    let town = Town::new().await;
+async fn the_generator_waits_for_an_unavailable_service() {
+    let system = TestSystem::new().await;
     let port = free_port();
     let users_url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
     let generator =
-        Running::start::<Generator>(Config { users_url, households: 3, ..town.config() }, Clock::real(1.0)).await;
+        Running::start::<Generator>(Config { users_url, households: 3, ..system.config() }, Clock::real(1.0)).await;
     assert_eq!(generator.health.get("/livez").await.status, 200);
-    let config = off_users_service::Config { db: town.world.db_config(), bus: town.world.bus_config() };
+    let config = off_users_service::Config { db: system.world.db_config(), bus: system.world.bus_config() };
     let _late = Running::start_at::<UsersService>(config, Clock::real(1.0), port).await;
-    eventually("3 households", || async { (town.emails().await.len() == 3).then_some(()) }).await;
+    eventually("3 households", || async { (system.emails().await.len() == 3).then_some(()) }).await;
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn answers_that_are_no_answers_disturb_nothing() {
-    let town = Town::new().await;
-    let client = &town.world.nats.bus.client;
-    let config = Config { households: 1, rate: 10.0, registration_weight: 0, consumption_weight: 0, ..town.config() };
-    let generator = town.start(config).await;
+async fn invalid_responses_are_ignored() {
+    let system = TestSystem::new().await;
+    let client = &system.world.nats.bus.client;
+    let config = Config { households: 1, rate: 10.0, registration_weight: 0, consumption_weight: 0, ..system.config() };
+    let generator = system.start(config).await;
     for (subject, body) in [("orders.new", "poison"), ("orders.completed", "poison"), ("orders.random", "\u{0}")] {
-        client.publish(subject, body.into()).await.expect("it is sent");
+        client.publish(subject, body.into()).await.expect("the message is sent");
     }
-    eventually("2 orders", || async { (town.placed().await.len() >= 2).then_some(()) }).await;
+    eventually("2 orders", || async { (system.list_orders().await.len() >= 2).then_some(()) }).await;
     generator.stop().await;
 }
 
 #[tokio::test]
-async fn it_runs_as_a_program_and_ends_well_when_asked() {
-    let town = Town::new().await;
+async fn the_program_starts_and_exits_successfully_on_sigterm() {
+    let system = TestSystem::new().await;
     let settings = [
-        ("NATS_URL", &*town.world.nats.url),
-        ("USERS_URL", town.users.http.base()),
-        ("ORDERS_URL", town.orders.http.base()),
+        ("NATS_URL", &*system.world.nats.url),
+        ("USERS_URL", system.users.http.base()),
+        ("ORDERS_URL", system.orders.http.base()),
         ("HTTP_SERVICE_PORT", "0"),
         ("GENERATOR_HOUSEHOLDS", "2"),
     ];
     let program = Program::start(env!("CARGO_BIN_EXE_off-generator"), &settings).await;
-    eventually("2 households", || async { (town.emails().await.len() == 2).then_some(()) }).await;
+    eventually("2 households", || async { (system.emails().await.len() == 2).then_some(()) }).await;
     assert!(program.terminate().await);
 }
 

@@ -1,4 +1,4 @@
-//! Questions that are asked on one subject and answered on another.
+//! Request-reply: requests on one subject, replies on another.
 
 use super::Bus;
 use crate::{Kit, db};
@@ -9,13 +9,13 @@ use off_events::headers;
 use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
-/// Questions answered at once; more wait in the subscription.
-const AT_ONCE: usize = 64;
+/// Maximum number of requests that are handled concurrently; more wait in the subscription.
+const MAX_CONCURRENT: usize = 64;
 
-/// Answers each question on `subject` with what `handler` finds: on `answer_subject` with the question's
-/// [`headers::REQUEST_ID`], and to its reply subject too when that is an inbox. An empty message is the default question; one
-/// that cannot be read, and one that the handler leaves to others (`None`), get no answer. Replicas of a service share the
-/// questions.
+/// Replies to each request on `subject` with the result of `handler`: on `answer_subject` with the
+/// [`headers::REQUEST_ID`] of the request, and also on its reply subject when that is an inbox. An empty message is the
+/// default request. A request that cannot be parsed, or for which the handler returns `None`, gets no reply. Replicas
+/// of a service share the requests.
 pub fn answer<App, H, F, Q, A>(
     kit: &Kit,
     bus: &Bus,
@@ -34,54 +34,55 @@ pub fn answer<App, H, F, Q, A>(
     let tasks = kit.tasks.clone();
     let queue = kit.name;
     kit.tasks.spawn(format!("answer {subject}"), async move {
-        let questions = bus.client.queue_subscribe(subject, queue.to_owned()).await;
-        let questions = questions.with_context(|| format!("cannot listen on {subject}"))?;
-        let answered = questions.take_until(tasks.stopping()).for_each_concurrent(AT_ONCE, |message| {
+        let requests = bus.client.queue_subscribe(subject, queue.to_owned()).await;
+        let requests = requests.with_context(|| format!("cannot subscribe to {subject}"))?;
+        let handled = requests.take_until(tasks.stopping()).for_each_concurrent(MAX_CONCURRENT, |message| {
             let (bus, handler, app) = (&bus, &handler, app.clone());
             async move {
-                let answered = async {
-                    let question = read(&message)?;
-                    match db::with_timeout(handler(app, question)).await? {
-                        Some(found) => reply(bus, answer_subject, &message, &found).await,
+                let handled = async {
+                    let request = parse(&message)?;
+                    match db::with_timeout(handler(app, request)).await? {
+                        Some(response) => reply(bus, answer_subject, &message, &response).await,
                         None => Ok(()),
                     }
                 };
-                if let Err(error) = answered.await {
-                    warn!("a question on {subject} stays unanswered: {error:#}");
+                if let Err(error) = handled.await {
+                    warn!("no reply to a request on {subject}: {error:#}");
                 }
             }
         });
-        answered.await;
+        handled.await;
         Ok(())
     });
 }
 
-fn read<Q: DeserializeOwned + Default>(message: &Message) -> anyhow::Result<Q> {
+fn parse<Q: DeserializeOwned + Default>(message: &Message) -> anyhow::Result<Q> {
     if message.payload.is_empty() {
         return Ok(Q::default());
     }
-    serde_json::from_slice(&message.payload).context("it is neither empty nor what is understood here")
+    serde_json::from_slice(&message.payload).context("the request cannot be parsed")
 }
 
-/// The longest [`headers::REQUEST_ID`] and traceparent that are repeated in an answer, in bytes.
-const LONGEST_HEADER: usize = 255;
+/// Maximum length in bytes of a [`headers::REQUEST_ID`] or traceparent that is copied into a reply.
+const MAX_HEADER_BYTES: usize = 255;
 
-/// Whether answers may go there. Whoever asks chooses the subject, and must not have us publish on one that only we may.
+/// Whether `subject` is an inbox. The client chooses the reply subject, so it must not be one that only services may
+/// publish on.
 fn is_inbox(subject: &str) -> bool {
     subject.starts_with("_INBOX.") || subject.starts_with("_INBOX_")
 }
 
-async fn reply<A: Serialize>(bus: &Bus, subject: &'static str, question: &Message, found: &A) -> anyhow::Result<()> {
-    let body = serde_json::to_vec(found)?;
+async fn reply<A: Serialize>(bus: &Bus, subject: &'static str, request: &Message, response: &A) -> anyhow::Result<()> {
+    let body = serde_json::to_vec(response)?;
     let mut map = HeaderMap::new();
-    if let Some(asked) = question.headers.as_ref() {
+    if let Some(request_headers) = request.headers.as_ref() {
         for name in [headers::REQUEST_ID, headers::TRACEPARENT] {
-            if let Some(value) = asked.get(name).filter(|value| value.as_str().len() <= LONGEST_HEADER) {
+            if let Some(value) = request_headers.get(name).filter(|value| value.as_str().len() <= MAX_HEADER_BYTES) {
                 map.insert(name, value.clone());
             }
         }
     }
-    if let Some(inbox) = question.reply.clone().filter(|inbox| is_inbox(inbox)) {
+    if let Some(inbox) = request.reply.clone().filter(|inbox| is_inbox(inbox)) {
         bus.client.publish_with_headers(inbox, map.clone(), body.clone().into()).await?;
     }
     Ok(bus.client.publish_with_headers(subject, map, body.into()).await?)
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_go_to_inboxes_only() {
+    fn replies_go_only_to_inboxes() {
         assert!(is_inbox("_INBOX.a.b") && is_inbox("_INBOX_generator.a"));
         assert!(!is_inbox("orders.completed") && !is_inbox("$JS.API.STREAM.PURGE.ORDERS") && !is_inbox("_INBOXES"));
     }

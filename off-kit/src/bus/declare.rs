@@ -1,4 +1,5 @@
-//! Makes the streams and consumers that `off_events::streams` declares: for `off migrate` and `off up`, never for a service.
+//! Creates the streams and consumers that `off_events::streams` declares. Used by `off migrate` and `off up`; services
+//! never create streams.
 
 use super::Bus;
 use crate::backoff::Backoff;
@@ -14,44 +15,45 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// How long a consumer's reader may hold a message before another gets it.
+/// How long a client may hold a message without acknowledgement before the broker delivers it again.
 const ACK_WAIT: Duration = Duration::from_secs(30);
 
-/// The most messages that may be out with the readers of one consumer.
+/// Maximum number of delivered, unacknowledged messages of one consumer.
 pub const MAX_ACK_PENDING: i64 = 5000;
 
-/// A publisher that repeats a message within this time adds nothing. Longer repetitions are harmless, but seen.
+/// The broker drops a message whose id it has seen within this time. Later duplicates are delivered; handlers are
+/// idempotent, so they are harmless.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
-/// How long the servers of a cluster that has just started may take to agree who leads.
-const AGREED_WITHIN: Duration = Duration::from_mins(1);
+/// How long a cluster that has just started may take to elect a leader.
+const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// MiB for all streams where nothing else is said.
-const ROOM: u32 = 6144;
+/// Default size limit of all streams together, in MiB.
+const DEFAULT_MAX_MIB: u32 = 6144;
 
-/// How the servers keep the streams.
+/// Replication and size limit of the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 #[group(skip)]
-pub struct Keeping {
-    /// How many servers of a cluster keep each stream: 1, 3 or 5.
+pub struct StreamStorage {
+    /// The number of replicas of each stream: 1, 3 or 5.
     #[arg(long = "nats-replicas", env = "NATS_REPLICAS", default_value = "1", value_name = "N",
         value_parser = parse_replicas)]
     pub replicas: usize,
-    /// MiB that all streams together take at most, on each server that keeps them. Where one has used up its share, its
-    /// oldest messages go. The server has to allow more than this (max_file_store).
-    #[arg(long = "nats-room", env = "NATS_ROOM", default_value_t = ROOM, value_name = "MIB",
+    /// Size limit in MiB of all streams together, on each server that stores them. A stream that has used up its share
+    /// deletes its oldest messages. The max_file_store of the server must be larger.
+    #[arg(long = "nats-max-mib", env = "NATS_MAX_MIB", default_value_t = DEFAULT_MAX_MIB, value_name = "MIB",
         value_parser = clap::value_parser!(u32).range(64..))]
-    pub room: u32,
+    pub max_mib: u32,
 }
 
-/// On one server that need not hold anything else.
-impl Default for Keeping {
+/// One replica and the default size limit.
+impl Default for StreamStorage {
     fn default() -> Self {
-        Self { replicas: 1, room: ROOM }
+        Self { replicas: 1, max_mib: DEFAULT_MAX_MIB }
     }
 }
 
-/// An even number of servers decides nothing that one fewer would not.
+/// An even number of replicas tolerates no more failures than one fewer.
 fn parse_replicas(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(replicas @ (1 | 3 | 5)) => Ok(replicas),
@@ -59,64 +61,65 @@ fn parse_replicas(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Creates what is missing and updates what differs.
-pub async fn declare(bus: &Bus, keeping: Keeping) -> anyhow::Result<()> {
+/// Creates missing streams and consumers, and updates those that differ.
+pub async fn declare(bus: &Bus, storage: StreamStorage) -> anyhow::Result<()> {
     for stream in &STREAMS {
-        let made = once_agreed(
-            || bus.jetstream.create_or_update_stream(stream_config(stream, keeping)),
+        let created = retry_transient(
+            || bus.jetstream.create_or_update_stream(stream_config(stream, storage)),
             |error| match error.kind() {
                 CreateStreamErrorKind::TimedOut | CreateStreamErrorKind::JetStreamUnavailable => true,
-                CreateStreamErrorKind::JetStream(error) => is_undecided(error.error_code()),
+                CreateStreamErrorKind::JetStream(error) => is_cluster_forming(error.error_code()),
                 _ => false,
             },
         );
-        made.await.with_context(|| {
+        created.await.with_context(|| {
             format!(
-                "stream {} cannot be made on {} servers: is JetStream on, with a max_file_store above {} MiB?",
-                stream.name, keeping.replicas, keeping.room
+                "cannot create stream {} with {} replicas: is JetStream enabled, with a max_file_store above {} MiB?",
+                stream.name, storage.replicas, storage.max_mib
             )
         })?;
     }
     for consumer in &CONSUMERS {
-        let made = once_agreed(
+        let created = retry_transient(
             || bus.jetstream.create_consumer_on_stream(consumer_config(consumer), consumer.stream),
             |error| match error.kind() {
                 ConsumerErrorKind::TimedOut => true,
-                ConsumerErrorKind::JetStream(error) => is_undecided(error.error_code()),
+                ConsumerErrorKind::JetStream(error) => is_cluster_forming(error.error_code()),
                 _ => false,
             },
         );
-        made.await
-            .with_context(|| format!("consumer {} of stream {} cannot be made", consumer.name, consumer.stream))?;
+        created
+            .await
+            .with_context(|| format!("cannot create consumer {} of stream {}", consumer.name, consumer.stream))?;
     }
     Ok(())
 }
 
-/// Tries again what fails only because servers have yet to agree.
-async fn once_agreed<T, E, F>(mut make: impl FnMut() -> F, is_passing: impl Fn(&E) -> bool) -> Result<T, E>
+/// Runs `create`, and retries transient errors until [`ELECTION_TIMEOUT`].
+async fn retry_transient<T, E, F>(mut create: impl FnMut() -> F, is_transient: impl Fn(&E) -> bool) -> Result<T, E>
 where
     E: std::fmt::Display,
     F: Future<Output = Result<T, E>>,
 {
-    let deadline = Instant::now() + AGREED_WITHIN;
+    let deadline = Instant::now() + ELECTION_TIMEOUT;
     let mut backoff = Backoff::default();
     loop {
-        match make().await {
-            Err(error) if is_passing(&error) && Instant::now() < deadline => {
-                warn!("JetStream is not ready yet, trying again: {error}");
+        match create().await {
+            Err(error) if is_transient(&error) && Instant::now() < deadline => {
+                warn!("JetStream is not ready, retrying: {error}");
                 tokio::time::sleep(backoff.pause()).await;
             }
-            made => return made,
+            result => return result,
         }
     }
 }
 
-/// Whether a cluster answers so while it has no leader, or has not heard of all its servers.
-fn is_undecided(code: ErrorCode) -> bool {
+/// Whether this is the error of a cluster that has no leader yet, or does not know all of its servers yet.
+fn is_cluster_forming(code: ErrorCode) -> bool {
     [ErrorCode::CLUSTER_NOT_AVAILABLE, ErrorCode::CLUSTER_NO_PEERS].contains(&code)
 }
 
-/// The streams and consumers that are declared and that the broker does not know, in words.
+/// The declared streams and consumers that do not exist at the broker, each as text like `stream ORDERS`.
 pub async fn find_missing(bus: &Bus) -> Vec<String> {
     let mut missing = Vec::new();
     for consumer in &CONSUMERS {
@@ -135,32 +138,32 @@ pub async fn find_missing(bus: &Bus) -> Vec<String> {
     missing
 }
 
-/// Whether the broker answered that there is no such stream.
+/// Whether the broker answered that the stream does not exist.
 pub(super) fn is_missing_stream(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// Whether the broker answered that there is no such consumer, or no such stream.
+/// Whether the broker answered that the consumer or its stream does not exist.
 pub(super) fn is_missing(error: &ConsumerError) -> bool {
     matches!(error.kind(), ConsumerErrorKind::JetStream(error)
         if [ErrorCode::CONSUMER_NOT_FOUND, ErrorCode::STREAM_NOT_FOUND].contains(&error.error_code()))
 }
 
-fn stream_config(stream: &Stream, keeping: Keeping) -> Config {
+fn stream_config(stream: &Stream, storage: StreamStorage) -> Config {
     Config {
         name: stream.name.to_owned(),
         description: Some(stream.description.to_owned()),
         subjects: stream.subjects.iter().map(|&subject| subject.to_owned()).collect(),
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
-        num_replicas: keeping.replicas,
+        num_replicas: storage.replicas,
         max_age: stream.max_age,
-        max_bytes: i64::from(keeping.room) * 1024 * 1024 * i64::from(stream.share) / 100,
+        max_bytes: i64::from(storage.max_mib) * 1024 * 1024 * i64::from(stream.share) / 100,
         discard: if stream.refuses_when_full { DiscardPolicy::New } else { DiscardPolicy::Old },
         duplicate_window: DUPLICATE_WINDOW,
         allow_direct: true,
         allow_message_schedules: stream.keeps_schedules,
-        // The server turns this on with schedules; left out, every update would try to turn it off again.
+        // The server enables this together with schedules. Without it, every update would try to disable it.
         allow_rollup: stream.keeps_schedules,
         ..Config::default()
     }
@@ -173,7 +176,7 @@ fn consumer_config(consumer: &Consumer) -> consumer::pull::Config {
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: ACK_WAIT,
-        // Redelivery never ends by itself: the listener counts, and puts what is hopeless into the dead letters.
+        // Unlimited: the listener counts deliveries and turns the message into a dead letter.
         max_deliver: -1,
         filter_subject: consumer.subject.to_owned(),
         max_ack_pending: MAX_ACK_PENDING,

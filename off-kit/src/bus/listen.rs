@@ -1,8 +1,8 @@
-//! Following a durable consumer: pull, decode, handle in batches, acknowledge.
+//! Consumes a durable consumer: pull, decode, handle in batches, acknowledge.
 //!
-//! A handler may see a message more than once and has to be harmless then. What it cannot handle goes to the dead
-//! letters, or is dropped where devices sent it; what it needs and does not find, it waits for, and the messages wait with
-//! it.
+//! Handlers must be idempotent, because a message may be delivered more than once. A message that cannot be handled
+//! becomes a dead letter; one that a device sent is dropped. When a dependency of the handler is unavailable, the
+//! listener keeps the messages and retries.
 
 mod received;
 mod subscription;
@@ -20,26 +20,27 @@ use std::{
     pin::pin,
     time::{Duration, Instant},
 };
-use subscription::{BATCH, Subscription, hand_back};
+use subscription::{BATCH, Subscription, nak_prefetched};
 use tracing::{Instrument, Span, debug, warn};
 
-/// The fewest that are tried together while something is away or slow.
-const SMALLEST_BATCH: usize = 20;
+/// Minimum batch size while a dependency is unavailable or slow.
+const MIN_BATCH: usize = 20;
 
-/// How long after a batch more may gather for the next. A batch costs almost the same for one message as for many, and
-/// what comes after a pause is handled at once.
-const GATHER_FOR: Duration = Duration::from_millis(10);
+/// How long the next batch may fill after a batch that emptied the backlog. A batch costs almost the same for one
+/// message as for many. A message that arrives after a pause is handled at once.
+const LINGER: Duration = Duration::from_millis(10);
 
-/// Delivered more often than this without an answer, a message is handled alone, so that it takes no others with it.
-const SUSPECT_AFTER: i64 = 3;
+/// A message that was delivered more often than this without an acknowledgement is handled alone, so that it cannot
+/// make other messages fail.
+const HANDLE_ALONE_AFTER: i64 = 3;
 
-/// Delivered more often than this, it is a dead letter: whoever handles it crashes or hangs.
-const DEAD_AFTER: i64 = 10;
+/// A message that was delivered more often than this becomes a dead letter: its handler crashes or hangs.
+const MAX_DELIVERIES: i64 = 10;
 
-/// How often the broker hears that a long piece of work goes on; well within the consumer's ack wait.
-const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+/// How often a running handler reports progress to the broker; well below the ack wait of the consumer.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Hands every message of `consumer` to `handler` until the service stops.
+/// Spawns a task that passes every message of `consumer` to `handler`, in batches, until the service stops.
 pub fn listen<E, App, H, F>(kit: &Kit, bus: &Bus, consumer: Consumer, app: App, handler: H)
 where
     E: Event,
@@ -57,14 +58,14 @@ where
 }
 
 struct Listener<E, H> {
-    /// Of its consumer, for logs and metrics.
+    /// The name of the consumer, for logs and metrics.
     name: &'static str,
     subscription: Subscription,
     handle: H,
     event: std::marker::PhantomData<fn() -> E>,
 }
 
-/// A message and what it says.
+/// A message and its decoded event.
 type Decoded<E> = (Message, Received<E>);
 
 impl<E, H, F> Listener<E, H>
@@ -73,18 +74,18 @@ where
     H: Fn(Batch<E>) -> F + Send + Sync,
     F: Future<Output = Result<(), Failure>> + Send,
 {
-    /// Follows the consumer, and begins anew whenever the pull ends, be it by an error or by a broker that died.
+    /// Consumes messages, and starts a new pull whenever one ends, by an error or because the broker died.
     async fn run(&self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while !self.subscription.tasks.is_stopping() {
-            let followed = tokio::select! {
-                followed = self.follow(&mut backoff) => followed,
-                // What is given up here was not acknowledged, so it comes again.
-                () = self.subscription.tasks.out_of_time() => break,
+            let consumed = tokio::select! {
+                consumed = self.consume(&mut backoff) => consumed,
+                // Unfinished messages are not acknowledged, so the broker delivers them again.
+                () = self.subscription.tasks.grace_period_elapsed() => break,
             };
-            if let Err(error) = followed {
+            if let Err(error) = consumed {
                 if let Some(suppressed) = self.subscription.log_limit.admit() {
-                    warn!(suppressed, "{} is interrupted: {error:#}", self.name);
+                    warn!(suppressed, "{}: the pull ended, retrying: {error:#}", self.name);
                 }
                 self.subscription.pause(&mut backoff).await;
             }
@@ -92,7 +93,7 @@ where
         Ok(())
     }
 
-    async fn follow(&self, backoff: &mut Backoff) -> anyhow::Result<()> {
+    async fn consume(&self, backoff: &mut Backoff) -> anyhow::Result<()> {
         let messages = tokio::select! {
             () = self.subscription.tasks.stopping() => return Ok(()),
             messages = self.subscription.pull() => messages?,
@@ -103,11 +104,11 @@ where
             let chunk = tokio::select! {
                 biased;
                 () = self.subscription.tasks.stopping() => None,
-                // Tokio's budget would cut each batch off at 128 messages. What bounds this poll is the size of a batch.
-                chunk = tokio::task::unconstrained(chunks.next()) => Some(chunk.context("the pull ended")?),
+                // Tokio's cooperative budget would limit each batch to 128 messages. The batch size bounds this poll.
+                chunk = tokio::task::unconstrained(chunks.next()) => Some(chunk.context("the message stream ended")?),
             };
             let Some(chunk) = chunk else {
-                hand_back(chunks).await;
+                nak_prefetched(chunks).await;
                 return Ok(());
             };
             let mut messages = Vec::with_capacity(chunk.len());
@@ -118,47 +119,49 @@ where
                     Err(error) => interrupted = Some(error),
                 }
             }
-            // The broker may have been restored meanwhile; it delivers these again.
+            // After a reconnect the broker may have been restored from a backup. NAK these messages: it delivers them
+            // again.
             if !self.subscription.is_current() {
                 for message in &messages {
                     self.subscription.answer(message, AckKind::Nak(None)).await;
                 }
-                hand_back(chunks).await;
+                nak_prefetched(chunks).await;
                 return Ok(());
             }
-            // Fewer than a batch is also what arrives while the broker has more.
+            // A chunk smaller than a batch does not prove that the backlog is empty.
             let is_last = messages.len() < BATCH
                 && messages.last().is_none_or(|last| last.info().is_ok_and(|info| info.pending == 0));
             if let Err(Unhandled { batch, cause }) = self.handle_all(self.decode_all(messages).await).await {
-                hand_back(chunks).await;
-                self.wait_out(batch, cause).await;
+                nak_prefetched(chunks).await;
+                self.retry_until_available(batch, cause).await;
                 return Ok(());
             }
             if let Some(error) = interrupted {
-                // A broker that was frozen or slow still sends to this pull, and what it sends to one that has ended comes again
-                // only after the ack wait. A broker that answers and sends no heartbeat has forgotten the pull.
+                // A broker that was frozen or slow still sends to this pull. What it sends to a pull that has ended is
+                // delivered again only after the ack wait. A broker that answers and sends no heartbeat has lost the
+                // pull.
                 if heartbeat_was_missed || error.kind() != MessagesErrorKind::MissingHeartbeat {
                     bail!(error);
                 }
-                self.subscription.answers_again().await.context(error)?;
+                self.subscription.wait_for_broker().await.context(error)?;
                 heartbeat_was_missed = true;
                 continue;
             }
             heartbeat_was_missed = false;
             *backoff = Backoff::default();
             if is_last {
-                tokio::time::sleep(GATHER_FOR).await;
+                tokio::time::sleep(LINGER).await;
             }
         }
     }
 
-    /// What can be read of `messages`; the rest goes to the dead letters.
+    /// Decodes `messages`; those that cannot be decoded become dead letters.
     async fn decode_all(&self, messages: Vec<Message>) -> Vec<Decoded<E>> {
         let mut decoded = Vec::with_capacity(messages.len());
         for message in messages {
             match self.decode(&message) {
                 Ok(received) => decoded.push((message, received)),
-                Err(reason) => self.subscription.give_up(&message, &reason).await,
+                Err(reason) => self.subscription.dead_letter(&message, &reason).await,
             }
         }
         decoded
@@ -168,19 +171,24 @@ where
         let info = message.info().map_err(|error| error.to_string())?;
         let event: E = serde_json::from_slice(&message.payload).map_err(|error| format!("not readable: {error}"))?;
         if event.subject() != message.subject.as_str() {
-            return Err(format!("it came on {} and says it belongs on {}", message.subject, event.subject()));
+            return Err(format!(
+                "arrived on subject {}, but the event belongs on {}",
+                message.subject,
+                event.subject()
+            ));
         }
-        if info.delivered > DEAD_AFTER {
-            return Err(format!("delivered {} times without an answer: its handler crashes or hangs", info.delivered));
+        if info.delivered > MAX_DELIVERIES {
+            let deliveries = info.delivered;
+            return Err(format!("delivered {deliveries} times and never acknowledged: its handler crashes or hangs"));
         }
         Ok(Received::new(event, message, &info, &self.subscription.consumer, self.subscription.clock))
     }
 
-    /// Handles everything, as one batch where it can; comes back with what has to wait.
+    /// Handles all messages, as one batch if possible. The error contains the messages that have to be retried.
     async fn handle_all(&self, decoded: Vec<Decoded<E>>) -> Result<(), Unhandled> {
         let (suspects, batch): (Vec<_>, Vec<_>) = decoded
             .into_iter()
-            .partition(|(message, _)| message.info().is_ok_and(|info| info.delivered > SUSPECT_AFTER));
+            .partition(|(message, _)| message.info().is_ok_and(|info| info.delivered > HANDLE_ALONE_AFTER));
         let mut alone = suspects;
         if !batch.is_empty() {
             let (messages, received): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
@@ -188,10 +196,10 @@ where
             match self.handle(&messages, &batch).await {
                 Ok(()) => {}
                 Err(Failure::Reject(reason)) if messages.len() == 1 => {
-                    self.subscription.give_up(&messages[0], &reason).await;
+                    self.subscription.dead_letter(&messages[0], &reason).await;
                 }
                 Err(Failure::Reject(reason)) => {
-                    debug!("{} tries {} messages one by one: {reason}", self.name, messages.len());
+                    debug!("{}: handling {} messages one by one: {reason}", self.name, messages.len());
                     alone.extend(messages.into_iter().filter_map(|message| {
                         let received = self.decode(&message).ok()?;
                         Some((message, received))
@@ -208,7 +216,7 @@ where
         while let Some((message, received)) = alone.next() {
             match self.handle(std::slice::from_ref(&message), &[received].into()).await {
                 Ok(()) => {}
-                Err(Failure::Reject(reason)) => self.subscription.give_up(&message, &reason).await,
+                Err(Failure::Reject(reason)) => self.subscription.dead_letter(&message, &reason).await,
                 Err(Failure::Unavailable(cause)) => {
                     let waiting = std::iter::once(message).chain(alone.map(|(message, _)| message)).collect();
                     return Err(Unhandled { batch: waiting, cause });
@@ -219,16 +227,16 @@ where
     }
 
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
-        // A batch of one belongs to that message's trace; a larger one belongs to none.
+        // A batch of one message belongs to the trace of that message; a larger batch belongs to no trace.
         let span = if let [received] = &batch[..] { received.alone() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        // What a handler waits for is the database.
+        // Handlers wait only for the database, so the database timeout applies.
         let mut handling = pin!(db::with_timeout((self.handle)(batch.clone())).instrument(span));
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,
-                () = tokio::time::sleep(PROGRESS_EVERY) => self.subscription.tell_progress(messages).await,
+                () = tokio::time::sleep(PROGRESS_INTERVAL) => self.subscription.report_progress(messages).await,
             }
         };
         in_hand.set(0.0);
@@ -242,35 +250,35 @@ where
         Ok(())
     }
 
-    /// Holds `messages` and tries again until what was away is back, fewer at a time: it may be there and slow, so that all of
-    /// them together take too long. Nothing is pulled meanwhile, so that nothing else grows old in a buffer, and the broker is
-    /// told that the work goes on.
-    async fn wait_out(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
+    /// Retries `messages` until the dependency is available again. Halves the batch size with each retry, because a
+    /// slow dependency may not handle all of them in time. Pulls nothing meanwhile, so that no messages exceed their
+    /// ack wait in a buffer, and reports progress to the broker.
+    async fn retry_until_available(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
         let (mut backoff, mut size) = (Backoff::default(), messages.len());
         loop {
             if let Some(suppressed) = self.subscription.log_limit.admit() {
-                warn!(suppressed, "{} waits with {} messages: {cause:#}", self.name, messages.len());
+                warn!(suppressed, "{}: cannot handle {} messages, retrying: {cause:#}", self.name, messages.len());
             }
-            self.subscription.wait_begins();
+            self.subscription.record_wait_start();
             self.subscription.pause(&mut backoff).await;
             if self.subscription.tasks.is_stopping() {
                 return;
             }
-            self.subscription.tell_progress(&messages).await;
-            size = (size / 2).max(SMALLEST_BATCH);
-            match self.handle_in_parts(messages, size).await {
+            self.subscription.report_progress(&messages).await;
+            size = (size / 2).max(MIN_BATCH);
+            match self.handle_in_batches(messages, size).await {
                 Ok(()) => break,
                 Err(unhandled) => (messages, cause) = (unhandled.batch, unhandled.cause),
             }
         }
-        self.subscription.wait_ends();
+        self.subscription.record_wait_end();
     }
 
-    /// Handles `messages` in batches of `size`; comes back with all that has to wait.
-    async fn handle_in_parts(&self, mut messages: Vec<Message>, size: usize) -> Result<(), Unhandled> {
+    /// Handles `messages` in batches of `size`. The error contains all messages that have to be retried.
+    async fn handle_in_batches(&self, mut messages: Vec<Message>, size: usize) -> Result<(), Unhandled> {
         while !messages.is_empty() {
             let later = messages.split_off(size.min(messages.len()));
-            self.subscription.tell_progress(&later).await;
+            self.subscription.report_progress(&later).await;
             if let Err(mut unhandled) = self.handle_all(self.decode_all(messages).await).await {
                 unhandled.batch.extend(later);
                 return Err(unhandled);
@@ -281,7 +289,7 @@ where
     }
 }
 
-/// Messages that wait for what is away.
+/// Messages that wait for an unavailable dependency.
 struct Unhandled {
     batch: Vec<Message>,
     cause: anyhow::Error,

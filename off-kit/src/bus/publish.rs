@@ -1,4 +1,4 @@
-//! Messages on their way to a stream.
+//! Publishing messages to streams.
 
 use super::Bus;
 use async_nats::{
@@ -10,15 +10,15 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use futures::future::join_all;
 use off_events::{Event, headers};
 
-/// A message for a stream, complete with its headers.
+/// A message for a stream, with its headers.
 #[derive(Debug, Clone)]
-pub struct Outgoing {
+pub struct OutboundMessage {
     subject: String,
     headers: HeaderMap,
     body: Bytes,
 }
 
-/// The broker did not say that it has the message; it may have it all the same.
+/// The broker did not acknowledge the message. It may have stored it nevertheless.
 #[derive(Debug, thiserror::Error)]
 #[error("{subject} was not acknowledged: {source}")]
 pub struct Unpublished {
@@ -26,8 +26,12 @@ pub struct Unpublished {
     source: PublishError,
 }
 
-impl Outgoing {
-    /// `event`, said by the service `source`, which happened at `occurred_at` as part of the trace `traceparent`.
+impl OutboundMessage {
+    /// A message for `event`, which occurred at `occurred_at` in the trace `traceparent`, published by the service
+    /// `source`.
+    ///
+    /// # Errors
+    /// The event cannot be serialized.
     pub fn of<E: Event>(
         source: &str,
         event: &E,
@@ -38,7 +42,7 @@ impl Outgoing {
         Ok(Self::new(event.subject(), source, &event.message_id(), body.into(), occurred_at, traceparent))
     }
 
-    /// A message from its parts, as the outbox keeps them.
+    /// A message from its parts, as the outbox stores them.
     pub fn new(
         subject: &str,
         source: &str,
@@ -48,7 +52,7 @@ impl Outgoing {
         traceparent: Option<&str>,
     ) -> Self {
         let mut map = HeaderMap::new();
-        // A name that is known to be static is neither checked nor copied.
+        // `from_static` neither validates nor copies the name.
         let mut insert = |name, value: &str| map.insert(HeaderName::from_static(name), value);
         insert(headers::NATS_MSG_ID, message_id);
         insert(headers::CE_ID, message_id);
@@ -62,12 +66,13 @@ impl Outgoing {
         Self { subject: subject.to_owned(), headers: map, body }
     }
 
-    /// The same message, announced again at `time`, if it is. The broker must not drop it: it remembers the ids of what it
-    /// lost, too. What follows from such a message has to say the same time, see [`Received::announced_again`].
+    /// If `time` is set: the same message with a new deduplication id, announced again at `time`. The broker remembers
+    /// the ids of messages that it has lost, and would drop this one as a duplicate. Events that follow from it must
+    /// pass on the same time, see [`Received::announced_again`].
     ///
     /// [`Received::announced_again`]: super::Received::announced_again
     #[must_use]
-    pub fn announced_again(mut self, time: Option<DateTime<Utc>>) -> Self {
+    pub fn with_new_dedup_id(mut self, time: Option<DateTime<Utc>>) -> Self {
         let Some(time) = time.map(rfc3339) else { return self };
         let id = self.headers.get(headers::CE_ID).map(ToString::to_string).unwrap_or_default();
         self.headers.insert(headers::NATS_MSG_ID, format!("{id}:again:{time}").as_str());
@@ -75,10 +80,10 @@ impl Outgoing {
         self
     }
 
-    /// The same message, kept by JetStream on `timer_subject` until `due` and only then put on its own subject, which
-    /// must be of the same stream.
+    /// The same message as a message schedule: JetStream stores it on `timer_subject` and publishes it on its own
+    /// subject at `due`. Both subjects must belong to the same stream.
     #[must_use]
-    pub fn kept_until(mut self, due: DateTime<Utc>, timer_subject: String) -> Self {
+    pub fn scheduled_at(mut self, due: DateTime<Utc>, timer_subject: String) -> Self {
         self.headers.insert(headers::NATS_SCHEDULE, format!("@at {}", rfc3339(due)).as_str());
         self.headers.insert(headers::NATS_SCHEDULE_TARGET, self.subject.as_str());
         self.subject = timer_subject;
@@ -91,23 +96,23 @@ pub(super) fn rfc3339(time: DateTime<Utc>) -> String {
 }
 
 impl Bus {
-    /// Publishes and waits for the broker's word on each, all on their way at once; the answers are in the order of
-    /// the messages, and take no longer together than one of them may. At most a few thousand at a time: the client
-    /// stops for acknowledgements at 5,000.
-    pub async fn publish_all(&self, messages: Vec<Outgoing>) -> Vec<Result<(), Unpublished>> {
-        join_all(messages.into_iter().map(|Outgoing { subject, headers, body }| async move {
+    /// Publishes all messages concurrently and waits for their acknowledgements. The results are in the order of the
+    /// messages; all together take at most the timeout of one. Pass at most a few thousand messages: the client blocks
+    /// at 5,000 outstanding acknowledgements.
+    pub async fn publish_all(&self, messages: Vec<OutboundMessage>) -> Vec<Result<(), Unpublished>> {
+        join_all(messages.into_iter().map(|OutboundMessage { subject, headers, body }| async move {
             let message = PublishMessage::build().headers(headers).payload(body);
-            let answer = match self.jetstream.send_publish(subject.clone(), message).await {
+            let result = match self.jetstream.send_publish(subject.clone(), message).await {
                 Ok(ack) => ack.await.map(drop),
                 Err(error) => Err(error),
             };
-            answer.map_err(|source| Unpublished { subject, source })
+            result.map_err(|source| Unpublished { subject, source })
         }))
         .await
     }
 
-    /// Publishes one message and waits for the broker's word.
-    pub async fn publish(&self, message: Outgoing) -> Result<(), Unpublished> {
+    /// Publishes one message and waits for its acknowledgement.
+    pub async fn publish(&self, message: OutboundMessage) -> Result<(), Unpublished> {
         self.publish_all(vec![message]).await.into_iter().collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Looking into a stream without taking anything out of it.
+//! Reads streams and the state of consumers without acknowledging anything.
 
 use super::Bus;
 use anyhow::Context;
@@ -11,51 +11,51 @@ use off_events::streams::Consumer;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Messages fetched in one request.
+/// Messages per fetch request.
 const PAGE: usize = 1000;
 
-/// How often it is looked whether a consumer has caught up.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often to check whether a consumer has caught up.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What lies before a durable consumer.
+/// The backlog of a durable consumer.
 #[derive(Debug, Clone, Copy)]
 pub struct Waiting {
-    /// Messages not delivered yet.
+    /// Messages that were not delivered yet.
     pub pending: u64,
-    /// Messages delivered and not acknowledged yet.
+    /// Messages that were delivered and not acknowledged yet.
     pub in_hand: u64,
-    /// Requests for messages that wait for some to come.
+    /// Open pull requests.
     pub pulls: u64,
-    /// Everything up to this sequence number of the stream is acknowledged.
+    /// All messages up to this stream sequence number are acknowledged.
     pub ack_floor: u64,
 }
 
-/// How much of each message is read.
+/// Which parts of a message are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
     Whole,
     HeadersOnly,
 }
 
-/// A stream that is read page by page, so that it takes the same memory whatever its size.
+/// Reads a stream page by page, so that memory use does not depend on its size.
 #[derive(Debug)]
 pub struct Pages {
     bus: Bus,
     stream: String,
     subject: String,
     reader: PullConsumer,
-    /// Messages that were there when the reading began and are yet to be read.
-    left: u64,
+    /// Messages that existed at the start and were not read yet.
+    remaining: u64,
 }
 
 impl Pages {
-    /// The next messages; `None` once all that were there at the beginning are read.
+    /// The next page; `None` after all messages that existed at the start.
     pub async fn next(&mut self) -> anyhow::Result<Option<Vec<Message>>> {
-        if self.left == 0 {
+        if self.remaining == 0 {
             return Ok(None);
         }
         let reading = || format!("cannot read {} in stream {}", self.subject, self.stream);
-        // `fetch` does not wait for what is not there, but for ever for a server that died: hence the limit.
+        // Without an expiry, `fetch` would wait forever for a server that died.
         let page = self.reader.fetch().max_messages(PAGE).expires(Duration::from_secs(5)).messages().await;
         let page: Vec<Message> = page
             .with_context(reading)?
@@ -64,16 +64,16 @@ impl Pages {
             .map_err(|error| anyhow::anyhow!(error))
             .with_context(reading)?;
         if page.is_empty() {
-            // A broker that does not answer in time ends a page, too; and what was left may be gone meanwhile.
+            // The broker did not answer in time, or the remaining messages were deleted meanwhile.
             let info = self.reader.info().await.map_err(|error| anyhow::anyhow!(error)).with_context(reading)?;
-            anyhow::ensure!(info.num_pending == 0, "{}: the broker stopped in the middle", reading());
+            anyhow::ensure!(info.num_pending == 0, "{}: the broker stopped before the end", reading());
             return Ok(None);
         }
-        self.left = self.left.saturating_sub(page.len() as u64);
+        self.remaining = self.remaining.saturating_sub(page.len() as u64);
         Ok(Some(page))
     }
 
-    /// Takes the reader out of the broker, which would do so by itself after a while.
+    /// Deletes the temporary consumer; the broker would delete it after 30 s without use.
     pub async fn end(self) {
         let name = &self.reader.cached_info().name;
         let _ = self.bus.jetstream.delete_consumer_from_stream(name, &self.stream).await;
@@ -81,8 +81,8 @@ impl Pages {
 }
 
 impl Bus {
-    /// The messages of `stream` on `subject` (which may have wildcards) from sequence number `from` on, as far as there
-    /// are any now, page by page.
+    /// The current messages of `stream` on `subject` (which may have wildcards) from sequence number `from` on, page by
+    /// page.
     pub async fn pages(&self, stream: &str, subject: &str, from: u64, content: Content) -> anyhow::Result<Pages> {
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from.max(1) },
@@ -98,11 +98,11 @@ impl Bus {
             .create_consumer_on_stream(config, stream)
             .await
             .with_context(|| format!("cannot read {subject} in stream {stream}"))?;
-        let left = reader.cached_info().num_pending;
-        Ok(Pages { bus: self.clone(), stream: stream.to_owned(), subject: subject.to_owned(), reader, left })
+        let remaining = reader.cached_info().num_pending;
+        Ok(Pages { bus: self.clone(), stream: stream.to_owned(), subject: subject.to_owned(), reader, remaining })
     }
 
-    /// All of them at once.
+    /// The same messages as [`Bus::pages`], all at once.
     pub async fn read(&self, stream: &str, subject: &str, from: u64) -> anyhow::Result<Vec<Message>> {
         let mut pages = self.pages(stream, subject, from, Content::Whole).await?;
         let mut messages = Vec::new();
@@ -113,19 +113,19 @@ impl Bus {
         Ok(messages)
     }
 
-    /// How many messages `stream` holds on `subject`.
+    /// The number of messages of `stream` on `subject`.
     pub async fn count(&self, stream: &str, subject: &str) -> anyhow::Result<u64> {
         let pages = self.pages(stream, subject, 1, Content::HeadersOnly).await?;
-        let count = pages.left;
+        let count = pages.remaining;
         pages.end().await;
         Ok(count)
     }
 
-    /// What lies before `consumer` now.
+    /// The current backlog of `consumer`.
     pub async fn waiting(&self, consumer: &Consumer) -> anyhow::Result<Waiting> {
         let stream = self.jetstream.get_stream_no_info(consumer.stream).await?;
         let info = stream.consumer_info(consumer.name).await;
-        let info = info.with_context(|| format!("cannot ask for consumer {}", consumer.name))?;
+        let info = info.with_context(|| format!("cannot get the info of consumer {}", consumer.name))?;
         Ok(Waiting {
             pending: info.num_pending,
             in_hand: info.num_ack_pending as u64,
@@ -134,13 +134,12 @@ impl Bus {
         })
     }
 
-    /// Waits until `consumers` have handled all that is in their streams at this moment; `false` when that takes
-    /// longer than `patience`.
-    pub async fn catch_up(&self, consumers: &[Consumer], patience: Duration) -> anyhow::Result<bool> {
-        let deadline = Instant::now() + patience;
+    /// Waits until `consumers` have handled all messages that are in their streams now; `false` after `timeout`.
+    pub async fn catch_up(&self, consumers: &[Consumer], timeout: Duration) -> anyhow::Result<bool> {
+        let deadline = Instant::now() + timeout;
         for consumer in consumers {
             let stream = self.jetstream.get_stream(consumer.stream).await;
-            let stream = stream.with_context(|| format!("cannot ask for stream {}", consumer.stream))?;
+            let stream = stream.with_context(|| format!("cannot get the info of stream {}", consumer.stream))?;
             let newest = stream.cached_info().state.last_sequence;
             loop {
                 let waiting = self.waiting(consumer).await?;
@@ -150,7 +149,7 @@ impl Bus {
                 if Instant::now() >= deadline {
                     return Ok(false);
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
         Ok(true)

@@ -1,13 +1,13 @@
-//! A connection that is kept from one piece of work to the next.
+//! A connection that is kept between units of work.
 
-use super::{ASK_AFTER, RETURN_WITHIN};
+use super::{PING_AFTER, RETURN_TIMEOUT};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::time::Instant;
 use tokio::time::timeout;
 
-/// A connection for a loop that runs the same few statements again and again. To give it back to its pool and take the next costs
-/// two round trips. It plans each statement once: Postgres would plan one with small arrays anew each time, which takes longer than
-/// to store an order, because it takes the arrays of a plan for all for larger.
+/// A connection for a loop that repeats the same few statements. Returning it to its pool and acquiring the next one
+/// would cost two round trips. It uses generic plans: Postgres would plan a statement with small arrays each time,
+/// because it assumes larger arrays in the generic plan, and planning takes longer than storing an order.
 #[derive(Debug)]
 pub struct HeldConnection {
     pool: PgPool,
@@ -16,16 +16,16 @@ pub struct HeldConnection {
 }
 
 impl HeldConnection {
-    /// One more connection than `pool` has.
+    /// A connection in addition to those of `pool`. Connects on first use.
     pub fn of(pool: PgPool) -> Self {
         Self { pool, held: None, used_at: Instant::now() }
     }
 
-    /// The connection. One that lay idle for a while is asked first whether it still lives.
+    /// The connection. Pings it first if it was idle for more than 1 s, and reconnects if it does not answer.
     pub async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
-        if self.used_at.elapsed() > ASK_AFTER
+        if self.used_at.elapsed() > PING_AFTER
             && let Some(held) = &mut self.held
-            && !matches!(timeout(RETURN_WITHIN, held.ping()).await, Ok(Ok(())))
+            && !matches!(timeout(RETURN_TIMEOUT, held.ping()).await, Ok(Ok(())))
         {
             self.held = None;
         }
@@ -40,7 +40,7 @@ impl HeldConnection {
         }
     }
 
-    /// Gives up a connection on which something failed or took too long.
+    /// Drops the connection, after something on it failed or took too long. [`Self::get`] opens a new one.
     pub fn give_up(&mut self) {
         self.held = None;
     }

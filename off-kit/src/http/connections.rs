@@ -1,4 +1,4 @@
-//! Connections: bounded in number, and none is kept for a client that stands still.
+//! Accepts connections, limits their number and closes those of clients that stop sending or reading.
 
 use crate::{Tasks, backoff::Backoff};
 use axum::response::Response;
@@ -20,43 +20,43 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// The most connections at once, where the process may have so many files; more wait to be taken in.
-const CONNECTIONS: u64 = 16 * 1024;
+/// Maximum number of connections, if the file limit of the process allows as many; more wait in the backlog.
+const MAX_CONNECTIONS: u64 = 16 * 1024;
 
-/// Connections that may wait to be taken in; the kernel may allow fewer.
+/// Connections that may wait to be accepted; the kernel may allow fewer.
 const BACKLOG: i32 = 4096;
 
-/// Files that are left to all else: the database, NATS, logs.
+/// File descriptors reserved for everything else: the database, NATS, logs.
 const OTHER_FILES: u64 = 512;
 
-/// How long a client may take to send the head of a request. A connection that lies idle is closed after that, too: later
-/// than by the proxies that keep one for a minute, so that they do not send a request into its end.
-const HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// Timeout for the head of a request, and for idle connections. Longer than the minute for which proxies keep idle
+/// connections, so that they do not send a request while the service closes the connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// How large the head of a request may be, in bytes.
-const HEAD_LIMIT: usize = 32 * 1024;
+/// Maximum size of the head of a request, in bytes.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// How long a client may leave unread what it asked for.
-const READ_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may leave a response unread.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How a port deals with connections.
+/// The connection limits of a port.
 #[derive(Debug)]
 pub(super) struct Limits {
-    /// The most connections at once.
+    /// Maximum number of connections.
     pub(super) connections: usize,
-    /// How long a client may take to send the head of a request, or leave a connection idle.
+    /// Timeout for the head of a request, and for idle connections.
     pub(super) head_within: Duration,
 }
 
 impl Limits {
-    /// For clients of an API.
+    /// The limits of an API port.
     pub(super) fn of_api() -> Self {
-        Self { connections: most(), head_within: HEAD_WITHIN }
+        Self { connections: max_connections(), head_within: HEAD_TIMEOUT }
     }
 }
 
-/// Answers requests with `app`, until the service stops and every request under way is answered. `open` shows how many connections
-/// there are.
+/// Serves requests with `app` until the service stops and all running requests are answered. `open` records the number
+/// of connections.
 pub(super) async fn serve<App>(
     listener: TcpListener,
     app: App,
@@ -68,22 +68,22 @@ where
     App: hyper::service::Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     App::Future: Send,
 {
-    // It listens already; this only makes more room before it.
+    // The socket listens already; this call only enlarges its backlog.
     listen(&listener, Backlog::new(BACKLOG)?)?;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(HEAD_LIMIT);
-    let room = Arc::new(Semaphore::new(limits.connections));
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(MAX_HEAD_BYTES);
+    let permits = Arc::new(Semaphore::new(limits.connections));
     let shutdown = GracefulShutdown::new();
     let mut backoff = Backoff::default();
     loop {
         let accepted = tokio::select! {
             () = tasks.stopping() => break,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!("cannot take in a connection: {error}");
+                warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(backoff.pause()).await;
                 continue;
             }
@@ -98,7 +98,7 @@ where
                 debug!("a connection ended early: {error}");
             }
             open.decrement(1.0);
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);
@@ -106,18 +106,18 @@ where
     Ok(())
 }
 
-/// The next connection, once there is room for it.
+/// Accepts the next connection after a permit is available.
 async fn accept(
     listener: &TcpListener,
-    room: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = room.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
-            // One that cannot be set up was gone before it was taken in.
+            // If the options cannot be set, the client has already disconnected.
             Ok((stream, _)) => {
-                if stream.set_nodelay(true).and_then(|()| end_when_unread(&stream)).is_ok() {
-                    return Ok((stream, place));
+                if stream.set_nodelay(true).and_then(|()| close_when_unread(&stream)).is_ok() {
+                    return Ok((stream, permit));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -126,24 +126,24 @@ async fn accept(
     }
 }
 
-/// Has the kernel end the connection when the client leaves unread what was sent: `TCP_USER_TIMEOUT`, tcp(7).
+/// Makes the kernel close the connection when the client does not read: `TCP_USER_TIMEOUT`, see tcp(7).
 #[cfg(target_os = "linux")]
-fn end_when_unread(stream: &TcpStream) -> io::Result<()> {
+fn close_when_unread(stream: &TcpStream) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
-    let milliseconds = u32::try_from(READ_WITHIN.as_millis()).map_err(io::Error::other)?;
+    let milliseconds = u32::try_from(READ_TIMEOUT.as_millis()).map_err(io::Error::other)?;
     Ok(setsockopt(&stream.as_fd(), TcpUserTimeout, &milliseconds)?)
 }
 
-/// Nothing of the kind exists elsewhere.
+/// Other systems have no such option.
 #[cfg(not(target_os = "linux"))]
-fn end_when_unread(_: &TcpStream) -> io::Result<()> {
+fn close_when_unread(_: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// How many connections of clients there is room for, once the process may open as many files as it can be allowed.
-fn most() -> usize {
+/// Raises the file limit of the process to its hard limit, and returns how many client connections fit into it.
+fn max_connections() -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    let room = files.saturating_sub(OTHER_FILES).max(files / 2).min(CONNECTIONS);
-    usize::try_from(room).unwrap_or(usize::MAX)
+    let connections = files.saturating_sub(OTHER_FILES).max(files / 2).min(MAX_CONNECTIONS);
+    usize::try_from(connections).unwrap_or(usize::MAX)
 }

@@ -1,11 +1,12 @@
-//! The names a service answers to. A page in a browser can send requests to this machine under a name of its own that it lets
-//! point here (DNS rebinding), and would then be allowed to read the answers. It cannot do so under an IP address or a loopback name.
+//! The allowed `Host` names, as protection against DNS rebinding: a web page can make its own host name resolve to this
+//! machine, send requests to it from a browser and read the responses. It cannot do so with an IP address or a loopback
+//! name.
 
-use super::problem::Problem;
+use super::{codes::CommonCode, problem::Problem};
 use axum::response::{IntoResponse, Response};
 use futures::future::Either;
 use hyper::{
-    Request, StatusCode,
+    Request,
     body::Incoming,
     header::{self, HeaderMap},
     http::uri::Authority,
@@ -18,18 +19,19 @@ use std::{
     sync::Arc,
 };
 
-/// The names a service answers to.
+/// The host names that a service accepts.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub struct Hosts {
-    /// The host names that requests may name, beside IP addresses and loopback names, separated by commas; `*` is any.
+    /// The allowed host names of requests, separated by commas; `*` allows all. IP addresses and loopback names are
+    /// always allowed.
     #[arg(long, env = "HTTP_HOSTS", value_name = "NAMES", value_delimiter = ',', value_parser = parse_host)]
     pub http_hosts: Vec<String>,
 }
 
 fn parse_host(text: &str) -> Result<String, String> {
     let name = text.trim().to_ascii_lowercase();
-    // A name that is empty is none, as in a list that is put together from several.
+    // An empty name is allowed, because a list that is joined from several may contain one.
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if name == "*" || is_name {
         Ok(name)
@@ -39,7 +41,7 @@ fn parse_host(text: &str) -> Result<String, String> {
 }
 
 impl Hosts {
-    fn know(&self, host: &str) -> bool {
+    fn is_known(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
         let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&host);
         host == "localhost"
@@ -48,30 +50,30 @@ impl Hosts {
             || self.http_hosts.iter().any(|known| known == "*" || *known == host)
     }
 
-    /// Whether a request names nobody else. One without a host is of no browser.
+    /// Whether all host names of a request are known. A request without a host name does not come from a browser.
     fn allow<B>(&self, request: &Request<B>) -> bool {
         let in_target = request.uri().host();
-        in_target.is_none_or(|host| self.know(host)) && self.allow_headers(request.headers())
+        in_target.is_none_or(|host| self.is_known(host)) && self.allow_headers(request.headers())
     }
 
     fn allow_headers(&self, headers: &HeaderMap) -> bool {
         headers.get_all(header::HOST).iter().all(|value| {
             let authority = value.to_str().ok().and_then(|value| value.parse::<Authority>().ok());
-            authority.is_some_and(|authority| self.know(authority.host()))
+            authority.is_some_and(|authority| self.is_known(authority.host()))
         })
     }
 }
 
-/// Lets only requests to known hosts through to what is inside.
+/// Middleware that passes only requests for known hosts to `inner`.
 #[derive(Debug, Clone)]
 pub(super) struct KnownHosts<S> {
-    inside: S,
+    inner: S,
     hosts: Arc<Hosts>,
 }
 
 impl<S> KnownHosts<S> {
-    pub(super) fn new(hosts: Hosts, inside: S) -> Self {
-        Self { inside, hosts: Arc::new(hosts) }
+    pub(super) fn new(hosts: Hosts, inner: S) -> Self {
+        Self { inner, hosts: Arc::new(hosts) }
     }
 }
 
@@ -85,10 +87,10 @@ where
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         if self.hosts.allow(&request) {
-            return Either::Right(self.inside.call(request));
+            return Either::Right(self.inner.call(request));
         }
-        let detail = "this service does not answer to that host name; the setting HTTP_HOSTS lists those it answers to";
-        Either::Left(ready(Ok(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail).into_response())))
+        let detail = "this service does not accept that host name; the setting HTTP_HOSTS lists those it accepts";
+        Either::Left(ready(Ok(Problem::new(CommonCode::UnknownHost, detail).into_response())))
     }
 }
 
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_names_addresses_and_listed_names_are_known() {
+    fn loopback_names_addresses_and_listed_names_are_allowed() {
         let hosts = Hosts { http_hosts: vec!["off.example.org".to_owned()] };
         for host in ["localhost", "LOCALHOST:8082", "localhost.", "off.localhost:1", "127.0.0.1:8082", "[::1]:8082"] {
             assert!(Hosts::default().allow(&request("/", &[host])), "{host}");
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_refused_wherever_it_stands() {
+    fn an_unknown_host_name_is_rejected_in_any_position() {
         let hosts = Hosts { http_hosts: vec!["off.example.org".to_owned()] };
         for wrong in [
             request("/", &["evil.example"]),
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_that_is_no_list_of_names_is_refused() {
+    fn a_setting_that_is_not_a_list_of_names_is_rejected() {
         assert_eq!(parse_host(" Off.example.org").as_deref(), Ok("off.example.org"));
         assert!(parse_host("*").is_ok() && parse_host("").is_ok());
         for wrong in ["http://off.example.org", "off.example.org:80", "*.example.org", "a b"] {

@@ -1,4 +1,4 @@
-//! What is noted of every request: a span in its trace, a line in the log, its time in the metrics.
+//! Observability of requests: a span, a log line and a duration metric for each.
 
 use crate::telemetry;
 use axum::{
@@ -16,7 +16,7 @@ use std::{
 };
 use tracing::{Instrument, debug, info_span, warn};
 
-/// A method as a label: a client may invent methods, and a label must not grow with them.
+/// The metric label of a method. Unknown methods share one label, because clients could send any number of them.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -30,15 +30,15 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// The durations of the requests of one service. Each recorder is looked up by its labels once: that takes as long as parsing
-/// an order.
+/// The request durations of one service. Caches the recorders, because looking one up by its labels takes as long as
+/// parsing an order.
 #[derive(Debug, Clone)]
 pub(super) struct Durations {
     service: &'static str,
     recorders: Arc<RwLock<HashMap<String, Vec<Recorder>>>>,
 }
 
-/// What records the requests of one route with this method and this answer.
+/// The recorder of the requests of one route with this method and status.
 #[derive(Debug)]
 struct Recorder {
     method: &'static str,
@@ -53,8 +53,8 @@ impl Durations {
 
     fn record(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
         let known = self.recorders.read().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |recorder: &&Recorder| recorder.method == method && recorder.status == status;
-        if let Some(recorder) = known.get(route).and_then(|recorders| recorders.iter().find(is_it)) {
+        let matches = |recorder: &&Recorder| recorder.method == method && recorder.status == status;
+        if let Some(recorder) = known.get(route).and_then(|recorders| recorders.iter().find(matches)) {
             recorder.histogram.record(duration);
             return;
         }
@@ -72,7 +72,7 @@ pub(super) async fn observe(State(durations): State<Durations>, request: Request
     let method = request.method().clone();
     let uri = request.uri().clone();
     let path = uri.path();
-    // A label must not grow with what clients invent.
+    // Unknown paths share one label, because clients could send any number of them.
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("unknown", MatchedPath::as_str);
     let span = if telemetry::is_exported() {
@@ -93,11 +93,11 @@ pub(super) async fn observe(State(durations): State<Durations>, request: Request
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;
         let status = status.as_u16();
-        // Who is told to come back is told for a reason that is in the log already, or because there are too many.
+        // 503s are logged at their cause, or are too many.
         if status >= 500 && status != 503 {
             warn!(status, duration_ms, "{method} {path} answered {status}");
         } else {
-            // Thousands a second would drown all else.
+            // Thousands per second would hide all other lines.
             debug!(status, duration_ms, "{method} {path} answered {status}");
         }
     });

@@ -1,5 +1,6 @@
-//! What goes wrong, told to a client: RFC 9457 `application/problem+json`.
+//! Error responses: RFC 9457 `application/problem+json`.
 
+use super::codes::{CommonCode, ProblemCode};
 use crate::{db, fields::FieldError, telemetry};
 use axum::{
     Json,
@@ -13,7 +14,7 @@ use utoipa::ToSchema;
 /// The media type of a problem.
 pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
-/// An answer that is not what the client hoped for. `code` is stable and made for programs, `detail` for people.
+/// An error response, RFC 9457. `code` is stable and meant for programs, `detail` for people.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -26,19 +27,21 @@ pub struct Problem {
     #[schema(example = "invalid_body")]
     code: &'static str,
     detail: String,
-    /// Each field that is wrong, and why.
+    /// The invalid fields, each with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    /// The trace of the request: what to look for in the logs.
+    /// The trace id of the request, to find it in the logs.
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
-    /// Seconds to wait before trying again.
+    /// Seconds to wait before a retry, for the `Retry-After` header.
     #[serde(skip)]
     retry_after: Option<u32>,
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    /// A problem with a stable `code` for programs and a `detail` for people.
+    pub fn new(code: impl ProblemCode, detail: impl Into<String>) -> Self {
+        let (code, status) = (code.as_str(), code.status());
         Self {
             kind: format!("urn:off:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Problem").to_owned(),
@@ -51,37 +54,37 @@ impl Problem {
         }
     }
 
-    /// 422, naming each field that is wrong.
+    /// 422, with the invalid fields.
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
-        let detail = format!("the request is understood, but not usable: see {}", fields.join(", "));
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_body", detail) }
+        let detail = format!("the request is invalid: see {}", fields.join(", "));
+        Self { errors, ..Self::new(CommonCode::InvalidBody, detail) }
     }
 
     /// 404 for a resource that does not exist.
     pub fn not_found(what: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", what)
+        Self::new(CommonCode::NotFound, what)
     }
 
-    /// 503, for something that is away now and worth another try.
+    /// 503 with `Retry-After: 2`, for a temporary condition.
     pub fn unavailable(what: &'static str) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", what);
+        let problem = Self::new(CommonCode::Unavailable, what);
         Self { retry_after: Some(2), ..problem }
     }
 
-    /// 413.
+    /// 413 for a body above the size limit.
     pub(super) fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "the body is larger than this service reads")
+        Self::new(CommonCode::TooLarge, "the body is larger than this service accepts")
     }
 
-    /// 500. What happened is in the log, not in the answer.
+    /// 500. The cause is only in the log.
     pub fn internal() -> Self {
-        let detail = "something went wrong here; the request's trace leads to it in the log";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        let detail = "an internal error; the log contains the cause under the trace id of the request";
+        Self::new(CommonCode::Internal, detail)
     }
 }
 
-/// Where a database error means more than that, the query's caller says so; what is left is ours to repair.
+/// Transient errors become a 503, all others a 500. Callers map the errors that have a meaning for the client before.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if db::is_passing(&error) {

@@ -1,19 +1,18 @@
-//! Serving a router with everything around it.
+//! Serves the API of a service with its middleware, its OpenAPI document and its health port.
 
 use super::{
+    codes::{CommonCode, ProblemCode},
     connections::{self, Limits},
     health,
     hosts::KnownHosts,
+    load_shedding::{ConcurrencyLimit, LoadShedder, enforce_limits},
     observe::{Durations, observe},
     problem::{self, Problem},
-    room::{Door, Room, answer_within_limits},
 };
-use crate::{Addresses, Kit, Service, tasks::panic_message};
+use crate::{Addresses, Kit, tasks::panic_message};
 use anyhow::Context;
 use axum::{
-    Router,
-    http::StatusCode,
-    middleware,
+    Router, middleware,
     response::{IntoResponse, Response},
 };
 use metrics::gauge;
@@ -22,30 +21,41 @@ use tokio::net::TcpListener;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{error, info};
 use utoipa::openapi::{
-    Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder,
+    Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder, Schema,
     ServerBuilder, path::Operation,
 };
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::SwaggerUi;
 
-/// The OpenAPI document of a service with these routes.
-pub fn document<S: Service, App: Clone + Send + Sync + 'static>(routes: OpenApiRouter<App>) -> OpenApi {
+/// What the OpenAPI document of a service says besides its routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Description {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub health_port: u16,
+    /// The problem codes of its own, beside [`CommonCode`].
+    pub problem_codes: &'static [&'static str],
+}
+
+/// The OpenAPI document of a service with these routes, and those of its health port.
+pub fn document<App: Clone + Send + Sync + 'static>(service: Description, routes: OpenApiRouter<App>) -> OpenApi {
     let (_, mut health) = health::routes().split_for_parts();
     let (_, mut document) = routes.split_for_parts();
     let server = ServerBuilder::new()
-        .url(format!("http://localhost:{}", S::HEALTH_PORT))
-        .description(Some("the health port, HEALTH_PORT; it is not published"))
+        .url(format!("http://localhost:{}", service.health_port))
+        .description(Some("the health port (HEALTH_PORT), not published"))
         .build();
     document.paths.paths.values_mut().for_each(add_unknown_host);
     health.paths.paths.values_mut().for_each(|path| path.servers = Some(vec![server.clone()]));
     document.merge(health);
     let info = InfoBuilder::new()
-        .title(format!("off: {}", S::NAME))
+        .title(format!("off: {}", service.name))
         .version(env!("CARGO_PKG_VERSION"))
-        .description(Some(S::ABOUT))
+        .description(Some(service.about))
         .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").build()))
         .build();
-    document.paths.paths.values_mut().for_each(say_what_problems_are);
+    document.paths.paths.values_mut().for_each(set_problem_type);
+    list_problem_codes(&mut document, service.problem_codes);
     OpenApiBuilder::from(document).info(info).build()
 }
 
@@ -53,18 +63,29 @@ fn operations(path: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [&mut path.get, &mut path.put, &mut path.post, &mut path.patch, &mut path.delete].into_iter().flatten()
 }
 
-/// Every operation may be asked of the wrong host.
+/// Adds the 421 response for an unknown host, which each operation may return.
 fn add_unknown_host(path: &mut PathItem) {
     for operation in operations(path) {
         let response = ResponseBuilder::new()
-            .description("the Host header names another server, see HTTP_HOSTS")
+            .description("the Host header contains a name that is not allowed, see HTTP_HOSTS")
             .content(problem::CONTENT_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))));
         operation.responses.responses.insert("421".to_owned(), RefOr::T(response.build()));
     }
 }
 
-/// Documents every [`Problem`] as what it is sent as; by itself it would be taken for any other JSON.
-fn say_what_problems_are(path: &mut PathItem) {
+/// Lists the values that `code` of a problem may have.
+fn list_problem_codes(document: &mut OpenApi, own: &[&'static str]) {
+    let schemas = document.components.as_mut().map(|components| &mut components.schemas);
+    let Some(RefOr::T(Schema::Object(problem))) = schemas.and_then(|schemas| schemas.get_mut("Problem")) else {
+        return;
+    };
+    let Some(RefOr::T(Schema::Object(code))) = problem.properties.get_mut("code") else { return };
+    let codes = CommonCode::ALL.map(CommonCode::as_str).into_iter().chain(own.iter().copied());
+    code.enum_values = Some(codes.map(Into::into).collect());
+}
+
+/// Sets the media type of each [`Problem`] response; utoipa documents them as `application/json`.
+fn set_problem_type(path: &mut PathItem) {
     for response in operations(path).flat_map(|operation| operation.responses.responses.values_mut()) {
         let RefOr::T(response) = response else { continue };
         let is_problem = response.content.values().any(|content| match content {
@@ -82,47 +103,50 @@ fn say_what_problems_are(path: &mut PathItem) {
     }
 }
 
-/// Serves `routes` and their documentation on the API's port, and health and metrics on the health port, until the service
-/// stops; returns once both listen, with the addresses in `kit`.
-pub async fn serve<S: Service>(kit: &Kit, routes: OpenApiRouter) -> anyhow::Result<()> {
-    let document = document::<S, ()>(routes.clone());
+/// Serves `routes` and their documentation on the API port, and health and metrics on the health port, until the
+/// service stops. Returns when both ports listen and stores their addresses in `kit`.
+///
+/// # Errors
+/// A port cannot be bound.
+pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> anyhow::Result<()> {
+    let document = document::<()>(service, routes.clone());
     let (api, _) = routes.split_for_parts();
-    let room = Room::new();
+    let limit = ConcurrencyLimit::new();
     let app: Router = api
-        .layer(middleware::from_fn_with_state(room.clone(), answer_within_limits))
+        .layer(middleware::from_fn_with_state(limit.clone(), enforce_limits))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .fallback(|| async { Problem::not_found("there is no such address here; /docs lists those there are") })
+        .fallback(|| async { Problem::not_found("there is no such path; /docs lists all paths") })
         .method_not_allowed_fallback(|| async {
-            let detail = "this address takes other methods; /docs lists them";
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+            let detail = "this path does not support the method; /docs lists the supported ones";
+            Problem::new(CommonCode::MethodNotAllowed, detail)
         })
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
-    let door = Door::new(kit.name, app, room).await?;
+    let app = LoadShedder::new(kit.name, app, limit).await?;
     let host = kit.http.http_service_host;
     let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));
     let api = listen(given.api, SocketAddr::new(host, kit.http.http_service_port), "HTTP_SERVICE_PORT").await?;
     let health = listen(given.health, SocketAddr::new(host, kit.http.health_port), "HEALTH_PORT").await?;
     let addresses = Addresses { api: api.local_addr()?, health: health.local_addr()? };
-    // Set once: a service serves once.
+    // Cannot fail: a service calls this function once.
     let _ = kit.addresses.set(addresses);
     health::serve(kit, health, addresses.health);
-    let guarded = KnownHosts::new(kit.http.hosts.clone(), door);
+    let guarded = KnownHosts::new(kit.http.hosts.clone(), app);
     let address = addresses.api;
     info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
-    let (tasks, out_of_time) = (kit.tasks.clone(), kit.tasks.clone());
+    let (tasks, grace_period_elapsed) = (kit.tasks.clone(), kit.tasks.clone());
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
         tokio::select! {
             served = connections::serve(api, guarded, Limits::of_api(), open, &tasks) => served,
-            // Someone who sends half a request does not hold up the end.
-            () = out_of_time.out_of_time() => Ok(()),
+            // A client that sends half a request must not delay the shutdown.
+            () = grace_period_elapsed.grace_period_elapsed() => Ok(()),
         }
     });
     Ok(())
 }
 
-/// Takes a socket that listens already, or listens at `address`; an error names the setting that chooses another port.
+/// Uses the given socket, or binds `address`. An error names the setting that selects another port.
 pub(super) async fn listen(
     given: Option<std::net::TcpListener>,
     address: SocketAddr,
@@ -131,7 +155,7 @@ pub(super) async fn listen(
     match given {
         Some(listener) => Ok(TcpListener::from_std(listener)?),
         None => TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: is another program there? {setting} chooses another port")
+            format!("cannot listen on {address}: does another program use it? Choose another port with {setting}")
         }),
     }
 }

@@ -1,8 +1,8 @@
-//! The HTTP edge that every service has, around a service that behaves badly.
+//! The HTTP server of services, tested with a faulty service.
 
 mod full_disk;
 mod pooler;
-mod standing_still;
+mod slow_clients;
 mod vanished_postgres;
 
 use off_kit::{Clock, Kit, Service, http};
@@ -12,13 +12,13 @@ use tokio::sync::Notify;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-/// A service that panics, dawdles and never gets ready.
-struct Clumsy;
+/// A service whose handlers panic, hang or wait, and which never becomes ready.
+struct Faulty;
 
 #[utoipa::path(get, path = "/api/panic")]
-#[expect(clippy::panic, reason = "it is what the route is for")]
+#[expect(clippy::panic, reason = "the purpose of the route")]
 async fn panic() -> String {
-    panic!("a secret of the inside")
+    panic!("an internal secret")
 }
 
 #[utoipa::path(get, path = "/api/hang")]
@@ -26,13 +26,13 @@ async fn hang() -> String {
     std::future::pending().await
 }
 
-/// A request to `/api/dawdle` is in hand.
+/// Notified when a request to `/api/wait` has arrived.
 static ARRIVED: Notify = Notify::const_new();
-/// It may be finished.
+/// Lets the request to `/api/wait` finish.
 static FINISH: Notify = Notify::const_new();
 
-#[utoipa::path(get, path = "/api/dawdle")]
-async fn dawdle() -> String {
+#[utoipa::path(get, path = "/api/wait")]
+async fn wait() -> String {
     ARRIVED.notify_one();
     FINISH.notified().await;
     "done".to_owned()
@@ -43,34 +43,34 @@ async fn echo(body: String) -> String {
     body
 }
 
-fn clumsy_routes() -> OpenApiRouter {
-    OpenApiRouter::new().routes(routes!(panic)).routes(routes!(hang)).routes(routes!(dawdle)).routes(routes!(echo))
+fn faulty_routes() -> OpenApiRouter {
+    OpenApiRouter::new().routes(routes!(panic)).routes(routes!(hang)).routes(routes!(wait)).routes(routes!(echo))
 }
 
-impl Service for Clumsy {
-    const NAME: &'static str = "clumsy";
-    const ABOUT: &'static str = "Behaves badly.";
+impl Service for Faulty {
+    const NAME: &'static str = "faulty";
+    const ABOUT: &'static str = "A service that fails.";
     const PORT: u16 = 0;
     type Config = http::Config;
 
     fn openapi() -> OpenApi {
-        http::document::<Self, ()>(clumsy_routes())
+        http::document::<()>(Self::description(), faulty_routes())
     }
 
     async fn start(_: http::Config, kit: Kit) -> anyhow::Result<()> {
-        kit.needs.add("luck", || async { Err("none today".to_owned()) });
-        http::serve::<Self>(&kit, clumsy_routes()).await
+        kit.readiness_checks.add("example", || async { Err("unavailable".to_owned()) });
+        http::serve(&kit, Self::description(), faulty_routes()).await
     }
 }
 
-async fn clumsy() -> Running {
+async fn start_faulty() -> Running {
     let unused = http::Config::on_loopback(0, 0);
-    Running::start::<Clumsy>(unused, Clock::real(1.0)).await
+    Running::start::<Faulty>(unused, Clock::real(1.0)).await
 }
 
 #[tokio::test]
-async fn a_panic_is_a_problem_of_one_request_and_tells_nothing() {
-    let service = clumsy().await;
+async fn a_panic_fails_one_request_and_exposes_no_details() {
+    let service = start_faulty().await;
     let answer = service.http.get("/api/panic").await;
     assert_eq!((answer.status.as_u16(), answer.code()), (500, "internal"));
     assert!(!answer.body.to_string().contains("secret"), "{answer:?}");
@@ -79,8 +79,8 @@ async fn a_panic_is_a_problem_of_one_request_and_tells_nothing() {
 }
 
 #[tokio::test]
-async fn a_request_belongs_to_the_trace_it_came_with() {
-    let service = clumsy().await;
+async fn a_request_continues_the_trace_of_its_traceparent() {
+    let service = start_faulty().await;
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = service.http.request(Method::GET, "/api/nothing").header("traceparent", traceparent);
     let problem: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
@@ -88,34 +88,34 @@ async fn a_request_belongs_to_the_trace_it_came_with() {
 }
 
 #[tokio::test]
-async fn who_hangs_is_answered_for_in_time() {
-    let service = clumsy().await;
+async fn a_hanging_handler_is_answered_with_503_in_time() {
+    let service = start_faulty().await;
     let answer = service.http.get("/api/hang").await;
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "unavailable"));
 }
 
 #[tokio::test]
-async fn a_request_in_hand_is_finished_before_the_end() {
-    let service = clumsy().await;
+async fn a_running_request_is_finished_before_the_service_stops() {
+    let service = start_faulty().await;
     let http = service.http.clone();
-    let request = tokio::spawn(async move { http.get("/api/dawdle").await });
+    let request = tokio::spawn(async move { http.get("/api/wait").await });
     ARRIVED.notified().await;
-    // Asked to stop first, and only then is the request let go on.
+    // The service is stopped first; only then may the request finish.
     tokio::join!(service.stop(), async { FINISH.notify_one() });
     let answer = request.await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, Some("done")));
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said_where_readiness_is_asked() {
-    let service = clumsy().await;
+async fn readyz_returns_the_reason_of_a_failed_check() {
+    let service = start_faulty().await;
     let answer = service.health.get("/readyz").await;
-    assert_eq!((answer.status.as_u16(), &answer.body["needs"]["luck"]), (503, &"none today".into()));
+    assert_eq!((answer.status.as_u16(), &answer.body["checks"]["example"]), (503, &"unavailable".into()));
 }
 
 #[tokio::test]
-async fn the_port_of_the_api_tells_nothing_of_health_and_the_health_port_serves_no_api() {
-    let service = clumsy().await;
+async fn the_api_port_serves_no_health_and_the_health_port_serves_no_api() {
+    let service = start_faulty().await;
     for path in ["/livez", "/readyz", "/metrics", "/api/health"] {
         assert_eq!(service.http.get(path).await.status, 404, "{path}");
     }
@@ -126,14 +126,14 @@ async fn the_port_of_the_api_tells_nothing_of_health_and_the_health_port_serves_
 }
 
 #[tokio::test]
-async fn under_a_name_of_somebody_else_nothing_is_answered() {
-    let service = clumsy().await;
+async fn a_request_with_an_unknown_host_name_is_rejected() {
+    let service = start_faulty().await;
     for (http, path) in [(&service.http, "/openapi.json"), (&service.health, "/livez")] {
-        let ask = |host| http.request(Method::GET, path).header("host", host).send();
-        assert_eq!(ask("localhost:8082").await.unwrap().status(), 200);
-        let refused = ask("page.example").await.unwrap();
-        assert_eq!(refused.status(), 421);
-        let problem: serde_json::Value = refused.json().await.unwrap();
+        let get = |host| http.request(Method::GET, path).header("host", host).send();
+        assert_eq!(get("localhost:8082").await.unwrap().status(), 200);
+        let rejected = get("page.example").await.unwrap();
+        assert_eq!(rejected.status(), 421);
+        let problem: serde_json::Value = rejected.json().await.unwrap();
         assert_eq!(problem["code"], "unknown_host");
     }
     service.stop().await;

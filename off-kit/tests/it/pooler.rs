@@ -1,9 +1,10 @@
-//! Postgres behind PgBouncer, where that is installed.
+//! Postgres behind PgBouncer. Skipped if PgBouncer is not installed.
 
-#![expect(clippy::print_stderr, reason = "a test that cannot run says so")]
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::print_stderr, reason = "reports why the test is skipped")]
+#![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
-use off_kit::{db, servers::free_port};
+use off_kit::db;
+use off_servers::free_port;
 use off_testkit::{Database, eventually};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -21,14 +22,14 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// PgBouncer before `database`, with this pool mode; `None` where it is not installed.
+    /// Starts PgBouncer in front of `database` with this pool mode; `None` if it is not installed.
     async fn start(database: &Database, mode: &str) -> Option<Self> {
         Command::new("pgbouncer").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().ok()?;
         let folder = tempfile::tempdir().unwrap();
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        let to = Url::parse(&database.url).unwrap();
-        let (user, name, port) = (to.username(), to.path().trim_start_matches('/'), free_port().unwrap());
-        let password = to.password().unwrap_or_default();
+        let target = Url::parse(&database.url).unwrap();
+        let (user, name, port) = (target.username(), target.path().trim_start_matches('/'), free_port().unwrap());
+        let password = target.password().unwrap_or_default();
         let users = folder.path().join("users.txt");
         std::fs::write(&users, format!("\"{user}\" \"{password}\"\n")).unwrap();
         let config = folder.path().join("pgbouncer.ini");
@@ -36,13 +37,13 @@ impl Pooler {
             "[databases]\n{name} = host=127.0.0.1 port={} dbname={name} user={user} password={password}\n\
              [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n\
              auth_file = {}\npool_mode = {mode}\nignore_startup_parameters = extra_float_digits\n",
-            to.port().unwrap(),
+            target.port().unwrap(),
             users.display(),
         );
         std::fs::write(&config, text).unwrap();
         let mut command = tokio::process::Command::new("pgbouncer");
         if nix::unistd::Uid::effective().is_root() {
-            // It refuses to run as root.
+            // PgBouncer refuses to run as root.
             command.args(["--user", "nobody"]);
         }
         let process = command.arg(&config).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
@@ -53,22 +54,22 @@ impl Pooler {
 }
 
 #[tokio::test]
-async fn a_pooler_that_gives_each_transaction_another_session_is_refused() {
+async fn a_pooler_in_transaction_mode_is_rejected() {
     let database = Database::new().await;
     let Some(pooler) = Pooler::start(&database, "transaction").await else {
-        eprintln!("not run: pgbouncer is not installed");
+        eprintln!("skipped: pgbouncer is not installed");
         return;
     };
     let pool = db::lazy_pool(&db::Config::at(&pooler.url, 4), "test").unwrap();
-    let refused = db::refuse_shared_sessions(&pool).await.unwrap_err();
-    assert!(format!("{refused:#}").contains("pool_mode = session"), "{refused:#}");
+    let error = db::refuse_shared_sessions(&pool).await.unwrap_err();
+    assert!(format!("{error:#}").contains("pool_mode = session"), "{error:#}");
 }
 
 #[tokio::test]
-async fn a_pooler_with_sessions_is_as_good_as_postgres() {
+async fn a_pooler_in_session_mode_works() {
     let database = Database::new().await;
     let Some(pooler) = Pooler::start(&database, "session").await else {
-        eprintln!("not run: pgbouncer is not installed");
+        eprintln!("skipped: pgbouncer is not installed");
         return;
     };
     let pool = db::lazy_pool(&db::Config::at(&pooler.url, 4), "test").unwrap();

@@ -1,14 +1,14 @@
-//! Connections to Postgres whose other end vanished.
+//! Connections to a Postgres host that vanished without closing them.
 
 use off_kit::db;
 use off_testkit::{Database, eventually_within};
 use std::time::Duration;
 
-/// More than the buffers between a client and a server hold, in bytes.
+/// More than fits into the buffers between client and server, in bytes.
 const LARGE: usize = 32 * 1024 * 1024;
 
 #[tokio::test]
-async fn a_pool_has_its_connection_again_though_what_was_sent_on_it_never_arrives() {
+async fn a_pool_replaces_a_connection_whose_peer_vanished() {
     let database = Database::in_own().await;
     let pool = db::lazy_pool(&db::Config::at(&database.url, 1), "vanishing").unwrap();
     let length = async |size| {
@@ -18,9 +18,9 @@ async fn a_pool_has_its_connection_again_though_what_was_sent_on_it_never_arrive
     assert_eq!(length(3).await.unwrap(), 3);
     let frozen = database.freeze_sessions("vanishing").await;
     assert_eq!(frozen.count(), 1);
-    let given_up = length(LARGE).await.unwrap_err();
-    assert!(db::is_passing(&given_up), "{given_up}");
-    eventually_within(Duration::from_secs(20), "it has another connection", || async {
+    let error = length(LARGE).await.unwrap_err();
+    assert!(db::is_passing(&error), "{error}");
+    eventually_within(Duration::from_secs(20), "the pool has another connection", || async {
         length(3).await.is_ok_and(|length| length == 3).then_some(())
     })
     .await;

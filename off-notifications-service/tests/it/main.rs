@@ -1,18 +1,18 @@
-//! The supplier and the delivery firm, seen from outside: on the bus.
+//! Black-box tests of the service over NATS.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::unwrap_used, reason = "a failure in a helper must fail the calling test")]
 
 use futures::StreamExt;
 use nix::sys::signal::Signal;
 use off_events::{Order, streams};
-use off_kit::{Clock, Service, bus, bus::Outgoing};
+use off_kit::{Clock, Service, bus, bus::OutboundMessage};
 use off_notifications_service::{Config, NotificationsService};
 use off_testkit::{Program, Running, TestNats, eventually, eventually_within};
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The service with a NATS of its own, in which each step takes `delay`.
+/// Starts the service with `delay` as the wait of both the supplier and the delivery firm.
 async fn start(nats: &TestNats, delay: Duration) -> Running {
     let config = Config {
         bus: bus::Config::at(&nats.url),
@@ -26,17 +26,17 @@ async fn start(nats: &TestNats, delay: Duration) -> Running {
 }
 
 fn pending() -> Value {
-    json!({"id": Uuid::now_v7(), "ssd_id": 1, "product_id": "2000000000015", "timestamp": "2026-01-01T00:00:00Z",
+    json!({"id": Uuid::now_v7(), "ssd_id": 1, "barcode": "2000000000015", "timestamp": "2026-01-01T00:00:00Z",
         "quantity": 1, "status": "pending"})
 }
 
-async fn say(nats: &TestNats, subject: &'static str, body: &Value) {
+async fn publish(nats: &TestNats, subject: &'static str, body: &Value) {
     let sent = nats.bus.jetstream.publish(subject, body.to_string().into()).await.unwrap();
     sent.await.unwrap();
 }
 
-/// The orders that a subject has heard of, once there are `count`.
-async fn hear(nats: &TestNats, subject: &str, count: usize) -> Vec<Value> {
+/// Waits until there are `count` messages on `subject`; returns their bodies.
+async fn wait_for_messages(nats: &TestNats, subject: &str, count: usize) -> Vec<Value> {
     eventually(&format!("{count} messages on {subject}"), || async {
         let messages = nats.bus.read("ORDERS", subject, 1).await.ok()?;
         let bodies: Vec<Value> =
@@ -47,17 +47,17 @@ async fn hear(nats: &TestNats, subject: &str, count: usize) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn an_order_is_shipped_and_then_arrives() {
+async fn an_order_is_shipped_and_then_completed() {
     let nats = TestNats::new().await;
     let service = start(&nats, Duration::from_millis(300)).await;
     let order = pending();
-    say(&nats, "orders.pending", &order).await;
-    let arrived = hear(&nats, "orders.completed", 1).await.remove(0);
-    let shipped = hear(&nats, "orders.shipped", 1).await.remove(0);
-    for (heard, status) in [(&shipped, "shipped"), (&arrived, "completed")] {
+    publish(&nats, "orders.pending", &order).await;
+    let arrived = wait_for_messages(&nats, "orders.completed", 1).await.remove(0);
+    let shipped = wait_for_messages(&nats, "orders.shipped", 1).await.remove(0);
+    for (body, status) in [(&shipped, "shipped"), (&arrived, "completed")] {
         let mut expected = order.clone();
         expected["status"] = json!(status);
-        assert_eq!(*heard, expected);
+        assert_eq!(*body, expected);
     }
     let messages = nats.bus.read("ORDERS", "orders.shipped", 1).await.unwrap();
     let headers = messages[0].headers.as_ref().unwrap();
@@ -67,68 +67,68 @@ async fn an_order_is_shipped_and_then_arrives() {
 }
 
 #[tokio::test]
-async fn who_merely_subscribes_hears_every_step() {
+async fn a_core_nats_subscriber_receives_every_status_change() {
     let nats = TestNats::new().await;
-    let mut heard = nats.bus.client.subscribe("orders.*").await.unwrap();
+    let mut messages = nats.bus.client.subscribe("orders.*").await.unwrap();
     nats.bus.client.flush().await.unwrap();
     let _service = start(&nats, Duration::from_millis(300)).await;
-    say(&nats, "orders.pending", &pending()).await;
+    publish(&nats, "orders.pending", &pending()).await;
     for subject in ["orders.pending", "orders.shipped", "orders.completed"] {
-        let message = tokio::time::timeout(Duration::from_secs(10), heard.next()).await.expect(subject).unwrap();
+        let message = tokio::time::timeout(Duration::from_secs(10), messages.next()).await.expect(subject).unwrap();
         assert_eq!(message.subject.as_str(), subject);
     }
 }
 
 #[tokio::test]
-async fn an_order_without_a_wait_goes_through_at_once() {
+async fn an_order_without_a_wait_is_completed_at_once() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::ZERO).await;
-    say(&nats, "orders.pending", &pending()).await;
-    hear(&nats, "orders.completed", 1).await;
+    publish(&nats, "orders.pending", &pending()).await;
+    wait_for_messages(&nats, "orders.completed", 1).await;
 }
 
 #[tokio::test]
-async fn an_order_that_is_announced_twice_waits_once() {
+async fn an_order_that_is_announced_twice_is_shipped_once() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::from_millis(500)).await;
     let order = pending();
-    say(&nats, "orders.pending", &order).await;
-    say(&nats, "orders.pending", &order).await;
-    hear(&nats, "orders.completed", 1).await;
-    assert_eq!(hear(&nats, "orders.shipped", 1).await.len(), 1);
+    publish(&nats, "orders.pending", &order).await;
+    publish(&nats, "orders.pending", &order).await;
+    wait_for_messages(&nats, "orders.completed", 1).await;
+    assert_eq!(wait_for_messages(&nats, "orders.shipped", 1).await.len(), 1);
 }
 
 #[tokio::test]
-async fn an_order_that_is_announced_again_goes_on_though_the_broker_remembers_what_it_lost() {
+async fn a_reannounced_order_is_not_dropped_as_a_duplicate() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::from_millis(300)).await;
     let order = pending();
-    say(&nats, "orders.pending", &order).await;
-    hear(&nats, "orders.completed", 1).await;
+    publish(&nats, "orders.pending", &order).await;
+    wait_for_messages(&nats, "orders.completed", 1).await;
     nats.bus.jetstream.get_stream("ORDERS").await.unwrap().purge().await.unwrap();
-    // Without a wait and with one: what was due is announced at once, and what is not goes into a schedule.
+    // The first is overdue and is announced at once; the second is scheduled.
     for reached_at in [Clock::real(1.0).now() - Duration::from_secs(9), Clock::real(1.0).now()] {
         let event: Order = serde_json::from_value(order.clone()).unwrap();
-        let again = Outgoing::of("orders", &event, reached_at, None).unwrap();
-        nats.bus.publish(again.announced_again(Some(Clock::real(1.0).now()))).await.unwrap();
-        hear(&nats, "orders.completed", 1).await;
+        let again = OutboundMessage::of("orders", &event, reached_at, None).unwrap();
+        nats.bus.publish(again.with_new_dedup_id(Some(Clock::real(1.0).now()))).await.unwrap();
+        wait_for_messages(&nats, "orders.completed", 1).await;
         nats.bus.jetstream.get_stream("ORDERS").await.unwrap().purge().await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn a_wait_is_bounded_whatever_the_clock_of_the_sender_said() {
+async fn a_wait_is_bounded_even_if_the_clock_of_the_sender_is_wrong() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::from_millis(300)).await;
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("ce-time", (Clock::real(1.0).now() + chrono::TimeDelta::days(400)).to_rfc3339().as_str());
     let sent = nats.bus.jetstream.publish_with_headers("orders.pending", headers, pending().to_string().into()).await;
     sent.unwrap().await.unwrap();
-    hear(&nats, "orders.completed", 1).await;
+    wait_for_messages(&nats, "orders.completed", 1).await;
 }
 
 #[tokio::test]
-async fn waits_outlive_the_service_and_the_broker() {
+async fn waits_survive_the_death_of_the_service_and_the_broker() {
     let mut nats = TestNats::new().await;
     let settings = [
         ("NATS_URL", &*nats.url),
@@ -138,45 +138,49 @@ async fn waits_outlive_the_service_and_the_broker() {
     ];
     let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
     for _ in 0..100 {
-        say(&nats, "orders.pending", &pending()).await;
+        publish(&nats, "orders.pending", &pending()).await;
     }
-    eventually("all wait at the supplier", || async {
+    eventually("all orders wait for the supplier", || async {
         let waits = nats.bus.read("ORDERS", "orders.timer.shipped.*", 1).await.ok()?;
         (waits.len() == 100).then_some(())
     })
     .await;
     program.kill().await;
-    nats.kill_and_start_again().await;
-    // Nobody of ours is there: JetStream ends the waits by itself.
-    hear(&nats, "orders.due", 100).await;
+    nats.kill_and_restart().await;
+    // JetStream fires the schedules while the service is down.
+    wait_for_messages(&nats, "orders.due", 100).await;
     let _service = start(&nats, Duration::ZERO).await;
-    hear(&nats, "orders.completed", 100).await;
+    wait_for_messages(&nats, "orders.completed", 100).await;
 }
 
 #[tokio::test]
-async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
+async fn invalid_messages_become_dead_letters_and_block_nothing() {
     let nats = TestNats::new().await;
     let _service = start(&nats, Duration::ZERO).await;
-    say(&nats, "orders.pending", &json!("lentils")).await;
-    say(&nats, "orders.shipped", &json!({"status": "shipped"})).await;
-    say(&nats, "orders.pending", &pending()).await;
-    hear(&nats, "orders.completed", 1).await;
-    eventually("two dead letters", || async { (bus::dead::list(&nats.bus).await.ok()?.len() == 2).then_some(()) })
-        .await;
+    publish(&nats, "orders.pending", &json!("lentils")).await;
+    publish(&nats, "orders.shipped", &json!({"status": "shipped"})).await;
+    publish(&nats, "orders.pending", &pending()).await;
+    wait_for_messages(&nats, "orders.completed", 1).await;
+    eventually("two dead letters", || async {
+        (bus::dead_letters::list(&nats.bus).await.ok()?.len() == 2).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn a_broker_that_was_frozen_goes_on_at_once_and_nothing_is_lost() {
+async fn after_a_freeze_of_the_broker_all_orders_are_completed_without_delay() {
     let nats = TestNats::new().await;
     let service = start(&nats, Duration::from_secs(1)).await;
     for _ in 0..100 {
-        say(&nats, "orders.pending", &pending()).await;
+        publish(&nats, "orders.pending", &pending()).await;
     }
     nats.server.signal(Signal::SIGSTOP).unwrap();
-    eventually("the service notices", || async { (service.health.get("/readyz").await.status == 503).then_some(()) })
-        .await;
+    eventually("the service is not ready", || async {
+        (service.health.get("/readyz").await.status == 503).then_some(())
+    })
+    .await;
     nats.server.signal(Signal::SIGCONT).unwrap();
-    // Half the ack wait: what the broker sent to a pull that had ended would come too late.
+    // Half the ack wait: messages that the broker sent to an expired pull request would be redelivered too late.
     eventually_within(Duration::from_secs(15), "100 messages on orders.completed", || async {
         let completed = nats.bus.read("ORDERS", "orders.completed", 1).await.ok()?;
         (completed.len() == 100).then_some(())
@@ -185,7 +189,7 @@ async fn a_broker_that_was_frozen_goes_on_at_once_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
+async fn a_wait_longer_than_the_retention_of_its_stream_is_rejected_at_startup() {
     let nats = TestNats::new().await;
     let month = Duration::from_hours(30 * 24);
     let config = Config {
@@ -204,11 +208,14 @@ async fn a_wait_longer_than_its_stream_keeps_it_is_refused_at_the_start() {
 }
 
 #[tokio::test]
-async fn it_runs_as_a_program_and_ends_well_when_asked() {
+async fn the_program_starts_and_exits_successfully_on_sigterm() {
     let nats = TestNats::new().await;
     let settings = [("NATS_URL", &*nats.url), ("HTTP_SERVICE_PORT", "0"), ("SUPPLIER_DELAY_MIN", "0s")];
     let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
-    eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) }).await;
+    eventually("the service is ready", || async {
+        program.health.get("/readyz").await.status.is_success().then_some(())
+    })
+    .await;
     assert!(program.terminate().await);
 }
 

@@ -1,4 +1,4 @@
-//! Which orders are overdue.
+//! SQL of recovery: checkpoints, late orders and their next checks.
 
 use super::{CLOCK_TOLERANCE, order};
 use chrono::{DateTime, Utc};
@@ -7,18 +7,19 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// By how many orders a checkpoint moves back in one transaction, when it has to.
+/// Maximum number of orders that a checkpoint moves back over in one transaction.
 const BACK_BY: i64 = 100_000;
 
-/// Times by the database's clock.
+/// Times by the clock of the database.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Horizon {
     pub(crate) now: DateTime<Utc>,
-    /// Every order that was placed before is visible now. A transaction that is still running may yet store orders from when
-    /// it began.
+    /// Every order that was placed before this time is visible. A running transaction may still commit orders from the
+    /// time at which it began.
     pub(crate) visible: DateTime<Utc>,
 }
 
+/// Returns the current time, and the time before which no transaction of this service can still commit orders.
 pub(crate) async fn find_horizon(db: &PgPool) -> sqlx::Result<Horizon> {
     let horizon = sqlx::query!(
         r#"SELECT now() AS "now!", least(now(), min(xact_start)) AS "visible!" FROM pg_stat_activity
@@ -29,21 +30,21 @@ pub(crate) async fn find_horizon(db: &PgPool) -> sqlx::Result<Horizon> {
     Ok(Horizon { now: horizon.now, visible: horizon.visible - CLOCK_TOLERANCE })
 }
 
-/// The least id of an order that was placed at `time` or later: ids are UUIDs of version 7, which begin with the time.
+/// The lowest id of an order that is placed at `time` or later: ids are UUIDs of version 7, which begin with the time.
 fn first_id_at(time: DateTime<Utc>) -> Uuid {
     let millis = u128::try_from(time.timestamp_millis()).unwrap_or_default();
     Uuid::from_u128(millis << 80)
 }
 
-/// The first id that is `page` or more after `id`.
+/// The lowest id whose time is `page` after the time of `id`.
 fn page_end(id: Uuid, page: Duration) -> Uuid {
     let millis = (id.as_u128() >> 80) + page.as_millis();
     Uuid::from_u128(millis << 80)
 }
 
-/// Moves the checkpoint of `status` over the orders of one `page`, none of them placed at `horizon` or later, and notes those as late
-/// that have not left this state; and at the last checkpoint those that are not delivered. Says whether it moved; it does not where
-/// another replica is at it.
+/// Moves the checkpoint of `status` over one `page` of orders that were placed before `horizon`. Records the orders as
+/// late that have not left this status; at the last checkpoint also those that are not delivered. Returns whether the
+/// checkpoint moved: it does not move if there is nothing to check, or while another replica holds its lock.
 pub(crate) async fn move_checkpoint(
     db: &PgPool,
     status: OrderStatus,
@@ -61,7 +62,7 @@ pub(crate) async fn move_checkpoint(
     );
     let Some(checkpoint) = checkpoint.fetch_optional(&mut *tx).await? else { return Ok(false) };
     if horizon < checkpoint.through {
-        // The clock was set back, or waits have become longer: orders that are placed from now on are to be checked, too.
+        // The clock was set back, or the time limits were raised. New orders must be checked, too.
         sqlx::query!(
             "WITH back AS MATERIALIZED (
                  SELECT greatest($2, (SELECT id FROM orders.product_orders WHERE id <= $3 ORDER BY id DESC OFFSET $4 LIMIT 1))
@@ -125,9 +126,10 @@ pub(crate) async fn move_checkpoint(
     Ok(true)
 }
 
-/// Notes as late what a clock that was ahead placed in the future: no checkpoint comes there for a long time.
-pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
-    let noted = sqlx::query!(
+/// Records orders as late that a clock which was ahead placed in the future: no checkpoint would reach them for a long
+/// time. Returns how many were recorded, at most `limit`.
+pub(crate) async fn record_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+    let recorded = sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
          SELECT id, now() FROM orders.product_orders
          WHERE id > $1
@@ -138,10 +140,11 @@ pub(crate) async fn note_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit
         first_id_at(now + 2 * CLOCK_TOLERANCE),
         limit,
     );
-    Ok(noted.execute(db).await?.rows_affected())
+    Ok(recorded.execute(db).await?.rows_affected())
 }
 
-/// Has late orders looked at now that a clock which was ahead put off for longer than anything waits.
+/// Makes late orders due now whose next check is more than `longest_wait` away, because a clock was ahead when it was
+/// set. Returns how many were reset, at most `limit`.
 pub(crate) async fn reset_distant_checks(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
     let reset = sqlx::query!(
         "UPDATE orders.late_orders SET check_at = now()
@@ -154,8 +157,8 @@ pub(crate) async fn reset_distant_checks(db: &PgPool, longest_wait: Duration, li
     Ok(reset.execute(db).await?.rows_affected())
 }
 
-/// Notes those of `ids` as unpublished that are pending: recovery publishes them at once, whatever their deadline.
-pub(crate) async fn note_unpublished(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
+/// Records the pending orders among `ids` as unpublished: recovery publishes them at once, before their deadline.
+pub(crate) async fn record_unpublished(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at, unpublished)
          SELECT id, now(), true FROM orders.product_orders WHERE id = ANY($1) AND status = 'pending'
@@ -167,16 +170,17 @@ pub(crate) async fn note_unpublished(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<
     Ok(())
 }
 
-/// The id after which the orders come that were placed within `length` before the last one; `None` where there is no order.
-pub(crate) async fn find_last(db: &PgPool, length: Duration) -> sqlx::Result<Option<Uuid>> {
+/// Returns the id after which the orders come that were placed within `length` before the last; `None` if none exist.
+pub(crate) async fn find_recent_start(db: &PgPool, length: Duration) -> sqlx::Result<Option<Uuid>> {
     let last = sqlx::query_scalar!(
         r#"SELECT least(placed_at, now()) AS "at!" FROM orders.product_orders ORDER BY id DESC LIMIT 1"#
     );
     Ok(last.fetch_optional(db).await?.map(|last| first_id_at(last - length)))
 }
 
-/// Notes the next pending orders after the id `after`, at most `limit`, as unpublished; says after which the next page comes.
-pub(crate) async fn note_page_unpublished(db: &PgPool, after: Uuid, limit: i64) -> sqlx::Result<Option<Uuid>> {
+/// Records the next pending orders after the id `after` as unpublished, at most `limit`. Returns the id after which the
+/// next page begins; `None` after the last page.
+pub(crate) async fn record_page_unpublished(db: &PgPool, after: Uuid, limit: i64) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(
         r#"WITH page AS MATERIALIZED (
                SELECT id FROM orders.product_orders WHERE id > $1 AND status = 'pending' ORDER BY id LIMIT $2
@@ -193,9 +197,9 @@ pub(crate) async fn note_page_unpublished(db: &PgPool, after: Uuid, limit: i64) 
     .await
 }
 
-/// Notes that the broker has acknowledged unpublished orders: they are looked at again at their deadline, or after the pause that
-/// [`take_overdue`] set where that is past.
-pub(crate) async fn note_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
+/// Records that the broker has acknowledged unpublished orders. They are checked again at their deadline; if that is
+/// past, after the pause that [`claim_overdue`] set.
+pub(crate) async fn record_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE orders.late_orders
          SET unpublished = false, announcements = 0,
@@ -209,21 +213,26 @@ pub(crate) async fn note_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()
     Ok(())
 }
 
-/// An order that is to be announced: its next step has not happened by its deadline, or it was not published.
+/// An order that is to be announced: it is past its deadline, or it is unpublished.
 #[derive(Debug)]
 pub(crate) struct Overdue {
     pub(crate) order: Order,
-    /// When it reached its state.
+    /// When it reached its current status.
     pub(crate) since: DateTime<Utc>,
-    /// Whether the broker has yet to acknowledge that it was placed.
+    /// Whether the broker has not acknowledged its `orders.pending` event yet.
     pub(crate) is_unpublished: bool,
 }
 
-/// Takes at most `limit` late orders that are to be looked at now. Those that are delivered, or gone, are late no more;
-/// those that have moved on meanwhile get until their new deadline, where that is within `longest_wait`; the rest is overdue or
-/// unpublished, and is looked at again after a pause: `pause`, doubled with each announcement up to `longest_pause`, and up to a
-/// quarter longer by chance. Replicas pass over each other's. Says also how many were taken.
-pub(crate) async fn take_overdue(
+/// Claims at most `limit` late orders whose next check is due. Returns how many it claimed, and those that are to be
+/// announced.
+///
+/// - Delivered or deleted orders are no longer late.
+/// - Orders that have moved on are checked again at their new deadline, if that is within `longest_wait`.
+/// - All others are overdue or unpublished, and are returned. They are checked again after a pause: `pause`, doubled
+///   with each announcement up to `longest_pause`, plus a jitter of up to a quarter.
+///
+/// Replicas skip orders that another replica has locked.
+pub(crate) async fn claim_overdue(
     db: &PgPool,
     pause: Duration,
     longest_pause: Duration,
@@ -267,7 +276,7 @@ pub(crate) async fn take_overdue(
     )
     .fetch_all(&mut *tx)
     .await?;
-    let taken = rows.len();
+    let claimed = rows.len();
     let (mut done, mut early, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let columns = (row.ssd_id, row.barcode, row.quantity, row.placed_at, row.status, row.since);
@@ -294,10 +303,10 @@ pub(crate) async fn take_overdue(
         .await?;
     }
     tx.commit().await?;
-    Ok((taken, overdue))
+    Ok((claimed, overdue))
 }
 
-/// Has late orders looked at again after `pause`: those whose announcement the broker did not take.
+/// Makes late orders due again after `pause`, because the broker did not acknowledge their announcement.
 pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
     sqlx::query!(
         // What nobody heard was no announcement.
@@ -312,16 +321,18 @@ pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx
     Ok(())
 }
 
-/// How many late orders there are.
+/// Numbers of late orders.
 #[derive(Debug)]
 pub(crate) struct Late {
-    /// Those that were announced again and have not moved on since.
+    /// Orders that were announced again and have not moved on since.
     pub(crate) overdue: i64,
-    /// Those that the broker did not acknowledge yet, and when the first of them was placed.
+    /// Orders whose `orders.pending` event the broker has not acknowledged yet.
     pub(crate) unpublished: i64,
+    /// When the first of the unpublished orders was placed.
     pub(crate) first_unpublished: Option<DateTime<Utc>>,
 }
 
+/// Counts late orders.
 pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<Late> {
     let late = sqlx::query_as!(
         Late,
@@ -337,8 +348,8 @@ pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<Late> {
     late.fetch_one(db).await
 }
 
-/// When the oldest order of each state under way was placed; `None` where there is none. Only late ones are before the
-/// checkpoint of their state.
+/// Returns when the oldest pending and the oldest shipped order were placed; `None` if there is none. An order that the
+/// checkpoint of its status has passed is in `orders.late_orders`, so that no index on the status is needed.
 pub(crate) async fn find_oldest(db: &PgPool) -> sqlx::Result<[(OrderStatus, Option<DateTime<Utc>>); 2]> {
     let rows = sqlx::query!(
         r#"SELECT checkpoint.status::text AS "status!", late.placed_at AS "late?", newer.placed_at AS "newer?"

@@ -1,11 +1,11 @@
-//! Bad input, and Postgres or NATS gone for a while.
+//! Invalid requests, and outages of Postgres and NATS.
 
-use crate::{Orders, states};
+use crate::{Orders, statuses};
 use chrono::DateTime;
 use futures::{StreamExt, future::ready, stream::FuturesUnordered};
 use off_kit::{
     Clock,
-    bus::{self, Keeping},
+    bus::{self, StreamStorage},
 };
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{LENTILS, Running, World, eventually, eventually_within};
@@ -14,7 +14,7 @@ use serde_json::json;
 use std::time::Duration;
 
 #[tokio::test]
-async fn a_body_that_is_not_an_order_is_a_clear_error() {
+async fn an_invalid_body_is_rejected_with_a_clear_error() {
     let orders = Orders::start().await;
     for (body, status, code) in [
         ("", 400, "malformed_json"),
@@ -35,55 +35,55 @@ async fn a_body_that_is_not_an_order_is_a_clear_error() {
     assert_eq!((huge.status.as_u16(), huge.code()), (413, "too_large"));
     let form = orders.http().request(Method::POST, "/api/orders").body("ssd_id=1").send().await.unwrap();
     assert_eq!(form.status(), 415);
-    let packed = orders.http().request(Method::POST, "/api/orders").header("content-type", "application/json");
-    let packed = packed.header("content-encoding", "gzip").body("{}").send().await.unwrap();
-    assert_eq!(packed.status(), 415);
+    let compressed = orders.http().request(Method::POST, "/api/orders").header("content-type", "application/json");
+    let compressed = compressed.header("content-encoding", "gzip").body("{}").send().await.unwrap();
+    assert_eq!(compressed.status(), 415);
     let wrong_method = orders.http().request(Method::DELETE, "/api/orders").send().await.unwrap();
     assert_eq!(wrong_method.status(), 405);
     assert_eq!(orders.count_orders().await, 0);
 }
 
 #[tokio::test]
-async fn while_postgres_is_away_orders_are_refused_and_news_wait() {
+async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
     let mut orders = Orders::start_in(World::with_own_postgres().await).await;
     let order = orders.place(LENTILS, 1).await;
     orders.world.database.server.as_mut().unwrap().stop().await.unwrap();
-    orders.say(&order, "shipped", DateTime::UNIX_EPOCH).await;
-    let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
-    assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
-    assert_eq!(refused.header("retry-after"), "2");
-    eventually("the service says so", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
+    orders.publish(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    let rejected = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
+    assert_eq!((rejected.status.as_u16(), rejected.code()), (503, "unavailable"));
+    assert_eq!(rejected.header("retry-after"), "2");
+    eventually("it is not ready", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
         .await;
     assert_eq!(orders.health().get("/livez").await.status, 200);
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
     orders.caught_up().await;
-    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
+    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
     eventually("the service is ready again", || async {
         orders.health().get("/readyz").await.status.is_success().then_some(())
     })
     .await;
-    assert!(off_kit::bus::dead::list(&orders.world.nats.bus).await.unwrap().is_empty());
+    assert!(off_kit::bus::dead_letters::list(&orders.world.nats.bus).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn connections_whose_other_end_vanished_are_given_up() {
+async fn connections_to_a_vanished_postgres_are_replaced() {
     let orders = Orders::start_in(World::with_own_postgres().await).await;
     let order = orders.place(LENTILS, 1).await;
-    orders.say(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    orders.publish(&order, "shipped", DateTime::UNIX_EPOCH).await;
     orders.caught_up().await;
     let frozen = orders.world.database.freeze_sessions("off-orders").await;
     assert!(frozen.count() > 1, "{frozen:?}");
 
-    orders.say(&order, "completed", DateTime::UNIX_EPOCH).await;
-    let lost = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+    orders.publish(&order, "completed", DateTime::UNIX_EPOCH).await;
+    let lost = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
     assert_eq!((lost.status.as_u16(), lost.code()), (503, "unavailable"));
     eventually_within(Duration::from_mins(1), "orders are placed again", || async {
-        let answer = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
+        let answer = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
         (answer.status == 201).then_some(())
     })
     .await;
-    eventually_within(Duration::from_mins(1), "news are heard again", || async {
+    eventually_within(Duration::from_mins(1), "events are handled again", || async {
         (orders.find(&order).await.body["status"] == "completed").then_some(())
     })
     .await;
@@ -98,7 +98,7 @@ async fn connections_whose_other_end_vanished_are_given_up() {
     .execute(&orders.world.database.pool)
     .await
     .unwrap();
-    eventually_within(Duration::from_mins(1), "recovery goes on", || async {
+    eventually_within(Duration::from_mins(1), "recovery publishes the orders", || async {
         (orders.count_unpublished().await == 0).then_some(())
     })
     .await;
@@ -106,12 +106,12 @@ async fn connections_whose_other_end_vanished_are_given_up() {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_ends_in_postgres_too_and_is_not_stored_later() {
+async fn a_statement_that_times_out_also_ends_in_postgres_and_stores_nothing() {
     let orders = Orders::start().await;
     let mut lock = orders.world.database.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE orders.product_orders IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
-    let refused = orders.http().post("/api/orders", &orders.wish(LENTILS, 1)).await;
-    assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
+    let rejected = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
+    assert_eq!((rejected.status.as_u16(), rejected.code()), (503, "unavailable"));
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND state = 'active' AND query LIKE '%INSERT INTO orders.product_orders%'
                      AND pid <> pg_backend_pid()";
@@ -124,62 +124,62 @@ async fn what_takes_too_long_ends_in_postgres_too_and_is_not_stored_later() {
 }
 
 #[tokio::test]
-async fn who_would_wait_long_is_told_to_come_back() {
+async fn orders_beyond_the_intake_queue_get_503_with_retry_after() {
     let orders = Orders::start().await;
-    // Nothing can be stored for a while.
+    // The lock blocks every insert.
     let mut lock = orders.world.database.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE orders.product_orders IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
-    let wish = orders.wish(LENTILS, 1);
-    let mut answers: FuturesUnordered<_> = (0..1500).map(|_| orders.http().post("/api/orders", &wish)).collect();
-    // As many as one transaction takes wait; all others are answered while they do.
+    let order_body = orders.order_body(LENTILS, 1);
+    let mut answers: FuturesUnordered<_> = (0..1500).map(|_| orders.http().post("/api/orders", &order_body)).collect();
+    // The queue holds as many orders as one transaction. All others are answered while these wait.
     for _ in 0..1500 - 512 {
         let answer = answers.next().await.unwrap();
         assert_eq!((answer.status.as_u16(), answer.code(), answer.header("retry-after")), (503, "unavailable", "2"));
     }
     lock.rollback().await.unwrap();
     let placed = answers.filter(|answer| ready(answer.status == 201)).count().await;
-    assert_eq!(placed, 512, "all that waited are placed");
+    assert_eq!(placed, 512, "all queued orders are placed");
     assert_eq!(orders.count_orders().await, i64::try_from(placed).unwrap());
 }
 
 #[tokio::test]
-async fn while_nats_is_away_orders_are_taken_and_announced_later() {
+async fn while_nats_is_down_orders_are_accepted_and_published_later() {
     let mut orders = Orders::start().await;
     orders.world.nats.server.kill().await.unwrap();
     eventually("the service notices", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
         .await;
     let order = orders.place(LENTILS, 1).await;
     assert_eq!(orders.find(&order).await.status, 200);
-    eventually("it is noted", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
+    eventually("it is recorded", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
     orders.world.nats.server.start_again().await.unwrap();
-    orders.world.hear("ORDERS", "orders.pending", 1).await;
+    orders.world.wait_for_messages("ORDERS", "orders.pending", 1).await;
     eventually("it is published", || async { (orders.count_unpublished().await == 0).then_some(()) }).await;
-    assert_eq!(orders.world.heard("ORDERS", "orders.pending").await.len(), 1);
+    assert_eq!(orders.world.messages("ORDERS", "orders.pending").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_consumer_or_a_stream_that_was_deleted_is_named_until_it_is_recreated() {
+async fn readyz_names_a_deleted_consumer_or_stream_until_it_is_recreated() {
     let orders = Orders::start().await;
     let jetstream = &orders.world.nats.bus.jetstream;
-    let needs = async || {
+    let checks = async || {
         let readiness = orders.health().get("/readyz").await;
         assert_eq!(readiness.status.is_success(), readiness.body["ready"] == true);
-        readiness.body["needs"].clone()
+        readiness.body["checks"].clone()
     };
     jetstream.delete_consumer_from_stream("orders-shipped", "ORDERS").await.unwrap();
     let missing = "consumer orders-shipped of stream ORDERS is missing: run `off migrate`";
-    eventually("the consumer is named", || async { (needs().await["orders-shipped"] == missing).then_some(()) }).await;
+    eventually("the consumer is named", || async { (checks().await["orders-shipped"] == missing).then_some(()) }).await;
     jetstream.delete_stream("ORDERS").await.unwrap();
     eventually("the stream is named", || async {
-        needs().await["nats"].as_str()?.contains("stream ORDERS: it is missing: run `off migrate`").then_some(())
+        checks().await["nats"].as_str()?.contains("stream ORDERS: it is missing: run `off migrate`").then_some(())
     })
     .await;
 
-    bus::declare(&orders.world.nats.bus, Keeping::default()).await.unwrap();
+    bus::declare(&orders.world.nats.bus, StreamStorage::default()).await.unwrap();
     eventually("it is ready", || async { orders.health().get("/readyz").await.status.is_success().then_some(()) })
         .await;
     let order = orders.place(LENTILS, 1).await;
-    orders.say(&order, "shipped", Clock::real(1.0).now()).await;
+    orders.publish(&order, "shipped", Clock::real(1.0).now()).await;
     eventually("the order is shipped", || async {
         (orders.find(&order).await.body["status"] == "shipped").then_some(())
     })
@@ -187,16 +187,16 @@ async fn a_consumer_or_a_stream_that_was_deleted_is_named_until_it_is_recreated(
 }
 
 #[tokio::test]
-async fn messages_that_the_broker_does_not_take_are_a_warning() {
+async fn orders_that_the_broker_does_not_acknowledge_cause_a_warning() {
     let orders = Orders::start().await;
     orders.world.nats.bus.jetstream.delete_stream("ORDERS").await.unwrap();
     orders.place(LENTILS, 1).await;
-    eventually("it is noted", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
+    eventually("it is recorded", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
     sqlx::query("UPDATE orders.product_orders SET placed_at = now() - interval '1 minute'")
         .execute(&orders.world.database.pool)
         .await
         .unwrap();
-    eventually_within(Duration::from_secs(30), "it warns", || async {
+    eventually_within(Duration::from_secs(30), "there is a warning", || async {
         let readiness = orders.health().get("/readyz").await;
         let warning = readiness.body["warnings"]["unpublished"].as_str()?.to_owned();
         (warning.contains("1 orders wait") && warning.contains("the oldest for")).then_some(())
@@ -205,7 +205,7 @@ async fn messages_that_the_broker_does_not_take_are_a_warning() {
 }
 
 #[tokio::test]
-async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
+async fn it_starts_without_postgres_and_nats_and_becomes_ready_later() {
     let mut world = World::with_own_postgres().await;
     let ssd = world.add_device().await;
     world.database.server.as_mut().unwrap().stop().await.unwrap();
@@ -214,8 +214,8 @@ async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
     let service = Running::start::<OrdersService>(config, Clock::real(1.0)).await;
     assert_eq!(service.health.get("/livez").await.status, 200);
     let readiness = service.health.get("/readyz").await;
-    assert_eq!((readiness.status.as_u16(), &readiness.body["needs"]["nats"]), (503, &"not connected".into()));
-    assert_ne!(readiness.body["needs"]["postgres"], "ok");
+    assert_eq!((readiness.status.as_u16(), &readiness.body["checks"]["nats"]), (503, &"not connected".into()));
+    assert_ne!(readiness.body["checks"]["postgres"], "ok");
 
     world.database.server.as_mut().unwrap().start_again().await.unwrap();
     world.nats.server.start_again().await.unwrap();
@@ -223,7 +223,7 @@ async fn it_starts_without_postgres_and_nats_waits_and_gets_ready() {
         service.health.get("/readyz").await.status.is_success().then_some(())
     })
     .await;
-    let wish = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
-    assert_eq!(service.http.post("/api/orders", &wish).await.status, 201);
+    let order_body = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
+    assert_eq!(service.http.post("/api/orders", &order_body).await.status, 201);
     service.stop().await;
 }

@@ -1,99 +1,99 @@
-//! What the service makes of what it hears.
+//! The event handlers of the service.
 
-use crate::{Orders, states};
+use crate::{Orders, statuses};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use off_testkit::{Answer, LENTILS};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
-/// So many microseconds after `order` was placed.
+/// The time `micros` microseconds after `order` was placed.
 fn after(order: &Value, micros: i64) -> DateTime<Utc> {
     order["timestamp"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap() + TimeDelta::microseconds(micros)
 }
 
-/// When `shown` reached each state, in microseconds after it was placed.
-fn reached(shown: &Answer) -> Vec<i64> {
-    let history = shown.body["history"].as_array().unwrap();
+/// When the order reached each status, in microseconds after it was placed.
+fn reached(found: &Answer) -> Vec<i64> {
+    let history = found.body["history"].as_array().unwrap();
     let times = history.iter().map(|step| step["at"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap());
-    times.map(|at| (at - after(&shown.body, 0)).num_microseconds().unwrap()).collect()
+    times.map(|at| (at - after(&found.body, 0)).num_microseconds().unwrap()).collect()
 }
 
 #[tokio::test]
-async fn an_order_goes_its_way() {
+async fn an_order_is_shipped_and_completed() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.say(&order, "shipped", after(&order, 10)).await;
-    orders.say(&order, "completed", after(&order, 20)).await;
+    orders.publish(&order, "shipped", after(&order, 10)).await;
+    orders.publish(&order, "completed", after(&order, 20)).await;
     orders.caught_up().await;
-    let shown = orders.find(&order).await;
-    assert_eq!(shown.body["status"], "completed");
-    assert_eq!(states(&shown), ["pending", "shipped", "completed"]);
-    assert_eq!(reached(&shown), [0, 10, 20]);
+    let found = orders.find(&order).await;
+    assert_eq!(found.body["status"], "completed");
+    assert_eq!(statuses(&found), ["pending", "shipped", "completed"]);
+    assert_eq!(reached(&found), [0, 10, 20]);
     orders.service.stop().await;
 }
 
 #[tokio::test]
-async fn a_state_never_moves_backwards_whatever_arrives_however_often() {
+async fn a_status_never_moves_backwards_on_late_or_repeated_events() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.say(&order, "completed", after(&order, 20)).await;
+    orders.publish(&order, "completed", after(&order, 20)).await;
     orders.caught_up().await;
-    assert_eq!(states(&orders.find(&order).await), ["pending", "completed"]);
+    assert_eq!(statuses(&orders.find(&order).await), ["pending", "completed"]);
     for (status, micros) in [("shipped", 10), ("completed", 99), ("shipped", 98)] {
-        orders.say(&order, status, after(&order, micros)).await;
+        orders.publish(&order, status, after(&order, micros)).await;
     }
     orders.caught_up().await;
-    let shown = orders.find(&order).await;
-    assert_eq!(shown.body["status"], "completed");
-    assert_eq!(states(&shown), ["pending", "shipped", "completed"]);
-    assert_eq!(reached(&shown), [0, 10, 20]);
+    let found = orders.find(&order).await;
+    assert_eq!(found.body["status"], "completed");
+    assert_eq!(statuses(&found), ["pending", "shipped", "completed"]);
+    assert_eq!(reached(&found), [0, 10, 20]);
 }
 
 #[tokio::test]
-async fn poison_goes_to_the_dead_letters_and_holds_up_nothing() {
+async fn invalid_messages_become_dead_letters_and_block_nothing() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
     let mut unknown = order.clone();
     unknown["id"] = json!("01890a5d-ac96-774b-bcce-b302099a8057");
     unknown["status"] = json!("shipped");
-    let mut elsewhere = order.clone();
-    elsewhere["status"] = json!("completed");
-    orders.world.say_bytes("orders.shipped", b"\x00\xffnot json".to_vec()).await;
-    orders.world.say("orders.shipped", &json!({"id": 1})).await;
-    orders.world.say("orders.completed", &json!([])).await;
-    orders.world.say("orders.shipped", &unknown).await;
-    orders.world.say("orders.shipped", &elsewhere).await;
-    orders.say(&order, "shipped", after(&order, 10)).await;
+    let mut wrong_subject = order.clone();
+    wrong_subject["status"] = json!("completed");
+    orders.world.publish_bytes("orders.shipped", b"\x00\xffnot json".to_vec()).await;
+    orders.world.publish("orders.shipped", &json!({"id": 1})).await;
+    orders.world.publish("orders.completed", &json!([])).await;
+    orders.world.publish("orders.shipped", &unknown).await;
+    orders.world.publish("orders.shipped", &wrong_subject).await;
+    orders.publish(&order, "shipped", after(&order, 10)).await;
     orders.caught_up().await;
-    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
+    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
 
-    let letters = orders.world.bury(5).await;
+    let letters = orders.world.wait_for_dead_letters(5).await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert!(reasons.iter().any(|reason| reason.starts_with("not readable: expected value")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("there is no order 01890a5d")), "{reasons:?}");
-    assert!(reasons.iter().any(|reason| reason.contains("says it belongs on orders.completed")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.contains("but the event belongs on orders.completed")), "{reasons:?}");
     let unreadable = letters.iter().find(|letter| letter.body.starts_with(b"\x00\xff")).unwrap();
     assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.shipped", "orders-shipped"));
 }
 
 #[tokio::test]
-async fn a_repaired_dead_letter_has_its_effect() {
+async fn a_dead_letter_that_is_replayed_with_a_repaired_body_is_handled() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.world.say_bytes("orders.shipped", b"{broken".to_vec()).await;
-    let letter = orders.world.bury(1).await.remove(0);
+    orders.world.publish_bytes("orders.shipped", b"{broken".to_vec()).await;
+    let letter = orders.world.wait_for_dead_letters(1).await.remove(0);
     let mut repaired = order.clone();
     repaired["status"] = json!("shipped");
     let bus = &orders.world.nats.bus;
-    off_kit::bus::dead::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
+    off_kit::bus::dead_letters::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
     orders.caught_up().await;
-    assert_eq!(states(&orders.find(&order).await), ["pending", "shipped"]);
-    assert!(off_kit::bus::dead::list(bus).await.unwrap().is_empty());
+    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
+    assert!(off_kit::bus::dead_letters::list(bus).await.unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn the_same_seed_draws_the_same_product_that_is_still_sold() {
+async fn the_same_seed_draws_the_same_product_and_never_an_obsolete_one() {
     let orders = Orders::start().await;
     let client = &orders.world.nats.bus.client;
     let draw = async |seed: u32| {
@@ -120,7 +120,7 @@ async fn the_same_seed_draws_the_same_product_that_is_still_sold() {
 }
 
 #[tokio::test]
-async fn a_product_is_drawn_for_everyone_who_asks() {
+async fn every_request_for_a_random_product_is_answered() {
     let orders = Orders::start().await;
     let client = &orders.world.nats.bus.client;
     let mut answers = client.subscribe("orders.new").await.unwrap();

@@ -1,6 +1,6 @@
-//! The orders service, seen from outside: over HTTP and on the bus.
+//! Tests of the orders service over HTTP and NATS.
 
-#![expect(clippy::unwrap_used, reason = "what goes wrong here fails the test that asked")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod bad_weather;
 mod bus;
@@ -17,7 +17,7 @@ use off_testkit::{Answer, Http, Running, World};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// The service with a world of its own, in which device `ssd` is registered.
+/// A running service with its own Postgres database and NATS server, and one registered device, `ssd`.
 struct Orders {
     world: World,
     service: Running,
@@ -43,13 +43,13 @@ impl Orders {
         &self.service.health
     }
 
-    fn wish(&self, barcode: &str, quantity: i64) -> Value {
+    fn order_body(&self, barcode: &str, quantity: i64) -> Value {
         json!({"ssd_id": self.ssd, "barcode": barcode, "quantity": quantity})
     }
 
-    /// Places an order that has to be taken.
+    /// Places an order, and asserts that the response is 201.
     async fn place(&self, barcode: &str, quantity: i64) -> Value {
-        let answer = self.http().post("/api/orders", &self.wish(barcode, quantity)).await;
+        let answer = self.http().post("/api/orders", &self.order_body(barcode, quantity)).await;
         assert_eq!(answer.status, 201, "{answer:?}");
         answer.body
     }
@@ -58,8 +58,8 @@ impl Orders {
         self.http().get(&format!("/api/orders/{}", order["id"].as_str().unwrap())).await
     }
 
-    /// Says on the bus that `order` has come to `status` at `at`.
-    async fn say(&self, order: &Value, status: &str, at: DateTime<Utc>) {
+    /// Publishes the event that `order` reached `status` at `at`.
+    async fn publish(&self, order: &Value, status: &str, at: DateTime<Utc>) {
         let mut order = order.clone();
         order["status"] = json!(status);
         let subject = match status {
@@ -73,6 +73,7 @@ impl Orders {
         sent.await.unwrap();
     }
 
+    /// Waits until both consumers of the service have no backlog.
     async fn caught_up(&self) {
         self.world.caught_up(&streams::ORDERS_SHIPPED).await;
         self.world.caught_up(&streams::ORDERS_COMPLETED).await;
@@ -85,7 +86,7 @@ impl Orders {
             .unwrap()
     }
 
-    /// Orders that the broker has yet to acknowledge, after it failed to.
+    /// Counts the orders that are recorded as unpublished.
     async fn count_unpublished(&self) -> i64 {
         sqlx::query_scalar("SELECT count(*) FROM orders.late_orders WHERE unpublished")
             .fetch_one(&self.world.database.pool)
@@ -94,12 +95,12 @@ impl Orders {
     }
 }
 
-/// The settings where suppliers and deliveries take no time.
+/// Settings with which suppliers and deliveries take no time.
 fn config(world: &World) -> Config {
     Config::new(world.db_config(), world.bus_config(), Duration::ZERO)
 }
 
-/// The states of an order's history.
-fn states(answer: &Answer) -> Vec<&str> {
+/// The statuses in the history of an order.
+fn statuses(answer: &Answer) -> Vec<&str> {
     answer.body["history"].as_array().unwrap().iter().map(|step| step["status"].as_str().unwrap()).collect()
 }

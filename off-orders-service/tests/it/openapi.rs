@@ -1,4 +1,4 @@
-//! The document of its API.
+//! The OpenAPI document.
 
 use crate::Orders;
 use off_kit::Service;

@@ -1,4 +1,4 @@
-//! Placing and looking at orders.
+//! Placing, finding and listing orders.
 
 use crate::Orders;
 use futures::future::join_all;
@@ -6,22 +6,22 @@ use off_testkit::{BISCUITS, LENTILS, TEA};
 use serde_json::json;
 
 #[tokio::test]
-async fn an_order_is_stored_announced_and_shown() {
+async fn an_order_is_stored_published_and_returned() {
     let orders = Orders::start().await;
-    let answer = orders.http().post("/api/orders", &orders.wish(LENTILS, 3)).await;
+    let answer = orders.http().post("/api/orders", &orders.order_body(LENTILS, 3)).await;
     assert_eq!(answer.status, 201);
     let order = &answer.body;
     assert_eq!(order["ssd_id"], orders.ssd);
-    assert_eq!(order["product_id"], LENTILS);
+    assert_eq!(order["barcode"], LENTILS);
     assert_eq!(order["quantity"], 3);
     assert_eq!(order["status"], "pending");
 
-    let shown = orders.http().get(answer.header("location")).await;
-    assert_eq!(shown.status, 200);
-    assert_eq!(shown.body["id"], order["id"]);
-    assert_eq!(shown.body["history"], json!([{"status": "pending", "at": order["timestamp"]}]));
+    let found = orders.http().get(answer.header("location")).await;
+    assert_eq!(found.status, 200);
+    assert_eq!(found.body["id"], order["id"]);
+    assert_eq!(found.body["history"], json!([{"status": "pending", "at": order["timestamp"]}]));
 
-    let announced = orders.world.hear("ORDERS", "orders.pending", 1).await;
+    let announced = orders.world.wait_for_messages("ORDERS", "orders.pending", 1).await;
     let headers = announced[0].headers.as_ref().unwrap();
     let id = order["id"].as_str().unwrap();
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&announced[0].payload).unwrap(), *order);
@@ -33,22 +33,22 @@ async fn an_order_is_stored_announced_and_shown() {
 }
 
 #[tokio::test]
-async fn an_order_and_its_event_are_of_one_trace() {
+async fn the_event_of_an_order_has_the_trace_of_its_request() {
     let orders = Orders::start().await;
     let traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = orders.http().request(reqwest::Method::POST, "/api/orders").header("traceparent", traceparent);
-    assert_eq!(request.json(&orders.wish(LENTILS, 1)).send().await.unwrap().status(), 201);
-    let announced = orders.world.hear("ORDERS", "orders.pending", 1).await;
-    let said = announced[0].headers.as_ref().unwrap().get("traceparent").unwrap().as_str();
-    assert!(said.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{said}");
+    assert_eq!(request.json(&orders.order_body(LENTILS, 1)).send().await.unwrap().status(), 201);
+    let announced = orders.world.wait_for_messages("ORDERS", "orders.pending", 1).await;
+    let header = announced[0].headers.as_ref().unwrap().get("traceparent").unwrap().as_str();
+    assert!(header.contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{header}");
 }
 
 #[tokio::test]
-async fn many_at_once_are_each_placed_and_announced_once() {
+async fn concurrent_orders_are_each_placed_and_published_once() {
     let orders = Orders::start().await;
     let placed = (1..=200).map(|quantity| {
-        let (http, wish) = (orders.http().clone(), orders.wish(TEA, quantity));
-        async move { http.post("/api/orders", &wish).await }
+        let (http, order_body) = (orders.http().clone(), orders.order_body(TEA, quantity));
+        async move { http.post("/api/orders", &order_body).await }
     });
     let answers = join_all(placed).await;
     assert!(answers.iter().all(|answer| answer.status == 201));
@@ -56,23 +56,24 @@ async fn many_at_once_are_each_placed_and_announced_once() {
     quantities.sort_unstable();
     assert_eq!(quantities, (1..=200).collect::<Vec<_>>());
     assert_eq!(orders.count_orders().await, 200);
-    let announced = orders.world.hear("ORDERS", "orders.pending", 200).await;
+    let announced = orders.world.wait_for_messages("ORDERS", "orders.pending", 200).await;
     assert_eq!(announced.len(), 200);
-    // Orders that share a transaction do not share their time.
+    // Orders that share a transaction keep their own times.
     for message in announced {
         let order: serde_json::Value = serde_json::from_slice(&message.payload).unwrap();
         let time = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap();
-        let said = message.headers.as_ref().unwrap().get("ce-time").unwrap().as_str().to_owned();
-        assert_eq!(time(&said), time(order["timestamp"].as_str().unwrap()));
+        let header = message.headers.as_ref().unwrap().get("ce-time").unwrap().as_str().to_owned();
+        assert_eq!(time(&header), time(order["timestamp"].as_str().unwrap()));
     }
 }
 
 #[tokio::test]
-async fn what_does_not_exist_cannot_be_ordered_and_disturbs_no_one() {
+async fn an_unknown_device_or_product_is_rejected_and_other_orders_are_placed() {
     let orders = Orders::start().await;
-    let stranger = orders.http().post("/api/orders", &json!({"ssd_id": 999, "barcode": LENTILS, "quantity": 1})).await;
-    assert_eq!((stranger.status.as_u16(), stranger.code()), (422, "invalid_body"));
-    assert_eq!(stranger.wrong_fields(), ["ssd_id"]);
+    let unknown_device =
+        orders.http().post("/api/orders", &json!({"ssd_id": 999, "barcode": LENTILS, "quantity": 1})).await;
+    assert_eq!((unknown_device.status.as_u16(), unknown_device.code()), (422, "invalid_body"));
+    assert_eq!(unknown_device.wrong_fields(), ["ssd_id"]);
     let both =
         orders.http().post("/api/orders", &json!({"ssd_id": 999, "barcode": "4242424242424", "quantity": 1})).await;
     assert_eq!(both.wrong_fields(), ["ssd_id", "barcode"]);
@@ -82,7 +83,7 @@ async fn what_does_not_exist_cannot_be_ordered_and_disturbs_no_one() {
 }
 
 #[tokio::test]
-async fn wrong_values_are_named_field_by_field() {
+async fn every_invalid_field_is_reported() {
     let orders = Orders::start().await;
     for (ssd, barcode, quantity, wrong) in [
         (json!(1), json!(LENTILS), json!(0), vec!["quantity"]),
@@ -102,45 +103,45 @@ async fn wrong_values_are_named_field_by_field() {
 }
 
 #[tokio::test]
-async fn a_repeated_request_with_a_key_orders_once() {
+async fn a_repeated_request_with_a_key_places_one_order() {
     let orders = Orders::start().await;
-    let wish = orders.wish(BISCUITS, 2);
-    let first = orders.http().post_with_key("/api/orders", "breakfast", &wish).await;
+    let order_body = orders.order_body(BISCUITS, 2);
+    let first = orders.http().post_with_key("/api/orders", "breakfast", &order_body).await;
     assert_eq!(first.status, 201);
-    orders.say(&first.body, "shipped", chrono::DateTime::UNIX_EPOCH).await;
+    orders.publish(&first.body, "shipped", chrono::DateTime::UNIX_EPOCH).await;
     orders.caught_up().await;
 
-    let again = orders.http().post_with_key("/api/orders", "breakfast", &wish).await;
+    let again = orders.http().post_with_key("/api/orders", "breakfast", &order_body).await;
     assert_eq!((again.status.as_u16(), &again.body), (201, &first.body));
     assert_eq!(again.header("location"), first.header("location"));
-    let other = orders.http().post_with_key("/api/orders", "breakfast", &orders.wish(BISCUITS, 3)).await;
+    let other = orders.http().post_with_key("/api/orders", "breakfast", &orders.order_body(BISCUITS, 3)).await;
     assert_eq!((other.status.as_u16(), other.code()), (422, "idempotency_key_reused"));
-    let unusable = orders.http().post_with_key("/api/orders", "two words", &wish).await;
+    let unusable = orders.http().post_with_key("/api/orders", "two words", &order_body).await;
     assert_eq!(unusable.wrong_fields(), ["Idempotency-Key"]);
     assert_eq!(orders.count_orders().await, 1);
-    // What is placed next is published after it.
+    // The next order is published after all events of the first.
     orders.place(LENTILS, 2).await;
-    assert_eq!(orders.world.hear("ORDERS", "orders.pending", 2).await.len(), 2);
+    assert_eq!(orders.world.wait_for_messages("ORDERS", "orders.pending", 2).await.len(), 2);
 }
 
 #[tokio::test]
 async fn two_devices_may_use_the_same_key() {
     let orders = Orders::start().await;
-    let neighbour = orders.world.add_device().await;
-    let ours = orders.http().post_with_key("/api/orders", "breakfast-1", &orders.wish(TEA, 1)).await;
-    let wish = json!({"ssd_id": neighbour, "barcode": BISCUITS, "quantity": 2});
-    let theirs = orders.http().post_with_key("/api/orders", "breakfast-1", &wish).await;
+    let neighbor = orders.world.add_device().await;
+    let ours = orders.http().post_with_key("/api/orders", "breakfast-1", &orders.order_body(TEA, 1)).await;
+    let order_body = json!({"ssd_id": neighbor, "barcode": BISCUITS, "quantity": 2});
+    let theirs = orders.http().post_with_key("/api/orders", "breakfast-1", &order_body).await;
     assert_eq!((ours.status.as_u16(), theirs.status.as_u16()), (201, 201), "{theirs:?}");
-    assert_eq!(orders.http().post_with_key("/api/orders", "breakfast-1", &wish).await.body, theirs.body);
+    assert_eq!(orders.http().post_with_key("/api/orders", "breakfast-1", &order_body).await.body, theirs.body);
     assert_eq!(orders.count_orders().await, 2);
 }
 
 #[tokio::test]
-async fn two_keys_in_one_request_are_a_mistake() {
+async fn two_keys_in_one_request_are_rejected() {
     let orders = Orders::start().await;
     let request = orders.http().request(reqwest::Method::POST, "/api/orders");
-    let answer = request.header("Idempotency-Key", "one").header("Idempotency-Key", "two").json(&orders.wish(TEA, 1));
-    let answer = answer.send().await.unwrap();
+    let request = request.header("Idempotency-Key", "one").header("Idempotency-Key", "two");
+    let answer = request.json(&orders.order_body(TEA, 1)).send().await.unwrap();
     assert_eq!(answer.status(), 400);
     let problem: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(problem["code"], "repeated_idempotency_key");
@@ -148,11 +149,11 @@ async fn two_keys_in_one_request_are_a_mistake() {
 }
 
 #[tokio::test]
-async fn the_same_key_at_the_same_time_orders_once() {
+async fn concurrent_requests_with_one_key_place_one_order() {
     let orders = Orders::start().await;
     let same = (0..50).map(|_| {
-        let (http, wish) = (orders.http().clone(), orders.wish(TEA, 2));
-        async move { http.post_with_key("/api/orders", "impatient", &wish).await }
+        let (http, order_body) = (orders.http().clone(), orders.order_body(TEA, 2));
+        async move { http.post_with_key("/api/orders", "impatient", &order_body).await }
     });
     let answers = join_all(same).await;
     assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body));
@@ -185,7 +186,7 @@ async fn orders_are_listed_newest_first_page_by_page() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_404_and_what_is_not_understood_a_400() {
+async fn missing_resources_are_404_and_invalid_parameters_400() {
     let orders = Orders::start().await;
     for path in
         ["/api/orders/01890a5d-ac96-774b-bcce-b302099a8057", "/api/orders/lentils", "/api/order", "/api/orders/%00"]

@@ -1,11 +1,11 @@
-//! The service as a program of its own.
+//! The service as a stand-alone program.
 
 use off_testkit::{Program, World, eventually};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_off-orders-service");
 
 #[tokio::test]
-async fn it_serves_and_ends_well_when_asked() {
+async fn the_program_starts_and_exits_successfully_on_sigterm() {
     let world = World::new().await;
     let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
     let program = Program::start(PROGRAM, &settings).await;
@@ -17,8 +17,8 @@ async fn it_serves_and_ends_well_when_asked() {
 }
 
 #[tokio::test]
-async fn a_wrong_setting_is_named_before_any_port_opens_and_no_password_is_shown() {
-    let sound = [("DATABASE_URL", "postgres://off@127.0.0.1:1/off"), ("NATS_URL", "nats://127.0.0.1:1")];
+async fn an_invalid_setting_is_named_before_any_port_opens_and_no_password_is_shown() {
+    let valid = [("DATABASE_URL", "postgres://off@127.0.0.1:1/off"), ("NATS_URL", "nats://127.0.0.1:1")];
     for (name, value, expected) in [
         ("DATABASE_URL", "mysql://off:secret@localhost/off", "DATABASE_URL: expected postgres://"),
         ("NATS_URL", "http://off:secret@[", "NATS_URL: expected nats://"),
@@ -27,12 +27,12 @@ async fn a_wrong_setting_is_named_before_any_port_opens_and_no_password_is_shown
         ("HEALTH_PORT", "70000", "--health-port"),
         ("OFF_LOG", "loud=very", "OFF_LOG"),
     ] {
-        let settings = [&sound[..], &[(name, value)]].concat();
-        let (code, said) = Program::refuse(PROGRAM, &settings).await;
-        assert!(code != Some(0) && said.contains(expected) && !said.contains("secret"), "{name}={value}: {said}");
+        let settings = [&valid[..], &[(name, value)]].concat();
+        let (code, stderr) = Program::refuse(PROGRAM, &settings).await;
+        assert!(code != Some(0) && stderr.contains(expected) && !stderr.contains("secret"), "{name}={value}: {stderr}");
     }
-    let (code, said) = Program::refuse(PROGRAM, &[]).await;
-    assert!(code == Some(2) && said.contains("--database-url") && said.contains("--nats-url"), "{said}");
+    let (code, stderr) = Program::refuse(PROGRAM, &[]).await;
+    assert!(code == Some(2) && stderr.contains("--database-url") && stderr.contains("--nats-url"), "{stderr}");
 }
 
 #[tokio::test]
@@ -40,34 +40,34 @@ async fn a_port_that_is_taken_is_a_clear_error() {
     let world = World::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    let sound = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
+    let valid = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
     for setting in ["HTTP_SERVICE_PORT", "HEALTH_PORT"] {
-        let (code, said) = Program::refuse(PROGRAM, &[&sound[..], &[(setting, &*port)]].concat()).await;
-        assert!(code == Some(1) && said.contains(&format!("{setting} chooses another port")), "{said}");
+        let (code, stderr) = Program::refuse(PROGRAM, &[&valid[..], &[(setting, &*port)]].concat()).await;
+        assert!(code == Some(1) && stderr.contains(&format!("Choose another port with {setting}")), "{stderr}");
     }
 }
 
 #[tokio::test]
-async fn its_health_is_asked_for_with_its_own_settings() {
+async fn the_health_command_uses_the_settings_of_the_service() {
     let world = World::new().await;
     let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
     let program = Program::start(PROGRAM, &settings).await;
     let base = program.health.base().to_owned();
     let (_, port) = base.rsplit_once(':').unwrap();
-    // As a container has it, whose service listens for everyone.
-    let told = [("HTTP_SERVICE_HOST", "0.0.0.0"), ("HEALTH_PORT", port)];
-    eventually("it is well", || async {
-        let (code, _) = Program::run(PROGRAM, &["health"], &told).await;
+    // As in a container, where the service listens on all interfaces.
+    let health_settings = [("HTTP_SERVICE_HOST", "0.0.0.0"), ("HEALTH_PORT", port)];
+    eventually("the service is ready", || async {
+        let (code, _) = Program::run(PROGRAM, &["health"], &health_settings).await;
         (code == Some(0)).then_some(())
     })
     .await;
     sqlx::raw_sql("DROP TABLE _sqlx_migrations").execute(&world.database.pool).await.unwrap();
-    eventually("it says what is missing", || async {
-        let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
-        (code == Some(1) && said.contains("is not ready") && said.contains("off migrate")).then_some(())
+    eventually("the missing migrations are reported", || async {
+        let (code, stderr) = Program::run(PROGRAM, &["health"], &health_settings).await;
+        (code == Some(1) && stderr.contains("is not ready") && stderr.contains("off migrate")).then_some(())
     })
     .await;
     program.kill().await;
-    let (code, said) = Program::run(PROGRAM, &["health"], &told).await;
-    assert!(code == Some(1) && said.contains("nothing listens on 127.0.0.1"), "{said}");
+    let (code, stderr) = Program::run(PROGRAM, &["health"], &health_settings).await;
+    assert!(code == Some(1) && stderr.contains("nothing listens on 127.0.0.1"), "{stderr}");
 }

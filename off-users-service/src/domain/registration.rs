@@ -1,4 +1,4 @@
-//! A person registers with their devices.
+//! Registration of a person with their devices.
 
 use off_events::{InvalidValue, MacAddress};
 use off_kit::{
@@ -11,7 +11,7 @@ use unicode_normalization::UnicodeNormalization;
 use url::Host;
 use utoipa::ToSchema;
 
-/// What a client sends to register.
+/// The request body of a registration.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewRegistration {
     #[serde(default)]
@@ -40,7 +40,7 @@ struct NewUser {
     password: Raw,
 }
 
-/// Names nobody: what it holds is personal and secret.
+/// Omits the fields, which are personal or secret.
 impl fmt::Debug for NewUser {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewUser").finish_non_exhaustive()
@@ -54,7 +54,7 @@ struct NewDevice {
     mac_address: Raw,
 }
 
-/// A registration with everything in order.
+/// A valid registration.
 pub(crate) struct Registration {
     pub(crate) first_name: String,
     pub(crate) last_name: String,
@@ -63,8 +63,8 @@ pub(crate) struct Registration {
     pub(crate) mac_addresses: Vec<MacAddress>,
 }
 
-/// An e-mail address in one form, so that one mailbox registers once: compatibility characters replaced (NFKC), in lower case, and the
-/// domain as DNS has it, in Punycode.
+/// An e-mail address in normal form, so that a mailbox can register only once: NFKC, lower case, and the domain in
+/// Punycode, as in DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Email(String);
 
@@ -73,18 +73,18 @@ impl Email {
         &self.0
     }
 
-    /// Something before one `@`, and a domain with a dot behind it: whether the mailbox exists, only a mail to it
-    /// tells. At most 254 characters (RFC 5321).
+    /// Requires a local part of at most 64 bytes, one `@` and a domain with a dot; at most 254 bytes in total
+    /// (RFC 5321). Stricter checks are pointless: only a mail shows whether the mailbox exists.
     fn parse(text: &str) -> Result<Self, InvalidValue> {
-        const SHAPE: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
+        const INVALID_FORMAT: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
         if text.chars().any(is_invisible) {
             return Err(InvalidValue("an e-mail address has no invisible characters"));
         }
         let normal = text.trim().nfkc().collect::<String>().to_lowercase();
-        let (name, domain) = normal.split_once('@').ok_or(SHAPE)?;
-        let Ok(Host::Domain(domain)) = Host::parse(domain) else { return Err(SHAPE) };
+        let (name, domain) = normal.split_once('@').ok_or(INVALID_FORMAT)?;
+        let Ok(Host::Domain(domain)) = Host::parse(domain) else { return Err(INVALID_FORMAT) };
         let address = format!("{name}@{domain}");
-        let sound = !name.is_empty()
+        let is_valid = !name.is_empty()
             && name.len() <= 64
             && address.len() <= 254
             && domain.split('.').count() >= 2
@@ -92,7 +92,7 @@ impl Email {
                 .split('.')
                 .all(|label| !label.is_empty() && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'))
             && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '@');
-        if sound { Ok(Self(address)) } else { Err(SHAPE) }
+        if is_valid { Ok(Self(address)) } else { Err(INVALID_FORMAT) }
     }
 }
 
@@ -102,7 +102,7 @@ fn name(text: &str) -> Result<String, InvalidValue> {
         _ if name.chars().any(|c| c.is_control() || is_direction(c)) => {
             Err(InvalidValue("a name has no control characters"))
         }
-        _ if is_blank(name) => Err(InvalidValue("a name can be seen")),
+        _ if is_blank(name) => Err(InvalidValue("a name must have visible characters")),
         1..=100 => Ok(name.to_owned()),
         _ => Err(InvalidValue("a name has 1 to 100 characters")),
     }
@@ -115,7 +115,7 @@ fn password(text: &str) -> Result<String, InvalidValue> {
     }
 }
 
-/// The value that the text in `field` is, by `parse`.
+/// Parses the text of `field`; records an error in `fields` if it is invalid.
 fn check<T>(
     fields: &mut Fields,
     field: &str,
@@ -127,7 +127,7 @@ fn check<T>(
 }
 
 impl NewRegistration {
-    /// The registration this asks for; or every field that is wrong.
+    /// Validates the request. Returns the errors of all invalid fields.
     pub(crate) fn check(self) -> Result<Registration, Vec<FieldError>> {
         let mut fields = Fields::default();
         let Object(user) = &self.user;
@@ -146,8 +146,8 @@ impl NewRegistration {
             let field = format!("devices[{index}].mac_address");
             let address = check(&mut fields, &field, &device.mac_address, |text| {
                 let address = text.parse::<MacAddress>()?;
-                let twice = InvalidValue("the same device is listed twice");
-                if seen.insert(address.clone()) { Ok(address) } else { Err(twice) }
+                let duplicate = InvalidValue("the same device is listed twice");
+                if seen.insert(address.clone()) { Ok(address) } else { Err(duplicate) }
             });
             mac_addresses.extend(address);
         }
@@ -175,27 +175,27 @@ mod tests {
         serde_json::from_value(serde_json::json!({"user": user, "devices": devices})).unwrap()
     }
 
-    fn wrong_fields(new: NewRegistration) -> Vec<String> {
+    fn invalid_fields(new: NewRegistration) -> Vec<String> {
         new.check().err().unwrap_or_default().into_iter().map(|error| error.field).collect()
     }
 
     #[test]
-    fn every_wrong_field_is_named_at_once() {
+    fn all_invalid_fields_are_reported_together() {
         let new = registration("\0", "nobody", "short", &["02:00:00:00:00:01", "what", "02-00-00-00-00-01"]);
         assert_eq!(
-            wrong_fields(new),
+            invalid_fields(new),
             ["user.first_name", "user.email", "user.password", "devices[1].mac_address", "devices[2].mac_address"]
         );
-        assert_eq!(wrong_fields(registration("Ada", "ada@example.org", "long enough", &[])), ["devices"]);
-        let crowd = ["02:00:00:00:00:01"; 11];
-        assert_eq!(wrong_fields(registration("Ada", "ada@example.org", "long enough", &crowd))[0], "devices");
+        assert_eq!(invalid_fields(registration("Ada", "ada@example.org", "long enough", &[])), ["devices"]);
+        let too_many = ["02:00:00:00:00:01"; 11];
+        assert_eq!(invalid_fields(registration("Ada", "ada@example.org", "long enough", &too_many))[0], "devices");
     }
 
     #[test]
-    fn one_mailbox_is_one_address() {
+    fn spellings_of_one_mailbox_are_one_address() {
         for (written, one) in [
             (" Ada@Example.ORG ", "ada@example.org"),
-            // Full width, and a letter with its accent by itself.
+            // Full-width letters, and a letter with a combining accent.
             ("ａｄａ@ｅｘａｍｐｌｅ.org", "ada@example.org"),
             ("andre\u{301}@example.org", "andr\u{e9}@example.org"),
             ("ada@Bücher.example", "ada@xn--bcher-kva.example"),
@@ -203,7 +203,7 @@ mod tests {
         ] {
             assert_eq!(Email::parse(written).unwrap().as_str(), one, "{written}");
         }
-        for wrong in [
+        for invalid in [
             "",
             "@example.org",
             "ada@",
@@ -217,13 +217,13 @@ mod tests {
             "ada\u{202e}@example.org",
             "ada@exam\u{ad}ple.org",
         ] {
-            assert!(Email::parse(wrong).is_err(), "{wrong} was taken");
+            assert!(Email::parse(invalid).is_err(), "{invalid} was accepted");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_taken_can_be_stored(first in "\\PC{0,120}|[\\x00-\\x1f]{1,3}", email in "\\PC{0,40}|[a-z]{1,8}@[a-z]{1,8}\\.org") {
+        fn a_valid_registration_can_be_stored(first in "\\PC{0,120}|[\\x00-\\x1f]{1,3}", email in "\\PC{0,40}|[a-z]{1,8}@[a-z]{1,8}\\.org") {
             if let Ok(registration) = registration(&first, &email, "long enough", &["02:00:00:00:00:01"]).check() {
                 prop_assert!(!registration.first_name.contains('\0') && !registration.email.as_str().contains('\0'));
                 prop_assert!((1..=100).contains(&registration.first_name.chars().count()));

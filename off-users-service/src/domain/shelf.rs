@@ -1,26 +1,26 @@
-//! A product on a shelf, and what happens to it.
+//! A product on a shelf, with its deliveries and consumption.
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Quantity, SsdId, StockLow};
 
-/// How a product stands on a device's shelf. Always what was delivered less what was taken.
+/// A product on a device's shelf. Its quantity is always the deliveries minus the consumption.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shelf {
     pub(crate) ssd_id: SsdId,
     pub(crate) barcode: Barcode,
-    /// Units on it; never below zero.
+    /// Units on the shelf; never negative.
     pub(crate) quantity: i32,
     pub(crate) reorder_point: i32,
-    /// Since when the product is known to be low; `None` while there is enough.
+    /// Since when the product is low; `None` while it is not.
     pub(crate) low_since: Option<DateTime<Utc>>,
 }
 
-/// What came of taking something off a shelf.
+/// The result of taking units off a shelf.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Take {
-    /// How much the shelf had of what was asked for.
+    /// Units that were taken; fewer than requested if the shelf did not have enough.
     pub(crate) taken: i32,
-    /// Said when the product has just become low.
+    /// The event to publish if the product has just become low.
     pub(crate) low: Option<StockLow>,
 }
 
@@ -28,30 +28,31 @@ impl Shelf {
     /// The reorder point of a product that is new on a shelf.
     pub(crate) const REORDER_POINT: i32 = 2;
 
-    /// Takes up to `quantity` units; the first time the shelf gets low by it, it says so.
+    /// Takes up to `quantity` units. Returns an event if the product becomes low by this.
     pub(crate) fn take(&mut self, quantity: Quantity, now: DateTime<Utc>) -> Take {
         let taken = quantity.get().min(self.quantity);
         self.quantity -= taken;
         let was_low = self.low_since.is_some();
-        Take { taken, low: if was_low { None } else { self.look(now) } }
+        Take { taken, low: if was_low { None } else { self.update_low(now) } }
     }
 
-    /// Puts a delivery on the shelf. Whoever waited for it has it now; if that is still too little, it is said anew.
+    /// Adds a delivery. It answers the last `stock.low`, so a product that is still low gets a new event.
     pub(crate) fn put(&mut self, quantity: Quantity, now: DateTime<Utc>) -> Option<StockLow> {
         self.quantity = self.quantity.saturating_add(quantity.get());
         self.low_since = None;
-        self.look(now)
+        self.update_low(now)
     }
 
-    fn look(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
+    /// Starts a new `low_since` if the quantity is at or below the reorder point. Returns the event if so.
+    fn update_low(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
         if self.quantity <= self.reorder_point {
             self.low_since = Some(now);
         }
-        self.low()
+        self.low_event()
     }
 
-    /// What there is to say of it while it is low.
-    pub(crate) fn low(&self) -> Option<StockLow> {
+    /// The `stock.low` event, if the product is low.
+    pub(crate) fn low_event(&self) -> Option<StockLow> {
         self.low_since.map(|since| StockLow {
             ssd_id: self.ssd_id,
             barcode: self.barcode.clone(),
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn low_is_said_once_until_a_delivery() {
+    fn stock_low_is_published_once_until_a_delivery() {
         let now = DateTime::UNIX_EPOCH;
         let mut shelf = shelf(4);
         assert_eq!(shelf.take(units(1), now).low, None);
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_is_too_small_is_low_again() {
+    fn a_delivery_that_is_too_small_publishes_stock_low_again() {
         let mut shelf = shelf(0);
         shelf.low_since = Some(DateTime::UNIX_EPOCH);
         assert_eq!(shelf.put(units(1), DateTime::UNIX_EPOCH).unwrap().quantity, 1);
@@ -96,13 +97,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_shelf_is_deliveries_less_what_was_taken(steps in proptest::collection::vec((any::<bool>(), 1i64..20), 0..60)) {
+        fn the_quantity_is_the_deliveries_minus_the_consumption(steps in proptest::collection::vec((any::<bool>(), 1i64..20), 0..60)) {
             let mut shelf = shelf(0);
-            let (mut delivered, mut taken, mut said) = (0, 0, false);
+            let (mut delivered, mut taken, mut published) = (0, 0, false);
             for (is_delivery, number) in steps {
                 let low = if is_delivery {
                     delivered += units(number).get();
-                    said = false;
+                    published = false;
                     shelf.put(units(number), DateTime::UNIX_EPOCH)
                 } else {
                     let take = shelf.take(units(number), DateTime::UNIX_EPOCH);
@@ -111,10 +112,10 @@ mod tests {
                 };
                 prop_assert_eq!(shelf.quantity, delivered - taken);
                 prop_assert!(shelf.quantity >= 0);
-                prop_assert!(!(said && low.is_some()), "said twice without a delivery in between");
-                said |= low.is_some();
-                prop_assert_eq!(said, shelf.low_since.is_some());
-                prop_assert!(shelf.quantity > shelf.reorder_point || said);
+                prop_assert!(!(published && low.is_some()), "published twice without a delivery in between");
+                published |= low.is_some();
+                prop_assert_eq!(published, shelf.low_since.is_some());
+                prop_assert!(shelf.quantity > shelf.reorder_point || published);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What stands on the shelves: whole batches at a time, each with a fixed number of statements.
+//! Shelves. Batches are processed with a fixed number of statements.
 
 use crate::domain::Shelf;
 use chrono::{DateTime, Utc};
@@ -10,29 +10,29 @@ use std::{
 };
 use uuid::Uuid;
 
-/// An order that arrived.
+/// A completed order.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a> {
     pub(crate) order: &'a Order,
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Stores each delivery that is new; says which of the given ones those are, by their place. An order that is given
-/// twice is new once.
+/// Inserts deliveries that are not stored yet; returns their indices in `deliveries`. If an order occurs more than
+/// once, its first occurrence counts.
 pub(crate) async fn insert_deliveries(
     conn: &mut PgConnection,
     deliveries: &[Delivery<'_>],
 ) -> sqlx::Result<HashSet<usize>> {
-    let mut places: BTreeMap<Uuid, usize> = BTreeMap::new();
-    for (place, delivery) in deliveries.iter().enumerate() {
-        places.entry(delivery.order.id.0).or_insert(place);
+    let mut indices: BTreeMap<Uuid, usize> = BTreeMap::new();
+    for (index, delivery) in deliveries.iter().enumerate() {
+        indices.entry(delivery.order.id.0).or_insert(index);
     }
     let (mut ids, mut ssd_ids, mut barcodes, mut quantities, mut times) = (vec![], vec![], vec![], vec![], vec![]);
-    for (&id, &place) in &places {
-        let Delivery { order, at } = &deliveries[place];
+    for (&id, &index) in &indices {
+        let Delivery { order, at } = &deliveries[index];
         ids.push(id);
         ssd_ids.push(order.ssd_id.0);
-        barcodes.push(order.product_id.as_str().to_owned());
+        barcodes.push(order.barcode.as_str().to_owned());
         quantities.push(order.quantity.get());
         times.push(*at);
     }
@@ -49,15 +49,15 @@ pub(crate) async fn insert_deliveries(
     )
     .fetch_all(conn)
     .await?;
-    Ok(new.iter().filter_map(|id| places.get(id).copied()).collect())
+    Ok(new.iter().filter_map(|id| indices.get(id).copied()).collect())
 }
 
-/// Shelves that nobody else changes until the transaction ends.
+/// Shelves whose rows are locked until the transaction ends.
 #[derive(Debug)]
 pub(crate) struct LockedShelves(HashMap<(SsdId, Barcode), Shelf>);
 
 impl LockedShelves {
-    /// The shelf of a device for a product; an empty one where there is none yet.
+    /// The shelf of a device for a product; inserts an empty one if it is missing.
     pub(crate) fn entry(&mut self, ssd_id: SsdId, barcode: &Barcode) -> &mut Shelf {
         self.0.entry((ssd_id, barcode.clone())).or_insert_with(|| Shelf {
             ssd_id,
@@ -69,8 +69,8 @@ impl LockedShelves {
     }
 }
 
-/// Locks the shelves named by `keys`, making those that are new. Always in the same order, so that two who want the
-/// same ones wait for each other and never in a circle.
+/// Locks the shelves named by `keys` and creates the missing ones. Always locks in the same order, so that concurrent
+/// transactions do not deadlock.
 pub(crate) async fn lock_shelves<'a>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
@@ -79,9 +79,9 @@ pub(crate) async fn lock_shelves<'a>(
     let ssd_ids: Vec<i64> = keys.iter().map(|(ssd_id, _)| ssd_id.0).collect();
     let barcodes: Vec<String> = keys.iter().map(|(_, barcode)| barcode.as_str().to_owned()).collect();
     sqlx::query!(
-        "INSERT INTO users.product_ssds (ssd_id, barcode, reorder_point)
+        "INSERT INTO users.shelf_items (ssd_id, barcode, reorder_point)
          SELECT ssd_id, barcode, $3 FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
-         WHERE NOT EXISTS (SELECT FROM users.product_ssds AS shelf
+         WHERE NOT EXISTS (SELECT FROM users.shelf_items AS shelf
                            WHERE shelf.ssd_id = wanted.ssd_id AND shelf.barcode = wanted.barcode)
          ORDER BY ssd_id, barcode
          ON CONFLICT (ssd_id, barcode) DO NOTHING",
@@ -93,7 +93,7 @@ pub(crate) async fn lock_shelves<'a>(
     .await?;
     let rows = sqlx::query!(
         "SELECT shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since
-         FROM users.product_ssds AS shelf
+         FROM users.shelf_items AS shelf
          JOIN unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode) USING (ssd_id, barcode)
          ORDER BY shelf.ssd_id, shelf.barcode
          FOR UPDATE OF shelf",
@@ -120,15 +120,15 @@ fn shelf(
     Ok(Shelf { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
-/// Takes at most `limit` shelves that are low and to be announced again now. Each is taken once more when it has been low
-/// for twice as long, or `longest_pause` later. Replicas pass over each other's.
-pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<Vec<Shelf>> {
+/// Claims at most `limit` low shelves whose reminder is due, and schedules their next reminders: when they have been
+/// low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
+pub(crate) async fn claim_low_shelves(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<Vec<Shelf>> {
     let rows = sqlx::query!(
         r#"WITH due AS MATERIALIZED (
-               SELECT ssd_id, barcode FROM users.product_ssds
+               SELECT ssd_id, barcode FROM users.shelf_items
                WHERE remind_at <= now() ORDER BY remind_at LIMIT $1 FOR UPDATE SKIP LOCKED
            )
-           UPDATE users.product_ssds AS shelf
+           UPDATE users.shelf_items AS shelf
            SET remind_at = now() + (1 + random() / 8)
                * least(greatest(now() - low_since, interval '10 seconds'), make_interval(secs => $2))
            FROM due WHERE shelf.ssd_id = due.ssd_id AND shelf.barcode = due.barcode
@@ -143,12 +143,13 @@ pub(crate) async fn take_low_shelves(db: &PgPool, longest_pause: Duration, limit
         .collect()
 }
 
-/// Has those shelves announced now that a clock which was ahead put off for longer than any pause.
+/// Makes reminders due now that a clock which was ahead has scheduled later than `longest_pause` allows. Returns their
+/// number.
 pub(crate) async fn reset_distant_reminders(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
     let reset = sqlx::query!(
-        "UPDATE users.product_ssds SET remind_at = now()
+        "UPDATE users.shelf_items SET remind_at = now()
          WHERE ctid = ANY (ARRAY(
-             SELECT ctid FROM users.product_ssds
+             SELECT ctid FROM users.shelf_items
              WHERE remind_at > now() + make_interval(secs => $1) ORDER BY remind_at DESC LIMIT $2 FOR UPDATE SKIP LOCKED))",
         longest_pause.as_secs_f64() * 1.25,
         limit,
@@ -156,12 +157,12 @@ pub(crate) async fn reset_distant_reminders(db: &PgPool, longest_pause: Duration
     Ok(reset.execute(db).await?.rows_affected())
 }
 
-/// Has shelves announced again after `pause`: those whose announcement the broker did not take.
+/// Schedules the next reminder after `pause`, for shelves whose reminder the broker did not acknowledge.
 pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: Duration) -> sqlx::Result<()> {
     let ssd_ids: Vec<i64> = shelves.iter().map(|shelf| shelf.ssd_id.0).collect();
     let barcodes: Vec<String> = shelves.iter().map(|shelf| shelf.barcode.as_str().to_owned()).collect();
     sqlx::query!(
-        "UPDATE users.product_ssds AS shelf SET remind_at = now() + make_interval(secs => $3)
+        "UPDATE users.shelf_items AS shelf SET remind_at = now() + make_interval(secs => $3)
          FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
          WHERE shelf.ssd_id = wanted.ssd_id AND shelf.barcode = wanted.barcode AND low_since IS NOT NULL",
         &ssd_ids,
@@ -173,7 +174,7 @@ pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: D
     Ok(())
 }
 
-/// Writes back what became of locked shelves. One that has become low is to be announced again after `pause`.
+/// Stores the new state of locked shelves. A shelf that has become low gets its first reminder after `pause`.
 pub(crate) async fn update_shelves(
     conn: &mut PgConnection,
     shelves: &LockedShelves,
@@ -187,7 +188,7 @@ pub(crate) async fn update_shelves(
         low_since.push(shelf.low_since);
     }
     sqlx::query!(
-        "UPDATE users.product_ssds AS shelf
+        "UPDATE users.shelf_items AS shelf
          SET quantity = new.quantity, low_since = new.low_since,
              remind_at = CASE WHEN new.low_since = shelf.low_since THEN shelf.remind_at
                               WHEN new.low_since IS NOT NULL THEN now() + make_interval(secs => $5) END
@@ -205,7 +206,7 @@ pub(crate) async fn update_shelves(
     Ok(())
 }
 
-/// Which of these reports were heard before, by device and id.
+/// The device and id of those reports that are already stored.
 pub(crate) async fn list_known_consumptions<'a>(
     conn: &mut PgConnection,
     reports: impl Iterator<Item = &'a StockConsumed>,
@@ -222,15 +223,15 @@ pub(crate) async fn list_known_consumptions<'a>(
     Ok(known.into_iter().map(|row| (SsdId(row.ssd_id), row.id)).collect())
 }
 
-/// A report and how much the shelf had of it.
+/// A report, with the units that were actually taken.
 #[derive(Debug)]
 pub(crate) struct Consumption<'a> {
     pub(crate) report: &'a StockConsumed,
     pub(crate) taken: i32,
 }
 
-/// Stores reports that were not heard before. One that another writer stored meanwhile fails the whole: its shelf was
-/// locked by neither, because the same report named another product.
+/// Inserts new reports. Fails if a concurrent transaction has inserted one of them. That is possible only if two
+/// reports with the same id name different products, so that the transactions locked different shelves.
 pub(crate) async fn insert_consumptions(conn: &mut PgConnection, consumptions: &[Consumption<'_>]) -> sqlx::Result<()> {
     let (mut ssd_ids, mut ids, mut barcodes, mut quantities) = (vec![], vec![], vec![], vec![]);
     let (mut taken, mut times) = (vec![], vec![]);

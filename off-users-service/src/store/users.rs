@@ -7,31 +7,35 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use utoipa::ToSchema;
 
-/// What of a registration belongs to someone already.
+/// Which value of a registration is already registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Taken {
+pub(crate) enum RegistrationConflict {
     Email,
     MacAddress,
 }
 
-/// Whether something of a registration is taken already.
-pub(crate) async fn find_taken(db: &PgPool, registration: &Registration) -> sqlx::Result<Option<Taken>> {
+/// The conflict of a registration with existing users and devices, if there is one.
+pub(crate) async fn find_conflict(
+    db: &PgPool,
+    registration: &Registration,
+) -> sqlx::Result<Option<RegistrationConflict>> {
     let taken = sqlx::query!(
         r#"SELECT EXISTS (SELECT FROM users.users WHERE email = $1) AS "email!",
-                  EXISTS (SELECT FROM users.ssds WHERE mac_address = ANY($2)) AS "mac_address!""#,
+                  EXISTS (SELECT FROM users.devices WHERE mac_address = ANY($2)) AS "mac_address!""#,
         registration.email.as_str(),
         &mac_addresses(registration),
     )
     .fetch_one(db)
     .await?;
-    Ok(taken.email.then_some(Taken::Email).or(taken.mac_address.then_some(Taken::MacAddress)))
+    let email = taken.email.then_some(RegistrationConflict::Email);
+    Ok(email.or(taken.mac_address.then_some(RegistrationConflict::MacAddress)))
 }
 
 fn mac_addresses(registration: &Registration) -> Vec<String> {
     registration.mac_addresses.iter().map(|address| address.as_str().to_owned()).collect()
 }
 
-/// Stores a person and their devices; the devices' ids come in the order of their addresses.
+/// Inserts a person and their devices. Returns the devices' ids in the order of their addresses.
 pub(crate) async fn insert_user(
     conn: &mut PgConnection,
     registration: &Registration,
@@ -51,7 +55,7 @@ pub(crate) async fn insert_user(
     .fetch_one(&mut *conn)
     .await?;
     let mut ssd_ids = sqlx::query_scalar!(
-        "INSERT INTO users.ssds (user_id, mac_address)
+        "INSERT INTO users.devices (user_id, mac_address)
          SELECT $1, address FROM unnest($2::text[]) WITH ORDINALITY AS device (address, turn) ORDER BY turn
          RETURNING id",
         id,
@@ -59,7 +63,7 @@ pub(crate) async fn insert_user(
     )
     .fetch_all(conn)
     .await?;
-    // Ids are drawn in the order of insertion; only RETURNING does not promise to keep it.
+    // Ids are assigned in the order of insertion, but RETURNING does not guarantee that order.
     ssd_ids.sort_unstable();
     Ok((UserId(id), ssd_ids.into_iter().map(SsdId).collect()))
 }
@@ -82,7 +86,7 @@ pub(crate) struct User {
 pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<User>> {
     let row = sqlx::query!(
         r#"SELECT first_name, last_name, email, registered_at,
-                  ARRAY(SELECT ssds.id FROM users.ssds WHERE user_id = users.id ORDER BY ssds.id) AS "ssd_ids!"
+                  ARRAY(SELECT devices.id FROM users.devices WHERE user_id = users.id ORDER BY devices.id) AS "ssd_ids!"
            FROM users.users WHERE id = $1"#,
         id.0,
     )
@@ -98,7 +102,7 @@ pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<Us
     }))
 }
 
-/// A device and what stands on its shelf.
+/// A device and the products on its shelf.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Device {
     ssd_id: SsdId,
@@ -116,21 +120,22 @@ pub(crate) struct ShelfItem {
     name: String,
     /// Units on the shelf.
     quantity: i32,
-    /// At or under this it is ordered again.
+    /// The product is reordered at or below this quantity.
     reorder_point: i32,
-    /// Since when it is low and not restocked.
+    /// Since when the product is low; absent while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     low_since: Option<DateTime<Utc>>,
 }
 
 pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Option<Device>> {
-    let device =
-        sqlx::query!("SELECT user_id, mac_address FROM users.ssds WHERE id = $1", ssd_id.0).fetch_optional(db).await?;
+    let device = sqlx::query!("SELECT user_id, mac_address FROM users.devices WHERE id = $1", ssd_id.0)
+        .fetch_optional(db)
+        .await?;
     let Some(device) = device else { return Ok(None) };
     let shelf = sqlx::query_as!(
         ShelfItem,
-        "SELECT barcode, products.name, product_ssds.quantity, reorder_point, low_since
-         FROM users.product_ssds JOIN catalog.products USING (barcode)
+        "SELECT barcode, products.name, shelf_items.quantity, reorder_point, low_since
+         FROM users.shelf_items JOIN catalog.products USING (barcode)
          WHERE ssd_id = $1 ORDER BY products.name, barcode",
         ssd_id.0,
     )
@@ -148,10 +153,10 @@ pub(crate) struct DeviceInList {
     mac_address: String,
 }
 
-/// Devices behind `after`, the oldest first.
+/// Devices with an id above `after`, the oldest first.
 pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx::Result<Vec<DeviceInList>> {
     let rows = sqlx::query!(
-        "SELECT id, user_id, mac_address FROM users.ssds WHERE id > $1 ORDER BY id LIMIT $2",
+        "SELECT id, user_id, mac_address FROM users.devices WHERE id > $1 ORDER BY id LIMIT $2",
         after.0,
         i64::from(limit),
     )
@@ -165,16 +170,16 @@ pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx:
     Ok(devices.collect())
 }
 
-/// A device, each as likely as the other: ids are drawn until one is a device's. Almost all are, so that 32 draws are
-/// plenty; `None` is that none is registered, or very bad luck.
-pub(crate) async fn find_random_ssd(db: &PgPool) -> sqlx::Result<Option<SsdId>> {
+/// A device, chosen uniformly at random. Random ids are tried until one exists. The ids have almost no gaps, so 32
+/// tries are enough; `None` if no device is registered or, very rarely, no try succeeded.
+pub(crate) async fn find_random_device(db: &PgPool) -> sqlx::Result<Option<SsdId>> {
     let id = sqlx::query_scalar!(
         // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
         "WITH drawn AS MATERIALIZED (
-             SELECT 1 + floor(random() * (SELECT max(id) FROM users.ssds))::bigint AS id FROM generate_series(1, 32)
+             SELECT 1 + floor(random() * (SELECT max(id) FROM users.devices))::bigint AS id FROM generate_series(1, 32)
          )
          SELECT found.id
-         FROM drawn, LATERAL (SELECT id FROM users.ssds WHERE ssds.id = drawn.id OFFSET 0) AS found
+         FROM drawn, LATERAL (SELECT id FROM users.devices WHERE devices.id = drawn.id OFFSET 0) AS found
          LIMIT 1"
     )
     .fetch_optional(db)

@@ -1,4 +1,4 @@
-//! Bad input, and Postgres gone for a while.
+//! Invalid input, and outages of Postgres and NATS.
 
 use crate::{Users, ada};
 use off_events::streams;
@@ -6,7 +6,7 @@ use off_testkit::{LENTILS, TEA, World, eventually};
 use serde_json::json;
 
 #[tokio::test]
-async fn every_wrong_field_of_a_registration_is_named() {
+async fn all_invalid_fields_of_a_registration_are_reported() {
     let users = Users::start().await;
     let wrong = json!({
         "user": {"first_name": "\u{0}", "last_name": "x".repeat(101), "email": "nobody", "password": "short"},
@@ -26,8 +26,8 @@ async fn every_wrong_field_of_a_registration_is_named() {
     assert_eq!(wrong_types.wrong_fields(), [&every_field[..], &["devices[0].mac_address"]].concat());
     let empty = users.http().post("/api/register", &json!({})).await;
     assert_eq!(empty.wrong_fields(), [&every_field[..], &["devices"]].concat());
-    let no_object = users.http().post("/api/register", &json!({"user": "Ada"})).await;
-    assert_eq!(no_object.wrong_fields(), ["user"]);
+    let not_an_object = users.http().post("/api/register", &json!({"user": "Ada"})).await;
+    assert_eq!(not_an_object.wrong_fields(), ["user"]);
     for array in [json!(["Ada"]), json!({"user": ["Ada", "Example", "ada@example.org", "long enough"], "devices": []})]
     {
         let answer = users.http().post("/api/register", &array).await;
@@ -38,7 +38,7 @@ async fn every_wrong_field_of_a_registration_is_named() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_a_404_and_what_is_not_understood_a_400() {
+async fn missing_resources_are_404_and_invalid_parameters_400() {
     let users = Users::start().await;
     for path in ["/api/users/1", "/api/devices/1", "/api/devices/lentils", "/api/users/99999999999999999999"] {
         let answer = users.http().get(path).await;
@@ -51,56 +51,60 @@ async fn what_is_not_there_is_a_404_and_what_is_not_understood_a_400() {
 }
 
 #[tokio::test]
-async fn while_postgres_is_away_deliveries_wait_and_then_arrive_once() {
+async fn a_delivery_during_a_postgres_outage_is_retried_and_counted_once() {
     let mut users = Users::start_in(World::with_own_postgres().await).await;
     let ssd = users.world.add_device().await;
     users.world.database.server.as_mut().unwrap().stop().await.unwrap();
-    let order = json!({"id": uuid::Uuid::now_v7(), "ssd_id": ssd, "product_id": LENTILS,
+    let order = json!({"id": uuid::Uuid::now_v7(), "ssd_id": ssd, "barcode": LENTILS,
         "timestamp": "2026-01-01T00:00:00Z", "quantity": 5, "status": "completed"});
-    users.world.say("orders.completed", &order).await;
+    users.world.publish("orders.completed", &order).await;
     let refused = users.http().post("/api/register", &ada("ada@example.org", &["02:00:00:00:00:01"])).await;
     assert_eq!((refused.status.as_u16(), refused.code()), (503, "unavailable"));
     users.world.database.server.as_mut().unwrap().start_again().await.unwrap();
-    users.shelf_holds(ssd, LENTILS, 5).await;
-    assert!(off_kit::bus::dead::list(&users.world.nats.bus).await.unwrap().is_empty());
+    users.wait_for_quantity(ssd, LENTILS, 5).await;
+    assert!(off_kit::bus::dead_letters::list(&users.world.nats.bus).await.unwrap().is_empty());
 }
 
-/// Messages of stock.consumed that the service has and has not acknowledged.
-async fn in_hand(users: &Users) -> Option<u64> {
+/// Messages of `stock.consumed` that were delivered and are not acknowledged yet.
+async fn unacknowledged(users: &Users) -> Option<u64> {
     Some(users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.ok()?.in_hand)
 }
 
 #[tokio::test]
-async fn a_report_that_has_the_number_of_one_that_a_restored_broker_forgot_is_counted() {
+async fn a_report_that_reuses_a_sequence_number_after_a_broker_restore_is_counted() {
     let mut users = Users::start().await;
     let ssd = users.world.add_device().await;
     for barcode in [LENTILS, TEA] {
-        let order = json!({"id": uuid::Uuid::now_v7(), "ssd_id": ssd, "product_id": barcode,
+        let order = json!({"id": uuid::Uuid::now_v7(), "ssd_id": ssd, "barcode": barcode,
             "timestamp": "2026-01-01T00:00:00Z", "quantity": 5, "status": "completed"});
-        users.world.say("orders.completed", &order).await;
-        users.shelf_holds(ssd, barcode, 5).await;
+        users.world.publish("orders.completed", &order).await;
+        users.wait_for_quantity(ssd, barcode, 5).await;
     }
-    users.world.nats.keep_copy().await;
-    let eaten = |id: &str, barcode: &str| json!({"id": id, "ssd_id": ssd, "barcode": barcode, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1});
+    users.world.nats.back_up_store().await;
+    let report = |id: &str, barcode: &str| json!({"id": id, "ssd_id": ssd, "barcode": barcode, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1});
 
-    // The service waits for the shelf with the first report in hand. The broker forgets it, and gives its number to another.
+    // The service handles the first report and waits for the lock of the shelf. Meanwhile the broker is restored from a
+    // backup: it loses the report and gives its sequence number to another one.
     let db = users.world.database.pool.clone();
     let mut shelf = db.begin().await.unwrap();
-    let lock = "SELECT FROM users.product_ssds WHERE barcode = $1 FOR UPDATE";
+    let lock = "SELECT FROM users.shelf_items WHERE barcode = $1 FOR UPDATE";
     sqlx::query(lock).bind(LENTILS).fetch_all(&mut *shelf).await.unwrap();
-    users.world.say("stock.consumed", &eaten("forgotten", LENTILS)).await;
+    users.world.publish("stock.consumed", &report("lost", LENTILS)).await;
     let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
     let session = eventually("the service waits for the shelf", || async {
         sqlx::query_scalar::<_, i32>(waiting).fetch_optional(&db).await.unwrap()
     });
     let session = session.await;
-    users.world.nats.go_back().await;
-    assert_eq!(in_hand(&users).await, Some(0));
-    users.world.say("stock.consumed", &eaten("after it", TEA)).await;
-    eventually("the service has the next report", || async { (in_hand(&users).await? == 1).then_some(()) }).await;
+    users.world.nats.restore_store().await;
+    assert_eq!(unacknowledged(&users).await, Some(0));
+    users.world.publish("stock.consumed", &report("reused number", TEA)).await;
+    eventually("the service has received the next report", || async {
+        (unacknowledged(&users).await? == 1).then_some(())
+    })
+    .await;
     sqlx::query("SELECT pg_terminate_backend($1)").bind(session).execute(&db).await.unwrap();
     shelf.rollback().await.unwrap();
 
-    users.shelf_holds(ssd, LENTILS, 4).await;
-    users.shelf_holds(ssd, TEA, 4).await;
+    users.wait_for_quantity(ssd, LENTILS, 4).await;
+    users.wait_for_quantity(ssd, TEA, 4).await;
 }

@@ -1,4 +1,4 @@
-//! The users service, seen from outside: over HTTP and on the bus.
+//! Black-box tests of the service over HTTP and NATS.
 
 mod bad_weather;
 mod openapi;
@@ -11,7 +11,7 @@ use off_testkit::{Http, Running, World, eventually};
 use off_users_service::{Config, UsersService};
 use serde_json::{Value, json};
 
-/// The service with a world of its own.
+/// The running service with a private database and NATS server.
 struct Users {
     world: World,
     service: Running,
@@ -40,8 +40,8 @@ impl Users {
         &self.service.health
     }
 
-    /// What stands on the shelf of a device for a product; waits until it is `quantity`.
-    async fn shelf_holds(&self, ssd: i64, barcode: &str, quantity: i64) {
+    /// Waits until a device's shelf holds `quantity` units of a product.
+    async fn wait_for_quantity(&self, ssd: i64, barcode: &str, quantity: i64) {
         eventually(&format!("{quantity} of {barcode} on the shelf of {ssd}"), || async {
             let device = self.http().get(&format!("/api/devices/{ssd}")).await;
             let items = device.body["shelf"].as_array()?;
@@ -52,7 +52,7 @@ impl Users {
     }
 }
 
-/// A registration of Ada with these devices.
+/// The body of a registration with these devices.
 fn ada(email: &str, mac_addresses: &[&str]) -> Value {
     let devices: Vec<Value> = mac_addresses.iter().map(|address| json!({"mac_address": address})).collect();
     json!({

@@ -1,4 +1,4 @@
-//! The document of its API.
+//! The OpenAPI document.
 
 use off_kit::Service;
 use off_users_service::UsersService;

@@ -1,4 +1,4 @@
-//! People register with their devices.
+//! Registration of people and their devices.
 
 use crate::{Users, ada};
 use futures::StreamExt;
@@ -23,15 +23,15 @@ async fn a_person_registers_and_is_announced() {
     let device = users.http().get(&format!("/api/devices/{}", ssds[0])).await;
     assert_eq!((&device.body["mac_address"], &device.body["shelf"]), (&json!("02:00:00:00:00:01"), &json!([])));
 
-    let announced = users.world.hear("USERS", "users.registered", 1).await;
+    let announced = users.world.wait_for_messages("USERS", "users.registered", 1).await;
     let body: serde_json::Value = serde_json::from_slice(&announced[0].payload).unwrap();
     assert_eq!((&body["id"], &body["ssd_ids"]), (&json!(id), &json!(ssds)));
-    assert!(!body.to_string().contains("example.org"), "an e-mail address travels");
+    assert!(!body.to_string().contains("example.org"), "the event must not contain the e-mail address");
     users.service.stop().await;
 }
 
 #[tokio::test]
-async fn what_is_taken_is_a_conflict_and_nothing_is_half_registered() {
+async fn a_conflict_registers_neither_the_person_nor_any_device() {
     let users = Users::start().await;
     users.http().post("/api/register", &ada("ada@example.org", &["02:00:00:00:00:01"])).await;
     let same_mail = users.http().post("/api/register", &ada("ADA@example.org", &["02:00:00:00:00:02"])).await;
@@ -44,7 +44,7 @@ async fn what_is_taken_is_a_conflict_and_nothing_is_half_registered() {
 }
 
 #[tokio::test]
-async fn of_many_who_want_the_same_address_at_once_one_gets_it() {
+async fn of_concurrent_registrations_of_one_address_one_succeeds() {
     let users = Users::start().await;
     let registrations = (0..8).map(|number| {
         let (http, address) = (users.http().clone(), format!("02:00:00:00:00:{number:02x}"));
@@ -57,7 +57,7 @@ async fn of_many_who_want_the_same_address_at_once_one_gets_it() {
 }
 
 #[tokio::test]
-async fn devices_are_listed_page_by_page() {
+async fn devices_are_listed_in_pages() {
     let users = Users::start().await;
     let addresses: Vec<String> = (1..=5).map(|number| format!("02:00:00:00:00:0{number}")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
@@ -74,18 +74,18 @@ async fn devices_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_device_is_drawn_with_equal_chances_whatever_the_gaps() {
+async fn a_random_device_is_uniformly_distributed_despite_gaps_in_the_ids() {
     let users = Users::start().await;
     let client = &users.world.nats.bus.client;
     let mut answers = client.subscribe("orders.new").await.unwrap();
     client.publish("orders.random", "".into()).await.unwrap();
-    let nobody: serde_json::Value = serde_json::from_slice(&answers.next().await.unwrap().payload).unwrap();
-    assert_eq!(nobody, json!({"ssd_id": null}));
+    let none: serde_json::Value = serde_json::from_slice(&answers.next().await.unwrap().payload).unwrap();
+    assert_eq!(none, json!({"ssd_id": null}));
 
     for _ in 0..4 {
         users.world.add_device().await;
     }
-    sqlx::query("SELECT setval('users.ssds_id_seq', 40)").execute(&users.world.database.pool).await.unwrap();
+    sqlx::query("SELECT setval('users.devices_id_seq', 40)").execute(&users.world.database.pool).await.unwrap();
     users.world.add_device().await;
     let mut drawn: HashMap<i64, u32> = HashMap::new();
     for _ in 0..500 {
@@ -98,7 +98,7 @@ async fn a_device_is_drawn_with_equal_chances_whatever_the_gaps() {
 }
 
 #[tokio::test]
-async fn a_question_that_names_a_device_or_cannot_be_read_is_left_to_others() {
+async fn a_request_that_names_a_device_or_is_unreadable_gets_no_response() {
     let users = Users::start().await;
     let ssd = users.world.add_device().await;
     let client = &users.world.nats.bus.client;
@@ -114,7 +114,7 @@ async fn a_question_that_names_a_device_or_cannot_be_read_is_left_to_others() {
 }
 
 #[tokio::test]
-async fn a_question_with_a_reply_subject_is_answered_there_too() {
+async fn a_request_with_a_reply_subject_gets_its_response_there_too() {
     let users = Users::start().await;
     let ssd = users.world.add_device().await;
     let answer = users.world.nats.bus.client.request("orders.random", "".into()).await.unwrap();

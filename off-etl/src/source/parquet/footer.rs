@@ -1,10 +1,10 @@
-//! The end of a Parquet file, which says where everything is: walked through, and not kept.
+//! Reads the metadata at the end of a Parquet file without keeping it in memory.
 //!
-//! Open Food Facts writes a row group for each thousand rows, and of each group it says where 145 columns are: some 90 MB in all, and
-//! four times that when it is parsed at once. So here it is only noted where what is said of each group begins and ends; a reader gets
-//! the metadata of a file that has one group. The format is the compact protocol of Apache Thrift
-//! (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>) with the structures of `parquet.thrift`
-//! (<https://github.com/apache/parquet-format>).
+//! Open Food Facts writes a row group for each thousand rows, and the metadata of each group describes 145 columns:
+//! some 90 MB in all, and four times that when parsed at once. So only the place of each group's metadata is recorded,
+//! and a reader gets the metadata of a file with a single group. The format is the compact protocol of Apache Thrift
+//! (<https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md>) with the structures of
+//! `parquet.thrift` (<https://github.com/apache/parquet-format>).
 
 use std::{
     fs::File,
@@ -12,16 +12,16 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-/// What a Parquet file begins and ends with.
+/// First and last bytes of a Parquet file.
 pub(in super::super) const MAGIC: &[u8; 4] = b"PAR1";
 
-/// Structures within structures; real ones are half as deep.
-const DEEPEST: u32 = 16;
+/// Nesting depth of structures; real files have half of it.
+const MAX_DEPTH: u32 = 16;
 
-/// The most that is kept of what comes before the groups: the schema.
-const LARGEST_HEAD: u64 = 16 * 1024 * 1024;
+/// Size of the metadata before the groups, in bytes; mostly the schema.
+const MAX_HEAD_SIZE: u64 = 16 * 1024 * 1024;
 
-/// Fields of `FileMetaData` and `RowGroup`.
+/// Field numbers in `FileMetaData` and `RowGroup`.
 const ROW_GROUPS: i64 = 4;
 const NUM_ROWS: i64 = 3;
 
@@ -29,7 +29,7 @@ const NUM_ROWS: i64 = 3;
 const LIST: u8 = 9;
 const STRUCT: u8 = 12;
 
-/// Where what is said of a row group is.
+/// Where the metadata of a row group is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupPlace {
     pub(super) start: u64,
@@ -37,13 +37,13 @@ pub(super) struct GroupPlace {
     pub(super) rows: u64,
 }
 
-/// What is known of a file without parsing what it says of its groups.
+/// The metadata of a file, without the parsed metadata of its groups.
 #[derive(Debug)]
 pub(super) struct Footer {
-    /// Everything before the groups, the schema above all.
+    /// The metadata before the groups, mostly the schema.
     head: Vec<u8>,
     pub(super) groups: Vec<GroupPlace>,
-    /// Where it begins in the file.
+    /// Where the metadata begins in the file.
     pub(super) start: u64,
 }
 
@@ -56,28 +56,28 @@ impl Footer {
         file.read_exact_at(&mut trailer, end)?;
         let [a, b, c, d, magic @ ..] = trailer;
         if magic != *MAGIC {
-            return Err(invalid("it does not end as Parquet does, perhaps it was cut short"));
+            return Err(invalid("it does not end like a Parquet file, perhaps it is truncated"));
         }
         let start = end
             .checked_sub(u64::from(u32::from_le_bytes([a, b, c, d])))
             .ok_or_else(|| invalid("its metadata would be longer than the file"))?;
         let mut bytes = BufReader::new(file);
         bytes.seek(SeekFrom::Start(start))?;
-        let (head, groups) = Walk { bytes: bytes.take(end - start), at: start }.file(file, start)?;
+        let (head, groups) = MetadataReader { bytes: bytes.take(end - start), at: start }.file(file, start)?;
         Ok(Self { head, groups, start })
     }
 
-    /// The end of a file that has but this group.
+    /// The end of a file that has only this group.
     pub(super) fn of(&self, file: &File, group: GroupPlace) -> io::Result<Vec<u8>> {
         let mut end = self.head.clone();
-        // A list of one structure.
+        // The header of a list with one structure.
         end.push(1 << 4 | STRUCT);
         let before = end.len();
         end.resize(before + group.length, 0);
         file.read_exact_at(&mut end[before..], group.start)?;
-        // No field comes after it.
+        // The end of the fields.
         end.push(0);
-        let length = u32::try_from(end.len()).map_err(|_| invalid("what it says of a row group is too long"))?;
+        let length = u32::try_from(end.len()).map_err(|_| invalid("the metadata of a row group is too long"))?;
         end.extend(length.to_le_bytes());
         end.extend(MAGIC);
         Ok(end)
@@ -88,15 +88,15 @@ fn invalid(what: &'static str) -> Error {
     Error::new(io::ErrorKind::InvalidData, what)
 }
 
-/// A walk through metadata, which looks at little of it.
-struct Walk<R> {
+/// Walks through metadata and parses only what is needed.
+struct MetadataReader<R> {
     bytes: R,
-    /// Where it is in the file.
+    /// Current position in the file.
     at: u64,
 }
 
-impl<R: BufRead> Walk<R> {
-    /// The metadata of a file that begins at `start`: what comes before the groups, and where they are.
+impl<R: BufRead> MetadataReader<R> {
+    /// Reads metadata that begins at `start`. Returns the part before the groups, and the places of the groups.
     fn file(mut self, file: &File, start: u64) -> io::Result<(Vec<u8>, Vec<GroupPlace>)> {
         let mut field = 0;
         while let Some((id, kind)) = self.field(field)? {
@@ -106,7 +106,7 @@ impl<R: BufRead> Walk<R> {
                 continue;
             }
             let before = self.at - start;
-            if kind != LIST || before > LARGEST_HEAD {
+            if kind != LIST || before > MAX_HEAD_SIZE {
                 return Err(invalid("its metadata is damaged"));
             }
             let mut head = vec![0; usize::try_from(before).unwrap_or(usize::MAX)];
@@ -115,7 +115,7 @@ impl<R: BufRead> Walk<R> {
             let groups = (0..count).map(|_| self.group()).collect::<io::Result<_>>()?;
             return Ok((head, groups));
         }
-        Err(invalid("its metadata names no row groups"))
+        Err(invalid("its metadata lists no row groups"))
     }
 
     fn group(&mut self) -> io::Result<GroupPlace> {
@@ -129,10 +129,11 @@ impl<R: BufRead> Walk<R> {
             }
         }
         let length = usize::try_from(self.at - start).unwrap_or(usize::MAX);
-        Ok(GroupPlace { start, length, rows: rows.ok_or_else(|| invalid("a row group does not say how long it is"))? })
+        let rows = rows.ok_or_else(|| invalid("a row group does not state its number of rows"))?;
+        Ok(GroupPlace { start, length, rows })
     }
 
-    /// The number and the type of the next field of a structure whose last one was `last`; `None` at its end.
+    /// The number and type of the next field in a structure whose previous field was `last`; `None` at its end.
     fn field(&mut self, last: i64) -> io::Result<Option<(i64, u8)>> {
         let head = self.byte()?;
         Ok(match (head >> 4, head & 0xf) {
@@ -142,30 +143,30 @@ impl<R: BufRead> Walk<R> {
         })
     }
 
-    /// How many items a list has, and their type.
+    /// Reads the header of a list: the number of items, and their type.
     fn list(&mut self) -> io::Result<(u64, u8)> {
         let head = self.byte()?;
         let count = if head >> 4 == 0xf { self.varint()? } else { u64::from(head >> 4) };
         Ok((count, head & 0xf))
     }
 
-    /// Passes over a value; one of a field that is true or false takes no room.
+    /// Skips a value. A boolean field has no bytes, because its type is its value.
     fn skip(&mut self, kind: u8, depth: u32) -> io::Result<()> {
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             return Err(invalid("its metadata is damaged"));
         }
         match kind {
             1 | 2 => Ok(()),
-            3 => self.pass(1),
+            3 => self.skip_bytes(1),
             4..=6 => self.varint().map(drop),
-            7 => self.pass(8),
+            7 => self.skip_bytes(8),
             8 => {
                 let length = self.varint()?;
-                self.pass(length)
+                self.skip_bytes(length)
             }
             LIST | 10 => {
                 let (count, kind) = self.list()?;
-                // True and false take a byte each in a list.
+                // In a list, a boolean is one byte.
                 let kind = if kind <= 2 { 3 } else { kind };
                 (0..count).try_for_each(|_| self.skip(kind, depth + 1))
             }
@@ -188,7 +189,7 @@ impl<R: BufRead> Walk<R> {
         Ok(byte[0])
     }
 
-    fn pass(&mut self, count: u64) -> io::Result<()> {
+    fn skip_bytes(&mut self, count: u64) -> io::Result<()> {
         let passed = io::copy(&mut Read::by_ref(&mut self.bytes).take(count), &mut io::sink())?;
         self.at += passed;
         if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }

@@ -1,4 +1,4 @@
-//! A Parquet file as if it had one row group, so that any number of threads read one each.
+//! Presents a Parquet file as if it had one row group, so that each thread can read another group.
 
 use super::footer::{Footer, GroupPlace};
 use ::parquet::{
@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-/// The file up to its own end, and then an end that knows of one group.
+/// The file up to its metadata, followed by metadata of a single group.
 pub(super) struct View {
     file: Arc<File>,
     start_of_end: u64,
@@ -26,7 +26,7 @@ impl View {
         Ok(Self { file: file.clone(), start_of_end: footer.start, end })
     }
 
-    /// What of the end is asked for by something that begins at `start`.
+    /// The replaced metadata from byte `start` on; `None` if `start` is before it.
     fn end_from(&self, start: u64) -> Option<Bytes> {
         let before = usize::try_from(start.checked_sub(self.start_of_end)?).ok()?;
         Some(self.end.slice(before.min(self.end.len())..))
@@ -45,13 +45,13 @@ impl ChunkReader for View {
     fn get_read(&self, start: u64) -> Result<Self::T> {
         Ok(match self.end_from(start) {
             Some(end) => Box::new(io::Cursor::new(end)),
-            None => Box::new(BufReader::new(From { file: self.file.clone(), at: start })),
+            None => Box::new(BufReader::new(PositionedReader { file: self.file.clone(), at: start })),
         })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
         if let Some(end) = self.end_from(start) {
-            let too_short = || ParquetError::EOF("it ends before what it says it holds".to_owned());
+            let too_short = || ParquetError::EOF("it is shorter than its metadata states".to_owned());
             return (length <= end.len()).then(|| end.slice(..length)).ok_or_else(too_short);
         }
         let mut bytes = vec![0; length];
@@ -60,13 +60,13 @@ impl ChunkReader for View {
     }
 }
 
-/// Reads from somewhere on, without moving where others read.
-struct From {
+/// Reads from a position, without moving the shared file position.
+struct PositionedReader {
     file: Arc<File>,
     at: u64,
 }
 
-impl Read for From {
+impl Read for PositionedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.file.read_at(buffer, self.at)?;
         self.at += read as u64;

@@ -1,4 +1,4 @@
-//! What a handler is given, and what it answers.
+//! The input and the result of a handler.
 
 use crate::{Clock, telemetry};
 use async_nats::jetstream::{Message, message::Info};
@@ -7,23 +7,23 @@ use off_events::{headers, streams::Consumer};
 use std::sync::Arc;
 use tracing::{Span, info_span};
 
-/// An event as it arrived.
+/// An event as it was received, with its metadata.
 #[derive(Debug)]
 pub struct Received<E> {
     pub event: E,
-    /// When the fact happened: what the message says, else when the broker stored it. Never in the future, whatever the
-    /// sender's clock said.
+    /// When the fact happened: the time in the message, or else when the broker stored it. Never in the future, even if
+    /// the clock of the sender is ahead.
     pub at: DateTime<Utc>,
-    /// When recovery announced it again, or what led to it.
+    /// When recovery announced this event, or the event that caused it, again.
     pub announced_again: Option<DateTime<Utc>>,
-    /// The handling of this message, a part of the trace it came with; none where no collector would see it.
+    /// The span of handling this message, in the trace of the message. Disabled when no spans are exported.
     span: Span,
-    /// The `traceparent` it came with.
+    /// The `traceparent` header of the message.
     traceparent: Option<String>,
 }
 
 impl<E> Received<E> {
-    /// `event` with what the headers of its message say.
+    /// `event` with the metadata from the headers of its message.
     pub(super) fn new(event: E, message: &Message, info: &Info<'_>, consumer: &Consumer, clock: Clock) -> Self {
         let header = |name| message.headers.as_ref().and_then(|map| map.get(name)).map(async_nats::HeaderValue::as_str);
         let time = |name| Some(DateTime::parse_from_rfc3339(header(name)?).ok()?.with_timezone(&Utc));
@@ -31,8 +31,8 @@ impl<E> Received<E> {
             .or_else(|| DateTime::from_timestamp_nanos(info.published.unix_timestamp_nanos().try_into().ok()?).into())
             .unwrap_or(DateTime::<Utc>::MAX_UTC)
             .min(clock.now());
-        // Whatever else stands there would go on with all that follows.
-        let traceparent = header(headers::TRACEPARENT).filter(|said| telemetry::trace_id(said).is_some());
+        // An invalid value would be passed on to all events that follow from this one.
+        let traceparent = header(headers::TRACEPARENT).filter(|value| telemetry::trace_id(value).is_some());
         let span = if telemetry::is_exported() {
             let span = info_span!(parent: None, "event", otel.name = format!("{}.{}", consumer.name, message.subject),
                 otel.kind = "consumer", messaging.system = "nats", messaging.operation.type = "process",
@@ -47,7 +47,7 @@ impl<E> Received<E> {
         Self { event, at, announced_again: time(headers::ANNOUNCED_AGAIN), span, traceparent }
     }
 
-    /// The `traceparent` for what follows from this message.
+    /// The `traceparent` for events and requests that follow from this message.
     pub fn traceparent(&self) -> Option<String> {
         if telemetry::is_exported() {
             self.span.in_scope(telemetry::current_traceparent)
@@ -56,7 +56,7 @@ impl<E> Received<E> {
         }
     }
 
-    /// The handling of this message by itself: what is logged and sent meanwhile belongs to its trace.
+    /// A span for handling this message alone, so that logs and outgoing messages belong to its trace.
     pub fn alone(&self) -> Span {
         if telemetry::is_exported() {
             return self.span.clone();
@@ -67,31 +67,32 @@ impl<E> Received<E> {
     }
 }
 
-/// What arrived together and is handled together.
+/// Messages that are handled together.
 pub type Batch<E> = Arc<[Received<E>]>;
 
 /// Why a batch was not handled.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// Something the handler needs is away; the batch waits for it.
-    #[error("cannot go on for now: {0:#}")]
+    /// A dependency of the handler is unavailable; the batch is retried.
+    #[error("unavailable: {0:#}")]
     Unavailable(anyhow::Error),
-    /// A message of the batch can never be handled; each is tried alone, and the culprit is a dead letter.
+    /// A message of the batch can never be handled. Each message is handled alone, and those that fail become dead
+    /// letters.
     #[error("{0}")]
     Reject(String),
 }
 
-/// A value or a reference the database refuses is the message's fault, and so is a row that cannot be read for it; all else
-/// is the database's.
+/// Invalid values (SQLSTATE class 22), violated constraints (class 23) and rows that cannot be encoded or decoded
+/// reject the message. All other errors mean that the database is unavailable.
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
-        let is_refused = match &error {
+        let is_rejected = match &error {
             sqlx::Error::Database(error) => {
                 error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
             }
             sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Encode(_) => true,
             _ => false,
         };
-        if is_refused { Self::Reject(error.to_string()) } else { Self::Unavailable(error.into()) }
+        if is_rejected { Self::Reject(error.to_string()) } else { Self::Unavailable(error.into()) }
     }
 }

@@ -1,11 +1,11 @@
-//! A durable consumer at the broker: messages come from it, and answers go back to it.
+//! A subscription to a durable consumer: pulls messages and sends acknowledgements.
 
 use crate::{
     Clock, Kit, Tasks,
     backoff::Backoff,
     bus::{
         Bus,
-        dead::{self, NotKept},
+        dead_letters::{self, DeadLetterError},
         declare::is_missing,
     },
     log_limit::LogLimit,
@@ -26,19 +26,19 @@ use std::{
 };
 use tracing::{error, warn};
 
-/// The most messages in one batch.
+/// Maximum number of messages in one batch.
 pub(super) const BATCH: usize = 500;
 
-/// Messages that wait longer than this for what is away are a warning.
+/// Messages that wait longer than this for an unavailable dependency cause a readiness warning.
 const WARN_AFTER: Duration = Duration::from_secs(15);
 
-/// When to try again to put a message among the dead letters of a broker that did not answer.
-const KEEP_AGAIN: Duration = Duration::from_secs(5);
+/// Pause before the next attempt to store a dead letter after the broker did not answer.
+const STORE_RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How much is logged of the body of a message that the dead letters refuse, in bytes.
+/// How much of the body is logged when a dead letter cannot be stored, in bytes.
 const LOGGED_BODY: usize = 1024;
 
-/// What a listener follows.
+/// The subscription of a listener.
 #[derive(Debug)]
 pub(super) struct Subscription {
     pub(super) bus: Bus,
@@ -47,26 +47,26 @@ pub(super) struct Subscription {
     pub(super) consumer: Consumer,
     pub(super) log_limit: LogLimit,
     status: Arc<Mutex<Status>>,
-    /// The number of the connection that the messages in hand came on.
+    /// The number of the connection on which the current messages were pulled.
     pulled_on: AtomicU64,
 }
 
-/// How a listener is, for the health of its service.
+/// The status of a listener, for the readiness checks of its service.
 #[derive(Debug, Default)]
 struct Status {
-    /// Whether the broker does not know the consumer.
+    /// Whether the consumer does not exist at the broker.
     is_missing: bool,
-    /// Since when messages wait for what is away.
+    /// Since when messages wait for an unavailable dependency.
     waits_since: Option<Instant>,
 }
 
 impl Subscription {
-    /// Its readiness and its warnings are those of the service from now on.
+    /// Adds a readiness check and a warning for this consumer to the service.
     pub(super) fn new(kit: &Kit, bus: &Bus, consumer: Consumer) -> Self {
         let status = Arc::<Mutex<Status>>::default();
-        let needed = status.clone();
-        kit.needs.add(consumer.name, move || {
-            let missing = needed.lock().unwrap_or_else(PoisonError::into_inner).is_missing;
+        let checked = status.clone();
+        kit.readiness_checks.add(consumer.name, move || {
+            let missing = checked.lock().unwrap_or_else(PoisonError::into_inner).is_missing;
             let (name, stream) = (consumer.name, consumer.stream);
             async move {
                 if missing {
@@ -76,14 +76,14 @@ impl Subscription {
                 }
             }
         });
-        kit.needs.add_warning(consumer.name, {
+        kit.readiness_checks.add_warning(consumer.name, {
             let status = status.clone();
             move || {
                 let status = status.lock().unwrap_or_else(PoisonError::into_inner);
                 let waited = status.waits_since?.elapsed();
                 let seconds = waited.as_secs();
                 (waited > WARN_AFTER)
-                    .then(|| format!("its messages have waited for {seconds} s: the log says for what"))
+                    .then(|| format!("messages have waited for {seconds} s for a dependency: see the log"))
             }
         });
         Self {
@@ -99,13 +99,13 @@ impl Subscription {
 
     pub(super) async fn pull(&self) -> anyhow::Result<Stream> {
         let consumer = self.find().await?;
-        // Nothing has been asked for yet, so nothing can come on an earlier connection than this.
+        // Before the pull request is sent, so that no message can arrive on an earlier connection than this.
         self.pulled_on.store(self.bus.connections(), Ordering::Relaxed);
         let messages = consumer
             .stream()
             .max_messages_per_batch(BATCH)
             .expires(Duration::from_secs(10))
-            // A server that died says nothing; the missing heartbeat does.
+            // Detects a broker that died without closing the connection.
             .heartbeat(Duration::from_secs(1))
             .messages()
             .await?;
@@ -118,9 +118,9 @@ impl Subscription {
         Ok(found?)
     }
 
-    /// Waits until the broker answers again on the present connection; fails when that is lost, the consumer is missing or the
-    /// service stops.
-    pub(super) async fn answers_again(&self) -> anyhow::Result<()> {
+    /// Waits until the broker answers again on the current connection. Fails when the connection is lost, the consumer
+    /// is missing or the service stops.
+    pub(super) async fn wait_for_broker(&self) -> anyhow::Result<()> {
         let mut backoff = Backoff::default();
         while let Err(error) = self.find().await {
             if !self.is_current() || self.status().is_missing || self.tasks.is_stopping() {
@@ -134,7 +134,7 @@ impl Subscription {
         Ok(())
     }
 
-    /// Waits before the next try, or until the service stops.
+    /// Waits before the next attempt, or until the service stops.
     pub(super) async fn pause(&self, backoff: &mut Backoff) {
         tokio::select! {
             () = self.tasks.stopping() => {}
@@ -142,13 +142,13 @@ impl Subscription {
         }
     }
 
-    /// Notes that the messages in hand wait for what is away.
-    pub(super) fn wait_begins(&self) {
+    /// Records that the current messages wait for an unavailable dependency.
+    pub(super) fn record_wait_start(&self) {
         self.status().waits_since.get_or_insert_with(Instant::now);
     }
 
-    /// Notes that the messages in hand were handled.
-    pub(super) fn wait_ends(&self) {
+    /// Records that the current messages were handled.
+    pub(super) fn record_wait_end(&self) {
         self.status().waits_since = None;
     }
 
@@ -156,9 +156,9 @@ impl Subscription {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the broker that the work goes on, so that nobody else is given it.
-    pub(super) async fn tell_progress(&self, messages: &[Message]) {
-        // A client without a connection queues what it is told, and then blocks.
+    /// Resets the ack wait of `messages`, so that the broker does not deliver them to another replica.
+    pub(super) async fn report_progress(&self, messages: &[Message]) {
+        // Without a connection the client queues these, and blocks when the queue is full.
         if self.bus.is_connected() {
             for message in messages {
                 let _ = message.ack_with(AckKind::Progress).await;
@@ -166,11 +166,11 @@ impl Subscription {
         }
     }
 
-    /// Puts a message that cannot be handled among the dead letters, and one that a device sent nowhere. What the dead
-    /// letters refuse, because they are full, is logged: nothing waits for them. While the broker is away it stays where it
-    /// is and is tried again.
-    pub(super) async fn give_up(&self, message: &Message, reason: &str) {
-        // It is delivered again, and given up then.
+    /// Stores a message that cannot be handled as a dead letter; drops it when it comes from a device. When the dead
+    /// letter stream is full, the message is logged and not retried. When the broker does not answer, the message is
+    /// delivered again later.
+    pub(super) async fn dead_letter(&self, message: &Message, reason: &str) {
+        // The broker delivers it again, and it becomes a dead letter then.
         if !self.is_current() {
             return self.answer(message, AckKind::Nak(None)).await;
         }
@@ -178,23 +178,23 @@ impl Subscription {
         let answer = if self.consumer.is_from_devices {
             counter!("off_messages_dropped_total", "consumer" => consumer).increment(1);
             if let Some(suppressed) = self.log_limit.admit() {
-                warn!(suppressed, "{consumer} drops a message of a device on {subject}: {reason}");
+                warn!(suppressed, "{consumer}: dropped a device's message on {subject}: {reason}");
             }
             AckKind::Term
         } else {
-            match dead::keep(&self.bus, &self.consumer, message, reason, self.clock.now()).await {
+            match dead_letters::store(&self.bus, &self.consumer, message, reason, self.clock.now()).await {
                 Ok(()) => {
                     counter!("off_messages_dead_total", "consumer" => consumer).increment(1);
                     if let Some(suppressed) = self.log_limit.admit() {
-                        error!(suppressed, "{consumer} gives up a message on {subject}: {reason}");
+                        error!(suppressed, "{consumer}: a message on {subject} became a dead letter: {reason}");
                     }
                     AckKind::Term
                 }
-                Err(NotKept::Unanswered(error)) => {
+                Err(DeadLetterError::Unanswered(error)) => {
                     if let Some(suppressed) = self.log_limit.admit() {
-                        warn!(suppressed, "{consumer} tries to give up a message on {subject} again: {error}");
+                        warn!(suppressed, "{consumer}: cannot store a dead letter of {subject}, retrying: {error}");
                     }
-                    AckKind::Nak(Some(KEEP_AGAIN))
+                    AckKind::Nak(Some(STORE_RETRY_INTERVAL))
                 }
                 Err(error) => {
                     counter!("off_messages_dead_refused_total", "consumer" => consumer).increment(1);
@@ -202,8 +202,8 @@ impl Subscription {
                         let sequence = message.info().map(|info| info.stream_sequence).unwrap_or_default();
                         let body = String::from_utf8_lossy(&message.payload[..message.payload.len().min(LOGGED_BODY)]);
                         let body = body.escape_debug();
-                        error!(suppressed, sequence, %body, "{consumer} gives up a message on {subject}: {reason}. \
-                            It is not among the dead letters: {error}");
+                        error!(suppressed, sequence, %body, "{consumer}: cannot handle message on {subject}: {reason}; \
+                            cannot store it as a dead letter: {error}");
                     }
                     AckKind::Term
                 }
@@ -212,30 +212,32 @@ impl Subscription {
         self.answer(message, answer).await;
     }
 
-    /// Whether the messages in hand are certainly those that the broker has under their numbers.
+    /// Whether the current messages certainly have the same sequence numbers at the broker: the connection has not
+    /// changed.
     pub(super) fn is_current(&self) -> bool {
-        // In this order: the client counts a connection before it says that it is connected.
+        // The order matters: the client counts a connection before it reports that it is connected.
         self.bus.is_connected() && self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
     }
 
-    /// Answers the broker. An answer names a message by its number alone, and a stream that was restored from an older copy has
-    /// another message under it. So what came on an earlier connection is asked for again instead of acknowledged: handling it
-    /// twice is harmless. An answer that gets lost brings the message back, too.
+    /// Sends `answer` to the broker. An acknowledgement identifies a message only by its sequence number, and a stream
+    /// that was restored from a backup may have another message under that number. So a message of an earlier
+    /// connection gets a NAK in place of an acknowledgement: handlers are idempotent. A lost acknowledgement also
+    /// causes a redelivery.
     pub(super) async fn answer(&self, message: &Message, answer: AckKind) {
         let answer = if self.is_current() { answer } else { AckKind::Nak(None) };
         if let Err(error) = message.ack_with(answer).await {
-            warn!("{}: an acknowledgement was not sent: {error}", self.consumer.name);
+            warn!("{}: cannot send an acknowledgement: {error}", self.consumer.name);
         }
     }
 }
 
-/// Gives back what was pulled and not begun, so that another replica has it at once. The pull ends first: what is given
-/// back would come again through it.
-pub(super) async fn hand_back(mut chunks: ReadyChunks<Stream>) {
-    // Tokio's budget would leave most of it to the ack wait.
-    let begun = tokio::task::unconstrained(chunks.next()).now_or_never().flatten().unwrap_or_default();
+/// NAKs prefetched messages, so that another replica receives them at once. Ends the pull first, because the broker
+/// would deliver them again through it.
+pub(super) async fn nak_prefetched(mut chunks: ReadyChunks<Stream>) {
+    // Unconstrained: Tokio's cooperative budget would leave most of them until their ack wait ends.
+    let prefetched = tokio::task::unconstrained(chunks.next()).now_or_never().flatten().unwrap_or_default();
     drop(chunks);
-    for message in begun.into_iter().flatten() {
+    for message in prefetched.into_iter().flatten() {
         let _ = message.ack_with(AckKind::Nak(None)).await;
     }
 }

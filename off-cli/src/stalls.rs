@@ -1,0 +1,235 @@
+//! Detects a system that responds but makes no progress. `off doctor` and the live view share these checks.
+
+use crate::report::counted;
+use anyhow::Context;
+use off_events::streams::{self, DEAD_LETTERS, STREAMS, Stream};
+use off_kit::{Bus, bus::MAX_ACK_PENDING};
+use off_servers::room_on_disk;
+use sqlx::PgPool;
+use std::{path::Path, time::Duration};
+use tokio::time::timeout;
+
+/// A step that should follow at once and has not happened for this long is stalled.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+
+/// Timeout of each check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The dead letter stream counts as nearly full above this percentage of its maximum size.
+const DEAD_LETTERS_FULL_PERCENT: u64 = 90;
+
+/// A disk with less free space than this counts as full.
+const MIN_FREE_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The result of one check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// What was checked.
+    pub(crate) name: &'static str,
+    pub(crate) state: State,
+    /// What was found, and what to do about it.
+    pub(crate) detail: String,
+}
+
+/// Names of checks.
+const UNPUBLISHED: &str = "unpublished";
+pub(crate) const CONSUMERS: &str = "consumers";
+pub(crate) const DEAD: &str = "dead letters";
+
+/// The severity of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Healthy,
+    /// Needs attention, but blocks nothing.
+    Warning,
+    Stalled,
+}
+
+impl From<bool> for State {
+    fn from(is_healthy: bool) -> Self {
+        if is_healthy { Self::Healthy } else { Self::Stalled }
+    }
+}
+
+/// Runs all checks. A check that fails or times out counts as stalled.
+pub(crate) async fn check(db: &PgPool, bus: &Bus) -> Vec<Finding> {
+    let (unpublished, orders, broker) = tokio::join!(
+        with_timeout(UNPUBLISHED, check_unpublished(db)),
+        with_timeout("orders", check_orders(db)),
+        check_broker(bus)
+    );
+    [unpublished, orders].into_iter().chain(broker).collect()
+}
+
+/// Runs `check` with [`CHECK_TIMEOUT`].
+async fn with_timeout(name: &'static str, check: impl Future<Output = anyhow::Result<Finding>>) -> Finding {
+    let detail = match timeout(CHECK_TIMEOUT, check).await {
+        Ok(Ok(finding)) => return finding,
+        Ok(Err(error)) => format!("{error:#}"),
+        Err(_) => format!("Postgres does not answer within {} s", CHECK_TIMEOUT.as_secs()),
+    };
+    Finding { name, state: State::Stalled, detail }
+}
+
+async fn check_broker(bus: &Bus) -> Vec<Finding> {
+    let stalled = |detail: String| vec![Finding { name: "broker", state: State::Stalled, detail }];
+    if !bus.is_connected() {
+        return stalled("not connected: is NATS running?".to_owned());
+    }
+    let checks = async { [check_consumers(bus).await, check_streams(bus).await].concat() };
+    let no_answer = || stalled(format!("JetStream does not answer within {} s", CHECK_TIMEOUT.as_secs()));
+    timeout(CHECK_TIMEOUT, checks).await.unwrap_or_else(|_| no_answer())
+}
+
+/// Messages of committed facts that the broker has not acknowledged yet.
+async fn check_unpublished(db: &PgPool) -> anyhow::Result<Finding> {
+    let unpublished = sqlx::query!(
+        r#"SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(occurred_at)), 0)::float8 AS "seconds!"
+           FROM (SELECT occurred_at FROM outbox.messages
+                 UNION ALL
+                 SELECT placed_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id WHERE unpublished)
+                AS waiting"#
+    );
+    let unpublished = unpublished.fetch_one(db).await.context("cannot query unpublished messages")?;
+    let (state, advice) = if unpublished.seconds > STALLED_AFTER.as_secs_f64() {
+        let advice = ": is NATS running, is its disk full? A nats-server whose disk was full may need a restart";
+        (State::Stalled, advice)
+    } else {
+        (State::Healthy, "")
+    };
+    let detail = match unpublished.count {
+        0 => "no unpublished messages".to_owned(),
+        count => {
+            let messages = counted(count, "message");
+            format!("{messages} not acknowledged by the broker, the oldest for {:.0} s{advice}", unpublished.seconds)
+        }
+    };
+    Ok(Finding { name: UNPUBLISHED, state, detail })
+}
+
+/// Orders whose next step has not happened by its deadline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Overdue {
+    pub(crate) count: i64,
+    /// Seconds since the earliest of their deadlines.
+    seconds: f64,
+}
+
+/// Counts orders that are overdue by more than `longer_than`. Below the last checkpoint, only late orders can be.
+pub(crate) async fn find_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<Overdue> {
+    let overdue = sqlx::query_as!(
+        Overdue,
+        r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),
+                under_way AS (
+                    SELECT id, status, due_at FROM orders.product_orders WHERE id > (SELECT through FROM checked)
+                    UNION ALL
+                    SELECT id, status, due_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                    WHERE order_id <= (SELECT through FROM checked)
+                )
+           SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 AS "seconds!"
+           FROM under_way
+           WHERE due_at < now() - make_interval(secs => $1)
+             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id))"#,
+        longer_than.as_secs_f64(),
+    );
+    overdue.fetch_one(db).await
+}
+
+async fn check_orders(db: &PgPool) -> anyhow::Result<Finding> {
+    let overdue = find_overdue(db, STALLED_AFTER).await.context("cannot query overdue orders")?;
+    let (state, detail) = match overdue.count {
+        0 => (State::Healthy, "none is overdue".to_owned()),
+        count => (
+            State::Stalled,
+            format!(
+                "{count} overdue, the first for {:.0} s: the orders service announces them again, see `off audit`",
+                overdue.seconds
+            ),
+        ),
+    };
+    Ok(Finding { name: "orders", state, detail })
+}
+
+async fn check_consumers(bus: &Bus) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (mut pending, mut unacknowledged) = (0, 0);
+    for consumer in &streams::CONSUMERS {
+        let stalled = |detail| Finding { name: CONSUMERS, state: State::Stalled, detail };
+        match bus.waiting(consumer).await {
+            Ok(waiting) => {
+                pending += waiting.pending;
+                unacknowledged += waiting.in_hand;
+                if waiting.in_hand >= MAX_ACK_PENDING.unsigned_abs() {
+                    findings.push(stalled(format!(
+                        "{} has {} unacknowledged, which is the limit: look at the log of its service",
+                        consumer.name,
+                        counted(waiting.in_hand, "message")
+                    )));
+                }
+                if waiting.pending > 0 && waiting.pulls == 0 && waiting.in_hand == 0 {
+                    findings.push(stalled(format!(
+                        "{} has a backlog of {} and no pull request: is its service running?",
+                        consumer.name,
+                        counted(waiting.pending, "message")
+                    )));
+                }
+            }
+            Err(error) => findings.push(stalled(format!("{error:#}: if the consumer is missing, run `off migrate`"))),
+        }
+    }
+    if findings.is_empty() {
+        let detail = format!("{} pending, {unacknowledged} unacknowledged", counted(pending, "message"));
+        findings.push(Finding { name: CONSUMERS, state: State::Healthy, detail });
+    }
+    findings
+}
+
+async fn check_streams(bus: &Bus) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut sizes = Vec::new();
+    for stream in &STREAMS {
+        match bus.jetstream.get_stream(stream.name).await {
+            Ok(found) => {
+                let info = found.cached_info();
+                let (bytes, max_bytes) = (info.state.bytes, info.config.max_bytes.max(0).unsigned_abs());
+                sizes.push(format!("{} {} of {} MiB", stream.name, bytes >> 20, max_bytes >> 20));
+                if *stream == DEAD_LETTERS && info.state.messages > 0 {
+                    let is_full = bytes * 100 >= max_bytes * DEAD_LETTERS_FULL_PERCENT;
+                    findings.push(dead_letters(stream, info.state.messages, is_full));
+                }
+            }
+            Err(error) => findings.push(Finding {
+                name: "streams",
+                state: State::Stalled,
+                detail: format!("{}: {error}: if the stream is missing, run `off migrate`", stream.name),
+            }),
+        }
+    }
+    if sizes.len() == STREAMS.len() {
+        findings.insert(0, Finding { name: "streams", state: State::Healthy, detail: sizes.join(", ") });
+    }
+    findings
+}
+
+fn dead_letters(stream: &Stream, count: u64, is_full: bool) -> Finding {
+    let advice = "`off dead list` shows why; `off dead replay` publishes one again, `off dead drop` deletes it";
+    let (state, full) = if is_full {
+        (State::Stalled, format!(", and {} is nearly full", stream.name))
+    } else {
+        (State::Warning, String::new())
+    };
+    let detail = format!("{} could not be handled{full}: {advice}", counted(count, "message"));
+    Finding { name: DEAD, state, detail }
+}
+
+/// Free space on the disk that holds `folder`.
+pub(crate) fn check_disk(folder: &Path) -> anyhow::Result<Finding> {
+    let free = room_on_disk(folder)?;
+    let (state, advice) = if free < MIN_FREE_BYTES {
+        (State::Stalled, ": free some space, Postgres and NATS stop without it")
+    } else {
+        (State::Healthy, "")
+    };
+    let gib = free as f64 / f64::from(1 << 30);
+    Ok(Finding { name: "disk", state, detail: format!("{gib:.1} GiB free{advice}") })
+}

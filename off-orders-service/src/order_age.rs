@@ -1,0 +1,66 @@
+//! Metrics and readiness warnings about late orders and the age of open ones. A stuck order shows as a growing age.
+
+use crate::store::recovery::{self, Late};
+use metrics::gauge;
+use off_kit::{Kit, db};
+use sqlx::PgPool;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tracing::debug;
+
+/// How often the database is queried.
+const POLL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// An order that waits longer than this for the broker's acknowledgement causes a warning.
+const WARN_AFTER: Duration = Duration::from_secs(15);
+
+/// Starts a task that counts late orders and finds the oldest pending and shipped order, until the service stops.
+pub(crate) fn start(kit: &Kit, pool: &PgPool) {
+    let (pool, clock, tasks) = (pool.clone(), kit.clock, kit.tasks.clone());
+    let late = Arc::<Mutex<Option<Late>>>::default();
+    let warned = late.clone();
+    kit.readiness_checks.add_warning("orders", move || {
+        let late = warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let overdue = late.as_ref().map(|late| late.overdue).filter(|overdue| *overdue > 0)?;
+        Some(format!("{overdue} orders are overdue although they were announced again: see `off audit`"))
+    });
+    let warned = late.clone();
+    kit.readiness_checks.add_warning("unpublished", move || {
+        let late = warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let late = late.as_ref()?;
+        let lag = (clock.now() - late.first_unpublished?).to_std().ok().filter(|lag| *lag > WARN_AFTER)?;
+        let (orders, seconds) = (late.unpublished, lag.as_secs());
+        Some(format!(
+            "{orders} orders wait for the broker's acknowledgement, the oldest for {seconds} s: is NATS up, and has \
+             its disk room? A nats-server whose disk was full may need a restart"
+        ))
+    });
+    kit.tasks.spawn("order ages", async move {
+        loop {
+            tokio::select! {
+                () = tasks.stopping() => return Ok(()),
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+            }
+            match db::with_timeout(recovery::count_late(&pool)).await {
+                Ok(counted) => {
+                    gauge!("off_orders_overdue").set(counted.overdue as f64);
+                    gauge!("off_orders_unpublished").set(counted.unpublished as f64);
+                    *late.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
+                }
+                Err(error) => debug!("counting late orders failed, retrying at the next poll: {error}"),
+            }
+            match db::with_timeout(recovery::find_oldest(&pool)).await {
+                Ok(oldest) => {
+                    for (status, placed_at) in oldest {
+                        let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());
+                        gauge!("off_order_oldest_seconds", "status" => status.as_str())
+                            .set(age.unwrap_or_default().as_secs_f64());
+                    }
+                }
+                Err(error) => debug!("finding the oldest orders failed, retrying at the next poll: {error}"),
+            }
+        }
+    });
+}
