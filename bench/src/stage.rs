@@ -137,7 +137,7 @@ impl Stage {
         let mut backlog = u64::try_from(outbox)?;
         for consumer in &streams::ORDER_CONSUMERS {
             let waiting = self.bus.waiting(consumer).await?;
-            backlog += waiting.pending + waiting.in_hand;
+            backlog += waiting.pending + waiting.unacknowledged;
         }
         Ok(backlog)
     }

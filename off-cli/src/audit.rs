@@ -30,7 +30,7 @@ use tokio::time::Instant;
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The exit code if a check could not be completed.
-const INCOMPLETE: u8 = 2;
+const INCOMPLETE: u8 = 4;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {

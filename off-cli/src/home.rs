@@ -162,6 +162,11 @@ impl Home {
     }
 
     /// Records that the system runs now.
+    pub(crate) fn has_heartbeat(&self) -> bool {
+        self.folder.join(HEARTBEAT).exists()
+    }
+
+    /// Records that the system runs and keeps its deadlines.
     pub(crate) fn write_heartbeat(&self) {
         // Errors are ignored: without the file, an audit of the stopped system uses the current time.
         let _ = fs::write(self.folder.join(HEARTBEAT), "");

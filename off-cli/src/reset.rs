@@ -14,7 +14,6 @@ use std::{
 /// State of a system in its folder. The tools in `bin` and downloads are kept.
 const STATE: [&str; 11] = [
     "postgres",
-    "postgres.initdb",
     "postgres.password",
     "postgres.pid",
     "postgres.log",
@@ -24,6 +23,8 @@ const STATE: [&str; 11] = [
     "off.log",
     "off.log.old",
     "running.json",
+    // Last: it marks what is left of the cluster as incomplete.
+    "postgres.initdb",
 ];
 
 /// The folder of `off chaos`; it has a subfolder with a system for each seed.
@@ -91,6 +92,9 @@ pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
     Nats::stop_leftover(&home.folder().join("nats")).await;
     Postgres::stop_leftover(&postgres).await;
     let relocated = home.relocated_database();
+    if fs::symlink_metadata(&postgres).is_ok() {
+        Postgres::mark_incomplete(&postgres)?;
+    }
     SmallDisk::unmount_leftover(relocated.as_deref().unwrap_or(&postgres));
     if let Some(relocated) = relocated {
         remove(&relocated)?;

@@ -39,7 +39,7 @@ fn document() -> String {
     ];
     let sections: Vec<String> = sections.into_iter().flatten().collect();
     format!(
-        "# Settings\n\nPrinted by `off settings`. Each setting is an environment variable and, where a column says so, an option. \
+        "# Settings\n\nPrinted by `off settings`. Each setting is an environment variable and, where listed, an option. \
          [configuration.md](configuration.md) explains the most important ones.\n\n{}",
         sections.join("\n\n")
     )
@@ -74,6 +74,7 @@ fn row(arg: &Arg) -> String {
     let default = match arg.get_id().as_str() {
         "http_service_port" => format!("{}–{}", UsersService::PORT, Generator::PORT),
         "health_port" => format!("{}–{}", UsersService::HEALTH_PORT, Generator::HEALTH_PORT),
+        "log_format" => "automatic".to_owned(),
         _ if defaults.is_empty() => "none".to_owned(),
         _ => defaults.join(", "),
     };

@@ -23,7 +23,7 @@ use std::{process::ExitCode, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -31,6 +31,12 @@ use url::Url;
 
 /// How often to check for deleted streams and consumers.
 const RECREATE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long recovery may take to handle the deadlines that passed while off did not run.
+const CATCH_UP_TIME: Duration = Duration::from_secs(30);
+
+/// How long the last queries and the connections may take to end at a shutdown.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -144,11 +150,14 @@ async fn run_system(
         () = shutdown.cancelled() => return Ok(()),
     }
     let mut system = System::new(options.hosts.clone());
+    // After a pause, deadlines that passed meanwhile are kept late: until then the earlier heartbeat is what the audit of a
+    // stopped system compares them with.
+    let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
     let started = start_services(&mut system, options, servers).await;
     let outcome = match started {
         Ok(()) => {
             tokio::select! {
-                shown = show(home, options, servers, &system, &pool, &bus) => shown,
+                shown = show(home, options, servers, &system, &pool, &bus, heartbeat_from) => shown,
                 () = shutdown.cancelled() => Ok(()),
             }
         }
@@ -158,13 +167,17 @@ async fn run_system(
         print_status("something failed; shutting down");
     }
     let stopped = system.stop(|name| print_status(&format!("stopped {name}"))).await;
-    home.write_heartbeat();
-    let summary = view::summary(&pool).await;
+    if Instant::now() >= heartbeat_from {
+        home.write_heartbeat();
+    }
+    let summary = timeout(CLOSE_TIMEOUT, view::summary(&pool)).await;
     bus.close().await;
-    pool.close().await;
+    if timeout(CLOSE_TIMEOUT, pool.close()).await.is_err() {
+        print_status("PostgreSQL does not answer; stopping it");
+    }
     outcome?;
     stopped?;
-    print_line!("{}", summary?);
+    print_line!("{}", summary.context("no summary: PostgreSQL does not answer")??);
     Ok(())
 }
 
@@ -185,6 +198,7 @@ async fn show(
     system: &System,
     pool: &PgPool,
     bus: &Bus,
+    heartbeat_from: Instant,
 ) -> anyhow::Result<()> {
     home.write_running(&Running {
         pid: std::process::id(),
@@ -208,7 +222,7 @@ async fn show(
     tokio::select! {
         result = view.run() => result,
         result = Box::pin(servers.keep_running(on_restart)) => result,
-        result = Box::pin(recreate_missing(home, bus, options.storage)) => result,
+        result = Box::pin(recreate_missing(home, bus, options.storage, heartbeat_from)) => result,
         // `System::stop` returns the error of the service that failed.
         () = system.stopping() => Ok(()),
         () = time_limit => Ok(()),
@@ -217,9 +231,16 @@ async fn show(
 
 /// Periodically writes the heartbeat, and recreates streams and consumers that were deleted. Their messages are
 /// recovered from Postgres.
-async fn recreate_missing(home: &Home, bus: &Bus, storage: bus::StreamStorage) -> anyhow::Result<()> {
+async fn recreate_missing(
+    home: &Home,
+    bus: &Bus,
+    storage: bus::StreamStorage,
+    heartbeat_from: Instant,
+) -> anyhow::Result<()> {
     loop {
-        home.write_heartbeat();
+        if Instant::now() >= heartbeat_from {
+            home.write_heartbeat();
+        }
         tokio::time::sleep(RECREATE_INTERVAL).await;
         if !bus.is_connected() {
             continue;

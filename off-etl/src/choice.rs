@@ -6,7 +6,7 @@ use crate::{filter::Filter, product::Profile};
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[group(skip)]
 pub struct Choice {
-    /// Which state tags a record needs: `strict` is the original list with en:checked, which hardly any product has;
+    /// Which state tags a record needs: `strict` is the original list with en:checked, which almost no product has;
     /// `all` needs none.
     #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
     pub profile: Profile,

@@ -40,7 +40,7 @@ pub struct DeltasConfig {
     )]
     pub deltas_from: String,
     /// Check for new deltas at this interval, such as 24h; once by default.
-    #[arg(long, env = "ETL_DELTAS_INTERVAL", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, env = "ETL_DELTAS_EVERY", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub deltas_every: Option<Duration>,
 }
 

@@ -6,6 +6,8 @@ use off_etl::{Config, Damage, Report, SourceName, api::Api, apply_deltas, import
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
 
 /// Exit code of an import whose source is damaged.
 const INCOMPLETE: u8 = 3;
@@ -19,13 +21,40 @@ struct Program {
     config: Config,
 }
 
+/// Exit code of an import that a signal ended; the next one resumes it.
+const INTERRUPTED: u8 = 130;
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    let outcome = start(Program::parse().config).await;
+    let config = Program::parse().config;
+    let is_polling = matches!(config.source, SourceName::Deltas) && config.deltas.deltas_every.is_some();
+    let outcome = tokio::select! {
+        outcome = start(config) => outcome,
+        // Waiting for the next deltas ends only like this. An import in progress is rolled back to its last batch.
+        signaled = wait_for_signal() => match signaled {
+            Ok(()) => {
+                telemetry::flush().await;
+                return if is_polling { ExitCode::SUCCESS } else { ExitCode::from(INTERRUPTED) };
+            }
+            Err(error) => Err(error),
+        },
+    };
     telemetry::flush().await;
     let Err(error) = outcome else { return ExitCode::SUCCESS };
     print_error(&error);
     if error.is::<Damage>() { ExitCode::from(INCOMPLETE) } else { ExitCode::FAILURE }
+}
+
+/// Waits for SIGINT or SIGTERM. Without a handler, the first process of a container ignores SIGTERM.
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    info!("stopped by a signal; the next import of the same source resumes");
+    Ok(())
 }
 
 async fn start(config: Config) -> anyhow::Result<()> {

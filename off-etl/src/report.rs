@@ -91,7 +91,7 @@ impl Report {
         }
         for (correction, tally) in &self.corrected {
             let known = before.corrected.get(correction).map_or(0, |tally| tally.count);
-            counter!("off_etl_mends_total", "reason" => correction.to_string()).increment(tally.count - known);
+            counter!("off_etl_corrections_total", "reason" => correction.to_string()).increment(tally.count - known);
         }
     }
 

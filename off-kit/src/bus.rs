@@ -51,7 +51,7 @@ impl Config {
 /// Shows `…` in place of the password.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let servers: Vec<_> = self.nats_url.split(',').map(crate::db::redact).collect();
+        let servers: Vec<_> = self.nats_url.split(',').map(crate::secret::redact).collect();
         f.debug_struct("Config")
             .field("nats_url", &servers)
             .field("nats_password_file", &self.nats_password_file)

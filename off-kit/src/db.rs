@@ -4,10 +4,11 @@ mod held;
 mod probe;
 mod sessions;
 
+pub use crate::secret::redact;
 pub use held::HeldConnection;
 pub use probe::{describe, probe};
 
-use crate::{Kit, Tasks, backoff::Backoff, secret};
+use crate::{Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -29,11 +30,6 @@ const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// Connect timeout where no request waits for the connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(12);
-
-/// Timeout for a unit of database work, longer than the statement timeout. A host that vanishes does not close
-/// connections, and sqlx sets no TCP keepalive that would detect this
-/// (<https://github.com/transact-rs/sqlx/issues/3540>).
-const WORK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long a connection may take to answer a ping after its work was done or canceled. If it does not answer, it is
 /// closed.
@@ -81,21 +77,6 @@ impl fmt::Debug for Config {
             .field("database_connections", &self.database_connections)
             .finish()
     }
-}
-
-/// `url` with `…` in place of its password and without its query, for messages.
-pub fn redact(url: &str) -> String {
-    url::Url::parse(url).map_or_else(
-        |_| "…".to_owned(),
-        |mut url| {
-            if url.password().is_some() {
-                // Fails only for a URL without a host, which has no password.
-                let _ = url.set_password(Some("…"));
-            }
-            url.set_query(None);
-            url.to_string().replace("%E2%80%A6", "…")
-        },
-    )
 }
 
 /// The error does not repeat the text: it may contain a password.

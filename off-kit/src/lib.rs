@@ -6,12 +6,14 @@
 pub mod backoff;
 pub mod bus;
 pub mod clock;
+#[cfg(feature = "postgres")]
 pub mod db;
 pub mod fields;
 pub mod health;
 pub mod http;
 mod kit;
 mod log_limit;
+#[cfg(feature = "postgres")]
 pub mod outbox;
 pub mod schedule;
 pub mod secret;
@@ -20,6 +22,11 @@ pub mod stdout;
 pub mod tasks;
 pub mod telemetry;
 pub mod text;
+
+/// Timeout for a unit of work of a handler, longer than the statement timeout of the database. A host that vanishes does
+/// not close connections, and sqlx sets no TCP keepalive that would detect this
+/// (<https://github.com/transact-rs/sqlx/issues/3540>).
+const WORK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// Requests and messages make many small, short-lived allocations from many threads. mimalloc version 2 returns the
 /// memory of a burst to the system within a tenth of a second; version 3 keeps it for the next burst.
@@ -30,6 +37,7 @@ pub use bus::Bus;
 pub use clock::Clock;
 pub use kit::{Addresses, Kit, Listeners};
 pub use log_limit::LogLimit;
+#[cfg(feature = "postgres")]
 pub use outbox::Outbox;
 pub use service::{Service, run, run_with};
 pub use tasks::Tasks;

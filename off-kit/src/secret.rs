@@ -48,6 +48,21 @@ pub fn fill_in(urls: &str, file: Option<&Path>) -> anyhow::Result<String> {
     Ok(filled?.join(","))
 }
 
+/// `url` with `…` in place of its password and without its query, for messages.
+pub fn redact(url: &str) -> String {
+    url::Url::parse(url).map_or_else(
+        |_| "…".to_owned(),
+        |mut url| {
+            if url.password().is_some() {
+                // Fails only for a URL without a host, which has no password.
+                let _ = url.set_password(Some("…"));
+            }
+            url.set_query(None);
+            url.to_string().replace("%E2%80%A6", "…")
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -43,12 +43,12 @@ impl Tasks {
     pub fn spawn(&self, name: impl Into<String>, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let name = name.into();
         let tasks = self.clone();
-        let span = error_span!("task", name);
+        let span = error_span!("task", task = name);
         let task = PollTime::of(task, self.service, &name);
         let watched = async move {
             let failure = match AssertUnwindSafe(task).catch_unwind().await {
                 Ok(Ok(())) if tasks.stop.is_cancelled() => return,
-                Ok(Ok(())) => anyhow!("task {name} ended by itself"),
+                Ok(Ok(())) => anyhow!("task {name} ended unexpectedly"),
                 Ok(Err(error)) => error.context(format!("task {name} failed")),
                 Err(panic) => anyhow!("task {name} panicked: {}", panic_message(panic.as_ref())),
             };
@@ -144,7 +144,7 @@ mod tests {
     async fn a_task_that_ends_early_is_a_failure() {
         let tasks = Tasks::new("test");
         tasks.spawn("short", async { Ok(()) });
-        assert_eq!(tasks.stopped().await.unwrap_err().to_string(), "task short ended by itself");
+        assert_eq!(tasks.stopped().await.unwrap_err().to_string(), "task short ended unexpectedly");
     }
 
     #[tokio::test]

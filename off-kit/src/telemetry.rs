@@ -23,7 +23,8 @@ use url::Url;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
-    /// The log filter: a level, or levels by target, like `info,off_kit::bus=debug`.
+    /// The log filter: a level, or levels by target, like `info,off_kit::bus=debug`. Some libraries log warnings only,
+    /// unless the filter names them: async_nats, sqlx, tokio_cron_scheduler.
     #[arg(long, env = "OFF_LOG", default_value = "info", value_name = "FILTER")]
     pub log: String,
     /// The log format. By default pretty for a terminal, and JSON otherwise.
@@ -54,13 +55,16 @@ pub enum Format {
     Pretty,
 }
 
+/// Libraries whose `info` lines are of no interest to operators.
+const QUIET_LIBRARIES: &str = "async_nats=warn,sqlx=warn,tokio_cron_scheduler=warn";
+
 /// Initializes logs, traces and metrics of the process, with `program` as the service name in traces. Call it once,
 /// first.
 ///
 /// # Errors
 /// A setting is invalid, the log file cannot be opened, or telemetry is already initialized.
 pub fn init(program: &str, config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&config.log)
+    let filter = EnvFilter::try_new(format!("{QUIET_LIBRARIES},{}", config.log))
         .with_context(|| format!("OFF_LOG: '{}' is not a log filter; try info or off_kit=debug", config.log))?;
     let format = config.log_format.unwrap_or_else(|| {
         if config.log_file.is_none() && std::io::stderr().is_terminal() { Format::Pretty } else { Format::Json }

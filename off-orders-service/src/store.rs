@@ -26,8 +26,7 @@ pub(crate) async fn insert_orders(
 ) -> sqlx::Result<HashSet<OrderId>> {
     let columns = Columns::of(requests);
     let stored = sqlx::query!(
-        // OFFSET 0 keeps the planner from joining: a look into an index for each request costs the same however many
-        // devices and products there are, and whatever is known of their number.
+        // OFFSET 0 prevents a join: one index lookup per request costs the same regardless of table sizes and statistics.
         "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, due_at)
          SELECT request.*, now() + make_interval(secs => $7)
          FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
@@ -35,7 +34,7 @@ pub(crate) async fn insert_orders(
          WHERE EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id OFFSET 0)
            AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode OFFSET 0)
            AND abs(extract(epoch FROM request.placed_at - now())::float8) < $8
-         -- Two writers who meet at the same keys take them in the same order, so neither waits for the other.
+         -- Concurrent transactions insert the same keys in the same order, so they do not deadlock.
          ORDER BY request.ssd_id, request.idempotency_key
          ON CONFLICT (ssd_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
         &columns.ids,
@@ -76,16 +75,16 @@ pub(crate) async fn list_conflicts(
 ) -> sqlx::Result<Vec<InsertConflict>> {
     let columns = Columns::of(requests.iter().copied());
     let rows = sqlx::query!(
-        // A join from request to order and no other is possible, so that what sqlx reads from the plan, which columns can be
-        // null, does not change with the tables' statistics.
+        // Only a join from request to order is possible, so that the nullability that sqlx derives from the plan does not
+        // depend on statistics.
         r#"SELECT request.id AS "request_id!",
                   EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id) AS "ssd_exists!",
                   EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode) AS "product_exists!",
-                  abs(extract(epoch FROM request.asked_at - now())::float8) < $6 AS "is_timely!",
+                  abs(extract(epoch FROM request.placed_at - now())::float8) < $6 AS "is_timely!",
                   placed.id AS "id?", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
                   placed.quantity AS "quantity?", placed.placed_at AS "placed_at?"
            FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-                AS request (id, ssd_id, barcode, idempotency_key, asked_at)
+                AS request (id, ssd_id, barcode, idempotency_key, placed_at)
            LEFT JOIN LATERAL (
                SELECT id, ssd_id, barcode, quantity, placed_at FROM orders.product_orders
                WHERE product_orders.ssd_id = request.ssd_id AND product_orders.idempotency_key = request.idempotency_key OFFSET 0
@@ -156,10 +155,9 @@ pub(crate) async fn mark_reached(
     limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
-        // News of several states come at the same time, for the same orders: whoever locks them in the same order never
-        // waits in a circle.
+        // Events for several statuses of the same orders are handled concurrently: locking in the same order avoids deadlocks.
         "WITH locked AS MATERIALIZED (
-             SELECT id, at FROM unnest($2::uuid[], $3::timestamptz[]) AS news (id, at)
+             SELECT id, at FROM unnest($2::uuid[], $3::timestamptz[]) AS reached (id, at)
              JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
          ), moved AS (
              UPDATE orders.product_orders AS orders
@@ -175,7 +173,7 @@ pub(crate) async fn mark_reached(
              FROM locked WHERE orders.id = locked.id
              RETURNING orders.id, orders.due_at
          ), late AS (
-             -- Recovery backs off from an order that does not move on. Only one that did has its deadline in the future.
+             -- Ends recovery's backoff for orders that moved on: only those have a deadline in the future.
              UPDATE orders.late_orders SET check_at = moved.due_at, announcements = 0, unpublished = false
              FROM moved WHERE order_id = moved.id AND moved.due_at > now()
          )

@@ -134,6 +134,15 @@ impl Postgres {
         Ok(postgres)
     }
 
+    /// Marks the cluster in `folder` as incomplete, before it is deleted: if that is interrupted, the next start creates a new
+    /// cluster instead of using the rest.
+    ///
+    /// # Errors
+    /// The mark cannot be written.
+    pub fn mark_incomplete(folder: &Path) -> anyhow::Result<()> {
+        write_private(&folder.with_extension("initdb"), "")
+    }
+
     /// Stops the server that a killed process left behind in `folder`.
     pub async fn stop_leftover(folder: &Path) {
         let data = std::fs::read_link(folder).unwrap_or_else(|_| folder.to_owned());
@@ -286,9 +295,9 @@ fn remove_contents(folder: &Path) -> std::io::Result<usize> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            std::fs::remove_dir_all(&path)?
+            std::fs::remove_dir_all(&path)?;
         } else {
-            std::fs::remove_file(&path)?
+            std::fs::remove_file(&path)?;
         }
         removed += 1;
     }

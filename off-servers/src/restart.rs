@@ -61,7 +61,7 @@ pub async fn keep_running<S: Restart>(server: &mut S, on_restart: impl Fn(&str))
                 let context = || format!("{} ended {} times within {minutes} minutes, giving up", S::NAME, ends.len());
                 return Err(error).with_context(context);
             }
-            on_restart(&format!("{} ended by itself and is restarted: {error:#}", S::NAME));
+            on_restart(&format!("{} ended unexpectedly and is restarted: {error:#}", S::NAME));
             tokio::time::sleep(backoff.pause()).await;
             outcome = server.start_again().await;
         }

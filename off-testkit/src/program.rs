@@ -46,7 +46,7 @@ impl Program {
                 let message = entry["message"].as_str().unwrap_or_default();
                 if let Some((_, address)) = message.split_once(" serves health checks on ") {
                     health = address.split("/readyz").next().map(str::to_owned);
-                } else if let Some((_, address)) = message.split_once(" answers on ") {
+                } else if let Some((_, address)) = message.split_once(" listens on ") {
                     let api = address.split(',').next().expect("the log line contains an address").to_owned();
                     return (api, health.expect("the health port listens first"));
                 }

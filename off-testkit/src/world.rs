@@ -96,7 +96,7 @@ impl World {
     pub async fn caught_up(&self, consumer: &off_events::streams::Consumer) {
         eventually(&format!("{} has caught up", consumer.name), || async {
             let waiting = self.nats.bus.waiting(consumer).await.ok()?;
-            (waiting.pending == 0 && waiting.in_hand == 0).then_some(())
+            (waiting.pending == 0 && waiting.unacknowledged == 0).then_some(())
         })
         .await;
     }

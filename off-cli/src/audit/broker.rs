@@ -65,7 +65,7 @@ impl BrokerContents {
             contents.consumers.push(ConsumerContents {
                 name: consumer.name,
                 pending: waiting.pending,
-                unacknowledged: waiting.in_hand,
+                unacknowledged: waiting.unacknowledged,
             });
         }
         Ok(contents)

@@ -21,7 +21,7 @@ pub(super) fn print(audit: &Audit) {
     );
     if let Some(as_of) = as_of {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
-        print_line!("off is not running, so deadlines are compared with {as_of} UTC, shortly before it stopped");
+        print_line!("off is not running, so deadlines are compared with {as_of} UTC, the patience before it stopped");
     }
     for (which, claim) in [
         (Check::Orders, "each is delivered, or the deadline of its next step has not passed".to_owned()),

@@ -204,7 +204,7 @@ pub(super) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
     let mut unhandled = 0;
     for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream) {
         let waiting = bus.waiting(consumer).await.ok()?;
-        unhandled += waiting.pending + waiting.in_hand;
+        unhandled += waiting.pending + waiting.unacknowledged;
     }
     Some(unhandled)
 }

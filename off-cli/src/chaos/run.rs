@@ -390,7 +390,7 @@ async fn wait_until_drained(parts: &Parts, started: Instant) -> anyhow::Result<O
         let mut unhandled = 0;
         for consumer in &streams::CONSUMERS {
             let waiting = parts.bus.waiting(consumer).await?;
-            unhandled += waiting.pending + waiting.in_hand;
+            unhandled += waiting.pending + waiting.unacknowledged;
         }
         if left.orders == 0 && left.unpublished == 0 && left.low == 0 && unhandled == 0 {
             return Ok(Some(began.elapsed()));

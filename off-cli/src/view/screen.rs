@@ -72,6 +72,7 @@ struct ViewContext {
 enum Action {
     Stop,
     Help,
+    CloseHelp,
     Nothing,
 }
 
@@ -92,7 +93,8 @@ pub(super) async fn run(view: &View, health: watch::Receiver<Health>) -> anyhow:
             Some(event) = keys.next() => match action_of(&event?) {
                 Action::Stop => return Ok(()),
                 Action::Help => context.shows_help = !context.shows_help,
-                Action::Nothing => context.shows_help = false,
+                Action::CloseHelp => context.shows_help = false,
+                Action::Nothing => {}
             },
             () = sleep_until(next_snapshot) => {
                 state.update(Snapshot::read(&view.pool).await);
@@ -125,7 +127,7 @@ fn action_of(event: &Event) -> Action {
         // In raw mode, Ctrl-C arrives as a key and not as SIGINT.
         KeyCode::Char('c') if modifiers.contains(KeyModifiers::CONTROL) => Action::Stop,
         KeyCode::Char('?') => Action::Help,
-        _ => Action::Nothing,
+        _ => Action::CloseHelp,
     }
 }
 
@@ -357,6 +359,7 @@ mod tests {
         assert_eq!(action_of(&key(KeyCode::Char('q'), none)), Action::Stop);
         assert_eq!(action_of(&key(KeyCode::Char('c'), KeyModifiers::CONTROL)), Action::Stop);
         assert_eq!(action_of(&key(KeyCode::Char('?'), none)), Action::Help);
-        assert_eq!(action_of(&key(KeyCode::Char('c'), none)), Action::Nothing);
+        assert_eq!(action_of(&key(KeyCode::Char('c'), none)), Action::CloseHelp);
+        assert_eq!(action_of(&Event::Resize(80, 24)), Action::Nothing);
     }
 }

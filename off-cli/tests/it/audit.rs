@@ -204,10 +204,10 @@ async fn findings_are_printed_as_json() {
 }
 
 #[tokio::test]
-async fn an_audit_without_a_broker_exits_with_2() {
+async fn an_audit_without_a_broker_exits_with_4() {
     let mut world = consistent_world().await;
     world.nats.server.kill().await.unwrap();
     let output = audit(&world, &[]).await;
-    assert_eq!(output.status.code(), Some(2), "{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
     assert!(stderr(&output).contains("could not check everything"), "{}", stderr(&output));
 }

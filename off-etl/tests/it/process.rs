@@ -1,6 +1,10 @@
 //! The importer as a process: killed at any moment, without its database, or beside another importer.
 
 use crate::{import_with, record};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use off_etl::{Choice, Profile};
 use off_testkit::{Database, eventually};
 use rand::{RngExt, SeedableRng};
@@ -14,7 +18,10 @@ use std::{
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    process::{Child, Command},
+};
 
 /// A file that makes an import hard to resume: the same barcodes far apart, newer records before older ones, and
 /// rejects.
@@ -97,6 +104,35 @@ async fn kill_repeatedly(arguments: &[&str]) {
     assert!(resumptions > 0, "none of {kills} kills came between two batches");
     assert_eq!(last, expected, "after {kills} kills");
     assert_eq!(catalog(&db.pool).await, catalog(&undisturbed.pool).await, "after {kills} kills");
+}
+
+#[tokio::test]
+async fn a_signal_ends_an_import_in_order_and_a_poller_with_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Database::new().await;
+    let signal_and_wait = async |mut child: Child, signal| {
+        let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+        kill(pid, signal).unwrap();
+        child.wait().await.unwrap().code()
+    };
+    let import = importer(&large_file(&folder), &db).spawn().unwrap();
+    eventually("the import has begun", || async {
+        let query = "SELECT place FROM catalog.imports WHERE finished_at IS NULL AND place > 0";
+        let place: Option<i64> = sqlx::query_scalar(query).fetch_optional(&db.pool).await.unwrap();
+        place
+    })
+    .await;
+    assert_eq!(signal_and_wait(import, Signal::SIGTERM).await, Some(130));
+
+    // A catalog without an export: the poller warns and waits for the next poll.
+    let mut poller = Command::new(env!("CARGO_BIN_EXE_off-etl"));
+    poller.arg("deltas").args(["--deltas-every", "1h", "--deltas-from"]).arg(folder.path());
+    poller.env("DATABASE_URL", &db.url).env("OFF_LOG", "warn").stderr(Stdio::piped()).kill_on_drop(true);
+    let mut poller = poller.spawn().unwrap();
+    let mut lines = BufReader::new(poller.stderr.take().unwrap()).lines();
+    let warning = lines.next_line().await.unwrap().unwrap();
+    assert!(warning.contains("cannot apply the deltas"), "{warning}");
+    assert_eq!(signal_and_wait(poller, Signal::SIGTERM).await, Some(0));
 }
 
 /// The records of the large file, each of about 100 kB.
@@ -265,7 +301,7 @@ async fn metrics_are_served_during_an_import() {
         };
         (shows("off_etl_records_total", &["rejected", "not JSON"])
             && shows("off_etl_records_total", &["not written"])
-            && shows("off_etl_mends_total", &["HTML entities"]))
+            && shows("off_etl_corrections_total", &["HTML entities"]))
         .then_some(())
     })
     .await;

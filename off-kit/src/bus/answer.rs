@@ -1,12 +1,13 @@
 //! Request-reply: requests on one subject, replies on another.
 
 use super::Bus;
-use crate::{Kit, db};
+use crate::{Kit, WORK_TIMEOUT, fields::Object};
 use anyhow::Context;
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
 use off_events::headers;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::time::timeout;
 use tracing::warn;
 
 /// Maximum number of requests that are handled concurrently; more wait in the subscription.
@@ -41,7 +42,8 @@ pub fn answer<App, H, F, Q, A>(
             async move {
                 let handled = async {
                     let request = parse(&message)?;
-                    match db::with_timeout(handler(app, request)).await? {
+                    let answered = timeout(WORK_TIMEOUT, handler(app, request)).await;
+                    match answered.context("the handler did not end in time")?? {
                         Some(response) => reply(bus, answer_subject, &message, &response).await,
                         None => Ok(()),
                     }
@@ -60,7 +62,8 @@ fn parse<Q: DeserializeOwned + Default>(message: &Message) -> anyhow::Result<Q> 
     if message.payload.is_empty() {
         return Ok(Q::default());
     }
-    serde_json::from_slice(&message.payload).context("the request cannot be parsed")
+    let request: serde_json::Result<Object<Q>> = serde_json::from_slice(&message.payload);
+    request.map(|Object(request)| request).context("the request cannot be parsed")
 }
 
 /// Maximum length in bytes of a [`headers::REQUEST_ID`] or traceparent that is copied into a reply.

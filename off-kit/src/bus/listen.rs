@@ -10,7 +10,7 @@ mod subscription;
 pub use received::{Batch, Failure, Received};
 
 use super::Bus;
-use crate::{Kit, backoff::Backoff, db};
+use crate::{Kit, WORK_TIMEOUT, backoff::Backoff};
 use anyhow::{Context, bail};
 use async_nats::jetstream::{AckKind, Message, consumer::pull::MessagesErrorKind};
 use futures::StreamExt;
@@ -21,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 use subscription::{BATCH, Subscription, nak_prefetched};
+use tokio::time::timeout;
 use tracing::{Instrument, Span, debug, warn};
 
 /// Minimum batch size while a dependency is unavailable or slow.
@@ -229,10 +230,9 @@ where
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
         // A batch of one message belongs to the trace of that message; a larger batch belongs to no trace.
         let span = if let [received] = &batch[..] { received.alone() } else { Span::none() };
-        let (in_hand, started) = (gauge!("off_messages_in_hand", "consumer" => self.name), Instant::now());
+        let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        // Handlers wait only for the database, so the database timeout applies.
-        let mut handling = pin!(db::with_timeout((self.handle)(batch.clone())).instrument(span));
+        let mut handling = pin!(timeout(WORK_TIMEOUT, (self.handle)(batch.clone())).instrument(span));
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,
@@ -240,7 +240,7 @@ where
             }
         };
         in_hand.set(0.0);
-        handled?;
+        handled.map_err(|_| Failure::timed_out())??;
         for message in messages {
             self.subscription.answer(message, AckKind::Ack).await;
         }

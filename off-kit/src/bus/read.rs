@@ -23,7 +23,7 @@ pub struct Waiting {
     /// Messages that were not delivered yet.
     pub pending: u64,
     /// Messages that were delivered and not acknowledged yet.
-    pub in_hand: u64,
+    pub unacknowledged: u64,
     /// Open pull requests.
     pub pulls: u64,
     /// All messages up to this stream sequence number are acknowledged.
@@ -128,7 +128,7 @@ impl Bus {
         let info = info.with_context(|| format!("cannot get the info of consumer {}", consumer.name))?;
         Ok(Waiting {
             pending: info.num_pending,
-            in_hand: info.num_ack_pending as u64,
+            unacknowledged: info.num_ack_pending as u64,
             pulls: info.num_waiting as u64,
             ack_floor: info.ack_floor.stream_sequence,
         })
@@ -143,7 +143,7 @@ impl Bus {
             let newest = stream.cached_info().state.last_sequence;
             loop {
                 let waiting = self.waiting(consumer).await?;
-                if waiting.ack_floor >= newest || (waiting.pending == 0 && waiting.in_hand == 0) {
+                if waiting.ack_floor >= newest || (waiting.pending == 0 && waiting.unacknowledged == 0) {
                     break;
                 }
                 if Instant::now() >= deadline {

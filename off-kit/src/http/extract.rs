@@ -80,7 +80,7 @@ pub struct ApiPath<T>(pub T);
 
 impl From<PathRejection> for Problem {
     fn from(_: PathRejection) -> Self {
-        Self::not_found("there is no resource with this name")
+        Self::not_found("there is no such resource")
     }
 }
 
@@ -92,6 +92,7 @@ pub struct ApiQuery<T>(pub T);
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
         let detail = rejection.body_text();
+        let detail = detail.rsplit_once("query string: ").map_or(detail.as_str(), |(_, reason)| reason);
         Self::new(CommonCode::InvalidQuery, detail)
     }
 }

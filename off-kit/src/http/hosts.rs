@@ -31,6 +31,7 @@ pub struct Hosts {
 
 fn parse_host(text: &str) -> Result<String, String> {
     let name = text.trim().to_ascii_lowercase();
+    let name = name.strip_suffix('.').unwrap_or(&name).to_owned();
     // An empty name is allowed, because a list that is joined from several may contain one.
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
     if name == "*" || is_name {
@@ -47,7 +48,7 @@ impl Hosts {
         host == "localhost"
             || host.ends_with(".localhost")
             || address.parse::<IpAddr>().is_ok()
-            || self.http_hosts.iter().any(|known| known == "*" || *known == host)
+            || self.http_hosts.iter().any(|known| known == "*" || (*known == host && !host.is_empty()))
     }
 
     /// Whether all host names of a request are known. A request without a host name does not come from a browser.
@@ -59,7 +60,8 @@ impl Hosts {
     fn allow_headers(&self, headers: &HeaderMap) -> bool {
         headers.get_all(header::HOST).iter().all(|value| {
             let authority = value.to_str().ok().and_then(|value| value.parse::<Authority>().ok());
-            authority.is_some_and(|authority| self.is_known(authority.host()))
+            // RFC 9110 allows no userinfo in a Host header.
+            authority.is_some_and(|authority| !authority.as_str().contains('@') && self.is_known(authority.host()))
         })
     }
 }
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_unknown_host_name_is_rejected_in_any_position() {
-        let hosts = Hosts { http_hosts: vec!["off.example.org".to_owned()] };
+        let hosts = Hosts { http_hosts: vec!["off.example.org".to_owned(), String::new()] };
         for wrong in [
             request("/", &["evil.example"]),
             request("/", &["localhost", "evil.example"]),
@@ -125,6 +127,7 @@ mod tests {
             request("/", &["127.0.0.1.evil.example"]),
             request("/", &["a b"]),
             request("/", &[""]),
+            request("/", &["evil.example@localhost"]),
             request("/", &[":80"]),
             request("http://evil.example/", &["localhost"]),
         ] {
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_setting_that_is_not_a_list_of_names_is_rejected() {
-        assert_eq!(parse_host(" Off.example.org").as_deref(), Ok("off.example.org"));
+        assert_eq!(parse_host(" Off.example.org.").as_deref(), Ok("off.example.org"));
         assert!(parse_host("*").is_ok() && parse_host("").is_ok());
         for wrong in ["http://off.example.org", "off.example.org:80", "*.example.org", "a b"] {
             assert!(parse_host(wrong).is_err(), "{wrong}");

@@ -1,13 +1,16 @@
 //! Error responses: RFC 9457 `application/problem+json`.
 
 use super::codes::{CommonCode, ProblemCode};
-use crate::{db, fields::FieldError, telemetry};
+#[cfg(feature = "postgres")]
+use crate::db;
+use crate::{fields::FieldError, telemetry};
 use axum::{
     Json,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+#[cfg(feature = "postgres")]
 use tracing::{error, warn};
 use utoipa::ToSchema;
 
@@ -85,6 +88,7 @@ impl Problem {
 }
 
 /// Transient errors become a 503, all others a 500. Callers map the errors that have a meaning for the client before.
+#[cfg(feature = "postgres")]
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         if db::is_passing(&error) {

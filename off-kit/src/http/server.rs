@@ -133,7 +133,7 @@ pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> an
     health::serve(kit, health, addresses.health);
     let guarded = KnownHosts::new(kit.http.hosts.clone(), app);
     let address = addresses.api;
-    info!("{} answers on http://{address}, documented at http://{address}/docs", kit.name);
+    info!("{} listens on http://{address}, documented at http://{address}/docs", kit.name);
     let (tasks, grace_period_elapsed) = (kit.tasks.clone(), kit.tasks.clone());
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {

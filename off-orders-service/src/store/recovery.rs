@@ -85,8 +85,8 @@ pub(crate) async fn move_checkpoint(
     let Some(next) = checkpoint.next.filter(|next| *next <= horizon) else { return Ok(false) };
     let end = page_end(next, page).min(horizon);
     let passed = sqlx::query!(
-        // Two sets of ids are the same when their number and the XOR of their hashes are: that costs a third of a look at each
-        // order's delivery.
+        // Two sets of ids are equal if their counts and the XOR of their hashes are: this costs a third of checking the
+        // delivery of each order.
         r#"WITH placed AS MATERIALIZED (
                SELECT count(*) AS orders, bit_xor(uuid_hash_extended(id, 0)) AS ids,
                       count(*) FILTER (WHERE status <= ($1::text)::orders.order_status) AS unfinished
@@ -113,7 +113,7 @@ pub(crate) async fn move_checkpoint(
              WHERE id > $2 AND id <= $3
                AND (status <= ($1::text)::orders.order_status
                     OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
-             -- Where the clock was ahead, it may be looked at much later than its deadline.
+             -- A clock that was ahead may have set its next check long after its deadline.
              ON CONFLICT (order_id) DO UPDATE SET check_at = least(late_orders.check_at, excluded.check_at)",
             status.as_str(),
             checkpoint.through,
@@ -241,8 +241,8 @@ pub(crate) async fn claim_overdue(
 ) -> sqlx::Result<(usize, Vec<Overdue>)> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
-        // Written so that there is one way to carry it out, by index: a plan that is kept from when no order was late would take
-        // hours over a million of them.
+        // Written so that only an index plan is possible: a cached plan from when no order was late would take hours for a
+        // million of them.
         r#"WITH due AS MATERIALIZED (
                UPDATE orders.late_orders
                SET check_at = now() + make_interval(secs =>
@@ -261,7 +261,7 @@ pub(crate) async fn claim_overdue(
                      AND EXISTS (SELECT FROM users.deliveries WHERE deliveries.order_id = due.order_id OFFSET 0)
                   AS "is_done!",
                   coalesce(due.unpublished AND placed.status = 'pending', false) AS "is_unpublished!",
-                  -- Not where a clock was ahead when it reached its state.
+                  -- Not if a clock was ahead when it reached its status.
                   coalesce(placed.due_at BETWEEN now() AND now() + make_interval(secs => $5)
                            AND greatest(placed.placed_at, placed.shipped_at, placed.completed_at)
                                <= now() + make_interval(secs => $4), false) AS "has_time!"
@@ -309,7 +309,7 @@ pub(crate) async fn claim_overdue(
 /// Makes late orders due again after `pause`, because the broker did not acknowledge their announcement.
 pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
     sqlx::query!(
-        // What nobody heard was no announcement.
+        // An announcement that was not acknowledged does not count.
         "UPDATE orders.late_orders
          SET check_at = now() + make_interval(secs => $2), announcements = greatest(announcements - 1, 0)
          WHERE order_id = ANY($1)",

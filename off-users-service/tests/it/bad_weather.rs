@@ -67,7 +67,7 @@ async fn a_delivery_during_a_postgres_outage_is_retried_and_counted_once() {
 
 /// Messages of `stock.consumed` that were delivered and are not acknowledged yet.
 async fn unacknowledged(users: &Users) -> Option<u64> {
-    Some(users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.ok()?.in_hand)
+    Some(users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.ok()?.unacknowledged)
 }
 
 #[tokio::test]

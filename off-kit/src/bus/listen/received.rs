@@ -1,6 +1,6 @@
 //! The input and the result of a handler.
 
-use crate::{Clock, telemetry};
+use crate::{Clock, WORK_TIMEOUT, telemetry};
 use async_nats::jetstream::{Message, message::Info};
 use chrono::{DateTime, Utc};
 use off_events::{headers, streams::Consumer};
@@ -82,8 +82,16 @@ pub enum Failure {
     Reject(String),
 }
 
+impl Failure {
+    /// The handler did not end in time.
+    pub(super) fn timed_out() -> Self {
+        Self::Unavailable(anyhow::anyhow!("not handled within {} s", WORK_TIMEOUT.as_secs()))
+    }
+}
+
 /// Invalid values (SQLSTATE class 22), violated constraints (class 23) and rows that cannot be encoded or decoded
 /// reject the message. All other errors mean that the database is unavailable.
+#[cfg(feature = "postgres")]
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         let is_rejected = match &error {
