@@ -58,7 +58,7 @@ const CHANNELS: [Channel; 10] = [
     Channel {
         subject: OrderDue::SUBJECT,
         description: "The wait of an order is over. JetStream publishes it when the order's schedule on \
-            orders.timer.<state>.<order> fires; it reaches only consumers of the stream.",
+            orders.timer.<status>.<order> fires; it reaches only consumers of the stream.",
         payloads: &["Order"],
         senders: &["notifications-service"],
         receivers: &["notifications-service"],
