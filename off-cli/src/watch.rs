@@ -9,7 +9,7 @@ use anyhow::Context;
 use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
-use off_events::RandomQuestion;
+use off_events::RandomRequest;
 use off_kit::Clock;
 use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
 use serde_json::{Map, Value, json};
@@ -102,7 +102,7 @@ pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
 fn description(subject: &str, payload: &[u8]) -> String {
     if subject == "orders.random" {
         return match serde_json::from_slice(payload) {
-            Ok(RandomQuestion { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  requests a random product"),
+            Ok(RandomRequest { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  requests a random product"),
             _ => "requests a random device and product".to_owned(),
         };
     }

@@ -1,96 +1,94 @@
 //! Generates the AsyncAPI 3 document of all subjects from the types of this crate.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomQuestion, StockConsumed, StockLow,
-    UserRegistered, event::event_type, headers, streams,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, StockConsumed, StockLow,
+    UserRegistered, event::event_type, headers, participants::PARTICIPANTS, streams,
 };
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{RefOr, Schema},
 };
 
-/// One subject with its payloads, senders and receivers.
+/// One subject with its payloads.
 struct Channel {
+    /// The subject, or a pattern of subjects with the parameters in braces.
+    address: &'static str,
+    /// The subject as it is declared, with wildcards.
     subject: &'static str,
     description: &'static str,
     payloads: &'static [&'static str],
-    senders: &'static [&'static str],
-    receivers: &'static [&'static str],
 }
 
-const CHANNELS: [Channel; 10] = [
+impl Channel {
+    /// A channel of one subject.
+    const fn of(subject: &'static str, payloads: &'static [&'static str], description: &'static str) -> Self {
+        Self { address: subject, subject, description, payloads }
+    }
+
+    /// The programs that publish on it.
+    fn senders(&self) -> Vec<&'static str> {
+        if self.subject == streams::ALL_DEAD_LETTERS {
+            let services = streams::CONSUMERS.iter().filter(|consumer| !consumer.is_from_devices);
+            return distinct(services.map(|consumer| consumer.service));
+        }
+        let publishers = PARTICIPANTS.iter().filter(|participant| participant.publishes.contains(&self.subject));
+        distinct(publishers.map(|publisher| publisher.name))
+    }
+
+    /// The programs that receive its messages.
+    fn receivers(&self) -> Vec<&'static str> {
+        let subscribers = PARTICIPANTS.iter().filter(|participant| participant.subscribes.contains(&self.subject));
+        let consumers = streams::CONSUMERS.iter().filter(|consumer| consumer.subject == self.subject);
+        distinct(subscribers.map(|subscriber| subscriber.name).chain(consumers.map(|consumer| consumer.service)))
+    }
+}
+
+fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+const CHANNELS: [Channel; 11] = [
+    Channel::of(
+        ORDERS_RANDOM,
+        &["RandomRequest"],
+        "Requests a random device and a random product to order. An empty body is valid.",
+    ),
+    Channel::of(
+        ORDERS_NEW,
+        &["RandomDevice", "RandomBarcode"],
+        "The responses: one with a device and one with a barcode, both with the request's Off-Request-Id. They are also \
+            sent to the reply subject of the request, if it is an inbox.",
+    ),
+    Channel::of(Order::PENDING, &["Order"], "The order is stored and waits for the supplier."),
+    Channel::of(Order::SHIPPED, &["Order"], "The order left the supplier."),
+    Channel::of(Order::COMPLETED, &["Order"], "The order arrived; its units are added to the shelf."),
     Channel {
-        subject: ORDERS_RANDOM,
-        description: "Requests a random device and a random product to order. An empty body is valid.",
-        payloads: &["RandomQuestion"],
-        senders: &["generator"],
-        receivers: &["users-service", "orders-service"],
-    },
-    Channel {
-        subject: ORDERS_NEW,
-        description: "The responses: one with a device and one with a barcode, both with the request's Off-Request-Id.",
-        payloads: &["RandomDevice", "RandomBarcode"],
-        senders: &["users-service", "orders-service"],
-        receivers: &["generator"],
-    },
-    Channel {
-        subject: Order::PENDING,
-        description: "The order is stored and waits for the supplier.",
+        address: "orders.timer.{status}.{order}",
+        subject: OrderDue::TIMERS,
+        description: "A message schedule: the wait of an order for its next status.",
         payloads: &["Order"],
-        senders: &["orders-service"],
-        receivers: &["notifications-service"],
     },
+    Channel::of(
+        OrderDue::SUBJECT,
+        &["Order"],
+        "The wait of an order is over. JetStream publishes it when the order's schedule on \
+            orders.timer.{status}.{order} fires; it reaches only consumers of the stream.",
+    ),
+    Channel::of(UserRegistered::SUBJECT, &["UserRegistered"], "A person registered with their devices."),
+    Channel::of(StockConsumed::SUBJECT, &["StockConsumed"], "Units of a product were taken off a shelf."),
+    Channel::of(
+        StockLow::SUBJECT,
+        &["StockLow"],
+        "A product is at or below its reorder point. The device orders with POST /api/orders.",
+    ),
     Channel {
-        subject: Order::SHIPPED,
-        description: "The order left the supplier.",
-        payloads: &["Order"],
-        senders: &["notifications-service"],
-        receivers: &["notifications-service", "orders-service"],
-    },
-    Channel {
-        subject: Order::COMPLETED,
-        description: "The order arrived; its units are added to the shelf.",
-        payloads: &["Order"],
-        senders: &["notifications-service"],
-        receivers: &["orders-service", "users-service"],
-    },
-    Channel {
-        subject: OrderDue::SUBJECT,
-        description: "The wait of an order is over. JetStream publishes it when the order's schedule on \
-            orders.timer.<status>.<order> fires; it reaches only consumers of the stream.",
-        payloads: &["Order"],
-        senders: &["notifications-service"],
-        receivers: &["notifications-service"],
-    },
-    Channel {
-        subject: UserRegistered::SUBJECT,
-        description: "A person registered with their devices.",
-        payloads: &["UserRegistered"],
-        senders: &["users-service"],
-        receivers: &[],
-    },
-    Channel {
-        subject: StockConsumed::SUBJECT,
-        description: "Units of a product were taken off a shelf.",
-        payloads: &["StockConsumed"],
-        senders: &["device", "generator"],
-        receivers: &["users-service"],
-    },
-    Channel {
-        subject: StockLow::SUBJECT,
-        description: "A product is at or below its reorder point. The device orders with POST /api/orders.",
-        payloads: &["StockLow"],
-        senders: &["users-service"],
-        receivers: &["device", "generator"],
-    },
-    Channel {
-        subject: "dead.{stream}.{consumer}",
+        address: "dead.{stream}.{consumer}",
+        subject: streams::ALL_DEAD_LETTERS,
         description: "A dead letter: a message that no handler could process, with the reason and its history in \
             Off-Dead-* headers.",
         payloads: &[],
-        senders: &["users-service", "orders-service", "notifications-service", "generator"],
-        receivers: &[],
     },
 ];
 
@@ -100,7 +98,7 @@ pub fn document() -> Value {
     let mut operations = Map::new();
     let mut messages = Map::new();
     for channel in &CHANNELS {
-        let key = channel.subject.replace(['{', '}'], "");
+        let key = channel.address.replace(['{', '}'], "");
         let names: Vec<String> = if channel.payloads.is_empty() {
             vec![key.clone()]
         } else {
@@ -110,10 +108,10 @@ pub fn document() -> Value {
             messages.insert(name.clone(), message(channel, channel.payloads.get(index).copied()));
         }
         channels.insert(key.clone(), channel_object(channel, &names));
-        for service in channel.senders {
+        for service in channel.senders() {
             operations.insert(format!("{service}.sends.{key}"), operation("send", service, &key));
         }
-        for service in channel.receivers {
+        for service in channel.receivers() {
             operations.insert(format!("{service}.receives.{key}"), operation("receive", service, &key));
         }
     }
@@ -135,7 +133,7 @@ pub fn document() -> Value {
 
 fn channel_object(channel: &Channel, messages: &[String]) -> Value {
     let mut object = json!({
-        "address": channel.subject,
+        "address": channel.address,
         "description": channel.description,
         "messages": messages.iter().map(|name| (name.clone(), json!({"$ref": format!("#/components/messages/{name}")})))
             .collect::<Map<_, _>>(),
@@ -143,51 +141,63 @@ fn channel_object(channel: &Channel, messages: &[String]) -> Value {
     if let Some(stream) = streams::stream_of(channel.subject) {
         object["x-stream"] = json!(stream.name);
     }
-    if channel.subject.contains('{') {
-        object["x-stream"] = json!(streams::DEAD_LETTERS.name);
-        object["parameters"] = json!({
+    let parameters = match channel.subject {
+        OrderDue::TIMERS => json!({
+            "status": {"description": "The status that the order reaches when the wait is over."},
+            "order": {"description": "The id of the order."},
+        }),
+        streams::ALL_DEAD_LETTERS => json!({
             "stream": {"description": "The original stream of the message."},
             "consumer": {"description": "The durable consumer that could not process it."},
-        });
-    }
+        }),
+        _ => return object,
+    };
+    object["parameters"] = parameters;
     object
 }
 
+const REQUEST_HEADERS: &[(&str, &str)] = &[(headers::REQUEST_ID, "Correlates a response with its request")];
+
+const EVENT_HEADERS: &[(&str, &str)] = &[
+    (headers::NATS_MSG_ID, "The id for deduplication: ce-id; with the time appended if the event is announced again"),
+    (headers::CE_ID, "CloudEvents: the id of the event; always the same for the same event"),
+    (headers::CE_SOURCE, "CloudEvents: the service that published the event"),
+    (headers::CE_SPECVERSION, "CloudEvents: the specification version, 1.0"),
+    (headers::CE_TIME, "CloudEvents: the time of the event, RFC 3339 in UTC"),
+    (headers::CE_TYPE, "CloudEvents: the event type"),
+    (headers::TRACEPARENT, "W3C Trace Context"),
+    (headers::ANNOUNCED_AGAIN, "When recovery announced this event, or one that led to it, again, RFC 3339 in UTC"),
+];
+
+const SCHEDULE_HEADERS: &[(&str, &str)] = &[
+    (headers::NATS_SCHEDULE, "When JetStream publishes the message: `@at` and a time, RFC 3339 in UTC"),
+    (headers::NATS_SCHEDULE_TARGET, "The subject on which JetStream publishes it"),
+];
+
+const DEAD_LETTER_HEADERS: &[(&str, &str)] = &[
+    (headers::DEAD_REASON, "Why the message could not be processed"),
+    (headers::DEAD_SUBJECT, "The subject it was first published on"),
+    (headers::DEAD_SEQUENCE, "Its sequence number in its original stream"),
+    (headers::DEAD_DELIVERIES, "The number of deliveries before it became a dead letter"),
+    (headers::DEAD_TIME, "When it became a dead letter, RFC 3339 in UTC"),
+    (headers::DEAD_CUT, "What was truncated because the message was too large: `headers`, `body`, or both"),
+];
+
 fn message(channel: &Channel, payload: Option<&str>) -> Value {
-    let in_stream = streams::stream_of(channel.subject).is_some();
-    let headers: &[(&str, &str)] = match channel.subject {
-        ORDERS_RANDOM | ORDERS_NEW => &[(headers::REQUEST_ID, "Correlates a response with its request")],
-        _ if in_stream => &[
-            (
-                headers::NATS_MSG_ID,
-                "The id for deduplication: ce-id; with the time appended if the event is announced again",
-            ),
-            (headers::CE_ID, "CloudEvents: the id of the event; always the same for the same event"),
-            (headers::CE_SOURCE, "CloudEvents: the service that published the event"),
-            (headers::CE_SPECVERSION, "CloudEvents: the specification version, 1.0"),
-            (headers::CE_TIME, "CloudEvents: the time of the event, RFC 3339 in UTC"),
-            (headers::CE_TYPE, "CloudEvents: the event type"),
-            (headers::TRACEPARENT, "W3C Trace Context"),
-            (
-                headers::ANNOUNCED_AGAIN,
-                "When recovery announced this event, or one that led to it, again, RFC 3339 in UTC",
-            ),
-        ],
-        _ => &[
-            (headers::DEAD_REASON, "Why the message could not be processed"),
-            (headers::DEAD_SUBJECT, "The subject it was first published on"),
-            (headers::DEAD_SEQUENCE, "Its sequence number in its original stream"),
-            (headers::DEAD_DELIVERIES, "The number of deliveries before it became a dead letter"),
-            (headers::DEAD_TIME, "When it became a dead letter, RFC 3339 in UTC"),
-            (headers::DEAD_CUT, "What was truncated because the message was too large: `headers`, `body`, or both"),
-        ],
+    let headers = match channel.subject {
+        ORDERS_RANDOM | ORDERS_NEW => vec![REQUEST_HEADERS],
+        OrderDue::TIMERS => vec![EVENT_HEADERS, SCHEDULE_HEADERS],
+        streams::ALL_DEAD_LETTERS => vec![DEAD_LETTER_HEADERS],
+        _ => vec![EVENT_HEADERS],
     };
     let properties: Map<_, _> = headers
+        .concat()
         .iter()
         .map(|(name, description)| ((*name).to_owned(), json!({"type": "string", "description": description})))
         .collect();
     let mut object = json!({"headers": {"type": "object", "properties": properties}});
-    if in_stream {
+    // The other channels have no event of their own.
+    if headers == [EVENT_HEADERS] {
         object["name"] = json!(event_type(channel.subject));
     }
     if let Some(payload) = payload {
@@ -197,18 +207,22 @@ fn message(channel: &Channel, payload: Option<&str>) -> Value {
 }
 
 fn operation(action: &str, service: &str, channel: &str) -> Value {
-    json!({
+    let mut object = json!({
         "action": action,
         "channel": {"$ref": format!("#/channels/{channel}")},
         "tags": [{"name": service}],
-    })
+    });
+    if action == "send" && channel == ORDERS_RANDOM {
+        object["reply"] = json!({"channel": {"$ref": format!("#/channels/{ORDERS_NEW}")}});
+    }
+    object
 }
 
 /// The schemas of the payloads and of all types in them. OpenAPI 3.1 schemas are JSON Schemas, which AsyncAPI accepts.
 fn schemas() -> Map<String, Value> {
     let mut schemas: Vec<(String, RefOr<Schema>)> = Vec::new();
     collect::<Order>(&mut schemas);
-    collect::<RandomQuestion>(&mut schemas);
+    collect::<RandomRequest>(&mut schemas);
     collect::<RandomDevice>(&mut schemas);
     collect::<RandomBarcode>(&mut schemas);
     collect::<StockConsumed>(&mut schemas);
@@ -227,10 +241,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_subject_of_every_stream_is_described() {
+    fn every_subject_is_described() {
         let described: Vec<&str> = CHANNELS.iter().map(|channel| channel.subject).collect();
-        for consumer in streams::CONSUMERS {
-            assert!(described.contains(&consumer.subject), "{} is not described", consumer.subject);
+        let published = PARTICIPANTS.iter().flat_map(|participant| participant.publishes);
+        let subscribed = PARTICIPANTS.iter().flat_map(|participant| participant.subscribes);
+        let consumed = streams::CONSUMERS.iter().map(|consumer| &consumer.subject);
+        for subject in published.chain(subscribed).chain(consumed) {
+            assert!(described.contains(subject), "{subject} is not described");
+        }
+    }
+
+    #[test]
+    fn every_stored_message_has_a_sender() {
+        for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.subject != OrderDue::SUBJECT) {
+            let is_published = PARTICIPANTS.iter().any(|participant| participant.publishes.contains(&consumer.subject));
+            assert!(is_published, "nobody publishes {}, the subject of {}", consumer.subject, consumer.name);
         }
     }
 

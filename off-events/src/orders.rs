@@ -116,6 +116,8 @@ pub struct OrderDue(pub Order);
 
 impl OrderDue {
     pub const SUBJECT: &'static str = "orders.due";
+    /// The subjects of the message schedules, see [`OrderStatus::timer_subject`].
+    pub const TIMERS: &'static str = "orders.timer.*.*";
 }
 
 impl Event for OrderDue {

@@ -1,6 +1,6 @@
 //! The request for a random device and product to order.
 //!
-//! A client publishes a [`RandomQuestion`], or an empty message, on [`ORDERS_RANDOM`] with a
+//! A client publishes a [`RandomRequest`], or an empty message, on [`ORDERS_RANDOM`] with a
 //! [`crate::headers::REQUEST_ID`]. The users service and the orders service each respond on [`ORDERS_NEW`] with the
 //! same id, so that any number of clients can send requests concurrently. Neither subject is stored in a stream: a
 //! response is useless once its client has stopped waiting.
@@ -16,7 +16,7 @@ pub const ORDERS_NEW: &str = "orders.new";
 
 /// The request. An empty message requests any device and any product.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct RandomQuestion {
+pub struct RandomRequest {
     /// The device, if it is known already. Then only the orders service responds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssd_id: Option<SsdId>,

@@ -1,6 +1,6 @@
 //! Streams and durable consumers. They are defined here and created by `off migrate`; services only use them.
 
-use crate::{Order, OrderDue, StockConsumed, StockLow, UserRegistered};
+use crate::{Order, OrderDue, StockConsumed, StockLow, participants};
 use std::time::Duration;
 
 /// The definition of a JetStream stream.
@@ -26,6 +26,8 @@ pub struct Consumer {
     pub name: &'static str,
     pub description: &'static str,
     pub subject: &'static str,
+    /// The name of the service that handles its messages.
+    pub service: &'static str,
     /// Whether devices publish its messages. Invalid messages from devices are counted and dropped: if they became dead
     /// letters, any device could fill that stream.
     pub is_from_devices: bool,
@@ -38,6 +40,9 @@ impl Consumer {
     }
 }
 
+/// The subjects of all dead letters, see [`Consumer::dead_subject`].
+pub const ALL_DEAD_LETTERS: &str = "dead.*.*";
+
 /// The maximum wait of a message schedule: one day less than the `max_age` of its stream, because JetStream deletes a
 /// schedule that is older than `max_age` before it fires.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
@@ -45,7 +50,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
     description: "Status changes of orders, and the schedules of the waits between them",
-    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, "orders.timer.*.*", OrderDue::SUBJECT],
+    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, OrderDue::TIMERS, OrderDue::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
     share: 70,
     // JetStream supports no schedules in a stream that rejects new messages.
@@ -88,68 +93,76 @@ pub const DEAD_LETTERS: Stream = Stream {
 pub const SUPPLIER: Consumer = Consumer {
     stream: ORDERS.name,
     name: "supplier",
-    description: "Notifications service: the supplier receives pending orders",
+    description: "The supplier receives pending orders",
     subject: Order::PENDING,
+    service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
 };
 
 pub const DELIVERY: Consumer = Consumer {
     stream: ORDERS.name,
     name: "delivery",
-    description: "Notifications service: the delivery firm receives shipped orders",
+    description: "The delivery firm receives shipped orders",
     subject: Order::SHIPPED,
+    service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
 };
 
 pub const DUE: Consumer = Consumer {
     stream: ORDERS.name,
     name: "due",
-    description: "Notifications service: announces orders whose wait is over",
+    description: "Announces orders whose wait is over",
     subject: OrderDue::SUBJECT,
+    service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
 };
 
 pub const ORDERS_SHIPPED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-shipped",
-    description: "Orders service: records shipped orders",
+    description: "Records shipped orders",
     subject: Order::SHIPPED,
+    service: participants::ORDERS.name,
     is_from_devices: false,
 };
 
 pub const ORDERS_COMPLETED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-completed",
-    description: "Orders service: records completed orders",
+    description: "Records completed orders",
     subject: Order::COMPLETED,
+    service: participants::ORDERS.name,
     is_from_devices: false,
 };
 
 pub const SHELVES_DELIVERED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "shelves-delivered",
-    description: "Users service: adds delivered units to shelves",
+    description: "Adds delivered units to shelves",
     subject: Order::COMPLETED,
+    service: participants::USERS.name,
     is_from_devices: false,
 };
 
 pub const SHELVES_CONSUMED: Consumer = Consumer {
     stream: STOCK.name,
     name: "shelves-consumed",
-    description: "Users service: subtracts consumed units from shelves",
+    description: "Subtracts consumed units from shelves",
     subject: StockConsumed::SUBJECT,
+    service: participants::USERS.name,
     is_from_devices: true,
 };
 
 pub const DEVICES_LOW: Consumer = Consumer {
     stream: STOCK.name,
     name: "devices-low",
-    description: "Generator: its devices reorder products that are low",
+    description: "The simulated devices reorder products that are low",
     subject: StockLow::SUBJECT,
+    service: participants::GENERATOR.name,
     is_from_devices: false,
 };
 
-pub const STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
+pub static STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
 // The shares add up to 100 percent.
 const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.share == 100);
@@ -163,10 +176,10 @@ pub const ORDER_CONSUMERS: [Consumer; 6] =
 
 /// The stream that stores `subject`; `None` for core NATS subjects.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
-    match subject {
-        Order::PENDING | Order::SHIPPED | Order::COMPLETED | OrderDue::SUBJECT => Some(&ORDERS),
-        StockConsumed::SUBJECT | StockLow::SUBJECT => Some(&STOCK),
-        UserRegistered::SUBJECT => Some(&USERS),
-        _ => None,
-    }
+    STREAMS.iter().find(|stream| stream.subjects.iter().any(|pattern| is_match(pattern, subject)))
+}
+
+/// Whether `pattern` is `subject`, or its prefix followed by `>`.
+fn is_match(pattern: &str, subject: &str) -> bool {
+    pattern == subject || pattern.strip_suffix('>').is_some_and(|prefix| subject.starts_with(prefix))
 }

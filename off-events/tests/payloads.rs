@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{
-    Barcode, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomQuestion, SsdId, StockConsumed,
+    Barcode, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, SsdId, StockConsumed,
     StockLow, UserId, UserRegistered,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -71,8 +71,8 @@ fn stock_events_match_version_1() {
 
 #[test]
 fn random_requests_and_responses_match_version_1() {
-    let request = RandomQuestion { ssd_id: Some(SsdId(42)), product_seed: Some(7) };
-    assert_matches_file("random_question.v1.json", &request);
+    let request = RandomRequest { ssd_id: Some(SsdId(42)), product_seed: Some(7) };
+    assert_matches_file("random_request.v1.json", &request);
     assert_matches_file("random_device.v1.json", &RandomDevice { ssd_id: Some(SsdId(42)) });
     assert_matches_file("random_barcode.v1.json", &RandomBarcode { barcode: Some(barcode()) });
 }

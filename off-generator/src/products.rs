@@ -3,7 +3,7 @@
 use anyhow::Context;
 use async_nats::{HeaderMap, Message};
 use futures::StreamExt;
-use off_events::{Barcode, ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomQuestion, SsdId, headers};
+use off_events::{Barcode, ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomRequest, SsdId, headers};
 use off_kit::{Bus, Kit, telemetry};
 use std::{
     collections::HashMap,
@@ -50,7 +50,7 @@ impl Products {
         let id = Uuid::now_v7().simple().to_string();
         let (sender, mut responses) = mpsc::channel(2);
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), sender);
-        let request = RandomQuestion { ssd_id: Some(ssd_id), product_seed: Some(product_seed) };
+        let request = RandomRequest { ssd_id: Some(ssd_id), product_seed: Some(product_seed) };
         let response = timeout(RESPONSE_TIMEOUT, self.request(&id, &request, &mut responses)).await;
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
         response.context("no response to orders.random in time")?
@@ -59,7 +59,7 @@ impl Products {
     async fn request(
         &self,
         id: &str,
-        request: &RandomQuestion,
+        request: &RandomRequest,
         responses: &mut mpsc::Receiver<Message>,
     ) -> anyhow::Result<Option<Barcode>> {
         let mut map = HeaderMap::new();

@@ -3,7 +3,7 @@
 use crate::{App, store};
 use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderId, OrderStatus, RandomBarcode, RandomQuestion};
+use off_events::{Order, OrderId, OrderStatus, RandomBarcode, RandomRequest};
 use off_kit::bus::{Batch, Failure, Received};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -16,7 +16,7 @@ const MAX_ROUNDS: usize = 5;
 const DRAWS_PER_ROUND: usize = 32;
 
 /// `orders.random`: answers with the barcode of a random product, or with none if the catalog is empty.
-pub(crate) async fn on_order_random(app: App, question: RandomQuestion) -> anyhow::Result<Option<RandomBarcode>> {
+pub(crate) async fn on_order_random(app: App, question: RandomRequest) -> anyhow::Result<Option<RandomBarcode>> {
     // ChaCha draws the same numbers on every machine and in every version.
     let mut rng = match question.product_seed {
         Some(seed) => ChaCha8Rng::seed_from_u64(seed.into()),

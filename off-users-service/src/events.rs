@@ -4,7 +4,7 @@ use crate::{
     App, remind,
     store::{self, Consumption, Delivery},
 };
-use off_events::{Order, RandomDevice, RandomQuestion, StockConsumed, StockLow};
+use off_events::{Order, RandomDevice, RandomRequest, StockConsumed, StockLow};
 use off_kit::{
     bus::{Batch, Failure},
     outbox::Entry,
@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 const MAX_ATTEMPTS: usize = 5;
 
 /// `orders.random`: responds with a random device, unless the request names one.
-pub(crate) async fn on_order_random(app: App, request: RandomQuestion) -> anyhow::Result<Option<RandomDevice>> {
+pub(crate) async fn on_order_random(app: App, request: RandomRequest) -> anyhow::Result<Option<RandomDevice>> {
     if request.ssd_id.is_some() {
         return Ok(None);
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use off_events::{
     headers,
-    streams::{Consumer, DEAD_LETTERS},
+    streams::{ALL_DEAD_LETTERS, Consumer, DEAD_LETTERS},
 };
 use serde::{Serialize, Serializer};
 
@@ -125,7 +125,7 @@ pub(super) async fn store(
 
 /// All dead letters, oldest first.
 pub async fn list(bus: &Bus) -> anyhow::Result<Vec<DeadLetter>> {
-    let messages = bus.read(DEAD_LETTERS.name, "dead.*.*", 1).await?;
+    let messages = bus.read(DEAD_LETTERS.name, ALL_DEAD_LETTERS, 1).await?;
     Ok(messages
         .into_iter()
         .filter_map(|message| {
