@@ -90,7 +90,7 @@ impl Stage {
         let (program, _) = off_servers::find_nats_server(&tools).await?;
         let nats = off_servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
         let pool = PgPool::connect(&postgres.url).await?;
-        db::migrate(&pool, Duration::from_secs(10)).await?;
+        off_migrations::apply(&pool).await?;
         plain::create_table(&pool).await?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;

@@ -58,7 +58,9 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
         Ok(session) => {
             findings.record(
                 "database",
-                db::check(&session.db).await.map(|()| "answers, all migrations are applied".to_owned()),
+                db::check(&session.db, off_migrations::newest())
+                    .await
+                    .map(|()| "answers, all migrations are applied".to_owned()),
             );
             findings.record(
                 "broker",

@@ -70,12 +70,13 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
 pub(crate) async fn all(pool: &PgPool, bus: &Bus, storage: StreamStorage, is_forced: bool) -> anyhow::Result<()> {
     db::connect(pool, START_PATIENCE).await?;
     ensure!(
-        is_forced || !db::is_of_another(pool).await?,
+        is_forced || !off_migrations::is_of_another(pool).await?,
         "the database {} holds tables and was never migrated by off: is DATABASE_URL right? \
          With --yes, off adds its schemas to it",
         pool.connect_options().get_database().unwrap_or_default()
     );
-    db::migrate(pool, START_PATIENCE).await?;
+    db::refuse_shared_sessions(pool).await?;
+    off_migrations::apply(pool).await?;
     bus.connected(START_PATIENCE).await?;
     bus::declare(bus, storage).await
 }

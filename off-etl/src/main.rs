@@ -77,7 +77,7 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
         db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
     let pool = db::lazy_pool(&database, "off-etl")?;
     db::probe(&pool).await.map_err(anyhow::Error::msg)?;
-    db::check(&pool).await.map_err(anyhow::Error::msg).context("cannot fill the catalog")?;
+    db::check(&pool, off_migrations::newest()).await.map_err(anyhow::Error::msg).context("cannot fill the catalog")?;
     db::refuse_shared_sessions(&pool).await?;
     Ok(Some(pool))
 }

@@ -122,7 +122,7 @@ impl Catalog {
             };
             match outcome {
                 Ok(done) => return Ok(done),
-                Err(StoreError::Database(error)) if db::is_passing(&error) && Instant::now() < deadline => {
+                Err(StoreError::Database(error)) if db::is_transient(&error) && Instant::now() < deadline => {
                     warn!("the database is unavailable, retrying: {}", db::describe(&error));
                     // The connection never returns to the pool, because it may still hold the lock.
                     if let Some(conn) = self.conn.take() {

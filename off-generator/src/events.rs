@@ -21,7 +21,7 @@ pub(crate) async fn on_stock_low(app: App, batch: Batch<StockLow>) -> Result<(),
     let outcomes: Vec<Result<(), Failure>> = stream::iter(0..batch.len())
         .map(|index| {
             let (app, batch) = (app.clone(), batch.clone());
-            let span = batch[index].alone();
+            let span = batch[index].own_span();
             async move { restock(&app, &batch[index]).await }.instrument(span)
         })
         .buffer_unordered(MAX_CONCURRENT)

@@ -1,17 +1,17 @@
 //! NATS: the connection, publishing, consuming, request-reply, and stream declarations.
 
-mod answer;
 pub mod dead_letters;
 mod declare;
 mod listen;
 mod publish;
 mod read;
+mod respond;
 
-pub use answer::answer;
 pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
-pub use publish::{OutboundMessage, Unpublished};
+pub use publish::{OutboundMessage, PublishFailed};
 pub use read::{Content, Pages, Waiting};
+pub use respond::respond;
 
 use crate::{Kit, secret};
 use anyhow::Context;

@@ -1,4 +1,4 @@
-//! Postgres: pools, migrations, timeouts, and which errors are transient.
+//! Postgres: pools, timeouts, and which errors are transient.
 
 mod held;
 mod probe;
@@ -15,15 +15,11 @@ use futures::future::join_all;
 use metrics::gauge;
 use sqlx::{
     Connection, PgConnection, PgPool,
-    migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 use tokio::{runtime::Handle, sync::watch};
 use tracing::{debug, warn};
-
-/// All migrations, in order.
-pub static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// A connection that was idle longer than this is pinged before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);
@@ -181,9 +177,9 @@ pub fn background_pool(pool: &PgPool) -> PgPool {
 }
 
 /// The pool of a service. Adds the readiness check `postgres`: from now on the service is ready only while Postgres is
-/// available and migrated. The service ends with an error if its connections share sessions, as behind a connection
+/// available and has the migration `newest`. The service ends with an error if its connections share sessions, as behind a connection
 /// pooler.
-pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
+pub fn pool_for(kit: &Kit, config: &Config, newest: i64) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(&format!("off-{}", kit.name));
     let (passed, own_sessions) = watch::channel(false);
     let gate = own_sessions.clone();
@@ -207,7 +203,7 @@ pub fn pool_for(kit: &Kit, config: &Config) -> anyhow::Result<PgPool> {
     kit.readiness_checks.add("postgres", move || {
         let (pool, passed) = (checked.clone(), *own_sessions.borrow());
         async move {
-            check(&pool).await?;
+            check(&pool, newest).await?;
             if passed { Ok(()) } else { Err("the check for shared sessions has not finished yet".to_owned()) }
         }
     });
@@ -247,16 +243,14 @@ pub fn need_same_time(kit: &Kit, pool: &PgPool, tolerance: Duration) {
 fn keep_connections(kit: &Kit, pool: &PgPool, max: u32) {
     let (pool, service, tasks) = (pool.clone(), kit.name, kit.tasks.clone());
     kit.tasks.spawn("connections", async move {
-        loop {
+        let mut counts = tasks.every(COUNT_INTERVAL);
+        while counts.tick().await {
             fill(&pool, max, &tasks).await;
             let (open, idle) = (pool.size() as usize, pool.num_idle());
             gauge!("off_database_connections", "service" => service).set(open as f64);
             gauge!("off_database_connections_in_use", "service" => service).set(open.saturating_sub(idle) as f64);
-            tokio::select! {
-                () = tasks.stopping() => return Ok(()),
-                () = tokio::time::sleep(COUNT_INTERVAL) => {}
-            }
         }
+        Ok(())
     });
 }
 
@@ -283,18 +277,16 @@ async fn fill(pool: &PgPool, max: u32, tasks: &Tasks) {
     }
 }
 
-/// Checks that the database answers and has all migrations. The error is a text for people.
-pub async fn check(pool: &PgPool) -> Result<(), String> {
+/// Checks that the database answers and has the migration `newest`. The error is a text for people.
+pub async fn check(pool: &PgPool, newest: i64) -> Result<(), String> {
     let applied: Result<Option<i64>, _> =
         sqlx::query_scalar!("SELECT max(version) FROM _sqlx_migrations WHERE success").fetch_one(pool).await;
-    let wanted = MIGRATIONS.iter().map(|migration| migration.version).max();
     match applied {
-        Ok(applied) if applied >= wanted => Ok(()),
-        Ok(applied) => Err(format!(
-            "the database is at migration {} of {}: run `off migrate`",
-            applied.unwrap_or(0),
-            wanted.unwrap_or(0)
-        )),
+        Ok(Some(applied)) if applied >= newest => Ok(()),
+        Ok(applied) => {
+            let applied = applied.unwrap_or(0);
+            Err(format!("the database is at migration {applied} of {newest}: run `off migrate`"))
+        }
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
             Err("the database was never migrated: run `off migrate`".to_owned())
         }
@@ -322,28 +314,8 @@ pub async fn connect(pool: &PgPool, timeout: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the database has tables but no migrations of off, so that it belongs to another application.
-pub async fn is_of_another(pool: &PgPool) -> anyhow::Result<bool> {
-    let is_of_another = sqlx::query_scalar!(
-        r#"SELECT to_regclass('_sqlx_migrations') IS NULL AND EXISTS (
-               SELECT FROM pg_class JOIN pg_namespace AS schema ON schema.oid = relnamespace
-               WHERE relkind IN ('r', 'p', 'v', 'm') AND nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-                 -- What extensions bring is nobody's.
-                 AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e')
-           ) AS "is_of_another!""#
-    );
-    is_of_another.fetch_one(pool).await.context("cannot list the tables of the database")
-}
-
-/// Applies all missing migrations. Waits up to `timeout` for the database.
-pub async fn migrate(pool: &PgPool, timeout: Duration) -> anyhow::Result<()> {
-    connect(pool, timeout).await?;
-    refuse_shared_sessions(pool).await?;
-    MIGRATIONS.run(pool).await.context("a migration failed; those before it were applied")
-}
-
 /// Whether `error` is transient: the database is unavailable or overloaded, so that a retry may succeed.
-pub fn is_passing(error: &sqlx::Error) -> bool {
+pub fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)

@@ -24,7 +24,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// A poll starts this many ids before the last relayed row. Transactions that commit late seldom have smaller ids, and
 /// the next full poll finds those that do. Without a start id, each poll would scan all rows that were deleted since
 /// the table was last vacuumed.
-const SLACK: i64 = 2 * BATCH as i64;
+const OVERLAP: i64 = 2 * BATCH as i64;
 
 /// How long a batch may fill after the relay was woken. A batch costs the same for one message as for fifty, and the
 /// writer of the first message is already writing the next.
@@ -51,28 +51,28 @@ pub struct Entry<'a, E> {
     pub traceparent: Option<String>,
 }
 
-/// Events as columns of `outbox.messages`, for a statement that stores the facts and their events together.
+/// Events as columns of `outbox.messages`, for `unnest`.
 #[derive(Debug, Default)]
-pub struct Rows {
-    pub subjects: Vec<String>,
-    pub message_ids: Vec<String>,
-    pub bodies: Vec<String>,
-    pub traceparents: Vec<Option<String>>,
-    pub times: Vec<DateTime<Utc>>,
+struct Columns {
+    subjects: Vec<String>,
+    message_ids: Vec<String>,
+    bodies: Vec<String>,
+    traceparents: Vec<Option<String>>,
+    times: Vec<DateTime<Utc>>,
 }
 
-impl Rows {
-    /// Serializes `entries` into columns.
-    pub fn of<'a, E: Event>(entries: impl IntoIterator<Item = &'a Entry<'a, E>>) -> sqlx::Result<Self> {
-        let mut rows = Self::default();
+impl Columns {
+    /// Serializes `entries`.
+    fn of<E: Event>(entries: &[Entry<'_, E>]) -> sqlx::Result<Self> {
+        let mut columns = Self::default();
         for entry in entries {
-            rows.subjects.push(entry.event.subject().to_owned());
-            rows.message_ids.push(entry.event.message_id());
-            rows.bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
-            rows.traceparents.push(entry.traceparent.clone());
-            rows.times.push(entry.occurred_at);
+            columns.subjects.push(entry.event.subject().to_owned());
+            columns.message_ids.push(entry.event.message_id());
+            columns.bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
+            columns.traceparents.push(entry.traceparent.clone());
+            columns.times.push(entry.occurred_at);
         }
-        Ok(rows)
+        Ok(columns)
     }
 }
 
@@ -104,17 +104,20 @@ impl Outbox {
 
     /// Stores events in the transaction of their facts. Call [`Outbox::wake`] after the commit.
     pub async fn put<E: Event>(&self, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
-        let rows = Rows::of(entries)?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let columns = Columns::of(entries)?;
         sqlx::query!(
             "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
              SELECT $1, message.*
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
             self.relay.source,
-            &rows.subjects,
-            &rows.message_ids,
-            &rows.bodies,
-            &rows.traceparents as &[Option<String>],
-            &rows.times,
+            &columns.subjects,
+            &columns.message_ids,
+            &columns.bodies,
+            &columns.traceparents as &[Option<String>],
+            &columns.times,
         )
         .execute(conn)
         .await?;
@@ -141,7 +144,7 @@ impl Outbox {
             match relayed {
                 Ok(relayed) => {
                     backoff = Backoff::default();
-                    from = relayed.last_id - SLACK;
+                    from = relayed.last_id - OVERLAP;
                     if relayed.count < usize::from(BATCH) {
                         tokio::select! {
                             () = tasks.stopping() => {}
@@ -232,7 +235,7 @@ impl Relay {
         rows.sort_unstable_by_key(|row| row.id);
         self.record_oldest(rows.first().map(|row| row.occurred_at));
         if rows.is_empty() {
-            return Ok(RelayedBatch { count: 0, last_id: from + SLACK });
+            return Ok(RelayedBatch { count: 0, last_id: from + OVERLAP });
         }
         let (ids, messages): (Vec<i64>, Vec<OutboundMessage>) = rows
             .into_iter()

@@ -1,6 +1,9 @@
 //! Supervised tasks: a task that panics or ends before the shutdown stops the process with a failing exit code.
 
+mod every;
 mod poll_time;
+
+pub use every::Every;
 
 use anyhow::anyhow;
 use futures::FutureExt;

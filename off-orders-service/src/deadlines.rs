@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The time that a step may take in addition to its wait, to deliver and handle the messages. It is also the whole
 /// limit for the last step, from `completed` to the shelf, which has no wait.
-const SLACK: Duration = Duration::from_secs(10);
+const HANDLING_TIME: Duration = Duration::from_secs(10);
 
 /// How long an order may stay in each status before it is overdue, in real time.
 #[derive(Debug, Clone, Copy)]
@@ -23,9 +23,9 @@ impl TimeLimits {
     /// How long an order may stay in `status`; for `completed`, until its units are on the shelf.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
-            OrderStatus::Pending => self.supplier + SLACK,
-            OrderStatus::Shipped => self.delivery + SLACK,
-            OrderStatus::Completed => SLACK,
+            OrderStatus::Pending => self.supplier + HANDLING_TIME,
+            OrderStatus::Shipped => self.delivery + HANDLING_TIME,
+            OrderStatus::Completed => HANDLING_TIME,
         }
     }
 

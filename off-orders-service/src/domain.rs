@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
 use off_kit::fields::{FieldError, Fields, Raw};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -84,8 +84,6 @@ impl TryFrom<&[u8]> for IdempotencyKey {
 pub(crate) struct OrderRequest {
     pub(crate) order: Order,
     pub(crate) key: Option<IdempotencyKey>,
-    /// The trace context of the HTTP request, as a W3C `traceparent`.
-    pub(crate) traceparent: Option<String>,
 }
 
 /// Whether two orders have the same device, product and quantity.
@@ -94,16 +92,15 @@ pub(crate) fn is_same_request(one: &Order, other: &Order) -> bool {
 }
 
 /// An order with its history.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug)]
 pub(crate) struct OrderWithHistory {
-    #[serde(flatten)]
     pub(crate) order: Order,
     /// Each status that the order has reached, oldest first.
     pub(crate) history: Vec<Step>,
 }
 
 /// A status that an order reached, and when.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) status: OrderStatus,
     pub(crate) at: DateTime<Utc>,

@@ -1,4 +1,4 @@
-//! Event handlers, one per subject.
+//! Message handlers, one per subject.
 
 use crate::{App, store};
 use chrono::{DateTime, Utc};
@@ -16,9 +16,9 @@ const MAX_ROUNDS: usize = 5;
 const DRAWS_PER_ROUND: usize = 32;
 
 /// `orders.random`: answers with the barcode of a random product, or with none if the catalog is empty.
-pub(crate) async fn on_order_random(app: App, question: RandomRequest) -> anyhow::Result<Option<RandomBarcode>> {
+pub(crate) async fn on_order_random(app: App, request: RandomRequest) -> anyhow::Result<Option<RandomBarcode>> {
     // ChaCha draws the same numbers on every machine and in every version.
-    let mut rng = match question.product_seed {
+    let mut rng = match request.product_seed {
         Some(seed) => ChaCha8Rng::seed_from_u64(seed.into()),
         None => ChaCha8Rng::from_rng(&mut rand::rng()),
     };
@@ -44,7 +44,8 @@ pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result
 async fn mark_reached(app: &App, status: OrderStatus, orders: &Batch<Order>) -> Result<(), Failure> {
     let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) =
         orders.iter().map(|received| (received.event.id.0, received.at)).unzip();
-    let known = store::mark_reached(&app.db, status, &ids, &times, app.limits).await?;
+    let known = store::mark_reached(&app.db, status, &ids, &times, app.limits).await;
+    let known = known.map_err(Failure::of_database)?;
     record_ages(orders);
     reject_unknown(orders, &known)
 }

@@ -1,9 +1,12 @@
 //! HTTP routes and handlers.
 
+mod responses;
+
 use crate::{
     App,
     codes::Code,
-    domain::{IdempotencyKey, NewOrder, OrderWithHistory},
+    domain::{IdempotencyKey, NewOrder},
+    intake::IntakeError,
     store::{self, Filter},
 };
 use axum::{
@@ -16,8 +19,9 @@ use off_kit::{
     fields::FieldError,
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use responses::{OrderPage, OrderWithHistory};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
@@ -64,6 +68,22 @@ async fn create_order(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
 }
 
+impl From<IntakeError> for Problem {
+    fn from(error: IntakeError) -> Self {
+        match error {
+            IntakeError::Unknown(errors) => Self::invalid(errors),
+            IntakeError::KeyReused => {
+                let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
+                Self::new(Code::IdempotencyKeyReused, detail)
+            }
+            IntakeError::Full => Self::unavailable("more orders arrive than can be stored; try again"),
+            IntakeError::Unavailable => Self::unavailable("the database does not answer; try again"),
+            IntakeError::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
+            IntakeError::Internal => Self::internal(),
+        }
+    }
+}
+
 /// Get an order and its history.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
     params(("id" = OrderId, Path, description = "the order")),
@@ -72,8 +92,8 @@ async fn create_order(
         (status = 404, description = "no such order", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_order(State(app): State<App>, ApiPath(id): ApiPath<Uuid>) -> Result<Json<OrderWithHistory>, Problem> {
-    let order = store::find_order(&app.db, OrderId(id)).await?;
-    order.map(Json).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+    let order = store::find_order(&app.db, OrderId(id)).await.map_err(Problem::of_database)?;
+    order.map(|order| Json(order.into())).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
 /// Which orders to list.
@@ -90,15 +110,6 @@ struct ListOrders {
     /// Orders per page, 1 to 500; default 50.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
-}
-
-/// A page of orders, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-struct OrderPage {
-    orders: Vec<Order>,
-    /// The `cursor` for the next page; absent on the last page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<OrderId>,
 }
 
 /// List orders, newest first, in pages.
@@ -122,9 +133,6 @@ async fn list_orders(
         // One more than requested, to find out whether there is another page.
         limit: limit + 1,
     };
-    let mut orders = store::list_orders(&app.db, &filter).await?;
-    let has_more = orders.len() > limit as usize;
-    orders.truncate(limit as usize);
-    let next_cursor = orders.last().filter(|_| has_more).map(|order| order.id);
-    Ok(Json(OrderPage { orders, next_cursor }))
+    let orders = store::list_orders(&app.db, &filter).await.map_err(Problem::of_database)?;
+    Ok(Json(OrderPage::new(orders, limit as usize)))
 }

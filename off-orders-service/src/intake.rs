@@ -5,10 +5,9 @@
 //! its answer after the commit of its own order.
 
 use crate::{
-    codes::Code,
     deadlines::TimeLimits,
     domain::{IdempotencyKey, OrderRequest, is_same_request},
-    publisher::{Placed, Publisher},
+    publisher::{PlacedOrder, Publisher},
     store::{self, InsertConflict},
 };
 use metrics::{gauge, histogram};
@@ -17,7 +16,6 @@ use off_kit::{
     Kit, LogLimit,
     db::{self, HeldConnection},
     fields::FieldError,
-    http::Problem,
     telemetry,
 };
 use sqlx::PgPool;
@@ -59,27 +57,28 @@ pub(crate) enum IntakeError {
     Internal,
 }
 
-impl From<IntakeError> for Problem {
-    fn from(error: IntakeError) -> Self {
-        match error {
-            IntakeError::Unknown(errors) => Self::invalid(errors),
-            IntakeError::KeyReused => {
-                let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
-                Self::new(Code::IdempotencyKeyReused, detail)
-            }
-            IntakeError::Full => Self::unavailable("more orders arrive than can be stored; try again"),
-            IntakeError::Unavailable => Self::unavailable("the database does not answer; try again"),
-            IntakeError::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
-            IntakeError::Internal => Self::internal(),
-        }
-    }
+/// A request in the queue.
+#[derive(Debug)]
+struct Queued {
+    request: OrderRequest,
+    since: Instant,
+    caller: Caller,
 }
 
-/// Sends the result to the caller.
-type Reply = oneshot::Sender<Result<Order, IntakeError>>;
+/// The HTTP request that waits for its order.
+#[derive(Debug)]
+struct Caller {
+    /// Its trace context, as a W3C `traceparent`.
+    traceparent: Option<String>,
+    result: oneshot::Sender<Result<Order, IntakeError>>,
+}
 
-/// A request, when it was queued, and the channel for its result.
-type Queued = (OrderRequest, Instant, Reply);
+impl Caller {
+    fn respond(self, result: Result<Order, IntakeError>) {
+        // Fails only if the caller is gone.
+        let _ = self.result.send(result);
+    }
+}
 
 /// A handle to the writer task. Clones share the same writer.
 #[derive(Debug, Clone)]
@@ -113,11 +112,11 @@ impl Intake {
             let mut batch = Vec::with_capacity(MAX_BATCH_SIZE);
             while queued.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 {
                 gauge!("off_orders_waiting").set(queued.len() as f64);
-                let max_wait = batch.iter().map(|(_, queued_at, _): &Queued| queued_at.elapsed()).max();
+                let max_wait = batch.iter().map(|queued: &Queued| queued.since.elapsed()).max();
                 histogram!("off_order_wait_seconds").record(max_wait.unwrap_or_default());
-                let (requests, replies) = batch.drain(..).filter_map(unless_expired).unzip();
+                let (requests, callers) = batch.drain(..).filter_map(reject_expired).unzip();
                 let started = Instant::now();
-                writer.write(requests, replies).await;
+                writer.write(requests, callers).await;
                 busy_time.add(started.elapsed());
             }
             Ok(())
@@ -132,19 +131,20 @@ impl Intake {
 
     /// Places `order`, or returns the order that was placed earlier with the same key. Returns after the commit.
     pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, IntakeError> {
-        let request = OrderRequest { order, key, traceparent: telemetry::current_traceparent() };
-        let (reply, result) = oneshot::channel();
-        self.queue.try_send((request, Instant::now(), reply)).map_err(|_| IntakeError::Full)?;
-        result.await.unwrap_or(Err(IntakeError::Unavailable))
+        let (result, stored) = oneshot::channel();
+        let caller = Caller { traceparent: telemetry::current_traceparent(), result };
+        let queued = Queued { request: OrderRequest { order, key }, since: Instant::now(), caller };
+        self.queue.try_send(queued).map_err(|_| IntakeError::Full)?;
+        stored.await.unwrap_or(Err(IntakeError::Unavailable))
     }
 }
 
 /// Rejects a request that waited in the queue for too long: its timestamp would be too far from the database's time.
-fn unless_expired((request, queued_at, reply): Queued) -> Option<(OrderRequest, Reply)> {
-    if queued_at.elapsed() < MAX_WAIT {
-        return Some((request, reply));
+fn reject_expired(Queued { request, since, caller }: Queued) -> Option<(OrderRequest, Caller)> {
+    if since.elapsed() < MAX_WAIT {
+        return Some((request, caller));
     }
-    let _ = reply.send(Err(IntakeError::Full));
+    caller.respond(Err(IntakeError::Full));
     None
 }
 
@@ -156,8 +156,8 @@ struct Writer {
 }
 
 impl Writer {
-    /// Stores a batch, replies to its callers and hands the placed orders to the publisher.
-    async fn write(&mut self, requests: Vec<OrderRequest>, replies: Vec<Reply>) {
+    /// Stores a batch, responds to its callers and hands the placed orders to the publisher.
+    async fn write(&mut self, requests: Vec<OrderRequest>, callers: Vec<Caller>) {
         let started = Instant::now();
         let outcome = db::with_timeout(self.store(&requests)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
@@ -165,8 +165,8 @@ impl Writer {
         let mut conflicts = match outcome {
             Ok(conflicts) => conflicts,
             Err(failure) => {
-                self.db.give_up();
-                let is_transient = db::is_passing(&failure);
+                self.db.discard();
+                let is_transient = db::is_transient(&failure);
                 if let Some(suppressed) = self.log_limit.admit() {
                     let count = requests.len();
                     if is_transient {
@@ -175,26 +175,24 @@ impl Writer {
                         error!(suppressed, "{count} orders were not stored: {failure}");
                     }
                 }
-                for reply in replies {
-                    // Sending fails only if the caller is gone. It is ignored, here and below.
-                    let error = if is_transient { IntakeError::Unavailable } else { IntakeError::Internal };
-                    let _ = reply.send(Err(error));
+                for caller in callers {
+                    caller.respond(Err(if is_transient { IntakeError::Unavailable } else { IntakeError::Internal }));
                 }
                 // If the connection is lost, the transaction may have been committed.
-                self.publisher.publish_if_stored(requests.into_iter().map(|request| request.order.id));
+                self.publisher.publish_uncertain(requests.into_iter().map(|request| request.order.id));
                 return;
             }
         };
         let mut placed = Vec::with_capacity(requests.len());
-        for (request, reply) in requests.into_iter().zip(replies) {
+        for (request, mut caller) in requests.into_iter().zip(callers) {
             let result = match conflicts.remove(&request.order.id) {
                 None => {
-                    placed.push(Placed { order: request.order.clone(), traceparent: request.traceparent });
+                    placed.push(PlacedOrder { order: request.order.clone(), traceparent: caller.traceparent.take() });
                     Ok(request.order)
                 }
                 Some(conflict) => self.resolve(&request, conflict),
             };
-            let _ = reply.send(result);
+            caller.respond(result);
         }
         self.publisher.publish(placed).await;
     }

@@ -47,7 +47,7 @@ impl Service for OrdersService {
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
-        let db = db::pool_for(&kit, &config.db)?;
+        let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let limits = config.time_limits(&kit.clock);
         let publisher = Publisher::start(&kit, &db, &bus);
@@ -57,7 +57,7 @@ impl Service for OrdersService {
         order_age::start(&kit, &db);
         let app = App { db, clock: kit.clock, limits, intake };
 
-        bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
+        bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
         off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;

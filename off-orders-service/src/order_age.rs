@@ -38,11 +38,8 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
         ))
     });
     kit.tasks.spawn("order ages", async move {
-        loop {
-            tokio::select! {
-                () = tasks.stopping() => return Ok(()),
-                () = tokio::time::sleep(POLL_INTERVAL) => {}
-            }
+        let mut polls = tasks.every(POLL_INTERVAL);
+        while polls.tick().await {
             match db::with_timeout(recovery::count_late(&pool)).await {
                 Ok(counted) => {
                     gauge!("off_orders_overdue").set(counted.overdue as f64);
@@ -62,5 +59,6 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
                 Err(error) => debug!("finding the oldest orders failed, retrying at the next poll: {error}"),
             }
         }
+        Ok(())
     });
 }

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A committed order, and the trace context of its request.
 #[derive(Debug)]
-pub(crate) struct Placed {
+pub(crate) struct PlacedOrder {
     pub(crate) order: Order,
     pub(crate) traceparent: Option<String>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct Placed {
 #[derive(Debug)]
 enum Queued {
     /// A committed order, to be published.
-    Placed(Placed),
+    Placed(PlacedOrder),
     /// An order whose commit is uncertain, to be recorded as unpublished if it is stored.
     MaybeStored(OrderId),
 }
@@ -70,7 +70,7 @@ impl Publisher {
     }
 
     /// Queues at most [`QUEUE_CAPACITY`] orders to be published. Waits until there is room for them.
-    pub(crate) async fn publish(&self, orders: Vec<Placed>) {
+    pub(crate) async fn publish(&self, orders: Vec<PlacedOrder>) {
         // This cannot fail: the task ends only after this handle is dropped.
         let Ok(permits) = self.0.reserve_many(orders.len()).await else { return };
         for (permit, order) in permits.zip(orders) {
@@ -80,7 +80,7 @@ impl Publisher {
 
     /// Queues orders whose commit is uncertain: those that are stored are published later by recovery. Does nothing if
     /// there is no room for them; recovery then finds them after their deadline.
-    pub(crate) fn publish_if_stored(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
+    pub(crate) fn publish_uncertain(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
         let Ok(permits) = self.0.try_reserve_many(orders.len()) else { return };
         for (permit, order) in permits.zip(orders) {
             permit.send(Queued::MaybeStored(order));
@@ -132,8 +132,8 @@ impl Task {
     }
 
     /// Publishes orders; `ids` are their ids. Returns the ids of those that the broker did not acknowledge.
-    async fn publish(&self, orders: Vec<Placed>, ids: Vec<Uuid>) -> Vec<Uuid> {
-        let messages = orders.iter().map(|Placed { order, traceparent }| {
+    async fn publish(&self, orders: Vec<PlacedOrder>, ids: Vec<Uuid>) -> Vec<Uuid> {
+        let messages = orders.iter().map(|PlacedOrder { order, traceparent }| {
             let trace = telemetry::published(order.status.subject(), order.timestamp, traceparent.as_deref());
             OutboundMessage::of(OrdersService::NAME, order, order.timestamp, trace.as_deref())
         });

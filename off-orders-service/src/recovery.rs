@@ -14,12 +14,12 @@ use crate::{
     OrdersService,
     deadlines::TimeLimits,
     intake::BusyTime,
-    store::recovery::{self, Overdue},
+    store::recovery::{self, Announcement},
 };
 use anyhow::Context;
 use metrics::counter;
 use off_events::OrderStatus;
-use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, db, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, db};
 use sqlx::PgPool;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,8 +48,8 @@ const INITIAL_PAUSE: Duration = Duration::from_secs(30);
 /// Maximum pause between announcements of the same order.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// Additional tolerance for a clock that is ahead, before a check counts as too far in the future.
-const CLOCK_SLACK: Duration = Duration::from_mins(1);
+/// How much later than any correct clock sets it a check may be. A later one was set by a clock that was ahead.
+const FUTURE_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// After about this time a sweep stops moving a checkpoint, so that one far behind does not delay overdue orders.
 const MAX_CHECK_TIME: Duration = Duration::from_secs(5);
@@ -83,22 +83,17 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intak
     let (bus, clock, recent_recorded) = (bus.clone(), kit.clock, false);
     let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, recent_recorded };
     kit.tasks.spawn("order recovery", async move {
-        let mut schedule = Schedule::new().await?;
-        schedule.every(POLL_INTERVAL, ()).await?;
-        schedule.start().await?;
         // Before this run places orders, which would shift the window of recent ones.
         recovery.record_recent().await;
         let tasks = recovery.tasks.clone();
-        loop {
+        let mut polls = tasks.every(POLL_INTERVAL);
+        while polls.tick().await {
             tokio::select! {
-                () = tasks.stopping() => return Ok(()),
-                due = schedule.next() => due?,
-            }
-            tokio::select! {
-                () = tasks.stopping() => return Ok(()),
+                () = tasks.stopping() => break,
                 () = recovery.sweep() => {}
             }
         }
+        Ok(())
     });
 }
 
@@ -157,7 +152,7 @@ impl Recovery {
 
     /// The maximum time until the next check of a late order, by correct clocks: a deadline, or a pause with jitter.
     fn max_wait(&self) -> Duration {
-        self.limits.since_placed(OrderStatus::Completed).max(MAX_PAUSE.mul_f64(1.25)) + CLOCK_SLACK
+        self.limits.since_placed(OrderStatus::Completed).max(MAX_PAUSE.mul_f64(1.25)) + FUTURE_TOLERANCE
     }
 
     /// Announces overdue and unpublished orders, batch by batch.
@@ -167,7 +162,7 @@ impl Recovery {
         let sweep_started = Instant::now();
         while sweep_started.elapsed() < MAX_ANNOUNCE_TIME {
             let (started, busy) = (Instant::now(), self.intake.get());
-            let (claimed, overdue) = db::with_timeout(recovery::claim_overdue(
+            let (claimed, announcements) = db::with_timeout(recovery::claim_announcements(
                 &self.db,
                 INITIAL_PAUSE,
                 MAX_PAUSE,
@@ -175,7 +170,7 @@ impl Recovery {
                 ANNOUNCE_BATCH_SIZE,
             ))
             .await?;
-            self.announce(&overdue).await?;
+            self.announce(&announcements).await?;
             if i64::try_from(claimed)? < ANNOUNCE_BATCH_SIZE || self.tasks.is_stopping() {
                 return Ok(());
             }
@@ -189,32 +184,33 @@ impl Recovery {
     }
 
     /// Publishes the events of these orders, and records which of them the broker acknowledged.
-    async fn announce(&self, overdue: &[Overdue]) -> anyhow::Result<()> {
-        if overdue.is_empty() {
+    async fn announce(&self, announcements: &[Announcement]) -> anyhow::Result<()> {
+        if announcements.is_empty() {
             return Ok(());
         }
         if let Some(suppressed) = self.log_limit.admit() {
-            let first = overdue[0].order.id;
-            warn!(suppressed, "announcing {} overdue or unpublished orders, the first is {first}", overdue.len());
+            let first = announcements[0].order.id;
+            warn!(suppressed, "announcing {} overdue or unpublished orders, the first is {first}", announcements.len());
         }
         let now = self.clock.now();
-        let messages = overdue.iter().map(|late| {
+        let messages = announcements.iter().map(|announcement| {
             // The broker may have stored an unpublished event although its acknowledgement was lost: it deduplicates by
             // the original id.
-            let again = (!late.is_unpublished).then_some(now);
-            Ok(OutboundMessage::of(OrdersService::NAME, &late.order, late.since, None)?.with_new_dedup_id(again))
+            let again = (!announcement.is_unpublished).then_some(now);
+            Ok(OutboundMessage::of(OrdersService::NAME, &announcement.order, announcement.since, None)?
+                .with_new_dedup_id(again))
         });
         let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();
         let mut failure = None;
         let mut published = Vec::new();
-        for (late, result) in overdue.iter().zip(results) {
-            let status = late.order.status.as_str();
+        for (announcement, result) in announcements.iter().zip(results) {
+            let status = announcement.order.status.as_str();
             match result {
-                Ok(()) if late.is_unpublished => published.push(late.order.id.0),
+                Ok(()) if announcement.is_unpublished => published.push(announcement.order.id.0),
                 Ok(()) => counter!("off_orders_announced_again_total", "status" => status).increment(1),
                 Err(error) => {
-                    unacknowledged.push(late.order.id.0);
+                    unacknowledged.push(announcement.order.id.0);
                     failure = Some(error);
                 }
             }
@@ -223,7 +219,7 @@ impl Recovery {
             db::with_timeout(recovery::record_published(&self.db, &published)).await?;
         }
         let Some(error) = failure else { return Ok(()) };
-        db::with_timeout(recovery::postpone(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
+        db::with_timeout(recovery::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
         Err(error).with_context(|| format!("the broker did not acknowledge {} announcements", unacknowledged.len()))
     }
 

@@ -4,7 +4,6 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use off_kit::db;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::{env, path::Path};
 use tempfile::TempDir;
@@ -32,7 +31,7 @@ pub async fn start_postgres(folder: &Path) -> anyhow::Result<off_servers::Postgr
     let settings = ["fsync=off", "full_page_writes=off", "synchronous_commit=off"];
     let postgres = off_servers::Postgres::start(&programs, &folder.join("postgres"), &settings).await?;
     let pool = PgPool::connect(&postgres.url).await?;
-    db::MIGRATIONS.run(&pool).await?;
+    off_migrations::apply(&pool).await?;
     pool.close().await;
     Ok(postgres)
 }

@@ -1,7 +1,9 @@
-//! Domain types and rules: registrations and shelves.
+//! Domain types and rules: registrations, people and their devices, and the products on shelves.
 
 mod registration;
-mod shelf;
+mod shelf_item;
+mod user;
 
 pub(crate) use registration::{Email, NewRegistration, Registration};
-pub(crate) use shelf::Shelf;
+pub(crate) use shelf_item::ShelfItem;
+pub(crate) use user::{Device, NamedShelfItem, User};

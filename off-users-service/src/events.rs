@@ -39,16 +39,16 @@ async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
     let new = store::insert_deliveries(&mut tx, &deliveries).await?;
     let new_indices: Vec<usize> = (0..orders.len()).filter(|&index| new.contains(&index)).collect();
     let keys = new_indices.iter().map(|&index| (orders[index].event.ssd_id, &orders[index].event.barcode));
-    let mut shelves = store::lock_shelves(&mut tx, keys).await?;
+    let mut items = store::lock_shelf_items(&mut tx, keys).await?;
     let mut low = Vec::new();
     for index in new_indices {
         let order = &orders[index].event;
-        let shelf = shelves.entry(order.ssd_id, &order.barcode);
-        let event = shelf.put(order.quantity, app.clock.now());
+        let item = items.entry(order.ssd_id, &order.barcode);
+        let event = item.put(order.quantity, app.clock.now());
         low.extend(event.map(|event| (event, orders[index].traceparent())));
     }
-    store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
-    announce(app, &mut tx, &low).await?;
+    store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
+    publish_low(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
     Ok(())
@@ -69,7 +69,7 @@ pub(crate) async fn on_stock_consumed(app: App, reports: Batch<StockConsumed>) -
 async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
     let keys = reports.iter().map(|received| (received.event.ssd_id, &received.event.barcode));
-    let mut shelves = store::lock_shelves(&mut tx, keys).await?;
+    let mut items = store::lock_shelf_items(&mut tx, keys).await?;
     let mut known = store::list_known_consumptions(&mut tx, reports.iter().map(|received| &received.event)).await?;
     let mut low = Vec::new();
     let mut consumptions = Vec::new();
@@ -78,13 +78,13 @@ async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> 
         if !known.insert((report.ssd_id, report.id.clone())) {
             continue;
         }
-        let result = shelves.entry(report.ssd_id, &report.barcode).take(report.quantity, app.clock.now());
+        let result = items.entry(report.ssd_id, &report.barcode).take(report.quantity, app.clock.now());
         low.extend(result.low.map(|event| (event, received.traceparent())));
         consumptions.push(Consumption { report, taken: result.taken });
     }
     store::insert_consumptions(&mut tx, &consumptions).await?;
-    store::update_shelves(&mut tx, &shelves, remind::first_pause(app.clock)).await?;
-    announce(app, &mut tx, &low).await?;
+    store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
+    publish_low(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
     Ok(())
@@ -99,7 +99,7 @@ fn into_failure(error: sqlx::Error) -> Failure {
         Some(constraint) if constraint.ends_with("barcode_fkey") => {
             Failure::Reject("the catalog has no such product".to_owned())
         }
-        _ => error.into(),
+        _ => Failure::of_database(error),
     }
 }
 
@@ -108,13 +108,11 @@ fn has_valid_id(report: &StockConsumed) -> bool {
     (1..=StockConsumed::MAX_ID_LENGTH).contains(&length) && !report.id.chars().any(char::is_control)
 }
 
-async fn announce(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
+/// Stores `stock.low` events, each with the trace of the message that caused it, in the transaction of their cause.
+async fn publish_low(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
     let entries: Vec<_> = low
         .iter()
         .map(|(event, trace)| Entry { event, occurred_at: event.timestamp, traceparent: trace.clone() })
         .collect();
-    if entries.is_empty() {
-        return Ok(());
-    }
     app.outbox.put(conn, &entries).await
 }

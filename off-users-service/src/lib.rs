@@ -6,6 +6,7 @@ mod domain;
 mod events;
 mod http;
 mod password;
+mod registration;
 mod remind;
 mod store;
 
@@ -42,13 +43,13 @@ impl Service for UsersService {
     }
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
-        let db = db::pool_for(&kit, &config.db)?;
+        let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
         remind::start(&kit, &db, &bus);
         let app = App { db, clock: kit.clock, outbox: outbox.clone(), hasher: Hasher::new() };
 
-        bus::answer(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
+        bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);
         bus::listen(&kit, &bus, streams::SHELVES_CONSUMED, app.clone(), events::on_stock_consumed);
         off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;

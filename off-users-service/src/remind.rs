@@ -1,11 +1,11 @@
-//! Reminder: publishes `stock.low` again for shelves that stay low.
+//! Reminder: publishes `stock.low` again for products that stay low.
 //!
 //! A device that missed the message, because the broker lost it or the device was offline, does not order. The repeated
 //! message has the same event id. The device uses that id as the idempotency key of its order, so that it orders once.
 
-use crate::{UsersService, domain::Shelf, store};
+use crate::{UsersService, domain::ShelfItem, store};
 use metrics::counter;
-use off_kit::{Bus, Clock, Kit, Service, bus::OutboundMessage, db, schedule::Schedule};
+use off_kit::{Bus, Clock, Kit, Service, bus::OutboundMessage, db};
 use sqlx::PgPool;
 use std::time::Duration;
 use tracing::{debug, info};
@@ -23,13 +23,13 @@ const MAX_PAUSE: Duration = Duration::from_hours(24);
 /// Time until a retry if the broker did not acknowledge a reminder.
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
-/// How often the database is polled for shelves that need a reminder.
+/// How often the database is polled for products that need a reminder.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Maximum number of shelves per batch.
+/// Maximum number of shelf items per batch.
 const BATCH_SIZE: i64 = 1000;
 
-/// Time from a shelf becoming low to its first reminder, in real time.
+/// Time from a product becoming low to its first reminder, in real time.
 pub(crate) fn first_pause(clock: Clock) -> Duration {
     clock.real_wait(FIRST_PAUSE).max(MIN_PAUSE)
 }
@@ -40,23 +40,18 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
     let reminder = Reminder { db: db::background_pool(db), bus: bus.clone(), clock: kit.clock };
     let tasks = kit.tasks.clone();
     kit.tasks.spawn("reminder", async move {
-        let mut schedule = Schedule::new().await?;
-        schedule.every(POLL_INTERVAL, ()).await?;
-        schedule.start().await?;
-        loop {
+        let mut polls = tasks.every(POLL_INTERVAL);
+        while polls.tick().await {
             tokio::select! {
-                () = tasks.stopping() => return Ok(()),
-                due = schedule.next() => due?,
-            }
-            tokio::select! {
-                () = tasks.stopping() => return Ok(()),
+                () = tasks.stopping() => break,
                 reminded = reminder.remind() => {
                     if let Err(error) = reminded {
-                        debug!("reminders for low shelves failed and are retried at the next poll: {error:#}");
+                        debug!("reminders for low products failed and are retried at the next poll: {error:#}");
                     }
                 }
             }
         }
+        Ok(())
     });
 }
 
@@ -72,27 +67,27 @@ impl Reminder {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
         db::with_timeout(store::reset_distant_reminders(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
         loop {
-            let shelves = db::with_timeout(store::claim_low_shelves(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
-            self.announce(&shelves).await?;
-            if i64::try_from(shelves.len())? < BATCH_SIZE {
+            let items = db::with_timeout(store::claim_low_shelf_items(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
+            self.announce(&items).await?;
+            if i64::try_from(items.len())? < BATCH_SIZE {
                 return Ok(());
             }
         }
     }
 
-    async fn announce(&self, shelves: &[Shelf]) -> anyhow::Result<()> {
-        if shelves.is_empty() {
+    async fn announce(&self, items: &[ShelfItem]) -> anyhow::Result<()> {
+        if items.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
-        let messages = shelves.iter().filter_map(Shelf::low_event).map(|event| {
+        let messages = items.iter().filter_map(ShelfItem::low_event).map(|event| {
             Ok(OutboundMessage::of(UsersService::NAME, &event, event.timestamp, None)?.with_new_dedup_id(Some(now)))
         });
         let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
-        let unacknowledged: Vec<&Shelf> =
-            shelves.iter().zip(&results).filter_map(|(shelf, result)| result.is_err().then_some(shelf)).collect();
-        let announced = shelves.len() - unacknowledged.len();
-        info!("published reminders for {announced} low shelves");
+        let unacknowledged: Vec<&ShelfItem> =
+            items.iter().zip(&results).filter_map(|(item, result)| result.is_err().then_some(item)).collect();
+        let announced = items.len() - unacknowledged.len();
+        info!("published reminders for {announced} low products");
         counter!("off_shelves_reminded_total").increment(announced as u64);
         if !unacknowledged.is_empty() {
             db::with_timeout(store::postpone_reminders(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;

@@ -54,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
     let (programs, _) = find_postgres().await?;
     let mut postgres = Postgres::start(&programs, &folder.path().join("postgres"), &[]).await?;
     let pool = PgPool::connect(&postgres.url).await?;
-    off_kit::db::migrate(&pool, Duration::from_secs(10)).await?;
+    off_migrations::apply(&pool).await?;
 
     let (mut gzip, mut dry, mut full, mut again, mut copy) = (vec![], vec![], vec![], vec![], vec![]);
     for round in 1..=options.rounds {

@@ -124,7 +124,7 @@ where
             // again.
             if !self.subscription.is_current() {
                 for message in &messages {
-                    self.subscription.answer(message, AckKind::Nak(None)).await;
+                    self.subscription.acknowledge(message, AckKind::Nak(None)).await;
                 }
                 nak_prefetched(chunks).await;
                 return Ok(());
@@ -229,7 +229,7 @@ where
 
     async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
         // A batch of one message belongs to the trace of that message; a larger batch belongs to no trace.
-        let span = if let [received] = &batch[..] { received.alone() } else { Span::none() };
+        let span = if let [received] = &batch[..] { received.own_span() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
         let mut handling = pin!(timeout(WORK_TIMEOUT, (self.handle)(batch.clone())).instrument(span));
@@ -242,7 +242,7 @@ where
         in_hand.set(0.0);
         handled.map_err(|_| Failure::timed_out())??;
         for message in messages {
-            self.subscription.answer(message, AckKind::Ack).await;
+            self.subscription.acknowledge(message, AckKind::Ack).await;
         }
         histogram!("off_message_batch_seconds", "consumer" => self.name).record(started.elapsed());
         counter!("off_messages_handled_total", "consumer" => self.name).increment(messages.len() as u64);

@@ -21,7 +21,7 @@ pub struct OutboundMessage {
 /// The broker did not acknowledge the message. It may have stored it nevertheless.
 #[derive(Debug, thiserror::Error)]
 #[error("{subject} was not acknowledged: {source}")]
-pub struct Unpublished {
+pub struct PublishFailed {
     subject: String,
     source: PublishError,
 }
@@ -99,20 +99,20 @@ impl Bus {
     /// Publishes all messages concurrently and waits for their acknowledgements. The results are in the order of the
     /// messages; all together take at most the timeout of one. Pass at most a few thousand messages: the client blocks
     /// at 5,000 outstanding acknowledgements.
-    pub async fn publish_all(&self, messages: Vec<OutboundMessage>) -> Vec<Result<(), Unpublished>> {
+    pub async fn publish_all(&self, messages: Vec<OutboundMessage>) -> Vec<Result<(), PublishFailed>> {
         join_all(messages.into_iter().map(|OutboundMessage { subject, headers, body }| async move {
             let message = PublishMessage::build().headers(headers).payload(body);
             let result = match self.jetstream.send_publish(subject.clone(), message).await {
                 Ok(ack) => ack.await.map(drop),
                 Err(error) => Err(error),
             };
-            result.map_err(|source| Unpublished { subject, source })
+            result.map_err(|source| PublishFailed { subject, source })
         }))
         .await
     }
 
     /// Publishes one message and waits for its acknowledgement.
-    pub async fn publish(&self, message: OutboundMessage) -> Result<(), Unpublished> {
+    pub async fn publish(&self, message: OutboundMessage) -> Result<(), PublishFailed> {
         self.publish_all(vec![message]).await.into_iter().collect()
     }
 }

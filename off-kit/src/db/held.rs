@@ -40,8 +40,8 @@ impl HeldConnection {
         }
     }
 
-    /// Drops the connection, after something on it failed or took too long. [`Self::get`] opens a new one.
-    pub fn give_up(&mut self) {
+    /// Drops the connection after something on it failed or took too long. [`Self::get`] opens a new one.
+    pub fn discard(&mut self) {
         self.held = None;
     }
 }

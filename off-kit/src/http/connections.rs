@@ -1,6 +1,7 @@
 //! Accepts connections, limits their number and closes those of clients that stop sending or reading.
 
 use crate::{Tasks, backoff::Backoff};
+use anyhow::Context;
 use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper::{Request, body::Incoming};
@@ -13,7 +14,7 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     socket::{Backlog, listen},
 };
-use std::{convert::Infallible, io, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -146,4 +147,18 @@ fn max_connections() -> usize {
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
     let connections = files.saturating_sub(OTHER_FILES).max(files / 2).min(MAX_CONNECTIONS);
     usize::try_from(connections).unwrap_or(usize::MAX)
+}
+
+/// Uses the given socket, or binds `address`. An error names the setting that selects another port.
+pub(super) async fn bind(
+    given: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    setting: &str,
+) -> anyhow::Result<TcpListener> {
+    match given {
+        Some(listener) => Ok(TcpListener::from_std(listener)?),
+        None => TcpListener::bind(address).await.with_context(|| {
+            format!("cannot listen on {address}: does another program use it? Choose another port with {setting}")
+        }),
+    }
 }

@@ -2,10 +2,9 @@
 //! without them.
 
 use super::{
-    connections::{self, Limits},
+    connections::{self, Limits, bind},
     hosts::KnownHosts,
-    problem::Problem,
-    server::{answer_panic, listen},
+    problem::{Problem, answer_panic},
 };
 use crate::{Kit, health::Readiness, telemetry};
 use axum::{
@@ -47,7 +46,7 @@ pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {
 /// # Errors
 /// The address cannot be bound; the error names `setting`, which contains the address.
 pub async fn show_metrics(address: SocketAddr, setting: &str) -> anyhow::Result<()> {
-    let listener = listen(None, address, setting).await?;
+    let listener = bind(None, address, setting).await?;
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, with_metrics(Router::new())).await {
             warn!("the metrics server failed: {error}");

@@ -3,15 +3,17 @@
 use super::codes::{CommonCode, ProblemCode};
 #[cfg(feature = "postgres")]
 use crate::db;
-use crate::{fields::FieldError, telemetry};
+use crate::{fields::FieldError, tasks::panic_message, telemetry};
 use axum::{
     Json,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use std::any::Any;
+use tracing::error;
 #[cfg(feature = "postgres")]
-use tracing::{error, warn};
+use tracing::warn;
 use utoipa::ToSchema;
 
 /// The media type of a problem.
@@ -85,13 +87,12 @@ impl Problem {
         let detail = "an internal error; the log contains the cause under the trace id of the request";
         Self::new(CommonCode::Internal, detail)
     }
-}
 
-/// Transient errors become a 503, all others a 500. Callers map the errors that have a meaning for the client before.
-#[cfg(feature = "postgres")]
-impl From<sqlx::Error> for Problem {
-    fn from(error: sqlx::Error) -> Self {
-        if db::is_passing(&error) {
+    /// 503 for a transient error of the database, 500 for any other. The cause is only in the log. Errors that mean
+    /// something to the client, like a violated constraint, are mapped where their query is.
+    #[cfg(feature = "postgres")]
+    pub fn of_database(error: sqlx::Error) -> Self {
+        if db::is_transient(&error) {
             warn!("the database does not answer: {error}");
             Self::unavailable("the database does not answer; try again")
         } else {
@@ -114,4 +115,10 @@ impl IntoResponse for Problem {
         }
         response
     }
+}
+
+/// The response to a request whose handler panicked.
+pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    error!("a handler panicked: {}", panic_message(panic.as_ref()));
+    Problem::internal().into_response()
 }

@@ -2,24 +2,19 @@
 
 use super::{
     codes::{CommonCode, ProblemCode},
-    connections::{self, Limits},
+    connections::{self, Limits, bind},
     health,
     hosts::KnownHosts,
     load_shedding::{ConcurrencyLimit, LoadShedder, enforce_limits},
     observe::{Durations, observe},
-    problem::{self, Problem},
+    problem::{self, Problem, answer_panic},
 };
-use crate::{Addresses, Kit, tasks::panic_message};
-use anyhow::Context;
-use axum::{
-    Router, middleware,
-    response::{IntoResponse, Response},
-};
+use crate::{Addresses, Kit};
+use axum::{Router, middleware};
 use metrics::gauge;
-use std::{any::Any, net::SocketAddr, sync::PoisonError};
-use tokio::net::TcpListener;
+use std::{net::SocketAddr, sync::PoisonError};
 use tower_http::catch_panic::CatchPanicLayer;
-use tracing::{error, info};
+use tracing::info;
 use utoipa::openapi::{
     Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder, Schema,
     ServerBuilder, path::Operation,
@@ -125,8 +120,8 @@ pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> an
     let app = LoadShedder::new(kit.name, app, limit).await?;
     let host = kit.http.http_service_host;
     let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));
-    let api = listen(given.api, SocketAddr::new(host, kit.http.http_service_port), "HTTP_SERVICE_PORT").await?;
-    let health = listen(given.health, SocketAddr::new(host, kit.http.health_port), "HEALTH_PORT").await?;
+    let api = bind(given.api, SocketAddr::new(host, kit.http.http_service_port), "HTTP_SERVICE_PORT").await?;
+    let health = bind(given.health, SocketAddr::new(host, kit.http.health_port), "HEALTH_PORT").await?;
     let addresses = Addresses { api: api.local_addr()?, health: health.local_addr()? };
     // Cannot fail: a service calls this function once.
     let _ = kit.addresses.set(addresses);
@@ -144,23 +139,4 @@ pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> an
         }
     });
     Ok(())
-}
-
-/// Uses the given socket, or binds `address`. An error names the setting that selects another port.
-pub(super) async fn listen(
-    given: Option<std::net::TcpListener>,
-    address: SocketAddr,
-    setting: &str,
-) -> anyhow::Result<TcpListener> {
-    match given {
-        Some(listener) => Ok(TcpListener::from_std(listener)?),
-        None => TcpListener::bind(address).await.with_context(|| {
-            format!("cannot listen on {address}: does another program use it? Choose another port with {setting}")
-        }),
-    }
-}
-
-pub(super) fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
-    error!("a handler panicked: {}", panic_message(panic.as_ref()));
-    Problem::internal().into_response()
 }

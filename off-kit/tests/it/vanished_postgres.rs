@@ -19,7 +19,7 @@ async fn a_pool_replaces_a_connection_whose_peer_vanished() {
     let frozen = database.freeze_sessions("vanishing").await;
     assert_eq!(frozen.count(), 1);
     let error = length(LARGE).await.unwrap_err();
-    assert!(db::is_passing(&error), "{error}");
+    assert!(db::is_transient(&error), "{error}");
     eventually_within(Duration::from_secs(20), "the pool has another connection", || async {
         length(3).await.is_ok_and(|length| length == 3).then_some(())
     })

@@ -198,7 +198,7 @@ pub(crate) async fn record_page_unpublished(db: &PgPool, after: Uuid, limit: i64
 }
 
 /// Records that the broker has acknowledged unpublished orders. They are checked again at their deadline; if that is
-/// past, after the pause that [`claim_overdue`] set.
+/// past, after the pause that [`claim_announcements`] set.
 pub(crate) async fn record_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE orders.late_orders
@@ -215,7 +215,7 @@ pub(crate) async fn record_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<
 
 /// An order that is to be announced: it is past its deadline, or it is unpublished.
 #[derive(Debug)]
-pub(crate) struct Overdue {
+pub(crate) struct Announcement {
     pub(crate) order: Order,
     /// When it reached its current status.
     pub(crate) since: DateTime<Utc>,
@@ -232,13 +232,13 @@ pub(crate) struct Overdue {
 ///   with each announcement up to `longest_pause`, plus a jitter of up to a quarter.
 ///
 /// Replicas skip orders that another replica has locked.
-pub(crate) async fn claim_overdue(
+pub(crate) async fn claim_announcements(
     db: &PgPool,
     pause: Duration,
     longest_pause: Duration,
     longest_wait: Duration,
     limit: i64,
-) -> sqlx::Result<(usize, Vec<Overdue>)> {
+) -> sqlx::Result<(usize, Vec<Announcement>)> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
         // Written so that only an index plan is possible: a cached plan from when no order was late would take hours for a
@@ -277,7 +277,7 @@ pub(crate) async fn claim_overdue(
     .fetch_all(&mut *tx)
     .await?;
     let claimed = rows.len();
-    let (mut done, mut early, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut done, mut early, mut announcements) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         let columns = (row.ssd_id, row.barcode, row.quantity, row.placed_at, row.status, row.since);
         if row.is_done {
@@ -286,7 +286,7 @@ pub(crate) async fn claim_overdue(
             early.push(row.order_id);
         } else if let (Some(ssd), Some(barcode), Some(quantity), Some(placed_at), Some(status), Some(since)) = columns {
             let order = order(row.order_id, ssd, &barcode, quantity, placed_at, &status)?;
-            overdue.push(Overdue { order, since, is_unpublished: row.is_unpublished });
+            announcements.push(Announcement { order, since, is_unpublished: row.is_unpublished });
         }
     }
     if !done.is_empty() {
@@ -303,11 +303,11 @@ pub(crate) async fn claim_overdue(
         .await?;
     }
     tx.commit().await?;
-    Ok((claimed, overdue))
+    Ok((claimed, announcements))
 }
 
-/// Makes late orders due again after `pause`, because the broker did not acknowledge their announcement.
-pub(crate) async fn postpone(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
+/// Makes late orders due again after `pause`, in seconds of the database's clock, because the broker did not acknowledge their announcement.
+pub(crate) async fn retry_announcements(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
     sqlx::query!(
         // An announcement that was not acknowledged does not count.
         "UPDATE orders.late_orders

@@ -1,11 +1,10 @@
 //! People and their devices.
 
-use crate::domain::{Email, Registration};
+use super::shelf_items::shelf_item;
+use crate::domain::{Device, Email, NamedShelfItem, Registration, User};
 use chrono::{DateTime, Utc};
 use off_events::{SsdId, UserId};
-use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
-use utoipa::ToSchema;
 
 /// Which value of a registration is already registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,21 +67,7 @@ pub(crate) async fn insert_user(
     Ok((UserId(id), ssd_ids.into_iter().map(SsdId).collect()))
 }
 
-/// A person, without the password.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct User {
-    id: UserId,
-    #[schema(example = "Ada")]
-    first_name: String,
-    #[schema(example = "Example")]
-    last_name: String,
-    #[schema(example = "ada@example.org")]
-    email: String,
-    registered_at: DateTime<Utc>,
-    /// Their devices.
-    ssd_ids: Vec<SsdId>,
-}
-
+/// A person with their devices.
 pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<User>> {
     let row = sqlx::query!(
         r#"SELECT first_name, last_name, email, registered_at,
@@ -102,38 +87,14 @@ pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<Us
     }))
 }
 
-/// A device and the products on its shelf.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Device {
-    ssd_id: SsdId,
-    user_id: UserId,
-    #[schema(example = "02:00:00:12:34:56")]
-    mac_address: String,
-    shelf: Vec<ShelfItem>,
-}
-
-/// A product on a shelf.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ShelfItem {
-    #[schema(example = "2000000000015")]
-    barcode: String,
-    name: String,
-    /// Units on the shelf.
-    quantity: i32,
-    /// The product is reordered at or below this quantity.
-    reorder_point: i32,
-    /// Since when the product is low; absent while it is not.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    low_since: Option<DateTime<Utc>>,
-}
-
-pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Option<Device>> {
+/// A device and the products on its shelf, by name.
+pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Option<(Device, Vec<NamedShelfItem>)>> {
     let device = sqlx::query!("SELECT user_id, mac_address FROM users.devices WHERE id = $1", ssd_id.0)
         .fetch_optional(db)
         .await?;
     let Some(device) = device else { return Ok(None) };
-    let shelf = sqlx::query_as!(
-        ShelfItem,
+    let device = Device { ssd_id, user_id: UserId(device.user_id), mac_address: device.mac_address };
+    let rows = sqlx::query!(
         "SELECT barcode, products.name, shelf_items.quantity, reorder_point, low_since
          FROM users.shelf_items JOIN catalog.products USING (barcode)
          WHERE ssd_id = $1 ORDER BY products.name, barcode",
@@ -141,20 +102,15 @@ pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Opti
     )
     .fetch_all(db)
     .await?;
-    Ok(Some(Device { ssd_id, user_id: UserId(device.user_id), mac_address: device.mac_address, shelf }))
-}
-
-/// A device in a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeviceInList {
-    pub(crate) ssd_id: SsdId,
-    user_id: UserId,
-    #[schema(example = "02:00:00:12:34:56")]
-    mac_address: String,
+    let shelf = rows.into_iter().map(|row| {
+        let item = shelf_item(ssd_id.0, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
+        Ok(NamedShelfItem { name: row.name, item })
+    });
+    Ok(Some((device, shelf.collect::<sqlx::Result<_>>()?)))
 }
 
 /// Devices with an id above `after`, the oldest first.
-pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx::Result<Vec<DeviceInList>> {
+pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx::Result<Vec<Device>> {
     let rows = sqlx::query!(
         "SELECT id, user_id, mac_address FROM users.devices WHERE id > $1 ORDER BY id LIMIT $2",
         after.0,
@@ -162,7 +118,7 @@ pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx:
     )
     .fetch_all(db)
     .await?;
-    let devices = rows.into_iter().map(|row| DeviceInList {
+    let devices = rows.into_iter().map(|row| Device {
         ssd_id: SsdId(row.id),
         user_id: UserId(row.user_id),
         mac_address: row.mac_address,

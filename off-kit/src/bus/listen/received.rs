@@ -57,7 +57,7 @@ impl<E> Received<E> {
     }
 
     /// A span for handling this message alone, so that logs and outgoing messages belong to its trace.
-    pub fn alone(&self) -> Span {
+    pub fn own_span(&self) -> Span {
         if telemetry::is_exported() {
             return self.span.clone();
         }
@@ -87,13 +87,12 @@ impl Failure {
     pub(super) fn timed_out() -> Self {
         Self::Unavailable(anyhow::anyhow!("not handled within {} s", WORK_TIMEOUT.as_secs()))
     }
-}
 
-/// Invalid values (SQLSTATE class 22), violated constraints (class 23) and rows that cannot be encoded or decoded
-/// reject the message. All other errors mean that the database is unavailable.
-#[cfg(feature = "postgres")]
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
+    /// The failure of a handler whose query failed. Invalid values (SQLSTATE class 22), violated constraints (class 23)
+    /// and rows that cannot be encoded or decoded reject the message. All other errors mean that the database is
+    /// unavailable.
+    #[cfg(feature = "postgres")]
+    pub fn of_database(error: sqlx::Error) -> Self {
         let is_rejected = match &error {
             sqlx::Error::Database(error) => {
                 error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))

@@ -172,10 +172,10 @@ impl Subscription {
     pub(super) async fn dead_letter(&self, message: &Message, reason: &str) {
         // The broker delivers it again, and it becomes a dead letter then.
         if !self.is_current() {
-            return self.answer(message, AckKind::Nak(None)).await;
+            return self.acknowledge(message, AckKind::Nak(None)).await;
         }
         let (subject, consumer) = (&message.subject, self.consumer.name);
-        let answer = if self.consumer.is_from_devices {
+        let kind = if self.consumer.is_from_devices {
             counter!("off_messages_dropped_total", "consumer" => consumer).increment(1);
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "{consumer}: dropped a device's message on {subject}: {reason}");
@@ -209,7 +209,7 @@ impl Subscription {
                 }
             }
         };
-        self.answer(message, answer).await;
+        self.acknowledge(message, kind).await;
     }
 
     /// Whether the current messages certainly have the same sequence numbers at the broker: the connection has not
@@ -219,13 +219,13 @@ impl Subscription {
         self.bus.is_connected() && self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
     }
 
-    /// Sends `answer` to the broker. An acknowledgement identifies a message only by its sequence number, and a stream
+    /// Acknowledges a message with `kind`. An acknowledgement identifies a message only by its sequence number, and a stream
     /// that was restored from a backup may have another message under that number. So a message of an earlier
     /// connection gets a NAK in place of an acknowledgement: handlers are idempotent. A lost acknowledgement also
     /// causes a redelivery.
-    pub(super) async fn answer(&self, message: &Message, answer: AckKind) {
-        let answer = if self.is_current() { answer } else { AckKind::Nak(None) };
-        if let Err(error) = message.ack_with(answer).await {
+    pub(super) async fn acknowledge(&self, message: &Message, kind: AckKind) {
+        let kind = if self.is_current() { kind } else { AckKind::Nak(None) };
+        if let Err(error) = message.ack_with(kind).await {
             warn!("{}: cannot send an acknowledgement: {error}", self.consumer.name);
         }
     }

@@ -1,6 +1,6 @@
-//! Shelves. Batches are processed with a fixed number of statements.
+//! Products on shelves. Batches are processed with a fixed number of statements.
 
-use crate::domain::Shelf;
+use crate::domain::ShelfItem;
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, SsdId, StockConsumed};
 use sqlx::{PgConnection, PgPool};
@@ -52,29 +52,29 @@ pub(crate) async fn insert_deliveries(
     Ok(new.iter().filter_map(|id| indices.get(id).copied()).collect())
 }
 
-/// Shelves whose rows are locked until the transaction ends.
+/// Shelf items whose rows are locked until the transaction ends.
 #[derive(Debug)]
-pub(crate) struct LockedShelves(HashMap<(SsdId, Barcode), Shelf>);
+pub(crate) struct LockedShelfItems(HashMap<(SsdId, Barcode), ShelfItem>);
 
-impl LockedShelves {
-    /// The shelf of a device for a product; inserts an empty one if it is missing.
-    pub(crate) fn entry(&mut self, ssd_id: SsdId, barcode: &Barcode) -> &mut Shelf {
-        self.0.entry((ssd_id, barcode.clone())).or_insert_with(|| Shelf {
+impl LockedShelfItems {
+    /// A product on a device's shelf; inserts it with quantity 0 if it is missing.
+    pub(crate) fn entry(&mut self, ssd_id: SsdId, barcode: &Barcode) -> &mut ShelfItem {
+        self.0.entry((ssd_id, barcode.clone())).or_insert_with(|| ShelfItem {
             ssd_id,
             barcode: barcode.clone(),
             quantity: 0,
-            reorder_point: Shelf::REORDER_POINT,
+            reorder_point: ShelfItem::REORDER_POINT,
             low_since: None,
         })
     }
 }
 
-/// Locks the shelves named by `keys` and creates the missing ones. Always locks in the same order, so that concurrent
+/// Locks the shelf items with these `keys` and creates the missing ones. Always locks in the same order, so that concurrent
 /// transactions do not deadlock.
-pub(crate) async fn lock_shelves<'a>(
+pub(crate) async fn lock_shelf_items<'a>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
-) -> sqlx::Result<LockedShelves> {
+) -> sqlx::Result<LockedShelfItems> {
     let keys: BTreeSet<(SsdId, &Barcode)> = keys.collect();
     let ssd_ids: Vec<i64> = keys.iter().map(|(ssd_id, _)| ssd_id.0).collect();
     let barcodes: Vec<String> = keys.iter().map(|(_, barcode)| barcode.as_str().to_owned()).collect();
@@ -87,7 +87,7 @@ pub(crate) async fn lock_shelves<'a>(
          ON CONFLICT (ssd_id, barcode) DO NOTHING",
         &ssd_ids,
         &barcodes,
-        Shelf::REORDER_POINT,
+        ShelfItem::REORDER_POINT,
     )
     .execute(&mut *conn)
     .await?;
@@ -102,27 +102,32 @@ pub(crate) async fn lock_shelves<'a>(
     )
     .fetch_all(conn)
     .await?;
-    let shelves = rows.into_iter().map(|row| {
-        let shelf = shelf(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
-        Ok(((shelf.ssd_id, shelf.barcode.clone()), shelf))
+    let items = rows.into_iter().map(|row| {
+        let item = shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
+        Ok(((item.ssd_id, item.barcode.clone()), item))
     });
-    Ok(LockedShelves(shelves.collect::<sqlx::Result<_>>()?))
+    Ok(LockedShelfItems(items.collect::<sqlx::Result<_>>()?))
 }
 
-fn shelf(
+/// Builds a shelf item from its columns. Fails with a decode error if a value is not valid in the domain.
+pub(super) fn shelf_item(
     ssd_id: i64,
     barcode: &str,
     quantity: i32,
     reorder_point: i32,
     low_since: Option<DateTime<Utc>>,
-) -> sqlx::Result<Shelf> {
+) -> sqlx::Result<ShelfItem> {
     let barcode: Barcode = barcode.parse().map_err(|error: InvalidValue| sqlx::Error::Decode(error.into()))?;
-    Ok(Shelf { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
+    Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
-/// Claims at most `limit` low shelves whose reminder is due, and schedules their next reminders: when they have been
+/// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have been
 /// low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
-pub(crate) async fn claim_low_shelves(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<Vec<Shelf>> {
+pub(crate) async fn claim_low_shelf_items(
+    db: &PgPool,
+    longest_pause: Duration,
+    limit: i64,
+) -> sqlx::Result<Vec<ShelfItem>> {
     let rows = sqlx::query!(
         r#"WITH due AS MATERIALIZED (
                SELECT ssd_id, barcode FROM users.shelf_items
@@ -139,7 +144,7 @@ pub(crate) async fn claim_low_shelves(db: &PgPool, longest_pause: Duration, limi
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| shelf(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since))
+        .map(|row| shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since))
         .collect()
 }
 
@@ -157,10 +162,10 @@ pub(crate) async fn reset_distant_reminders(db: &PgPool, longest_pause: Duration
     Ok(reset.execute(db).await?.rows_affected())
 }
 
-/// Schedules the next reminder after `pause`, for shelves whose reminder the broker did not acknowledge.
-pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: Duration) -> sqlx::Result<()> {
-    let ssd_ids: Vec<i64> = shelves.iter().map(|shelf| shelf.ssd_id.0).collect();
-    let barcodes: Vec<String> = shelves.iter().map(|shelf| shelf.barcode.as_str().to_owned()).collect();
+/// Schedules the next reminder after `pause`, for shelf items whose reminder the broker did not acknowledge.
+pub(crate) async fn postpone_reminders(db: &PgPool, items: &[&ShelfItem], pause: Duration) -> sqlx::Result<()> {
+    let ssd_ids: Vec<i64> = items.iter().map(|item| item.ssd_id.0).collect();
+    let barcodes: Vec<String> = items.iter().map(|item| item.barcode.as_str().to_owned()).collect();
     sqlx::query!(
         "UPDATE users.shelf_items AS shelf SET remind_at = now() + make_interval(secs => $3)
          FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
@@ -174,18 +179,18 @@ pub(crate) async fn postpone_reminders(db: &PgPool, shelves: &[&Shelf], pause: D
     Ok(())
 }
 
-/// Stores the new state of locked shelves. A shelf that has become low gets its first reminder after `pause`.
-pub(crate) async fn update_shelves(
+/// Stores the new state of locked shelf items. An item that has become low gets its first reminder after `pause`.
+pub(crate) async fn update_shelf_items(
     conn: &mut PgConnection,
-    shelves: &LockedShelves,
+    items: &LockedShelfItems,
     pause: Duration,
 ) -> sqlx::Result<()> {
     let (mut ssd_ids, mut barcodes, mut quantities, mut low_since) = (vec![], vec![], vec![], vec![]);
-    for shelf in shelves.0.values() {
-        ssd_ids.push(shelf.ssd_id.0);
-        barcodes.push(shelf.barcode.as_str().to_owned());
-        quantities.push(shelf.quantity);
-        low_since.push(shelf.low_since);
+    for item in items.0.values() {
+        ssd_ids.push(item.ssd_id.0);
+        barcodes.push(item.barcode.as_str().to_owned());
+        quantities.push(item.quantity);
+        low_since.push(item.low_since);
     }
     sqlx::query!(
         "UPDATE users.shelf_items AS shelf
@@ -231,7 +236,7 @@ pub(crate) struct Consumption<'a> {
 }
 
 /// Inserts new reports. Fails if a concurrent transaction has inserted one of them. That is possible only if two
-/// reports with the same id name different products, so that the transactions locked different shelves.
+/// reports with the same id name different products, so that the transactions locked different items.
 pub(crate) async fn insert_consumptions(conn: &mut PgConnection, consumptions: &[Consumption<'_>]) -> sqlx::Result<()> {
     let (mut ssd_ids, mut ids, mut barcodes, mut quantities) = (vec![], vec![], vec![], vec![]);
     let (mut taken, mut times) = (vec![], vec![]);

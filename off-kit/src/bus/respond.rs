@@ -1,4 +1,4 @@
-//! Request-reply: requests on one subject, replies on another.
+//! Request-reply: requests on one subject, responses on another.
 
 use super::Bus;
 use crate::{Kit, WORK_TIMEOUT, fields::Object};
@@ -13,43 +13,43 @@ use tracing::warn;
 /// Maximum number of requests that are handled concurrently; more wait in the subscription.
 const MAX_CONCURRENT: usize = 64;
 
-/// Replies to each request on `subject` with the result of `handler`: on `answer_subject` with the
-/// [`headers::REQUEST_ID`] of the request, and also on its reply subject when that is an inbox. An empty message is the
-/// default request. A request that cannot be parsed, or for which the handler returns `None`, gets no reply. Replicas
+/// Responds to each request on `requests` with the result of `handler`: on `responses` with the
+/// [`headers::REQUEST_ID`] of the request, and also on its reply subject if that is an inbox. An empty message is the
+/// default request. A request that cannot be parsed, or for which the handler returns `None`, gets no response. Replicas
 /// of a service share the requests.
-pub fn answer<App, H, F, Q, A>(
+pub fn respond<App, H, F, Q, R>(
     kit: &Kit,
     bus: &Bus,
-    subject: &'static str,
-    answer_subject: &'static str,
+    requests: &'static str,
+    responses: &'static str,
     app: App,
     handler: H,
 ) where
     App: Clone + Send + Sync + 'static,
     H: Fn(App, Q) -> F + Send + Sync + 'static,
-    F: Future<Output = anyhow::Result<Option<A>>> + Send,
+    F: Future<Output = anyhow::Result<Option<R>>> + Send,
     Q: DeserializeOwned + Default + Send,
-    A: Serialize + Send + Sync,
+    R: Serialize + Send + Sync,
 {
     let bus = bus.clone();
     let tasks = kit.tasks.clone();
     let queue = kit.name;
-    kit.tasks.spawn(format!("answer {subject}"), async move {
-        let requests = bus.client.queue_subscribe(subject, queue.to_owned()).await;
-        let requests = requests.with_context(|| format!("cannot subscribe to {subject}"))?;
-        let handled = requests.take_until(tasks.stopping()).for_each_concurrent(MAX_CONCURRENT, |message| {
+    kit.tasks.spawn(format!("respond {requests}"), async move {
+        let received = bus.client.queue_subscribe(requests, queue.to_owned()).await;
+        let received = received.with_context(|| format!("cannot subscribe to {requests}"))?;
+        let handled = received.take_until(tasks.stopping()).for_each_concurrent(MAX_CONCURRENT, |message| {
             let (bus, handler, app) = (&bus, &handler, app.clone());
             async move {
                 let handled = async {
                     let request = parse(&message)?;
-                    let answered = timeout(WORK_TIMEOUT, handler(app, request)).await;
-                    match answered.context("the handler did not end in time")?? {
-                        Some(response) => reply(bus, answer_subject, &message, &response).await,
+                    let handled = timeout(WORK_TIMEOUT, handler(app, request)).await;
+                    match handled.context("the handler did not end in time")?? {
+                        Some(response) => send(bus, responses, &message, &response).await,
                         None => Ok(()),
                     }
                 };
                 if let Err(error) = handled.await {
-                    warn!("no reply to a request on {subject}: {error:#}");
+                    warn!("no response to a request on {requests}: {error:#}");
                 }
             }
         });
@@ -66,7 +66,7 @@ fn parse<Q: DeserializeOwned + Default>(message: &Message) -> anyhow::Result<Q> 
     request.map(|Object(request)| request).context("the request cannot be parsed")
 }
 
-/// Maximum length in bytes of a [`headers::REQUEST_ID`] or traceparent that is copied into a reply.
+/// Maximum length in bytes of a [`headers::REQUEST_ID`] or traceparent that is copied into a response.
 const MAX_HEADER_BYTES: usize = 255;
 
 /// Whether `subject` is an inbox. The client chooses the reply subject, so it must not be one that only services may
@@ -75,7 +75,7 @@ fn is_inbox(subject: &str) -> bool {
     subject.starts_with("_INBOX.") || subject.starts_with("_INBOX_")
 }
 
-async fn reply<A: Serialize>(bus: &Bus, subject: &'static str, request: &Message, response: &A) -> anyhow::Result<()> {
+async fn send<R: Serialize>(bus: &Bus, subject: &'static str, request: &Message, response: &R) -> anyhow::Result<()> {
     let body = serde_json::to_vec(response)?;
     let mut map = HeaderMap::new();
     if let Some(request_headers) = request.headers.as_ref() {

@@ -5,7 +5,7 @@ use off_events::{Barcode, Quantity, SsdId, StockLow};
 
 /// A product on a device's shelf. Its quantity is always the deliveries minus the consumption.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shelf {
+pub(crate) struct ShelfItem {
     pub(crate) ssd_id: SsdId,
     pub(crate) barcode: Barcode,
     /// Units on the shelf; never negative.
@@ -24,7 +24,7 @@ pub(crate) struct Take {
     pub(crate) low: Option<StockLow>,
 }
 
-impl Shelf {
+impl ShelfItem {
     /// The reorder point of a product that is new on a shelf.
     pub(crate) const REORDER_POINT: i32 = 2;
 
@@ -68,9 +68,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn shelf(quantity: i32) -> Shelf {
+    fn item(quantity: i32) -> ShelfItem {
         let barcode = "2000000000015".parse().unwrap();
-        Shelf { ssd_id: SsdId(1), barcode, quantity, reorder_point: Shelf::REORDER_POINT, low_since: None }
+        ShelfItem { ssd_id: SsdId(1), barcode, quantity, reorder_point: ShelfItem::REORDER_POINT, low_since: None }
     }
 
     fn units(number: i64) -> Quantity {
@@ -80,42 +80,42 @@ mod tests {
     #[test]
     fn stock_low_is_published_once_until_a_delivery() {
         let now = DateTime::UNIX_EPOCH;
-        let mut shelf = shelf(4);
-        assert_eq!(shelf.take(units(1), now).low, None);
-        assert_eq!(shelf.take(units(1), now).low.unwrap().quantity, 2);
-        assert_eq!(shelf.take(units(1), now).low, None);
-        assert_eq!(shelf.put(units(5), now), None);
-        assert_eq!(shelf.take(units(5), now).low.unwrap().quantity, 1);
+        let mut item = item(4);
+        assert_eq!(item.take(units(1), now).low, None);
+        assert_eq!(item.take(units(1), now).low.unwrap().quantity, 2);
+        assert_eq!(item.take(units(1), now).low, None);
+        assert_eq!(item.put(units(5), now), None);
+        assert_eq!(item.take(units(5), now).low.unwrap().quantity, 1);
     }
 
     #[test]
     fn a_delivery_that_is_too_small_publishes_stock_low_again() {
-        let mut shelf = shelf(0);
-        shelf.low_since = Some(DateTime::UNIX_EPOCH);
-        assert_eq!(shelf.put(units(1), DateTime::UNIX_EPOCH).unwrap().quantity, 1);
+        let mut item = item(0);
+        item.low_since = Some(DateTime::UNIX_EPOCH);
+        assert_eq!(item.put(units(1), DateTime::UNIX_EPOCH).unwrap().quantity, 1);
     }
 
     proptest! {
         #[test]
         fn the_quantity_is_the_deliveries_minus_the_consumption(steps in proptest::collection::vec((any::<bool>(), 1i64..20), 0..60)) {
-            let mut shelf = shelf(0);
+            let mut item = item(0);
             let (mut delivered, mut taken, mut published) = (0, 0, false);
             for (is_delivery, number) in steps {
                 let low = if is_delivery {
                     delivered += units(number).get();
                     published = false;
-                    shelf.put(units(number), DateTime::UNIX_EPOCH)
+                    item.put(units(number), DateTime::UNIX_EPOCH)
                 } else {
-                    let take = shelf.take(units(number), DateTime::UNIX_EPOCH);
+                    let take = item.take(units(number), DateTime::UNIX_EPOCH);
                     taken += take.taken;
                     take.low
                 };
-                prop_assert_eq!(shelf.quantity, delivered - taken);
-                prop_assert!(shelf.quantity >= 0);
+                prop_assert_eq!(item.quantity, delivered - taken);
+                prop_assert!(item.quantity >= 0);
                 prop_assert!(!(published && low.is_some()), "published twice without a delivery in between");
                 published |= low.is_some();
-                prop_assert_eq!(published, shelf.low_since.is_some());
-                prop_assert!(shelf.quantity > shelf.reorder_point || published);
+                prop_assert_eq!(published, item.low_since.is_some());
+                prop_assert!(item.quantity > item.reorder_point || published);
             }
         }
     }

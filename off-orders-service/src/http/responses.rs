@@ -1,0 +1,49 @@
+//! The bodies of responses.
+
+use crate::domain;
+use chrono::{DateTime, Utc};
+use off_events::{Order, OrderId, OrderStatus};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// An order with its history.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OrderWithHistory {
+    #[serde(flatten)]
+    order: Order,
+    /// Each status that the order has reached, oldest first.
+    history: Vec<Step>,
+}
+
+/// A status that an order reached, and when.
+#[derive(Debug, Serialize, ToSchema)]
+struct Step {
+    status: OrderStatus,
+    at: DateTime<Utc>,
+}
+
+impl From<domain::OrderWithHistory> for OrderWithHistory {
+    fn from(order: domain::OrderWithHistory) -> Self {
+        let history = order.history.into_iter().map(|domain::Step { status, at }| Step { status, at });
+        Self { order: order.order, history: history.collect() }
+    }
+}
+
+/// A page of orders, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OrderPage {
+    orders: Vec<Order>,
+    /// The `cursor` for the next page; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_cursor: Option<OrderId>,
+}
+
+impl OrderPage {
+    /// The first `limit` of `orders`, which have one more than that if there is another page.
+    pub(super) fn new(mut orders: Vec<Order>, limit: usize) -> Self {
+        let has_more = orders.len() > limit;
+        orders.truncate(limit);
+        let next_cursor = orders.last().filter(|_| has_more).map(|order| order.id);
+        Self { orders, next_cursor }
+    }
+}
