@@ -258,6 +258,7 @@ async fn recreate_missing(
 
 async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
     print_status(&format!("loading the catalog from {}", options.catalog));
+    telemetry::describe(&off_etl::METRICS);
     let choice = Choice::from(options.profile);
     let report = match &options.catalog {
         SourceName::Api => {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use off_etl::{Config, Damage, Report, SourceName, api::Api, apply_deltas, import_and_tell};
+use off_etl::{Config, Damage, METRICS, Report, SourceName, api::Api, apply_deltas, import_and_tell};
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
@@ -63,6 +63,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
         "--keep-rejects writes to the database and --dry-run does not: use only one of them"
     );
     telemetry::init("off-etl", &config.log)?;
+    telemetry::describe(&METRICS);
     if let Some(address) = config.metrics {
         off_kit::http::show_metrics(address, "ETL_METRICS").await?;
     }

@@ -5,6 +5,7 @@ mod config;
 mod domain;
 mod events;
 mod households;
+mod metrics;
 mod products;
 mod registrar;
 mod runner;
@@ -15,7 +16,7 @@ pub use config::Config;
 use api::Api;
 use households::Households;
 use off_events::streams;
-use off_kit::{Bus, Kit, Service, bus};
+use off_kit::{Bus, Kit, Service, bus, telemetry::Metric};
 use products::Products;
 use runner::Runner;
 use stats::Stats;
@@ -39,6 +40,7 @@ impl Service for Generator {
     const NAME: &'static str = "generator";
     const ABOUT: &'static str = "Simulates households: people register, consume products and reorder what is low.";
     const PORT: u16 = 8084;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
     type Config = Config;
 
     fn openapi() -> OpenApi {

@@ -13,12 +13,26 @@ pub use publish::{OutboundMessage, PublishFailed};
 pub use read::{Content, Pages, Waiting};
 pub use respond::respond;
 
-use crate::{Kit, secret};
+use crate::{Kit, secret, telemetry::Metric};
 use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
 use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, sync::atomic::Ordering, time::Duration};
 use tracing::{debug, info, warn};
+
+/// The metrics of this module.
+pub(crate) const METRICS: [Metric; 7] = [
+    Metric::histogram("off_message_batch_size", "Messages per batch of a consumer"),
+    Metric::histogram("off_message_batch_seconds", "Time to handle a batch"),
+    Metric::gauge("off_messages_being_handled", "Messages currently being handled"),
+    Metric::counter("off_messages_handled_total", "Messages handled and acknowledged"),
+    Metric::counter("off_messages_dead_total", "Messages stored as dead letters"),
+    Metric::counter(
+        "off_messages_dead_refused_total",
+        "Messages that could neither be handled nor stored as dead letters",
+    ),
+    Metric::counter("off_messages_dropped_total", "Messages of devices that could not be handled and were dropped"),
+];
 
 /// The oldest supported nats-server version (major, minor, patch): the first with message schedules.
 pub const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 0);

@@ -8,7 +8,7 @@ pub use crate::secret::redact;
 pub use held::HeldConnection;
 pub use probe::{describe, probe};
 
-use crate::{Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret};
+use crate::{Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret, telemetry::Metric};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
@@ -20,6 +20,12 @@ use sqlx::{
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 use tokio::{runtime::Handle, sync::watch};
 use tracing::{debug, warn};
+
+/// The metrics of this module.
+pub(crate) const METRICS: [Metric; 2] = [
+    Metric::gauge("off_database_connections", "Open connections to Postgres"),
+    Metric::gauge("off_database_connections_in_use", "Connections to Postgres in use"),
+];
 
 /// A connection that was idle longer than this is pinged before it is used.
 const PING_AFTER: Duration = Duration::from_secs(1);

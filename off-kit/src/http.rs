@@ -20,7 +20,15 @@ pub use hosts::Hosts;
 pub use problem::Problem;
 pub use server::{Description, document, serve};
 
+use crate::telemetry::Metric;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The metrics of this module.
+pub(crate) const METRICS: [Metric; 3] = [
+    Metric::histogram("off_http_request_duration_seconds", "Duration of requests"),
+    Metric::gauge("off_http_connections", "Open HTTP connections"),
+    Metric::counter("off_http_shed_total", "Requests rejected by load shedding"),
+];
 
 /// The addresses and host names of a service.
 #[derive(Debug, Clone, clap::Args)]

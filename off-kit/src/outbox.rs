@@ -3,7 +3,7 @@
 //! A crash cannot lose an event: a row is deleted only after the broker has acknowledged its message. If that publishes
 //! a message twice, the broker deduplicates it by its message id.
 
-use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
+use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry, telemetry::Metric};
 use chrono::{DateTime, Utc};
 use metrics::{counter, gauge, histogram};
 use off_events::Event;
@@ -14,6 +14,15 @@ use std::{
 };
 use tokio::{sync::Notify, time::Instant};
 use tracing::warn;
+
+/// The metrics of this module.
+pub(crate) const METRICS: [Metric; 5] = [
+    Metric::histogram("off_outbox_batch_size", "Messages per batch of the outbox relay"),
+    Metric::histogram("off_outbox_publish_seconds", "Time until the broker acknowledged all messages of a batch"),
+    Metric::gauge("off_outbox_in_flight", "Messages published by the relay and not acknowledged yet"),
+    Metric::counter("off_outbox_published_total", "Messages relayed from the outbox and acknowledged"),
+    Metric::gauge("off_outbox_lag_seconds", "Age of the oldest message in the outbox"),
+];
 
 /// Maximum number of messages per batch; all of them are in flight at once.
 const BATCH: u16 = 1000;

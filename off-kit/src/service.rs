@@ -1,6 +1,11 @@
 //! The [`Service`] trait, and the `main` function of service programs.
 
-use crate::{Clock, Kit, Tasks, health::ReadinessChecks, http, telemetry};
+use crate::{
+    Clock, Kit, Tasks,
+    health::ReadinessChecks,
+    http,
+    telemetry::{self, Metric},
+};
 use anyhow::Context;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{ffi::OsString, process::ExitCode, sync::Arc, time::Duration};
@@ -20,6 +25,8 @@ pub trait Service: 'static {
     const HEALTH_PORT: u16 = Self::PORT + 1000;
     /// The problem codes of its own API, beside [`http::CommonCode`].
     const PROBLEM_CODES: &'static [&'static str] = &[];
+    /// The metrics of its own, beside [`telemetry::METRICS`].
+    const METRICS: &'static [Metric] = &[];
     /// Its specific settings.
     type Config: Args + Send;
 
@@ -43,6 +50,7 @@ pub trait Service: 'static {
 impl Kit {
     /// The context of the service `S`.
     pub fn new<S: Service>(http: http::Config, clock: Clock) -> Self {
+        telemetry::describe(S::METRICS);
         Self {
             name: S::NAME,
             about: S::ABOUT,

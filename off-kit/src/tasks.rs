@@ -5,6 +5,7 @@ mod poll_time;
 
 pub use every::Every;
 
+use crate::telemetry::Metric;
 use anyhow::anyhow;
 use futures::FutureExt;
 use poll_time::PollTime;
@@ -16,6 +17,10 @@ use std::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{Instrument, error, error_span};
+
+/// The metrics of this module.
+pub(crate) const METRICS: [Metric; 1] =
+    [Metric::counter("off_task_busy_microseconds_total", "Time for which a supervised task used a processor")];
 
 /// How long all tasks may take to end after the start of the shutdown.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);

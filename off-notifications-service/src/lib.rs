@@ -3,12 +3,13 @@
 mod config;
 mod domain;
 mod events;
+mod metrics;
 
 pub use config::Config;
 
 use domain::Delay;
 use off_events::streams;
-use off_kit::{Bus, Clock, Kit, Service, bus};
+use off_kit::{Bus, Clock, Kit, Service, bus, telemetry::Metric};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -30,6 +31,7 @@ impl Service for NotificationsService {
     const NAME: &'static str = "notifications";
     const ABOUT: &'static str = "Simulates the supplier and the delivery firm.";
     const PORT: u16 = 8083;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
     type Config = Config;
 
     fn openapi() -> OpenApi {

@@ -7,6 +7,7 @@ mod domain;
 mod events;
 mod http;
 mod intake;
+mod metrics;
 mod order_age;
 mod publisher;
 mod recovery;
@@ -17,7 +18,7 @@ pub use config::Config;
 use deadlines::TimeLimits;
 use intake::Intake;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Service, bus, db};
+use off_kit::{Bus, Clock, Kit, Service, bus, db, telemetry::Metric};
 use publisher::Publisher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
@@ -40,6 +41,7 @@ impl Service for OrdersService {
     const ABOUT: &'static str = "Accepts orders over HTTP and tracks them until they are delivered.";
     const PORT: u16 = 8082;
     const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
     type Config = Config;
 
     fn openapi() -> OpenApi {

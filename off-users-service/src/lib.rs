@@ -5,6 +5,7 @@ mod config;
 mod domain;
 mod events;
 mod http;
+mod metrics;
 mod password;
 mod registration;
 mod remind;
@@ -13,7 +14,7 @@ mod store;
 pub use config::Config;
 
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db};
+use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db, telemetry::Metric};
 use password::Hasher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
@@ -36,6 +37,7 @@ impl Service for UsersService {
     const ABOUT: &'static str = "Manages people, their devices and the products on their shelves.";
     const PORT: u16 = 8081;
     const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
     type Config = Config;
 
     fn openapi() -> OpenApi {

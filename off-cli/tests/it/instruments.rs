@@ -1,6 +1,13 @@
 //! Dashboards and alerts use only metrics that exist.
 
-use off_kit::telemetry::{Kind, METRICS};
+use off_generator::Generator;
+use off_kit::{
+    Service,
+    telemetry::{self, Kind, Metric},
+};
+use off_notifications_service::NotificationsService;
+use off_orders_service::OrdersService;
+use off_users_service::UsersService;
 use serde_json::Value;
 use std::{
     collections::BTreeSet,
@@ -20,12 +27,36 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The declared metrics of all programs.
+fn declared() -> impl Iterator<Item = &'static Metric> {
+    let own = [UsersService::METRICS, OrdersService::METRICS, NotificationsService::METRICS, Generator::METRICS];
+    telemetry::METRICS.into_iter().chain(own).chain([&off_etl::METRICS[..]]).flatten()
+}
+
 fn is_metric(word: &str) -> bool {
-    METRICS.iter().any(|&(kind, name, _)| match word.strip_prefix(name) {
+    declared().any(|metric| match word.strip_prefix(metric.name) {
         Some("") => true,
-        Some("_bucket" | "_sum" | "_count") => kind == Kind::Histogram,
+        Some("_bucket" | "_sum" | "_count") => metric.kind == Kind::Histogram,
         _ => false,
     })
+}
+
+/// The names in `counter!("…")`, `gauge!("…")` and `histogram!("…")` in the source of all crates.
+fn recorded() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (_, text) in crate::sources::sources() {
+        for call in ["counter!(\"off_", "gauge!(\"off_", "histogram!(\"off_"] {
+            let names_of_kind = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
+            names.extend(names_of_kind.map(|name| format!("off_{name}")));
+        }
+    }
+    names
+}
+
+#[test]
+fn every_recorded_metric_is_declared_and_every_declared_metric_is_recorded() {
+    let declared: BTreeSet<String> = declared().map(|metric| metric.name.to_owned()).collect();
+    assert_eq!(recorded(), declared);
 }
 
 #[test]

@@ -9,48 +9,38 @@ use std::{sync::OnceLock, time::Duration};
 const DURATION_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Histogram buckets in seconds for the age of orders.
+/// Histogram buckets in seconds for ages, which the simulated waits make long.
 const AGE_BUCKETS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-/// All metrics: kind, name and description.
-pub const METRICS: [(Kind, &str, &str); 36] = [
-    (Histogram, "off_http_request_duration_seconds", "Duration of requests"),
-    (Gauge, "off_http_connections", "Open HTTP connections"),
-    (Counter, "off_http_shed_total", "Requests rejected by load shedding"),
-    (Histogram, "off_order_commit_seconds", "Time to commit a batch of orders"),
-    (Histogram, "off_order_batch_size", "Orders per transaction"),
-    (Histogram, "off_order_wait_seconds", "Longest time an order of a batch waited for the previous transaction"),
-    (Gauge, "off_orders_waiting", "Orders that wait for the next transaction"),
-    (Histogram, "off_order_age_seconds", "Age of orders when they reached a status, since they were placed"),
-    (Gauge, "off_order_oldest_seconds", "Age of the oldest order in a status, since it was placed"),
-    (Histogram, "off_outbox_batch_size", "Messages per batch of the outbox relay"),
-    (Histogram, "off_outbox_publish_seconds", "Time until the broker acknowledged all messages of a batch"),
-    (Gauge, "off_outbox_in_flight", "Messages published by the relay and not acknowledged yet"),
-    (Counter, "off_outbox_published_total", "Messages relayed from the outbox and acknowledged"),
-    (Gauge, "off_outbox_lag_seconds", "Age of the oldest message in the outbox"),
-    (Histogram, "off_message_batch_size", "Messages per batch of a consumer"),
-    (Histogram, "off_message_batch_seconds", "Time to handle a batch"),
-    (Gauge, "off_messages_being_handled", "Messages currently being handled"),
-    (Counter, "off_messages_handled_total", "Messages handled and acknowledged"),
-    (Counter, "off_messages_dead_total", "Messages stored as dead letters"),
-    (Counter, "off_messages_dead_refused_total", "Messages that could neither be handled nor stored as dead letters"),
-    (Counter, "off_messages_dropped_total", "Messages of devices that could not be handled and were dropped"),
-    (Counter, "off_recovery_sweeps_total", "Sweeps of the recovery, by part and outcome"),
-    (Counter, "off_orders_announced_again_total", "Overdue orders that were announced again"),
-    (Histogram, "off_order_publish_batch_size", "Orders per batch of the order publisher"),
-    (Histogram, "off_order_publish_seconds", "Time until all orders of a batch were acknowledged or failed"),
-    (Gauge, "off_orders_unpublished", "Stored orders whose event is not acknowledged yet, after a failed publish"),
-    (Gauge, "off_orders_overdue", "Orders that were announced again and have not moved on since"),
-    (Counter, "off_shelves_reminded_total", "Low shelves that were announced again"),
-    (Counter, "off_etl_records_total", "Records of an import, by outcome and reason"),
-    (Counter, "off_etl_corrections_total", "Corrections in imported products, by kind"),
-    (Histogram, "off_etl_batch_seconds", "Time to merge a batch of products into the catalog"),
-    (Counter, "off_generator_events_total", "Events sent by the generator, by outcome"),
-    (Histogram, "off_generator_event_duration_seconds", "Time until an event of the generator was answered"),
-    (Histogram, "off_wait_late_seconds", "Delay of a supplier or a delivery firm after the end of its wait"),
-    (Gauge, "off_database_connections", "Open connections to Postgres"),
-    (Gauge, "off_database_connections_in_use", "Connections to Postgres in use"),
-];
+/// The metrics that every service has.
+#[cfg(feature = "postgres")]
+pub const METRICS: [&[Metric]; 5] =
+    [&crate::http::METRICS, &crate::bus::METRICS, &crate::outbox::METRICS, &crate::db::METRICS, &crate::tasks::METRICS];
+#[cfg(not(feature = "postgres"))]
+pub const METRICS: [&[Metric]; 3] = [&crate::http::METRICS, &crate::bus::METRICS, &crate::tasks::METRICS];
+
+/// The definition of a metric. Each part of the system declares the metrics that it records.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    pub kind: Kind,
+    /// Its name in Prometheus. A name that ends with `_seconds` has that unit.
+    pub name: &'static str,
+    pub description: &'static str,
+}
+
+impl Metric {
+    pub const fn counter(name: &'static str, description: &'static str) -> Self {
+        Self { kind: Kind::Counter, name, description }
+    }
+
+    pub const fn gauge(name: &'static str, description: &'static str) -> Self {
+        Self { kind: Kind::Gauge, name, description }
+    }
+
+    pub const fn histogram(name: &'static str, description: &'static str) -> Self {
+        Self { kind: Kind::Histogram, name, description }
+    }
+}
 
 /// The kind of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +52,6 @@ pub enum Kind {
     /// A distribution of values.
     Histogram,
 }
-
-use Kind::{Counter, Gauge, Histogram};
 
 /// How often samples are aggregated into buckets.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -77,13 +65,11 @@ pub(super) fn handle() -> anyhow::Result<&'static PrometheusHandle> {
     }
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &DURATION_BUCKETS)
-        .and_then(|builder| {
-            builder.set_buckets_for_metric(Matcher::Full("off_order_age_seconds".to_owned()), &AGE_BUCKETS)
-        })
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_age_seconds".to_owned()), &AGE_BUCKETS))
         .context("invalid histogram buckets")?
         .install_recorder()
         .context("metrics are already initialized")?;
-    describe_metrics();
+    METRICS.into_iter().for_each(describe);
     // Without upkeep, single samples would use memory until the next scrape.
     let upkeep = handle.clone();
     std::thread::Builder::new()
@@ -98,15 +84,15 @@ pub(super) fn handle() -> anyhow::Result<&'static PrometheusHandle> {
     Ok(HANDLE.get_or_init(|| handle))
 }
 
-/// Registers the descriptions for [`render_metrics`].
-fn describe_metrics() {
-    for (kind, name, description) in METRICS {
+/// Registers the descriptions of `metrics` for [`render_metrics`].
+pub fn describe(metrics: &[Metric]) {
+    for &Metric { kind, name, description } in metrics {
         match (kind, name.ends_with("_seconds")) {
-            (Counter, _) => describe_counter!(name, description),
-            (Gauge, true) => describe_gauge!(name, Unit::Seconds, description),
-            (Gauge, false) => describe_gauge!(name, description),
-            (Histogram, true) => describe_histogram!(name, Unit::Seconds, description),
-            (Histogram, false) => describe_histogram!(name, description),
+            (Kind::Counter, _) => describe_counter!(name, description),
+            (Kind::Gauge, true) => describe_gauge!(name, Unit::Seconds, description),
+            (Kind::Gauge, false) => describe_gauge!(name, description),
+            (Kind::Histogram, true) => describe_histogram!(name, Unit::Seconds, description),
+            (Kind::Histogram, false) => describe_histogram!(name, description),
         }
     }
 }
