@@ -289,19 +289,6 @@ async fn the_generator_waits_for_an_unavailable_service() {
 }
 
 #[tokio::test]
-async fn invalid_responses_are_ignored() {
-    let system = TestSystem::new().await;
-    let client = &system.world.nats.bus.client;
-    let config = Config { households: 1, rate: 10.0, registration_weight: 0, consumption_weight: 0, ..system.config() };
-    let generator = system.start(config).await;
-    for (subject, body) in [("orders.new", "poison"), ("orders.completed", "poison"), ("orders.random", "\u{0}")] {
-        client.publish(subject, body.into()).await.expect("the message is sent");
-    }
-    eventually("2 orders", || async { (system.list_orders().await.len() >= 2).then_some(()) }).await;
-    generator.stop().await;
-}
-
-#[tokio::test]
 async fn the_program_starts_and_exits_successfully_on_sigterm() {
     let system = TestSystem::new().await;
     let settings = [
