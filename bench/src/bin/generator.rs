@@ -184,10 +184,10 @@ async fn count_orders(generator: SocketAddr) -> anyhow::Result<f64> {
     Ok((accepted(generator, ORDERS).await? - before) / started.elapsed().as_secs_f64())
 }
 
-async fn accepted(generator: SocketAddr, job: &str) -> anyhow::Result<f64> {
+async fn accepted(generator: SocketAddr, kind: &str) -> anyhow::Result<f64> {
     let metrics = metrics(generator).await?;
     let mut lines = metrics.lines().filter(|line| line.starts_with("off_generator_events_total"));
-    let line = lines.find(|line| line.contains(&format!(r#"job="{job}""#)) && line.contains(r#"outcome="accepted""#));
+    let line = lines.find(|line| line.contains(&format!(r#"kind="{kind}""#)) && line.contains(r#"outcome="accepted""#));
     Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0))
 }
 
