@@ -9,6 +9,7 @@ mod products;
 mod registrar;
 mod runner;
 mod stats;
+mod trace;
 
 pub use config::Config;
 
