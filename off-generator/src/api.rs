@@ -38,6 +38,7 @@ impl From<reqwest::Error> for ApiError {
     }
 }
 
+/// The response to a registration.
 #[derive(Debug, Deserialize)]
 struct Registered {
     devices: Vec<RegisteredDevice>,
@@ -48,16 +49,18 @@ struct RegisteredDevice {
     ssd_id: SsdId,
 }
 
-/// An item of the list of devices.
+/// A device in a [`DevicePage`].
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListedDevice {
     pub(crate) ssd_id: SsdId,
     pub(crate) mac_address: MacAddress,
 }
 
+/// A page of the list of devices, ordered by id.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DevicePage {
     pub(crate) devices: Vec<ListedDevice>,
+    /// The cursor of the next page; `None` on the last.
     pub(crate) next_cursor: Option<SsdId>,
 }
 
@@ -68,6 +71,7 @@ pub(crate) struct Device {
 }
 
 impl Api {
+    /// A client of the services that `config` names.
     pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -86,9 +90,15 @@ impl Api {
 
     /// Places an order, with retries while the service is unavailable. `key` is the idempotency key, so that the order
     /// is placed once.
-    pub(crate) async fn order(&self, key: &str, ssd: SsdId, barcode: &Barcode, quantity: i64) -> Result<(), ApiError> {
+    pub(crate) async fn place_order(
+        &self,
+        key: &str,
+        ssd_id: SsdId,
+        barcode: &Barcode,
+        quantity: i64,
+    ) -> Result<(), ApiError> {
         let url = join(&self.orders, "/api/orders")?;
-        let body = json!({"ssd_id": ssd, "barcode": barcode, "quantity": quantity});
+        let body = json!({"ssd_id": ssd_id, "barcode": barcode, "quantity": quantity});
         let mut backoff = Backoff::default();
         let mut attempt = 1;
         loop {
@@ -101,12 +111,12 @@ impl Api {
     }
 
     /// The device with this id.
-    pub(crate) async fn find_device(&self, ssd: SsdId) -> Result<Device, ApiError> {
-        let url = join(&self.users, &format!("/api/devices/{ssd}"))?;
+    pub(crate) async fn find_device(&self, ssd_id: SsdId) -> Result<Device, ApiError> {
+        let url = join(&self.users, &format!("/api/devices/{ssd_id}"))?;
         Ok(send(self.client.get(url)).await?.json().await?)
     }
 
-    /// A page of all devices.
+    /// The page of all devices that begins after `cursor`, or the first page.
     pub(crate) async fn list_devices(&self, cursor: Option<SsdId>) -> Result<DevicePage, ApiError> {
         let mut url = join(&self.users, "/api/devices?limit=1000")?;
         if let Some(cursor) = cursor {

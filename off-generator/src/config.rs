@@ -8,6 +8,7 @@ use url::Url;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
+    /// The address of NATS.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
     /// Base URL of the users service.
@@ -50,10 +51,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// The frequency of events.
     pub(crate) fn pace(&self) -> Pace {
         self.run_period.map_or(Pace::Rate(self.rate), |period| Pace::Period(period.into()))
     }
 
+    /// The relative frequency of each kind of event.
     pub(crate) fn weights(&self) -> Weights {
         Weights::new([
             (Kind::Registration, self.registration_weight),

@@ -5,16 +5,16 @@ mod kind;
 mod plan;
 mod timeline;
 
-pub(crate) use household::{Household, find_household_number, is_generated};
+pub(crate) use household::{Household, find_household_number, is_generated_address};
 pub(crate) use kind::{Kind, Weights};
-pub(crate) use plan::{Event, InitialHouseholds, Plan, Planned, PlannedOrder};
+pub(crate) use plan::{Action, InitialHouseholds, Plan, PlannedEvent, PlannedOrder};
 pub(crate) use timeline::Pace;
 
 use off_events::StockLow;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The purpose of random numbers. Each purpose has an independent sequence.
+/// What random numbers are used for. Each purpose has an independent sequence.
 #[derive(Debug, Clone, Copy)]
 enum Purpose {
     Household,

@@ -3,7 +3,7 @@
 use crate::{
     App,
     api::ApiError,
-    domain::{is_generated, restock_quantity},
+    domain::{is_generated_address, restock_quantity},
     stats::RESTOCK,
 };
 use futures::{StreamExt, stream};
@@ -12,7 +12,7 @@ use off_kit::bus::{Batch, Failure, Received};
 use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
-/// Maximum number of concurrent orders per batch.
+/// Maximum number of orders per batch that are placed concurrently.
 const MAX_CONCURRENT: usize = 32;
 
 /// `stock.low`: a device of a generated household orders. The message id is the idempotency key, so that the device
@@ -32,11 +32,12 @@ pub(crate) async fn on_stock_low(app: App, batch: Batch<StockLow>) -> Result<(),
 
 async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure> {
     let low = &received.event;
-    if !is_own(app, low.ssd_id).await? {
+    if !is_generated_device(app, low.ssd_id).await? {
         return Ok(());
     }
     let started = Instant::now();
-    let outcome = app.api.order(&low.message_id(), low.ssd_id, &low.barcode, restock_quantity(app.seed, low)).await;
+    let quantity = restock_quantity(app.seed, low);
+    let outcome = app.api.place_order(&low.message_id(), low.ssd_id, &low.barcode, quantity).await;
     app.stats.record(RESTOCK, started.elapsed(), &outcome);
     Ok(outcome?)
 }
@@ -50,14 +51,15 @@ impl From<ApiError> for Failure {
     }
 }
 
-async fn is_own(app: &App, ssd: SsdId) -> Result<bool, Failure> {
-    if let Some(known) = app.households.is_own(ssd) {
-        return Ok(known);
+/// Whether the device belongs to a generated household, of any seed.
+async fn is_generated_device(app: &App, ssd_id: SsdId) -> Result<bool, Failure> {
+    if let Some(is_generated) = app.households.is_generated(ssd_id) {
+        return Ok(is_generated);
     }
-    let is_own = is_generated(&app.api.find_device(ssd).await?.mac_address);
-    if !is_own {
-        debug!("device {ssd} is not generated, so it orders for itself");
+    let is_generated = is_generated_address(&app.api.find_device(ssd_id).await?.mac_address);
+    if !is_generated {
+        debug!("device {ssd_id} is not generated, so it orders for itself");
     }
-    app.households.insert_owner(ssd, is_own);
-    Ok(is_own)
+    app.households.cache_is_generated(ssd_id, is_generated);
+    Ok(is_generated)
 }

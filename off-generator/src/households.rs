@@ -10,55 +10,57 @@ use std::{
 use tokio::{sync::watch, time::timeout};
 
 /// How long an event waits for the registration of its household.
-const REGISTERED_TIMEOUT: Duration = Duration::from_secs(15);
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Maximum number of cached devices.
-const MAX_OWNERS: usize = 100_000;
+/// Maximum number of devices in the cache of generated devices.
+const MAX_CACHED: usize = 100_000;
 
-/// Clones share their state.
+/// The registered households, and which devices are generated. Clones share their state.
 #[derive(Debug, Clone)]
 pub(crate) struct Households {
     /// The devices of each household by its number; empty if its registration was rejected.
     devices: Arc<RwLock<Vec<Vec<SsdId>>>>,
     /// The number of households.
     count: watch::Sender<usize>,
-    /// Whether a device is generated.
-    owners: Arc<RwLock<HashMap<SsdId, bool>>>,
+    /// Whether a device is generated, for devices that were low. They may have any seed, or be real.
+    is_generated: Arc<RwLock<HashMap<SsdId, bool>>>,
 }
 
 impl Households {
+    /// No households yet.
     pub(crate) fn new() -> Self {
-        Self { devices: Arc::default(), count: watch::Sender::new(0), owners: Arc::default() }
+        Self { devices: Arc::default(), count: watch::Sender::new(0), is_generated: Arc::default() }
     }
 
-    /// Adds the next household.
-    pub(crate) fn insert(&self, devices: Vec<SsdId>) {
-        let mut known = self.devices.write().unwrap_or_else(PoisonError::into_inner);
-        known.push(devices);
-        self.count.send_replace(known.len());
+    /// Adds the next household, with its devices.
+    pub(crate) fn add(&self, devices: Vec<SsdId>) {
+        let mut households = self.devices.write().unwrap_or_else(PoisonError::into_inner);
+        households.push(devices);
+        self.count.send_replace(households.len());
     }
 
-    /// The device of an order. Waits for the registration of the household; `None` after a timeout.
-    pub(crate) async fn device(&self, order: &PlannedOrder) -> Option<SsdId> {
+    /// The device of an order. Waits for the registration of the household; `None` after a timeout, or if the
+    /// registration was rejected.
+    pub(crate) async fn wait_for_device(&self, order: &PlannedOrder) -> Option<SsdId> {
         let number = order.household as usize;
         let mut count = self.count.subscribe();
-        timeout(REGISTERED_TIMEOUT, count.wait_for(|count| *count > number)).await.ok()?.ok()?;
-        let known = self.devices.read().unwrap_or_else(PoisonError::into_inner);
-        let devices = known.get(number)?;
+        timeout(REGISTRATION_TIMEOUT, count.wait_for(|count| *count > number)).await.ok()?.ok()?;
+        let households = self.devices.read().unwrap_or_else(PoisonError::into_inner);
+        let devices = households.get(number)?;
         devices.get((order.device as usize).checked_rem(devices.len())?).copied()
     }
 
-    /// Caches whether `ssd` is generated.
-    pub(crate) fn insert_owner(&self, ssd: SsdId, is_own: bool) {
-        let mut owners = self.owners.write().unwrap_or_else(PoisonError::into_inner);
-        if owners.len() >= MAX_OWNERS {
-            owners.clear();
+    /// Caches whether a device is generated.
+    pub(crate) fn cache_is_generated(&self, ssd_id: SsdId, is_generated: bool) {
+        let mut cache = self.is_generated.write().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= MAX_CACHED {
+            cache.clear();
         }
-        owners.insert(ssd, is_own);
+        cache.insert(ssd_id, is_generated);
     }
 
-    /// Whether `ssd` is generated; `None` if that is not cached.
-    pub(crate) fn is_own(&self, ssd: SsdId) -> Option<bool> {
-        self.owners.read().unwrap_or_else(PoisonError::into_inner).get(&ssd).copied()
+    /// Whether a device is generated; `None` if that is not cached.
+    pub(crate) fn is_generated(&self, ssd_id: SsdId) -> Option<bool> {
+        self.is_generated.read().unwrap_or_else(PoisonError::into_inner).get(&ssd_id).copied()
     }
 }

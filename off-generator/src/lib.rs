@@ -10,6 +10,7 @@ mod products;
 mod registrar;
 mod runner;
 mod stats;
+mod trace;
 
 pub use config::Config;
 
@@ -53,7 +54,7 @@ impl Service for Generator {
         let app = App { api, households: Households::new(), stats: Stats::new()?, seed: config.seed };
 
         bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);
-        let products = Products::open(&kit, &bus);
+        let products = Products::new(bus.clone());
         Runner::new(config, app, products, bus.clone(), &kit).start(&kit);
         off_kit::http::serve(&kit, Self::description(), OpenApiRouter::new()).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });

@@ -5,14 +5,15 @@ use crate::{
     App,
     api::ApiError,
     domain::{Household, Kind, find_household_number},
+    trace::new_span,
 };
 use off_events::SsdId;
-use off_kit::{Tasks, backoff::Backoff, telemetry};
+use off_kit::{Tasks, backoff::Backoff};
 use std::collections::HashMap;
 use tokio::{sync::watch, time::Instant};
-use tracing::{Instrument, info_span, warn};
+use tracing::{Instrument, warn};
 
-/// Registers the requested number of households.
+/// Registers households until there are as many as are wanted.
 #[derive(Debug)]
 pub(crate) struct Registrar {
     seed: u64,
@@ -21,31 +22,31 @@ pub(crate) struct Registrar {
     /// The number of the next household.
     next: u32,
     /// The newest known device. Devices of registrations whose response was lost have greater ids.
-    newest: Option<SsdId>,
+    newest_device: Option<SsdId>,
 }
 
 impl Registrar {
     /// Loads the existing households of this seed. Retries until the users service is available.
     pub(crate) async fn load(seed: u64, app: App, tasks: Tasks) -> Self {
-        let mut registrar = Self { seed, app, tasks, next: 0, newest: None };
+        let mut registrar = Self { seed, app, tasks, next: 0, newest_device: None };
         let mut backoff = Backoff::default();
-        let mut known = loop {
+        let mut existing = loop {
             match registrar.list_households().await {
-                Ok(known) => break known,
+                Ok(households) => break households,
                 Err(error) => {
                     warn!("cannot list devices yet, retrying: {error:#}");
                     tokio::time::sleep(backoff.pause()).await;
                 }
             }
         };
-        while let Some(devices) = known.remove(&registrar.next) {
-            registrar.insert(devices);
+        while let Some(devices) = existing.remove(&registrar.next) {
+            registrar.add(devices);
         }
         registrar
     }
 
-    /// The number of existing households of this seed.
-    pub(crate) fn known(&self) -> u32 {
+    /// The number of registered households of this seed.
+    pub(crate) fn count(&self) -> u32 {
         self.next
     }
 
@@ -54,11 +55,8 @@ impl Registrar {
         let tasks = self.tasks.clone();
         let registrations = async {
             while wanted.wait_for(|wanted| *wanted > self.next).await.is_ok() {
-                let job = Kind::Registration.as_str();
-                let span = info_span!("job", otel.name = format!("job.{job}"), trace_id = tracing::field::Empty);
-                telemetry::continue_trace(&span, None);
-                let devices = self.register().instrument(span).await;
-                self.insert(devices);
+                let devices = self.register().instrument(new_span(Kind::Registration)).await;
+                self.add(devices);
             }
         };
         tokio::select! {
@@ -68,50 +66,48 @@ impl Registrar {
         Ok(())
     }
 
-    fn insert(&mut self, devices: Vec<SsdId>) {
-        self.newest = self.newest.max(devices.last().copied());
-        self.app.households.insert(devices);
+    /// Adds the next household.
+    fn add(&mut self, devices: Vec<SsdId>) {
+        self.newest_device = self.newest_device.max(devices.last().copied());
+        self.app.households.add(devices);
         self.next += 1;
     }
 
     /// Registers the next household, with retries until the service responds. Returns its devices; none if it was
     /// rejected.
-    async fn register(&mut self) -> Vec<SsdId> {
+    async fn register(&self) -> Vec<SsdId> {
         let household = Household::new(self.seed, self.next);
         let mut backoff = Backoff::default();
         loop {
             let started = Instant::now();
             let outcome = self.app.api.register(&household).await;
             self.app.stats.record(Kind::Registration.as_str(), started.elapsed(), &outcome);
-            let rejection = match outcome {
-                Ok(devices) => return devices,
-                Err(rejection @ ApiError::Refused { .. }) => rejection,
-                Err(ApiError::Unavailable(error)) => {
-                    warn!("registration of household {} failed, retrying: {error:#}", self.next);
-                    tokio::time::sleep(backoff.pause()).await;
-                    continue;
-                }
+            let result = match outcome {
+                Err(rejection @ ApiError::Refused { .. }) => self.find_devices(&rejection).await,
+                other => other,
             };
-            // An earlier attempt may have succeeded although its response was lost.
-            match self.list_households().await {
-                Ok(mut known) => {
-                    return known.remove(&self.next).unwrap_or_else(|| {
-                        warn!("household {} is skipped, its registration was rejected: {rejection}", self.next);
-                        Vec::new()
-                    });
-                }
-                Err(error) => {
-                    warn!("cannot list devices, retrying: {error:#}");
-                    tokio::time::sleep(backoff.pause()).await;
-                }
+            match result {
+                Ok(devices) => return devices,
+                Err(error) => warn!("registration of household {} failed, retrying: {error:#}", self.next),
             }
+            tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// The households of this seed with devices newer than the newest known one.
+    /// The devices of the next household after its registration was rejected. An earlier attempt may have succeeded
+    /// although its response was lost; otherwise there are none.
+    async fn find_devices(&self, rejection: &ApiError) -> Result<Vec<SsdId>, ApiError> {
+        let mut households = self.list_households().await?;
+        Ok(households.remove(&self.next).unwrap_or_else(|| {
+            warn!("household {} is skipped, its registration was rejected: {rejection}", self.next);
+            Vec::new()
+        }))
+    }
+
+    /// The devices of each household of this seed, by its number, as far as they are newer than the newest known device.
     async fn list_households(&self) -> Result<HashMap<u32, Vec<SsdId>>, ApiError> {
         let mut households: HashMap<u32, Vec<SsdId>> = HashMap::new();
-        let mut cursor = self.newest;
+        let mut cursor = self.newest_device;
         loop {
             let page = self.app.api.list_devices(cursor).await?;
             for device in page.devices {

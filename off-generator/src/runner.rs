@@ -3,9 +3,10 @@
 use crate::{
     App, Config, Generator,
     api::ApiError,
-    domain::{Event, InitialHouseholds, Kind, Plan, Planned, PlannedOrder},
+    domain::{Action, InitialHouseholds, Kind, Plan, PlannedEvent, PlannedOrder},
     products::Products,
     registrar::Registrar,
+    trace::new_span,
 };
 use anyhow::anyhow;
 use off_events::{Barcode, Quantity, SsdId, StockConsumed};
@@ -15,7 +16,7 @@ use tokio::{
     sync::{Semaphore, watch},
     time::Instant,
 };
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info, warn};
 use uuid::Uuid;
 
 /// Maximum number of concurrent events. Events above it are skipped, so that a slow service is not overloaded.
@@ -24,11 +25,11 @@ const MAX_CONCURRENT: u32 = 256;
 /// Interval between log lines with statistics.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Interval between two polls for due events.
-const TICK: Duration = Duration::from_secs(1);
+/// Interval between two polls for events that are due before the next one.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Maximum number of events per tick.
-const MAX_PER_TICK: usize = 20_000;
+/// Maximum number of events per poll.
+const MAX_PER_POLL: usize = 20_000;
 
 /// Executes the plan. Clones share their state.
 #[derive(Debug, Clone)]
@@ -41,17 +42,19 @@ pub(crate) struct Runner {
     tasks: Tasks,
     /// Part of all keys and ids that this run sends, so that they differ from those of earlier runs.
     run: Uuid,
+    /// One for each event in progress.
     permits: Arc<Semaphore>,
 }
 
 /// A job of the schedule.
 #[derive(Debug, Clone, Copy)]
-enum Due {
-    Tick,
-    Report,
+enum Job {
+    StartEvents,
+    LogStats,
 }
 
 impl Runner {
+    /// A new run.
     pub(crate) fn new(config: Config, app: App, products: Products, bus: Bus, kit: &Kit) -> Self {
         Self {
             config: Arc::new(config),
@@ -79,57 +82,66 @@ impl Runner {
     }
 
     async fn run_plan(&self) -> anyhow::Result<()> {
-        let config = &self.config;
-        let registrar = Registrar::load(config.seed, self.app.clone(), self.tasks.clone()).await;
-        let known = registrar.known();
-        let goal = known.max(config.households);
-        let (wanted, wanted_receiver) = watch::channel(goal);
-        self.tasks.spawn("register", registrar.run(wanted_receiver));
-        let mut plan = Plan::new(
-            config.seed,
-            config.pace(),
-            config.weights(),
-            InitialHouseholds { known, goal },
-            config.supplier_delay_max + config.delivery_delay_max,
-            self.clock.speed(),
-        );
+        let (mut plan, wanted) = self.start_registrar().await;
+        let mut events = iter::from_fn(|| plan.next()).peekable();
         let mut schedule = Schedule::new().await?;
-        schedule.every(TICK, Due::Tick).await?;
-        schedule.every(REPORT_INTERVAL, Due::Report).await?;
+        schedule.every(POLL_INTERVAL, Job::StartEvents).await?;
+        schedule.every(REPORT_INTERVAL, Job::LogStats).await?;
         schedule.start().await?;
-        let tick = TICK.as_secs_f64() * self.clock.speed();
-        let mut planned = iter::from_fn(|| plan.next()).peekable();
+        // Simulated seconds, as in the plan.
+        let interval = POLL_INTERVAL.as_secs_f64() * self.clock.speed();
         let mut now = 0.0;
         loop {
             match schedule.next().await? {
-                Due::Tick => {
+                Job::StartEvents => {
+                    let next_poll = now + interval;
                     let mut count = 0;
-                    while count < MAX_PER_TICK
-                        && let Some(event) = planned.next_if(|event| event.at <= now + tick)
+                    while count < MAX_PER_POLL
+                        && let Some(event) = events.next_if(|event| event.at <= next_poll)
                     {
                         let delay = Duration::from_secs_f64((event.at - now).max(0.0) / self.clock.speed());
-                        self.spawn_event(event, delay, &wanted);
+                        self.start_event(event, delay, &wanted);
                         count += 1;
                     }
-                    // Due events above the maximum stay for the next tick.
-                    now = planned.peek().map_or(now + tick, |next| next.at.min(now + tick));
+                    // Events above the maximum stay for the next poll.
+                    now = events.peek().map_or(next_poll, |next| next.at.min(next_poll));
                 }
-                Due::Report => info!("{}", self.app.stats),
+                Job::LogStats => info!("{}", self.app.stats),
             }
         }
     }
 
+    /// Starts the registration of the initial households. Returns the plan, and the number of households that are
+    /// wanted so far.
+    async fn start_registrar(&self) -> (Plan, watch::Sender<u32>) {
+        let config = &self.config;
+        let registrar = Registrar::load(config.seed, self.app.clone(), self.tasks.clone()).await;
+        let existing = registrar.count();
+        let goal = existing.max(config.households);
+        let plan = Plan::new(
+            config.seed,
+            config.pace(),
+            config.weights(),
+            InitialHouseholds { existing, goal },
+            config.supplier_delay_max + config.delivery_delay_max,
+            self.clock.speed(),
+        );
+        let (wanted, receiver) = watch::channel(goal);
+        self.tasks.spawn("register", registrar.run(receiver));
+        (plan, wanted)
+    }
+
     /// Executes an event in a new task after `delay`. Skips it if too many are in progress then.
-    fn spawn_event(&self, Planned { number, event, .. }: Planned, delay: Duration, wanted: &watch::Sender<u32>) {
-        let kind = match event {
-            Event::Registration => return wanted.send_modify(|wanted| *wanted = wanted.saturating_add(1)),
-            Event::Order(_) => Kind::Order,
-            Event::Consumption(..) => Kind::Consumption,
-            Event::Nothing(kind) => {
+    fn start_event(&self, event: PlannedEvent, delay: Duration, wanted: &watch::Sender<u32>) {
+        let PlannedEvent { kind, number, action, .. } = event;
+        match action {
+            Action::Register => return wanted.send_modify(|wanted| *wanted = wanted.saturating_add(1)),
+            Action::Skip => {
                 debug!("{} {number} is skipped: there is no household or delivered order yet", kind.as_str());
                 return;
             }
-        };
+            Action::Order(_) | Action::Consume { .. } => {}
+        }
         let runner = self.clone();
         // Not a supervised task: it ends within the timeouts of its requests, and shutdown waits for its permit.
         tokio::spawn(async move {
@@ -141,32 +153,31 @@ impl Runner {
             if runner.tasks.is_stopping() {
                 return;
             }
-            let span =
-                info_span!("job", otel.name = format!("job.{}", kind.as_str()), trace_id = tracing::field::Empty);
-            telemetry::continue_trace(&span, None);
-            let execution = async {
-                match event {
-                    Event::Consumption(order, quantity) => runner.consume(number, &order, quantity).await,
-                    Event::Order(order) => runner.order(number, &order).await,
-                    Event::Registration | Event::Nothing(_) => Ok(()),
-                }
-            };
-            if let Err(error) = execution.instrument(span).await {
+            if let Err(error) = runner.execute(number, action).instrument(new_span(kind)).await {
                 warn!("{} {number} failed: {error:#}", kind.as_str());
             }
         });
     }
 
-    async fn order(&self, number: u64, order: &PlannedOrder) -> anyhow::Result<()> {
-        let Some((ssd, barcode)) = self.find(order).await? else { return Ok(()) };
+    async fn execute(&self, number: u64, action: Action) -> anyhow::Result<()> {
+        match action {
+            Action::Order(order) => self.place_order(number, &order).await,
+            Action::Consume { order, quantity } => self.report_consumption(number, &order, quantity).await,
+            Action::Register | Action::Skip => Ok(()),
+        }
+    }
+
+    async fn place_order(&self, number: u64, order: &PlannedOrder) -> anyhow::Result<()> {
+        let Some((ssd_id, barcode)) = self.find_device_and_product(order).await? else { return Ok(()) };
+        let key = format!("{}:{number}", self.run);
         let started = Instant::now();
-        let outcome = self.app.api.order(&format!("{}:{number}", self.run), ssd, &barcode, order.quantity).await;
+        let outcome = self.app.api.place_order(&key, ssd_id, &barcode, order.quantity).await;
         self.app.stats.record(Kind::Order.as_str(), started.elapsed(), &outcome);
         Ok(outcome?)
     }
 
-    async fn consume(&self, number: u64, order: &PlannedOrder, quantity: i64) -> anyhow::Result<()> {
-        let Some((ssd_id, barcode)) = self.find(order).await? else { return Ok(()) };
+    async fn report_consumption(&self, number: u64, order: &PlannedOrder, quantity: i64) -> anyhow::Result<()> {
+        let Some((ssd_id, barcode)) = self.find_device_and_product(order).await? else { return Ok(()) };
         let report = StockConsumed {
             id: format!("{}:{number}", self.run),
             ssd_id,
@@ -183,17 +194,17 @@ impl Runner {
     }
 
     /// The device and the product of an order; `None` at shutdown, or if the household or a product is missing.
-    async fn find(&self, order: &PlannedOrder) -> anyhow::Result<Option<(SsdId, Barcode)>> {
+    async fn find_device_and_product(&self, order: &PlannedOrder) -> anyhow::Result<Option<(SsdId, Barcode)>> {
         let lookup = async {
-            let Some(ssd) = self.app.households.device(order).await else {
+            let Some(ssd_id) = self.app.households.wait_for_device(order).await else {
                 debug!("household {} is not registered", order.household);
                 return Ok(None);
             };
-            let Some(barcode) = self.products.draw(ssd, order.product_seed).await? else {
+            let Some(barcode) = self.products.draw(ssd_id, order.product_seed).await? else {
                 info!("the catalog is empty, so nothing is ordered");
                 return Ok(None);
             };
-            Ok(Some((ssd, barcode)))
+            Ok(Some((ssd_id, barcode)))
         };
         tokio::select! {
             () = self.tasks.stopping() => Ok(None),

@@ -1,4 +1,4 @@
-//! Statistics of the generated events.
+//! Statistics of the generator's requests and messages, by kind of event.
 
 use crate::{api::ApiError, domain::Kind};
 use hdrhistogram::Histogram;
@@ -12,45 +12,47 @@ use std::{
 
 /// Counts and latencies since the start. Clones share their state.
 #[derive(Debug, Clone)]
-pub(crate) struct Stats(Arc<Mutex<BTreeMap<&'static str, JobStats>>>);
+pub(crate) struct Stats(Arc<Mutex<BTreeMap<&'static str, KindStats>>>);
 
+/// The statistics of one kind.
 #[derive(Debug, Clone)]
-struct JobStats {
+struct KindStats {
     sent: u64,
     accepted: u64,
     refused: u64,
     failed: u64,
-    /// Latencies of accepted events, in microseconds.
+    /// Latencies of what was accepted, in microseconds.
     latencies: Histogram<u64>,
 }
 
-/// The job name of orders by devices with a low product.
+/// The kind of an order by a device with a low product. It follows from a `stock.low`, and is not in the plan.
 pub(crate) const RESTOCK: &str = "restock";
 
 impl Stats {
+    /// Statistics without any events yet.
     pub(crate) fn new() -> anyhow::Result<Self> {
         // From 1 µs to one minute, with two significant digits.
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 2)?;
-        let stats = JobStats { sent: 0, accepted: 0, refused: 0, failed: 0, latencies };
-        let jobs = Kind::ALL.map(Kind::as_str).into_iter().chain([RESTOCK]);
-        Ok(Self(Arc::new(Mutex::new(jobs.map(|job| (job, stats.clone())).collect()))))
+        let stats = KindStats { sent: 0, accepted: 0, refused: 0, failed: 0, latencies };
+        let kinds = Kind::ALL.map(Kind::as_str).into_iter().chain([RESTOCK]);
+        Ok(Self(Arc::new(Mutex::new(kinds.map(|kind| (kind, stats.clone())).collect()))))
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, JobStats>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<&'static str, KindStats>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records the outcome and latency of an event.
-    pub(crate) fn record<T>(&self, job: &'static str, latency: Duration, outcome: &Result<T, ApiError>) {
+    /// Records the outcome and the latency of a request or message for an event of this kind.
+    pub(crate) fn record<T>(&self, kind: &'static str, latency: Duration, outcome: &Result<T, ApiError>) {
         let name = match outcome {
             Ok(_) => "accepted",
             Err(ApiError::Refused { .. }) => "refused",
             Err(ApiError::Unavailable(_)) => "failed",
         };
-        counter!("off_generator_events_total", "job" => job, "outcome" => name).increment(1);
-        histogram!("off_generator_event_duration_seconds", "job" => job).record(latency);
-        let mut jobs = self.lock();
-        let Some(stats) = jobs.get_mut(job) else { return };
+        counter!("off_generator_events_total", "kind" => kind, "outcome" => name).increment(1);
+        histogram!("off_generator_event_duration_seconds", "kind" => kind).record(latency);
+        let mut kinds = self.lock();
+        let Some(stats) = kinds.get_mut(kind) else { return };
         stats.sent += 1;
         match outcome {
             Ok(_) => {
@@ -63,16 +65,16 @@ impl Stats {
     }
 }
 
-/// The statistics of all jobs in one line.
+/// The statistics of all kinds in one line.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let jobs = self.lock();
-        for (index, (job, stats)) in jobs.iter().enumerate() {
+        let kinds = self.lock();
+        for (index, (kind, stats)) in kinds.iter().enumerate() {
             let ms = |quantile| stats.latencies.value_at_quantile(quantile) as f64 / 1000.0;
             let separator = if index == 0 { "" } else { "; " };
             write!(
                 f,
-                "{separator}{job}: sent {}, accepted {}, refused {}, failed {}, p50 {:.1} ms, p99 {:.1} ms",
+                "{separator}{kind}: sent {}, accepted {}, refused {}, failed {}, p50 {:.1} ms, p99 {:.1} ms",
                 stats.sent,
                 stats.accepted,
                 stats.refused,

@@ -9,6 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
+    /// The address of NATS.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
     /// Minimum time until a supplier ships an order, in simulated time.
@@ -38,14 +39,14 @@ impl Config {
         delay(self.supplier_delay_min, self.supplier_delay_max, speed).context("SUPPLIER_DELAY_MIN, SUPPLIER_DELAY_MAX")
     }
 
-    /// The delivery's delay. Fails like [`Config::supplier`].
+    /// The delay of the delivery firm. Fails like [`Config::supplier`].
     pub(crate) fn delivery(&self, speed: f64) -> anyhow::Result<Delay> {
         delay(self.delivery_delay_min, self.delivery_delay_max, speed).context("DELIVERY_DELAY_MIN, DELIVERY_DELAY_MAX")
     }
 }
 
 fn delay(min: Duration, max: Duration, speed: f64) -> anyhow::Result<Delay> {
-    anyhow::ensure!(min <= max, "the shortest time is longer than the longest");
+    anyhow::ensure!(min <= max, "the minimum is longer than the maximum");
     anyhow::ensure!(
         max.as_secs_f64() / speed <= streams::LONGEST_WAIT.as_secs_f64(),
         "a wait of more than {} in real time would exceed the retention of its stream",

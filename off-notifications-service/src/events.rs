@@ -1,11 +1,12 @@
 //! Message handlers, one per subject.
 
 use crate::{App, NotificationsService, domain::Delay};
+use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderDue, OrderStatus};
+use off_events::{Event, Order, OrderDue, OrderStatus};
 use off_kit::{
     Service,
-    bus::{Batch, Failure, OutboundMessage},
+    bus::{Batch, Failure, OutboundMessage, Received},
 };
 
 /// `orders.pending`: the supplier receives orders and ships each one after a wait.
@@ -21,18 +22,11 @@ pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(
 /// `orders.due`: announces the next status of each order, with the time at which it was due.
 pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), Failure> {
     let now = app.clock.now();
-    let messages = due.iter().map(|received| {
+    for received in due.iter() {
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
-        OutboundMessage::of(
-            NotificationsService::NAME,
-            &received.event.0,
-            received.at,
-            received.traceparent().as_deref(),
-        )
-        .map(|message| message.with_new_dedup_id(received.announced_again))
-    });
-    publish(&app, messages.collect::<Result<_, _>>().map_err(|error| Failure::Reject(error.to_string()))?).await
+    }
+    publish(&app, due.iter().map(|received| announce(received, &received.event.0, received.at))).await
 }
 
 /// Schedules the next status of each order in JetStream, or announces it at once if it is already due. The wait starts
@@ -44,25 +38,36 @@ async fn schedule_next_status(
     delay: Delay,
 ) -> Result<(), Failure> {
     let now = app.clock.now();
-    let mut messages = Vec::with_capacity(orders.len());
-    for received in orders.iter() {
+    let messages = orders.iter().map(|received| {
         let order = received.event.with_status(next);
-        let due = received.at + app.clock.real_wait(delay.of(order.id, next, app.seed));
-        let (source, trace) = (NotificationsService::NAME, received.traceparent());
-        let message = if due > now {
-            let timer = next.timer_subject(order.id);
-            OutboundMessage::of(source, &OrderDue(order), due, trace.as_deref())
-                .map(|message| message.scheduled_at(due, timer))
-        } else {
-            OutboundMessage::of(source, &order, due, trace.as_deref())
-        };
-        let message = message.map_err(|error| Failure::Reject(error.to_string()))?;
-        messages.push(message.with_new_dedup_id(received.announced_again));
-    }
+        let due = received.at + app.clock.real_wait(delay.wait(order.id, next, app.seed));
+        if due > now { schedule(received, order, due) } else { announce(received, &order, due) }
+    });
     publish(app, messages).await
 }
 
-async fn publish(app: &App, messages: Vec<OutboundMessage>) -> Result<(), Failure> {
+/// A message schedule that announces at `due` that the wait of `order` is over. It follows from `received`.
+fn schedule(received: &Received<Order>, order: Order, due: DateTime<Utc>) -> serde_json::Result<OutboundMessage> {
+    let timer = order.status.timer_subject(order.id);
+    Ok(announce(received, &OrderDue(order), due)?.scheduled_at(due, timer))
+}
+
+/// A message that announces `event`, which occurred at `at` and follows from `received`.
+fn announce<R, E: Event>(received: &Received<R>, event: &E, at: DateTime<Utc>) -> serde_json::Result<OutboundMessage> {
+    let message = OutboundMessage::of(NotificationsService::NAME, event, at, received.traceparent().as_deref())?;
+    Ok(match received.announced_again {
+        Some(time) => message.with_new_dedup_id(time),
+        None => message,
+    })
+}
+
+/// Publishes all messages. Rejects the batch if one of them cannot be serialized.
+async fn publish(
+    app: &App,
+    messages: impl Iterator<Item = serde_json::Result<OutboundMessage>>,
+) -> Result<(), Failure> {
+    let messages: serde_json::Result<Vec<_>> = messages.collect();
+    let messages = messages.map_err(|error| Failure::Reject(error.to_string()))?;
     let results = app.bus.publish_all(messages).await;
     // A retry also publishes the acknowledged messages again, with the same message ids. The broker drops them within
     // its duplicate window; later duplicates have no effect.

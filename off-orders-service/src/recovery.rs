@@ -194,11 +194,10 @@ impl Recovery {
         }
         let now = self.clock.now();
         let messages = announcements.iter().map(|announcement| {
+            let message = OutboundMessage::of(OrdersService::NAME, &announcement.order, announcement.since, None)?;
             // The broker may have stored an unpublished event although its acknowledgement was lost: it deduplicates by
             // the original id.
-            let again = (!announcement.is_unpublished).then_some(now);
-            Ok(OutboundMessage::of(OrdersService::NAME, &announcement.order, announcement.since, None)?
-                .with_new_dedup_id(again))
+            Ok(if announcement.is_unpublished { message } else { message.with_new_dedup_id(now) })
         });
         let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let mut unacknowledged = Vec::new();

@@ -81,7 +81,7 @@ impl Reminder {
         }
         let now = self.clock.now();
         let messages = items.iter().filter_map(ShelfItem::low_event).map(|event| {
-            Ok(OutboundMessage::of(UsersService::NAME, &event, event.timestamp, None)?.with_new_dedup_id(Some(now)))
+            Ok(OutboundMessage::of(UsersService::NAME, &event, event.timestamp, None)?.with_new_dedup_id(now))
         });
         let results = self.bus.publish_all(messages.collect::<anyhow::Result<_>>()?).await;
         let unacknowledged: Vec<&ShelfItem> =

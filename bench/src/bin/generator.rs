@@ -16,7 +16,7 @@ use off_bench::{
     report::{at_most, median, progress, ratio},
     stage::{PRODUCTS, Ports, wait_until_ready},
 };
-use off_events::{ORDERS_NEW, ORDERS_RANDOM, headers};
+use off_events::ORDERS_RANDOM;
 use off_kit::Bus;
 use serde_json::{Value, json};
 use std::{
@@ -166,11 +166,8 @@ impl StandIn {
 async fn respond(bus: Bus) -> anyhow::Result<()> {
     let mut requests = bus.client.subscribe(ORDERS_RANDOM).await?;
     while let Some(request) = requests.next().await {
-        let mut map = async_nats::HeaderMap::new();
-        let id =
-            request.headers.as_ref().and_then(|map| map.get(headers::REQUEST_ID)).context("a request has no id")?;
-        map.insert(headers::REQUEST_ID, id.clone());
-        bus.client.publish_with_headers(ORDERS_NEW, map, r#"{"barcode":"2000000000015"}"#.into()).await?;
+        let inbox = request.reply.context("a request has no reply subject")?;
+        bus.client.publish(inbox, r#"{"barcode":"2000000000015"}"#.into()).await?;
     }
     Ok(())
 }
@@ -187,10 +184,10 @@ async fn count_orders(generator: SocketAddr) -> anyhow::Result<f64> {
     Ok((accepted(generator, ORDERS).await? - before) / started.elapsed().as_secs_f64())
 }
 
-async fn accepted(generator: SocketAddr, job: &str) -> anyhow::Result<f64> {
+async fn accepted(generator: SocketAddr, kind: &str) -> anyhow::Result<f64> {
     let metrics = metrics(generator).await?;
     let mut lines = metrics.lines().filter(|line| line.starts_with("off_generator_events_total"));
-    let line = lines.find(|line| line.contains(&format!(r#"job="{job}""#)) && line.contains(r#"outcome="accepted""#));
+    let line = lines.find(|line| line.contains(&format!(r#"kind="{kind}""#)) && line.contains(r#"outcome="accepted""#));
     Ok(line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0))
 }
 

@@ -181,7 +181,7 @@ async fn services_respond_only_to_inboxes(production: &Production) {
         Bus::connect(&config, user).await.unwrap()
     };
     let (bus, operator) = (connect("generator").await, connect("operator").await);
-    let mut responses = bus.client.subscribe("orders.new").await.unwrap();
+    let mut responses = operator.client.subscribe("orders.new").await.unwrap();
     let mut completed = operator.client.subscribe("orders.completed").await.unwrap();
     operator.client.flush().await.unwrap();
     for reply in ["orders.completed", "$JS.API.STREAM.PURGE.ORDERS"] {

@@ -59,7 +59,7 @@ impl Household {
 }
 
 /// Whether the device with this address was generated, with any seed.
-pub(crate) fn is_generated(address: &MacAddress) -> bool {
+pub(crate) fn is_generated_address(address: &MacAddress) -> bool {
     address.as_str().starts_with(MAC_PREFIX)
 }
 
@@ -94,10 +94,10 @@ mod tests {
         for number in 0..1000 {
             for device in Household::new(1, number).devices {
                 let address = device.mac_address.parse().unwrap();
-                assert!(is_generated(&address) && seen.insert(device.mac_address));
+                assert!(is_generated_address(&address) && seen.insert(device.mac_address));
                 assert_eq!(find_household_number(1, &address), Some(number));
             }
         }
-        assert!(!is_generated(&"02:00:00:12:34:56".parse().unwrap()));
+        assert!(!is_generated_address(&"02:00:00:12:34:56".parse().unwrap()));
     }
 }

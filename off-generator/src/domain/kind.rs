@@ -12,6 +12,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All kinds, in the order of their discriminants.
     pub(crate) const ALL: [Self; 3] = [Self::Registration, Self::Order, Self::Consumption];
 
     /// The name of the kind, as in logs and metrics.
@@ -29,6 +30,7 @@ impl Kind {
 pub(crate) struct Weights([(Kind, u32); 3]);
 
 impl Weights {
+    /// The weights of all kinds. Kinds of weight 0 have no events.
     pub(crate) fn new(weights: [(Kind, u32); 3]) -> Self {
         Self(weights)
     }

@@ -19,35 +19,38 @@ const REGISTRATION_INTERVAL: Duration = Duration::from_millis(40);
 /// Assumed maximum processing time of an order in the services, in real time, without its waits.
 const PROCESSING_TIME: Duration = Duration::from_secs(2);
 
-/// An event with its time and number.
+/// An event of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Planned {
+pub(crate) struct PlannedEvent {
     /// Simulated seconds since the start.
     pub(crate) at: f64,
+    pub(crate) kind: Kind,
     /// The number of the event within its kind, from 0.
     pub(crate) number: u64,
-    pub(crate) event: Event,
+    pub(crate) action: Action,
 }
 
-/// What happens in an event.
+/// What the generator does in an event.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Event {
-    /// The next household registers.
-    Registration,
+pub(crate) enum Action {
+    /// Registers the next household.
+    Register,
+    /// Places an order.
     Order(PlannedOrder),
-    /// The given number of units of an earlier order are consumed.
-    Consumption(PlannedOrder, i64),
-    /// An event of this kind is skipped, because there is no household or delivered order yet.
-    Nothing(Kind),
+    /// Reports that `quantity` units of an earlier order were consumed.
+    Consume { order: PlannedOrder, quantity: i64 },
+    /// Does nothing, because there is no household or delivered order yet.
+    Skip,
 }
 
-/// An order whose device id and barcode are not known yet.
+/// An order before its device id and barcode are known.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct PlannedOrder {
     /// The number of the household.
     pub(crate) household: u32,
     /// The index of the household's device, modulo the number of its devices.
     pub(crate) device: u32,
+    /// The seed by which the orders service selects the product.
     pub(crate) product_seed: u32,
     pub(crate) quantity: i64,
 }
@@ -55,9 +58,9 @@ pub(crate) struct PlannedOrder {
 /// The households that register at the start.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InitialHouseholds {
-    /// The number of households that existed at the start.
-    pub(crate) known: u32,
-    /// The number of households after the initial registrations.
+    /// The number of households that exist at the start.
+    pub(crate) existing: u32,
+    /// The number of households after the initial registrations, at least `existing`.
     pub(crate) goal: u32,
 }
 
@@ -71,8 +74,8 @@ pub(crate) struct Plan {
     speed: f64,
     /// Simulated seconds after which an order is certainly delivered.
     delivered_after: f64,
-    /// Registration events so far, without the initial registrations.
-    registered: u32,
+    /// The number of registration events so far. The initial registrations are not events.
+    registrations: u32,
     /// Undelivered orders, each with its delivery time in simulated seconds.
     undelivered: VecDeque<(f64, PlannedOrder)>,
     /// A uniform sample of all delivered orders.
@@ -97,7 +100,7 @@ impl Plan {
             initial,
             speed,
             delivered_after: max_wait.as_secs_f64() + PROCESSING_TIME.as_secs_f64() * speed,
-            registered: 0,
+            registrations: 0,
             undelivered: VecDeque::new(),
             delivered: Vec::new(),
             delivered_count: 0,
@@ -105,23 +108,23 @@ impl Plan {
     }
 
     /// The next event; `None` if the rate or all weights are 0.
-    pub(crate) fn next(&mut self) -> Option<Planned> {
+    pub(crate) fn next(&mut self) -> Option<PlannedEvent> {
         let Slot { at, kind, number } = self.timeline.next()?;
-        let event = match kind {
+        let action = match kind {
             Kind::Registration => {
-                self.registered = self.registered.saturating_add(1);
-                Event::Registration
+                self.registrations = self.registrations.saturating_add(1);
+                Action::Register
             }
-            Kind::Order => self.order(at, number),
-            Kind::Consumption => self.consumption(at, number),
+            Kind::Order => self.plan_order(at, number),
+            Kind::Consumption => self.plan_consumption(at, number),
         };
-        Some(Planned { at, number, event })
+        Some(PlannedEvent { at, kind, number, action })
     }
 
-    fn order(&mut self, at: f64, number: u64) -> Event {
-        let households = self.households(at);
+    fn plan_order(&mut self, at: f64, number: u64) -> Action {
+        let households = self.count_households(at);
         if households == 0 {
-            return Event::Nothing(Kind::Order);
+            return Action::Skip;
         }
         let mut rng = rng(self.seed, Purpose::Order, [number, 0]);
         let order = PlannedOrder {
@@ -133,27 +136,27 @@ impl Plan {
         if self.undelivered.len() < SAMPLE_SIZE {
             self.undelivered.push_back((at + self.delivered_after, order));
         }
-        Event::Order(order)
+        Action::Order(order)
     }
 
-    fn consumption(&mut self, at: f64, number: u64) -> Event {
+    fn plan_consumption(&mut self, at: f64, number: u64) -> Action {
         while let Some((_, order)) = self.undelivered.pop_front_if(|(delivered_at, _)| *delivered_at <= at) {
             self.add_to_sample(order);
         }
         let mut rng = rng(self.seed, Purpose::Consumption, [number, 0]);
         match self.delivered.choose(&mut rng) {
-            Some(order) => Event::Consumption(*order, rng.random_range(1..=3)),
-            None => Event::Nothing(Kind::Consumption),
+            Some(order) => Action::Consume { order: *order, quantity: rng.random_range(1..=3) },
+            None => Action::Skip,
         }
     }
 
     /// The number of households that can order at the simulated time `at`.
-    fn households(&self, at: f64) -> u32 {
-        let InitialHouseholds { known, goal } = self.initial;
+    fn count_households(&self, at: f64) -> u32 {
+        let InitialHouseholds { existing, goal } = self.initial;
         let elapsed = Duration::try_from_secs_f64(at / self.speed).unwrap_or(Duration::MAX);
         let registered = u32::try_from(elapsed.as_nanos() / REGISTRATION_INTERVAL.as_nanos()).unwrap_or(u32::MAX);
-        let registered = known.saturating_add(registered);
-        if registered < goal { registered } else { goal.max(known).saturating_add(self.registered) }
+        let households = existing.saturating_add(registered);
+        if households < goal { households } else { goal.saturating_add(self.registrations) }
     }
 
     /// Adds a delivered order to the sample, by reservoir sampling: each order is in the sample with equal probability.
@@ -180,14 +183,14 @@ mod tests {
         Plan::new(seed, Pace::Rate(100.0), weights, initial, Duration::from_secs(10), 1.0)
     }
 
-    fn events(seed: u64, initial: InitialHouseholds, count: usize) -> Vec<Planned> {
+    fn events(seed: u64, initial: InitialHouseholds, count: usize) -> Vec<PlannedEvent> {
         let mut plan = plan(seed, initial);
         (0..count).filter_map(|_| plan.next()).collect()
     }
 
     #[test]
     fn the_same_seed_plans_the_same_events() {
-        let initial = InitialHouseholds { known: 0, goal: 50 };
+        let initial = InitialHouseholds { existing: 0, goal: 50 };
         assert_eq!(events(7, initial, 5000), events(7, initial, 5000));
         assert_ne!(events(7, initial, 5000), events(8, initial, 5000));
     }
@@ -195,24 +198,24 @@ mod tests {
     #[test]
     fn only_registered_households_order() {
         let mut registered = 0;
-        for Planned { at, event, .. } in events(7, InitialHouseholds { known: 0, goal: 50 }, 5000) {
-            match event {
-                Event::Registration => registered += 1,
-                Event::Order(order) if order.household < 50 => assert!(f64::from(order.household) < at * 25.0),
-                Event::Order(order) => assert!(at >= 2.0 && order.household < 50 + registered),
-                Event::Nothing(kind) => assert!(kind == Kind::Consumption || at < 0.05),
-                Event::Consumption(..) => {}
+        for PlannedEvent { at, kind, action, .. } in events(7, InitialHouseholds { existing: 0, goal: 50 }, 5000) {
+            match action {
+                Action::Register => registered += 1,
+                Action::Order(order) if order.household < 50 => assert!(f64::from(order.household) < at * 25.0),
+                Action::Order(order) => assert!(at >= 2.0 && order.household < 50 + registered),
+                Action::Skip => assert!(kind == Kind::Consumption || at < 0.05),
+                Action::Consume { .. } => {}
             }
         }
     }
 
     #[test]
     fn only_products_of_delivered_orders_are_consumed() {
-        let events = events(7, InitialHouseholds { known: 5, goal: 5 }, 5000);
+        let events = events(7, InitialHouseholds { existing: 5, goal: 5 }, 5000);
         let mut consumptions = 0;
-        for (index, Planned { at, event, .. }) in events.iter().enumerate() {
-            let Event::Consumption(order, quantity) = event else { continue };
-            let mut earlier = events[..index].iter().filter(|earlier| earlier.event == Event::Order(*order));
+        for (index, PlannedEvent { at, action, .. }) in events.iter().enumerate() {
+            let Action::Consume { order, quantity } = action else { continue };
+            let mut earlier = events[..index].iter().filter(|earlier| earlier.action == Action::Order(*order));
             assert!(earlier.next().unwrap().at + 12.0 <= *at && (1..=3).contains(quantity));
             consumptions += 1;
         }
@@ -221,10 +224,10 @@ mod tests {
 
     #[test]
     fn the_sample_of_delivered_orders_is_uniform_in_a_long_plan() {
-        let mut plan = plan(7, InitialHouseholds { known: 5, goal: 5 });
+        let mut plan = plan(7, InitialHouseholds { existing: 5, goal: 5 });
         let mut ordered = Vec::new();
         while plan.delivered_count < 2 * SAMPLE_SIZE as u64 {
-            if let Some(Planned { event: Event::Order(order), .. }) = plan.next() {
+            if let Some(PlannedEvent { action: Action::Order(order), .. }) = plan.next() {
                 ordered.push(order);
             }
         }

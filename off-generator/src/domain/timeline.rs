@@ -32,6 +32,7 @@ pub(super) struct Slot {
 }
 
 impl Timeline {
+    /// The timeline of a run from its start.
     pub(super) fn new(seed: u64, pace: Pace, weights: Weights) -> Self {
         Self { seed, pace, weights, counts: [0; 3] }
     }

@@ -66,14 +66,14 @@ impl OutboundMessage {
         Self { subject: subject.to_owned(), headers: map, body }
     }
 
-    /// If `time` is set: the same message with a new deduplication id, announced again at `time`. The broker remembers
+    /// The same message with a new deduplication id, announced again at `time`. The broker remembers
     /// the ids of messages that it has lost, and would drop this one as a duplicate. Events that follow from it must
     /// pass on the same time, see [`Received::announced_again`].
     ///
     /// [`Received::announced_again`]: super::Received::announced_again
     #[must_use]
-    pub fn with_new_dedup_id(mut self, time: Option<DateTime<Utc>>) -> Self {
-        let Some(time) = time.map(rfc3339) else { return self };
+    pub fn with_new_dedup_id(mut self, time: DateTime<Utc>) -> Self {
+        let time = rfc3339(time);
         let id = self.headers.get(headers::CE_ID).map(ToString::to_string).unwrap_or_default();
         self.headers.insert(headers::NATS_MSG_ID, format!("{id}:again:{time}").as_str());
         self.headers.insert(headers::ANNOUNCED_AGAIN, time.as_str());

@@ -1,0 +1,98 @@
+//! A seed determines the events of a run.
+
+use crate::TestSystem;
+use futures::future::join_all;
+use off_generator::Config;
+use off_testkit::{LENTILS, eventually};
+use serde_json::json;
+use std::collections::{BTreeMap, HashSet};
+
+/// Events by their number, each with its device, product and quantity.
+type EventsByNumber = BTreeMap<i64, (i64, String, i32)>;
+
+/// The planned orders, without those of devices that are low.
+async fn list_planned_orders(system: &TestSystem) -> EventsByNumber {
+    list_events(
+        system,
+        "SELECT split_part(idempotency_key, ':', 2)::bigint, ssd_id, barcode, quantity FROM orders.product_orders
+         WHERE idempotency_key ~ '^[0-9a-f-]{36}:'",
+    )
+    .await
+}
+
+async fn list_consumptions(system: &TestSystem) -> EventsByNumber {
+    let query = "SELECT split_part(id, ':', 2)::bigint, ssd_id, barcode, quantity FROM users.consumptions";
+    list_events(system, query).await
+}
+
+async fn list_events(system: &TestSystem, query: &'static str) -> EventsByNumber {
+    let rows: Vec<(i64, i64, String, i32)> =
+        sqlx::query_as(query).fetch_all(&system.world.database.pool).await.expect("the events can be listed");
+    rows.into_iter().map(|(number, ssd, barcode, quantity)| (number, (ssd, barcode, quantity))).collect()
+}
+
+/// Waits until there are enough events to compare.
+async fn wait_for_events(system: &TestSystem) {
+    eventually("70 orders and 50 consumptions", || async {
+        let (orders, consumptions) = tokio::join!(list_planned_orders(system), list_consumptions(system));
+        (orders.len() >= 70 && consumptions.len() >= 50).then_some(())
+    })
+    .await;
+}
+
+/// Asserts that two runs had the same events, and at least `at_least` of them.
+fn assert_same(one: &EventsByNumber, other: &EventsByNumber, at_least: usize) {
+    let last = one.keys().last().min(other.keys().last()).copied().expect("an event");
+    let until = |events: &EventsByNumber| -> EventsByNumber {
+        // The last events may have been in progress at the shutdown.
+        events.range(..last - 20).map(|(number, event)| (*number, event.clone())).collect()
+    };
+    assert!(until(one).len() >= at_least, "{}", until(one).len());
+    assert_eq!(until(one), until(other));
+}
+
+fn config(system: &TestSystem) -> Config {
+    Config {
+        households: 12,
+        rate: 60.0,
+        registration_weight: 1,
+        order_weight: 5,
+        consumption_weight: 6,
+        ..system.config()
+    }
+}
+
+/// One system is idle; in the other, a client places orders all the time and the users service starts late.
+#[tokio::test]
+async fn the_same_seed_generates_the_same_events_under_any_load() {
+    let (idle, busy) = (TestSystem::new().await, TestSystem::new().await);
+    let other_device = busy.world.add_device().await;
+    idle.world.add_device().await;
+    let load = async {
+        let order = json!({"ssd_id": other_device, "barcode": LENTILS, "quantity": 1});
+        loop {
+            join_all((0..16).map(|_| busy.orders.http.post("/api/orders", &order))).await;
+        }
+    };
+    let both_runs = async {
+        let generator = idle.start(config(&idle)).await;
+        wait_for_events(&idle).await;
+        generator.stop().await;
+        let (generator, users) = busy.start_before_users(config(&busy)).await;
+        wait_for_events(&busy).await;
+        generator.stop().await;
+        users.stop().await;
+    };
+    tokio::select! {
+        () = load => {}
+        () = both_runs => {}
+    }
+    let (one, other) = (idle.list_generated_devices().await, busy.list_generated_devices().await);
+    let common = one.len().min(other.len());
+    assert!(common >= 12 && one[..common] == other[..common], "{one:?} {other:?}");
+    assert_same(&list_consumptions(&idle).await, &list_consumptions(&busy).await, 25);
+    let (one, other) = (list_planned_orders(&idle).await, list_planned_orders(&busy).await);
+    assert_same(&one, &other, 45);
+    let devices: HashSet<i64> = one.values().map(|(ssd, ..)| *ssd).collect();
+    assert!(devices.len() > 5 && !devices.contains(&other_device), "{devices:?}");
+}
