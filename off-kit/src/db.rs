@@ -8,13 +8,13 @@ pub use crate::secret::redact;
 pub use held::HeldConnection;
 pub use probe::{describe, probe};
 
-use crate::{Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret, telemetry::Metric};
+use crate::{Clock, Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret, telemetry::Metric};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use futures::future::join_all;
 use metrics::gauge;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    AssertSqlSafe, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
@@ -91,11 +91,11 @@ fn parse_url(text: &str) -> anyhow::Result<PgConnectOptions> {
 /// A pool that connects on first use, so that a program starts while Postgres is unavailable.
 pub fn lazy_pool(config: &Config, application: &str) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(application);
-    Ok(pool_options(config.database_connections, &options).connect_lazy_with(options))
+    Ok(pool_options(config.database_connections, &options, Clock::real(1.0)).connect_lazy_with(options))
 }
 
 /// The common options of all pools. Only connections that were idle for a while are pinged before use.
-fn pool_options(connections: u32, options: &PgConnectOptions) -> PgPoolOptions {
+fn pool_options(connections: u32, options: &PgConnectOptions, clock: Clock) -> PgPoolOptions {
     let options = options.clone();
     PgPoolOptions::new()
         .max_connections(connections)
@@ -113,7 +113,7 @@ fn pool_options(connections: u32, options: &PgConnectOptions) -> PgPoolOptions {
         .after_release(move |conn, _| {
             let options = options.clone();
             Box::pin(async move {
-                let result = tokio::time::timeout(RETURN_TIMEOUT, conn.ping()).await;
+                let result = tokio::time::timeout(clock.timeout(RETURN_TIMEOUT), conn.ping()).await;
                 if let Ok(pong) = result {
                     return pong.map(|()| true);
                 }
@@ -140,8 +140,11 @@ async fn reconnect(options: &PgConnectOptions) -> PgConnection {
 
 /// Runs `work`, and cancels it after 20 s, so that the caller can retry on another connection. Canceled work may
 /// nevertheless have been committed.
-pub async fn with_timeout<T, E: From<sqlx::Error>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    tokio::time::timeout(WORK_TIMEOUT, work).await.unwrap_or_else(|_| Err(timeout_error().into()))
+pub async fn with_timeout<T, E: From<sqlx::Error>>(
+    clock: Clock,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    tokio::time::timeout(clock.timeout(WORK_TIMEOUT), work).await.unwrap_or_else(|_| Err(timeout_error().into()))
 }
 
 /// The error of a database that did not answer in time.
@@ -156,29 +159,34 @@ fn timeout_error() -> sqlx::Error {
 ///   has canceled it.
 /// - The session of a service that is frozen, disconnected or dead ends soon, whether it is idle or Postgres waits for
 ///   it to read. Recovery waits for the oldest transaction, and other sessions wait for its row locks.
-macro_rules! session_settings {
-    () => {
+fn session_settings(clock: Clock) -> AssertSqlSafe<String> {
+    let milliseconds = |seconds| clock.timeout(Duration::from_secs(seconds)).as_millis();
+    let (statement, idle, unread) = (milliseconds(15), milliseconds(30), milliseconds(30));
+    AssertSqlSafe(format!(
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
-         SET statement_timeout = '15s'; SET idle_in_transaction_session_timeout = '30s'; SET tcp_user_timeout = '30s'; \
-         SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; SET tcp_keepalives_count = 3"
-    };
+         SET statement_timeout = {statement}; SET idle_in_transaction_session_timeout = {idle}; \
+         SET tcp_user_timeout = {unread}; SET tcp_keepalives_idle = '30s'; SET tcp_keepalives_interval = '10s'; \
+         SET tcp_keepalives_count = 3"
+    ))
 }
 
 /// A pool of one additional connection, for idempotent work. It commits asynchronously, so a crash of Postgres may undo
 /// its last commits.
-pub fn background_pool(pool: &PgPool) -> PgPool {
-    let beside = pool.clone();
-    let options =
-        pool_options(1, &pool.connect_options()).acquire_timeout(CONNECT_TIMEOUT).after_connect(move |conn, _| {
+pub fn background_pool(kit: &Kit, pool: &PgPool) -> PgPool {
+    let (beside, clock) = (pool.clone(), kit.clock);
+    let options = pool_options(1, &pool.connect_options(), clock).acquire_timeout(CONNECT_TIMEOUT).after_connect(
+        move |conn, _| {
             let beside = beside.clone();
             Box::pin(async move {
                 // Waits for the session check as the connections of `pool` do: it must be known that sessions are not
                 // shared.
                 drop(beside.acquire().await?);
-                sqlx::raw_sql(concat!(session_settings!(), "; SET synchronous_commit = off")).execute(conn).await?;
+                sqlx::raw_sql(session_settings(clock)).execute(&mut *conn).await?;
+                sqlx::raw_sql("SET synchronous_commit = off").execute(conn).await?;
                 Ok(())
             })
-        });
+        },
+    );
     options.connect_lazy_with(pool.connect_options().as_ref().clone())
 }
 
@@ -188,14 +196,14 @@ pub fn background_pool(pool: &PgPool) -> PgPool {
 pub fn pool_for(kit: &Kit, config: &Config, newest: i64) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(&format!("off-{}", kit.name));
     let (passed, own_sessions) = watch::channel(false);
-    let gate = own_sessions.clone();
-    let pool = pool_options(config.database_connections, &options).after_connect(move |conn, _| {
+    let (gate, clock) = (own_sessions.clone(), kit.clock);
+    let pool = pool_options(config.database_connections, &options, clock).after_connect(move |conn, _| {
         let mut gate = gate.clone();
         Box::pin(async move {
             // Settings must not reach the session of another client.
             gate.wait_for(|passed| *passed).await.map_err(|_| sqlx::Error::PoolClosed)?;
             // Not as startup options, because PgBouncer rejects or drops those.
-            sqlx::raw_sql(session_settings!()).execute(conn).await?;
+            sqlx::raw_sql(session_settings(clock)).execute(conn).await?;
             Ok(())
         })
     });
@@ -203,7 +211,8 @@ pub fn pool_for(kit: &Kit, config: &Config, newest: i64) -> anyhow::Result<PgPoo
     keep_connections(kit, &pool, config.database_connections);
     // The check has its own connection, because a busy service is not unready. It connects at once and stays connected,
     // because connecting takes seconds under load: sqlx yields many times while it hashes the password.
-    let checked = pool_options(1, &options).acquire_timeout(CONNECT_TIMEOUT).idle_timeout(None).max_lifetime(None);
+    let checked =
+        pool_options(1, &options, clock).acquire_timeout(CONNECT_TIMEOUT).idle_timeout(None).max_lifetime(None);
     let checked = checked.connect_lazy_with(options);
     let sessions = checked.clone();
     kit.readiness_checks.add("postgres", move || {

@@ -89,7 +89,7 @@ impl Outbox {
     /// The outbox of a service. Spawns its relay on `kit`.
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
         // A crash of Postgres may undo deletes; then messages are published again, which is harmless.
-        let pool = db::background_pool(db);
+        let pool = db::background_pool(kit, db);
         let waiting = Arc::default();
         let relay = Relay { source: kit.name, db: pool, bus: bus.clone(), clock: kit.clock, waiting };
         let (waiting, clock) = (relay.waiting.clone(), kit.clock);
@@ -147,7 +147,7 @@ impl Outbox {
                 (from, last_full_poll) = (0, Instant::now());
             }
             let relayed = tokio::select! {
-                relayed = db::with_timeout(self.relay.relay_batch(from)) => relayed,
+                relayed = db::with_timeout(self.relay.clock, self.relay.relay_batch(from)) => relayed,
                 () = tasks.grace_period_elapsed() => return,
             };
             match relayed {

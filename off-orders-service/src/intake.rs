@@ -13,7 +13,7 @@ use crate::{
 use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
 use off_kit::{
-    Kit, LogLimit,
+    Clock, Kit, LogLimit,
     db::{self, HeldConnection},
     fields::FieldError,
     telemetry,
@@ -107,7 +107,13 @@ impl Intake {
         let (queue, mut queued) = mpsc::channel(QUEUE_CAPACITY);
         let busy = BusyTime::default();
         let busy_time = busy.clone();
-        let mut writer = Writer { db: HeldConnection::of(db), publisher, limits, log_limit: LogLimit::default() };
+        let mut writer = Writer {
+            db: HeldConnection::new(kit, db),
+            clock: kit.clock,
+            publisher,
+            limits,
+            log_limit: LogLimit::default(),
+        };
         kit.tasks.spawn("order intake", async move {
             let mut batch = Vec::with_capacity(MAX_BATCH_SIZE);
             while queued.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 {
@@ -150,6 +156,7 @@ fn reject_expired(Queued { request, since, caller }: Queued) -> Option<(OrderReq
 
 struct Writer {
     db: HeldConnection,
+    clock: Clock,
     publisher: Publisher,
     limits: TimeLimits,
     log_limit: LogLimit,
@@ -159,7 +166,7 @@ impl Writer {
     /// Stores a batch, responds to its callers and hands the placed orders to the publisher.
     async fn write(&mut self, requests: Vec<OrderRequest>, callers: Vec<Caller>) {
         let started = Instant::now();
-        let outcome = db::with_timeout(self.store(&requests)).await;
+        let outcome = db::with_timeout(self.clock, self.store(&requests)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
         histogram!("off_order_batch_size").record(requests.len() as f64);
         let mut conflicts = match outcome {

@@ -38,9 +38,9 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
         ))
     });
     kit.tasks.spawn("order ages", async move {
-        let mut polls = tasks.every(POLL_INTERVAL);
+        let mut polls = tasks.every(clock.timeout(POLL_INTERVAL));
         while polls.tick().await {
-            match db::with_timeout(recovery::count_late(&pool)).await {
+            match db::with_timeout(clock, recovery::count_late(&pool)).await {
                 Ok(counted) => {
                     gauge!("off_orders_overdue").set(counted.overdue as f64);
                     gauge!("off_orders_unpublished").set(counted.unpublished as f64);
@@ -48,7 +48,7 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
                 }
                 Err(error) => debug!("counting late orders failed, retrying at the next poll: {error}"),
             }
-            match db::with_timeout(recovery::find_oldest(&pool)).await {
+            match db::with_timeout(clock, recovery::find_oldest(&pool)).await {
                 Ok(oldest) => {
                     for (status, placed_at) in oldest {
                         let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());

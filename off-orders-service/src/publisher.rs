@@ -9,7 +9,7 @@ use crate::{OrdersService, store::recovery};
 use futures::{StreamExt, stream};
 use metrics::histogram;
 use off_events::{Order, OrderId};
-use off_kit::{Bus, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
 use sqlx::PgPool;
 use std::{
     sync::{Mutex, PoisonError},
@@ -59,9 +59,10 @@ impl Publisher {
     pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
         let (queue, queued) = mpsc::channel(QUEUE_CAPACITY);
         // A crash of Postgres may undo the last writes of this pool. Recovery then finds the orders by their deadline.
-        let db = db::background_pool(db);
+        let db = db::background_pool(kit, db);
         let (bus, tasks) = (bus.clone(), kit.tasks.clone());
-        let task = Task { db, bus, tasks, failed_at: Mutex::default(), log_limit: LogLimit::default() };
+        let task =
+            Task { db, bus, clock: kit.clock, tasks, failed_at: Mutex::default(), log_limit: LogLimit::default() };
         kit.tasks.spawn("order publisher", async move {
             task.run(queued).await;
             Ok(())
@@ -91,6 +92,7 @@ impl Publisher {
 struct Task {
     db: PgPool,
     bus: Bus,
+    clock: Clock,
     tasks: Tasks,
     /// When the broker last failed to acknowledge a message.
     failed_at: Mutex<Option<Instant>>,
@@ -163,7 +165,7 @@ impl Task {
     /// the next start records them, or recovery finds them after their deadline.
     async fn record_unpublished(&self, ids: &[Uuid]) {
         let mut backoff = Backoff::default();
-        while let Err(error) = db::with_timeout(recovery::record_unpublished(&self.db, ids)).await {
+        while let Err(error) = db::with_timeout(self.clock, recovery::record_unpublished(&self.db, ids)).await {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "recording {} orders as unpublished failed, retrying: {error}", ids.len());
             }

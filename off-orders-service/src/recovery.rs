@@ -78,7 +78,7 @@ const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intake: BusyTime) {
     // A crash of Postgres may undo the last writes of this pool. Then checkpoints move again and orders are announced
     // twice, which is harmless.
-    let db = db::background_pool(db);
+    let db = db::background_pool(kit, db);
     let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
     let (bus, clock, recent_recorded) = (bus.clone(), kit.clock, false);
     let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, recent_recorded };
@@ -127,25 +127,28 @@ impl Recovery {
     }
 
     async fn record_recent_pages(&self) -> anyhow::Result<()> {
-        let mut next = db::with_timeout(recovery::find_recent_start(&self.db, RECENT)).await?;
+        let mut next = db::with_timeout(self.clock, recovery::find_recent_start(&self.db, RECENT)).await?;
         while let Some(after) = next {
-            next = db::with_timeout(recovery::record_page_unpublished(&self.db, after, RECENT_BATCH_SIZE)).await?;
+            next = db::with_timeout(self.clock, recovery::record_page_unpublished(&self.db, after, RECENT_BATCH_SIZE))
+                .await?;
         }
         Ok(())
     }
 
     /// Moves the checkpoints, and corrects orders and checks that a clock which was ahead put into the future.
     async fn find_late(&self) -> anyhow::Result<()> {
-        let horizon = db::with_timeout(recovery::find_horizon(&self.db)).await?;
-        db::with_timeout(recovery::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE)).await?;
-        db::with_timeout(recovery::reset_distant_checks(&self.db, self.max_wait(), FUTURE_BATCH_SIZE)).await?;
+        let horizon = db::with_timeout(self.clock, recovery::find_horizon(&self.db)).await?;
+        db::with_timeout(self.clock, recovery::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE))
+            .await?;
+        db::with_timeout(self.clock, recovery::reset_distant_checks(&self.db, self.max_wait(), FUTURE_BATCH_SIZE))
+            .await?;
         for status in CHECKED {
             let placed_before = horizon.visible - self.limits.since_placed(status);
             let started = Instant::now();
             while started.elapsed() < MAX_CHECK_TIME
-                && db::with_timeout(recovery::move_checkpoint(&self.db, status, placed_before, PAGE)).await?
-            {
-            }
+                && db::with_timeout(self.clock, recovery::move_checkpoint(&self.db, status, placed_before, PAGE))
+                    .await?
+            {}
         }
         Ok(())
     }
@@ -162,13 +165,10 @@ impl Recovery {
         let sweep_started = Instant::now();
         while sweep_started.elapsed() < MAX_ANNOUNCE_TIME {
             let (started, busy) = (Instant::now(), self.intake.get());
-            let (claimed, announcements) = db::with_timeout(recovery::claim_announcements(
-                &self.db,
-                INITIAL_PAUSE,
-                MAX_PAUSE,
-                self.max_wait(),
-                ANNOUNCE_BATCH_SIZE,
-            ))
+            let (claimed, announcements) = db::with_timeout(
+                self.clock,
+                recovery::claim_announcements(&self.db, INITIAL_PAUSE, MAX_PAUSE, self.max_wait(), ANNOUNCE_BATCH_SIZE),
+            )
             .await?;
             self.announce(&announcements).await?;
             if i64::try_from(claimed)? < ANNOUNCE_BATCH_SIZE || self.tasks.is_stopping() {
@@ -215,10 +215,11 @@ impl Recovery {
             }
         }
         if !published.is_empty() {
-            db::with_timeout(recovery::record_published(&self.db, &published)).await?;
+            db::with_timeout(self.clock, recovery::record_published(&self.db, &published)).await?;
         }
         let Some(error) = failure else { return Ok(()) };
-        db::with_timeout(recovery::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
+        db::with_timeout(self.clock, recovery::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))
+            .await?;
         Err(error).with_context(|| format!("the broker did not acknowledge {} announcements", unacknowledged.len()))
     }
 

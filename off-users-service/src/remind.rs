@@ -31,13 +31,13 @@ const BATCH_SIZE: i64 = 1000;
 
 /// Time from a product becoming low to its first reminder, in real time.
 pub(crate) fn first_pause(clock: Clock) -> Duration {
-    clock.real_wait(FIRST_PAUSE).max(MIN_PAUSE)
+    clock.real_wait(FIRST_PAUSE).max(clock.timeout(MIN_PAUSE))
 }
 
 /// Starts a task that publishes reminders until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
     // The background pool commits asynchronously. A lost commit only repeats a reminder, which is harmless.
-    let reminder = Reminder { db: db::background_pool(db), bus: bus.clone(), clock: kit.clock };
+    let reminder = Reminder { db: db::background_pool(kit, db), bus: bus.clone(), clock: kit.clock };
     let tasks = kit.tasks.clone();
     kit.tasks.spawn("reminder", async move {
         let mut polls = tasks.every(POLL_INTERVAL);
@@ -65,9 +65,10 @@ impl Reminder {
     async fn remind(&self) -> anyhow::Result<()> {
         // Without a connection, every publish would time out.
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
-        db::with_timeout(store::reset_distant_reminders(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
+        db::with_timeout(self.clock, store::reset_distant_reminders(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
         loop {
-            let items = db::with_timeout(store::claim_low_shelf_items(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
+            let items =
+                db::with_timeout(self.clock, store::claim_low_shelf_items(&self.db, MAX_PAUSE, BATCH_SIZE)).await?;
             self.announce(&items).await?;
             if i64::try_from(items.len())? < BATCH_SIZE {
                 return Ok(());
@@ -90,7 +91,8 @@ impl Reminder {
         info!("published reminders for {announced} low products");
         counter!("off_shelves_reminded_total").increment(announced as u64);
         if !unacknowledged.is_empty() {
-            db::with_timeout(store::postpone_reminders(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE)).await?;
+            db::with_timeout(self.clock, store::postpone_reminders(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))
+                .await?;
         }
         results.into_iter().collect::<Result<(), _>>().map_err(Into::into)
     }

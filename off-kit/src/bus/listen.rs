@@ -232,7 +232,8 @@ where
         let span = if let [received] = &batch[..] { received.own_span() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        let mut handling = pin!(timeout(WORK_TIMEOUT, (self.handle)(batch.clone())).instrument(span));
+        let mut handling =
+            pin!(timeout(self.subscription.clock.timeout(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span));
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,

@@ -32,7 +32,7 @@ pub fn respond<App, H, F, Q, R>(
     R: Serialize + Send + Sync,
 {
     let bus = bus.clone();
-    let tasks = kit.tasks.clone();
+    let (tasks, work_timeout) = (kit.tasks.clone(), kit.clock.timeout(WORK_TIMEOUT));
     let queue = kit.name;
     kit.tasks.spawn(format!("respond {requests}"), async move {
         let received = bus.client.queue_subscribe(requests, queue.to_owned()).await;
@@ -42,7 +42,7 @@ pub fn respond<App, H, F, Q, R>(
             async move {
                 let handled = async {
                     let request = parse(&message)?;
-                    let handled = timeout(WORK_TIMEOUT, handler(app, request)).await;
+                    let handled = timeout(work_timeout, handler(app, request)).await;
                     match handled.context("the handler did not end in time")?? {
                         Some(response) => send(bus, responses, &message, &response).await,
                         None => Ok(()),

@@ -1,6 +1,7 @@
 //! A connection that is kept between units of work.
 
 use super::{PING_AFTER, RETURN_TIMEOUT};
+use crate::{Clock, Kit};
 use sqlx::{Connection, PgConnection, PgPool};
 use std::time::Instant;
 use tokio::time::timeout;
@@ -11,21 +12,22 @@ use tokio::time::timeout;
 #[derive(Debug)]
 pub struct HeldConnection {
     pool: PgPool,
+    clock: Clock,
     held: Option<PgConnection>,
     used_at: Instant,
 }
 
 impl HeldConnection {
     /// A connection in addition to those of `pool`. Connects on first use.
-    pub fn of(pool: PgPool) -> Self {
-        Self { pool, held: None, used_at: Instant::now() }
+    pub fn new(kit: &Kit, pool: PgPool) -> Self {
+        Self { pool, clock: kit.clock, held: None, used_at: Instant::now() }
     }
 
     /// The connection. Pings it first if it was idle for more than 1 s, and reconnects if it does not answer.
     pub async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.used_at.elapsed() > PING_AFTER
             && let Some(held) = &mut self.held
-            && !matches!(timeout(RETURN_TIMEOUT, held.ping()).await, Ok(Ok(())))
+            && !matches!(timeout(self.clock.timeout(RETURN_TIMEOUT), held.ping()).await, Ok(Ok(())))
         {
             self.held = None;
         }

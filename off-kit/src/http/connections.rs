@@ -1,6 +1,6 @@
 //! Accepts connections, limits their number and closes those of clients that stop sending or reading.
 
-use crate::{Tasks, backoff::Backoff};
+use crate::{Clock, Tasks, backoff::Backoff};
 use anyhow::Context;
 use axum::response::Response;
 use hyper::server::conn::http1;
@@ -38,7 +38,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// How long a client may leave a response unread.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The connection limits of a port.
 #[derive(Debug)]
@@ -47,12 +47,18 @@ pub(super) struct Limits {
     pub(super) connections: usize,
     /// Timeout for the head of a request, and for idle connections.
     pub(super) head_within: Duration,
+    /// How long a client may leave a response unread.
+    pub(super) read_within: Duration,
 }
 
 impl Limits {
     /// The limits of an API port.
-    pub(super) fn of_api() -> Self {
-        Self { connections: max_connections(), head_within: HEAD_TIMEOUT }
+    pub(super) fn of_api(clock: Clock) -> Self {
+        Self {
+            connections: max_connections(),
+            head_within: clock.timeout(HEAD_TIMEOUT),
+            read_within: clock.timeout(READ_TIMEOUT),
+        }
     }
 }
 
@@ -79,7 +85,7 @@ where
     loop {
         let accepted = tokio::select! {
             () = tasks.stopping() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener, &permits, limits.read_within) => accepted,
         };
         let (stream, permit) = match accepted {
             Ok(accepted) => accepted,
@@ -111,13 +117,14 @@ where
 async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
+    read_within: Duration,
 ) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
             // If the options cannot be set, the client has already disconnected.
             Ok((stream, _)) => {
-                if stream.set_nodelay(true).and_then(|()| close_when_unread(&stream)).is_ok() {
+                if stream.set_nodelay(true).and_then(|()| close_when_unread(&stream, read_within)).is_ok() {
                     return Ok((stream, permit));
                 }
             }
@@ -129,15 +136,15 @@ async fn accept(
 
 /// Makes the kernel close the connection when the client does not read: `TCP_USER_TIMEOUT`, see tcp(7).
 #[cfg(target_os = "linux")]
-fn close_when_unread(stream: &TcpStream) -> io::Result<()> {
+fn close_when_unread(stream: &TcpStream, read_within: Duration) -> io::Result<()> {
     use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
-    let milliseconds = u32::try_from(READ_TIMEOUT.as_millis()).map_err(io::Error::other)?;
+    let milliseconds = u32::try_from(read_within.as_millis()).map_err(io::Error::other)?;
     Ok(setsockopt(&stream.as_fd(), TcpUserTimeout, &milliseconds)?)
 }
 
 /// Other systems have no such option.
 #[cfg(not(target_os = "linux"))]
-fn close_when_unread(_: &TcpStream) -> io::Result<()> {
+fn close_when_unread(_: &TcpStream, _: Duration) -> io::Result<()> {
     Ok(())
 }
 

@@ -22,7 +22,8 @@ use tracing::{info, warn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Enough for probes and scrapers. Idle connections are closed soon, so that they do not use up the limit.
-const LIMITS: Limits = Limits { connections: 256, head_within: Duration::from_secs(10) };
+const LIMITS: Limits =
+    Limits { connections: 256, head_within: Duration::from_secs(10), read_within: connections::READ_TIMEOUT };
 
 /// Serves the health port of a service until it stops.
 pub(super) fn serve(kit: &Kit, listener: TcpListener, address: SocketAddr) {

@@ -2,6 +2,7 @@
 //! possible: under overload, rejections must not take resources from the requests that are being handled.
 
 use super::{extract::unreadable_body, problem::Problem};
+use crate::Clock;
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
@@ -45,13 +46,16 @@ const MAX_LARGE_BODIES: usize = 256;
 pub(super) struct ConcurrencyLimit {
     requests: Arc<Semaphore>,
     large_bodies: Arc<Semaphore>,
+    /// Timeout of a request.
+    timeout: Duration,
 }
 
 impl ConcurrencyLimit {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
             requests: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
+            timeout: clock.timeout(REQUEST_TIMEOUT),
         }
     }
 
@@ -98,8 +102,8 @@ pub(super) async fn enforce_limits(State(limit): State<ConcurrencyLimit>, reques
     if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
         return Problem::too_large().into_response();
     }
-    tokio::time::timeout(REQUEST_TIMEOUT, limit.handle(request, next)).await.unwrap_or_else(|_| {
-        warn!("a request was not answered within {} s", REQUEST_TIMEOUT.as_secs());
+    tokio::time::timeout(limit.timeout, limit.handle(request, next)).await.unwrap_or_else(|_| {
+        warn!("a request was not answered within {} s", limit.timeout.as_secs());
         Problem::unavailable("the request timed out; try again").into_response()
     })
 }

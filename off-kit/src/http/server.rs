@@ -106,7 +106,7 @@ fn set_problem_type(path: &mut PathItem) {
 pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> anyhow::Result<()> {
     let document = document::<()>(service, routes.clone());
     let (api, _) = routes.split_for_parts();
-    let limit = ConcurrencyLimit::new();
+    let limit = ConcurrencyLimit::new(kit.clock);
     let app: Router = api
         .layer(middleware::from_fn_with_state(limit.clone(), enforce_limits))
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
@@ -130,10 +130,11 @@ pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> an
     let address = addresses.api;
     info!("{} listens on http://{address}, documented at http://{address}/docs", kit.name);
     let (tasks, grace_period_elapsed) = (kit.tasks.clone(), kit.tasks.clone());
+    let limits = Limits::of_api(kit.clock);
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
         tokio::select! {
-            served = connections::serve(api, guarded, Limits::of_api(), open, &tasks) => served,
+            served = connections::serve(api, guarded, limits, open, &tasks) => served,
             // A client that sends half a request must not delay the shutdown.
             () = grace_period_elapsed.grace_period_elapsed() => Ok(()),
         }
