@@ -4,9 +4,8 @@
 
 use crate::{
     choice::Choice,
-    import::import_source,
-    progress::{Progress, ProgressReporter},
-    report::Report,
+    import::{ImportOptions, import_source},
+    observer::{Observer, Progress},
     source::{Freshness, Source, download},
     store::Catalog,
 };
@@ -15,7 +14,6 @@ use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
 use sqlx::PgPool;
 use std::{
-    cell::RefCell,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,9 +50,8 @@ struct Delta {
     name: String,
 }
 
-/// Applies the deltas that the catalog does not have yet, oldest first; repeatedly if `deltas_every` is set. Validates
-/// all of them if `db` is `None`. Calls `on_delta` with the name and the report of each delta before it is stored as
-/// applied.
+/// Applies the deltas that the catalog does not have yet, oldest first; repeatedly if `deltas_every` is set. Without a
+/// database it validates all of them. Reports each delta by the name of its file.
 ///
 /// Fails with [`Damage`] if a delta cannot be read to its end. With `deltas_every` errors are logged, and the next
 /// round tries again.
@@ -62,19 +59,17 @@ struct Delta {
 /// [`Damage`]: crate::Damage
 pub async fn apply_deltas(
     config: &DeltasConfig,
-    choice: &Choice,
-    downloads: &Path,
-    db: Option<&PgPool>,
-    mut on_delta: impl FnMut(&str, &Report),
+    options: ImportOptions<'_>,
+    observer: &mut impl Observer,
 ) -> anyhow::Result<()> {
     let Some(period) = config.deltas_every else {
-        return apply_new_deltas(config, choice, downloads, db, &mut on_delta).await;
+        return apply_new_deltas(config, options, observer).await;
     };
     let mut schedule = Schedule::new().await?;
     schedule.every(Clock::real(1.0).real_wait(period), ()).await?;
     schedule.start().await?;
     loop {
-        if let Err(error) = apply_new_deltas(config, choice, downloads, db, &mut on_delta).await {
+        if let Err(error) = apply_new_deltas(config, options, observer).await {
             warn!("cannot apply the deltas, trying again in {}: {error:#}", humantime::format_duration(period));
         }
         schedule.next().await?;
@@ -83,36 +78,27 @@ pub async fn apply_deltas(
 
 async fn apply_new_deltas(
     config: &DeltasConfig,
-    choice: &Choice,
-    downloads: &Path,
-    db: Option<&PgPool>,
-    on_delta: &mut impl FnMut(&str, &Report),
+    options: ImportOptions<'_>,
+    observer: &mut impl Observer,
 ) -> anyhow::Result<()> {
+    let ImportOptions { downloads, db, .. } = options;
     let place = DeltaPlace::parse(&config.deltas_from)?;
     let index = place.index(downloads).await?;
-    let fresh_until = fresh_until(db, choice).await?;
+    let fresh_until = fresh_until(db, options.choice).await?;
     let new = new_since(fresh_until, in_order(&index)?)?;
     if new.is_empty() {
         info!("the catalog has all deltas already");
     }
-    let mut choice = choice.clone();
+    let mut choice = options.choice.clone();
     for delta in new {
-        let reporter = RefCell::new(ProgressReporter::new()?);
-        let mut on_progress = |progress| reporter.borrow_mut().report(progress);
-        let path = place.fetch(&delta.name, downloads, &mut on_progress).await?;
+        let path = place.fetch(&delta.name, downloads, |progress| observer.on_progress(progress)).await?;
         let mut source = Source::file(&path)?;
         source.freshness = Freshness::Until(delta.to);
-        let on_report = |report: &Report| {
-            reporter.borrow().finish();
-            on_delta(&delta.name, report);
-        };
-        let imported = import_source(source, &choice, db, &mut on_progress, on_report).await?;
-        if let Some(damage) = imported.damage {
-            return Err(damage.into());
-        }
+        let options = ImportOptions { choice: &choice, ..options };
+        let report = import_source(source, &delta.name, options, observer).await?.complete()?;
         place.remove(&path).await;
         if let Some(limit) = &mut choice.filter.limit {
-            *limit = limit.saturating_sub(imported.report.products);
+            *limit = limit.saturating_sub(report.products);
             if *limit == 0 {
                 break;
             }
@@ -168,7 +154,7 @@ impl DeltaPlace {
         downloads: &Path,
         mut on_progress: impl FnMut(Progress),
     ) -> anyhow::Result<PathBuf> {
-        let on_bytes = |bytes, total_bytes| on_progress(Progress { read: 0, bytes, total_bytes });
+        let on_bytes = |bytes, total_bytes| on_progress(Progress::of_download(bytes, total_bytes));
         match self {
             Self::Address(url) => download::download(&url.join(name)?, downloads, on_bytes).await,
             Self::Folder(folder) => Ok(folder.join(name)),

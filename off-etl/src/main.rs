@@ -2,7 +2,10 @@
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use off_etl::{Config, Damage, Report, SourceName, api::Api, apply_deltas, import_and_tell};
+use off_etl::{
+    Config, Damage, ImportOptions, Observer, Progress, ProgressReporter, Report, SourceName, api::Api, apply_deltas,
+    import,
+};
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
@@ -83,24 +86,31 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
 }
 
 async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
-    let (choice, downloads) = (&config.choice, &config.downloads);
-    let on_report = |report: &Report| print(&config.source.to_string(), report);
-    let damage = match &config.source {
-        SourceName::Api => {
-            Api::new(&config.api, Clock::real(1.0))?.import(choice, db, |_| {}, on_report).await?;
-            None
-        }
-        SourceName::Deltas => {
-            apply_deltas(&config.deltas, choice, downloads, db, print).await?;
-            None
-        }
-        source => import_and_tell(source, choice, downloads, db, on_report).await?.damage,
-    };
-    damage.map_or(Ok(()), |damage| Err(damage.into()))
+    let options = ImportOptions { choice: &config.choice, downloads: &config.downloads, db };
+    let mut output = Output::default();
+    match &config.source {
+        SourceName::Export(export) => drop(import(export, options, &mut output).await?.complete()?),
+        SourceName::Api => drop(Api::new(&config.api, Clock::real(1.0))?.import(options, &mut output).await?),
+        SourceName::Deltas => apply_deltas(&config.deltas, options, &mut output).await?,
+    }
+    Ok(())
 }
 
-fn print(name: &str, report: &Report) {
-    print_line!("{name}\n{report}");
+/// Shows progress on standard error, and prints each report on standard output.
+#[derive(Debug, Default)]
+struct Output {
+    progress: ProgressReporter,
+}
+
+impl Observer for Output {
+    fn on_progress(&mut self, progress: Progress) {
+        self.progress.on_progress(progress);
+    }
+
+    fn on_report(&mut self, name: &str, report: &Report) {
+        self.progress.on_report(name, report);
+        print_line!("{name}\n{report}");
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "a failing exit code needs its reason on standard error")]

@@ -1,6 +1,7 @@
 //! One thread cuts a source into chunks, others validate them. Validated chunks keep the order of the source.
 
 use crate::{
+    choice::Choice,
     correction::{Corrections, tag},
     filter::Filter,
     product::{self, Product, Profile, Reject, Withdrawal},
@@ -9,6 +10,7 @@ use crate::{
 };
 use anyhow::{anyhow, ensure};
 use chrono::{DateTime, Utc};
+use off_kit::Clock;
 use std::{
     sync::{Arc, Mutex, mpsc as threads},
     thread::{self, JoinHandle},
@@ -94,6 +96,16 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// The rules for the records that `choice` selects, as of now.
+    pub(crate) fn of(choice: &Choice) -> Self {
+        Self {
+            profile: choice.profile,
+            filter: choice.filter.clone(),
+            keep_codes: choice.keep_rejects,
+            now: Clock::real(1.0).now(),
+        }
+    }
+
     fn validate(&self, record: Result<Record, Reject>) -> Outcome {
         let record = match record {
             Ok(record) if self.filter.matches(&record) => record,

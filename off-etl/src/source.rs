@@ -13,7 +13,7 @@ mod table;
 mod text;
 
 pub(crate) use file::{Freshness, Source};
-pub use name::SourceName;
+pub use name::{Export, SourceName};
 pub(crate) use parquet::Group;
 pub(crate) use table::Header;
 

@@ -1,16 +1,12 @@
 //! Files with JSON lines, plain or gzip, and the sample.
 
-use crate::{count_products, counts, import_file, reasons, record};
+use crate::{OnProgress, count_products, counts, import_file, options, reasons, record};
 use flate2::{Compression, write::GzEncoder};
 use nix::sys::resource::{UsageWho, getrusage};
-use off_etl::{Damage, Profile, SourceName, import};
+use off_etl::{Damage, Export, Profile, Progress, import};
 use off_testkit::Database;
 use sqlx::Row;
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{io::Write, path::PathBuf, process::Command};
 use tempfile::TempDir;
 
 /// Writes a file with this content.
@@ -241,12 +237,9 @@ async fn a_file_that_is_no_export_is_a_clear_error() {
 async fn the_sample_fills_a_catalog() {
     let db = Database::new().await;
     let mut last = 0;
-    let report = import(&SourceName::Sample, &Profile::Default.into(), Path::new("."), Some(&db.pool), |progress| {
-        last = progress.bytes;
-    })
-    .await
-    .unwrap()
-    .report;
+    let mut observer = OnProgress(|progress: Progress| last = progress.bytes);
+    let choice = Profile::Default.into();
+    let report = import(&Export::Sample, options(&choice, Some(&db.pool)), &mut observer).await.unwrap().report;
     assert_eq!(counts(&report), [1000, 925, 0, 0, 75]);
     assert_eq!(count_products(&db.pool).await, 925);
     assert!(last > 500_000, "progress ends at byte {last}");

@@ -12,22 +12,41 @@ mod process;
 mod real_data;
 mod tables;
 
-use off_etl::{Choice, Imported, Profile, Report, SourceName, import};
+use off_etl::{Choice, Export, ImportOptions, Imported, NoObserver, Observer, Profile, Progress, Report, import};
 use off_testkit::Database;
 use sqlx::PgPool;
 use std::path::Path;
 
+/// Options for a source that needs no download; without a database it is a dry run.
+fn options<'a>(choice: &'a Choice, db: Option<&'a PgPool>) -> ImportOptions<'a> {
+    ImportOptions { choice, downloads: Path::new("."), db }
+}
+
 /// Imports a file with the default profile. Damage is an error.
 async fn import_file(db: &Database, path: &Path) -> anyhow::Result<Report> {
-    let imported = import_with(&db.pool, path, &Profile::Default.into()).await?;
-    match imported.damage {
-        Some(damage) => Err(damage.into()),
-        None => Ok(imported.report),
-    }
+    Ok(import_with(&db.pool, path, &Profile::Default.into()).await?.complete()?)
 }
 
 async fn import_with(db: &PgPool, path: &Path, choice: &Choice) -> anyhow::Result<Imported> {
-    import(&SourceName::File(path.to_owned()), choice, Path::new("."), Some(db), |_| {}).await
+    import(&Export::File(path.to_owned()), options(choice, Some(db)), &mut NoObserver).await
+}
+
+/// Calls the function with the progress of an import.
+struct OnProgress<F>(F);
+
+impl<F: FnMut(Progress)> Observer for OnProgress<F> {
+    fn on_progress(&mut self, progress: Progress) {
+        (self.0)(progress);
+    }
+}
+
+/// Calls the function with the name and the report of each source or delta.
+struct OnReport<F>(F);
+
+impl<F: FnMut(&str, &Report)> Observer for OnReport<F> {
+    fn on_report(&mut self, name: &str, report: &Report) {
+        (self.0)(name, report);
+    }
 }
 
 /// Read, loaded, updated, unchanged, rejected.

@@ -1,10 +1,10 @@
 //! Tests with real Open Food Facts data from `shared/data/open-food-facts` beside the project. The data is under the
 //! ODbL and not part of the project; without it these tests print a message and pass.
 
-use crate::{api, counts, import_file, import_with, reasons};
+use crate::{OnReport, api, counts, import_file, import_with, options, reasons};
 use axum::response::IntoResponse;
 use flate2::read::GzDecoder;
-use off_etl::{Choice, DeltasConfig, Profile, Report, apply_deltas};
+use off_etl::{Choice, DeltasConfig, NoObserver, Profile, Report, apply_deltas};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
@@ -81,7 +81,7 @@ async fn recorded_searches() {
     let responses = pages.each_ref().map(|page| ([("content-type", "application/json")], page.clone()).into_response());
     let (fake, api) = api::start(responses.into(), 2).await;
     let db = Database::new().await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    let report = api.import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver).await.unwrap();
     assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
     // Seven have a product_quantity that is text, one has 0.
     let corrected = [("another type", 7), ("number", 1)];
@@ -232,11 +232,9 @@ async fn real_deltas() {
     let config = DeltasConfig { deltas_from: folder, deltas_every: None };
     let mut read = Vec::new();
     let choice = Choice::from(Profile::Default);
-    apply_deltas(&config, &choice, Path::new("."), Some(&db.pool), |name, report| {
-        read.push((name.to_owned(), report.read, report.products));
-    })
-    .await
-    .unwrap();
+    let mut observer =
+        OnReport(|name: &str, report: &Report| read.push((name.to_owned(), report.read, report.products)));
+    apply_deltas(&config, options(&choice, Some(&db.pool)), &mut observer).await.unwrap();
     assert_eq!(read.iter().map(|(_, read, products)| (*read, *products)).collect::<Vec<_>>(), [(5, 1), (7, 4)]);
     assert!(read[0].0 < read[1].0, "not in order, oldest first");
 }

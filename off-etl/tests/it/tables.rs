@@ -1,14 +1,13 @@
 //! Tab-separated exports in both dialects yield the same products as JSON lines.
 
-use crate::{count_products, counts, import_file, import_with, parquet::write_parquet, reasons, record};
+use crate::{
+    OnProgress, count_products, counts, import_file, import_with, options, parquet::write_parquet, reasons, record,
+};
 use futures::FutureExt;
-use off_etl::{Choice, Filter, Profile, Progress, SourceName, import};
+use off_etl::{Choice, Export, Filter, NoObserver, Profile, Progress, import};
 use off_testkit::Database;
 use sqlx::{PgPool, Row};
-use std::{
-    panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
-};
+use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tempfile::TempDir;
 
 const STATES: &str = "en:product-name-completed,en:brands-completed,en:quantity-completed,en:front-photo-selected,en:nutrition-facts-completed";
@@ -171,8 +170,8 @@ async fn a_quotation_mark_within_a_field_does_not_join_rows() {
     rows.extend((0..20_000).map(|number| row(&format!("20{number:011}"), "\"Tea\" \"\"")));
     let text = table(&rows).replacen("url", "producer_version_id", 1);
     assert!(text.len() > 5 * 1024 * 1024);
-    let source = SourceName::File(write(&folder, "export.csv", text));
-    let report = import(&source, &Profile::Default.into(), Path::new("."), None, |_| {}).await.unwrap().report;
+    let source = Export::File(write(&folder, "export.csv", text));
+    let report = import(&source, options(&Profile::Default.into(), None), &mut NoObserver).await.unwrap().report;
     assert_eq!((report.read, report.products), (20_001, 20_001), "{report}");
 }
 
@@ -232,8 +231,8 @@ async fn filters_and_limits_are_applied() {
 
     // A dry run counts the same, and writes nothing.
     let before = count_products(&db.pool).await;
-    let source = SourceName::File(path);
-    let dry = import(&source, &choice(Some("france"), None), Path::new("."), None, |_| {}).await.unwrap().report;
+    let source = Export::File(path);
+    let dry = import(&source, options(&choice(Some("france"), None), None), &mut NoObserver).await.unwrap().report;
     assert_eq!((dry.read, dry.products, dry.passed_over, dry.loaded), (4, 3, 1, 0));
     assert_eq!(count_products(&db.pool).await, before);
 }
@@ -248,14 +247,15 @@ async fn tables_and_parquet_resume_in_the_middle() {
     write_parquet(&in_parquet, &products);
     for path in [write(&folder, "bulk.csv", table(&rows)), write(&folder, "website.csv", quoted), in_parquet] {
         let db = Database::new().await;
-        let (source, choice) = (SourceName::File(path), Choice::from(Profile::Default));
+        let (source, choice) = (Export::File(path), Choice::from(Profile::Default));
         // A panic after the first batch has the effect of a kill.
-        let kill = |progress: Progress| assert!(progress.read < 2500, "killed");
-        let killed = AssertUnwindSafe(import(&source, &choice, Path::new("."), Some(&db.pool), kill));
+        let mut kill = OnProgress(|progress: Progress| assert!(progress.read < 2500, "killed"));
+        let options = options(&choice, Some(&db.pool));
+        let killed = AssertUnwindSafe(import(&source, options, &mut kill));
         assert!(killed.catch_unwind().await.is_err());
         let kept = count_products(&db.pool).await;
         assert!((2000..2600).contains(&kept), "{kept} products were kept of {source}");
-        let report = import(&source, &choice, Path::new("."), Some(&db.pool), |_| {}).await.unwrap().report;
+        let report = import(&source, options, &mut NoObserver).await.unwrap().report;
         assert_eq!(counts(&report), [2600, 2600, 0, 0, 0], "{source}");
     }
 }
