@@ -1,6 +1,6 @@
 //! Which records of a source are imported.
 
-use crate::{filter::Filter, product::Profile};
+use crate::{filter::Filter, profile::Profile};
 
 /// Which records become products.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]

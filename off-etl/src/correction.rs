@@ -32,7 +32,8 @@ pub enum Correction {
 }
 
 impl Correction {
-    const ALL: [Self; 10] = [
+    /// All kinds, in the order of their declaration.
+    pub(crate) const ALL: [Self; 10] = [
         Self::BrokenUtf8,
         Self::HalfSurrogate,
         Self::ControlCharacters,

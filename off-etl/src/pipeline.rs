@@ -4,8 +4,10 @@ use crate::{
     choice::Choice,
     correction::{Corrections, tag},
     filter::Filter,
-    product::{self, Product, Profile, Reject, Withdrawal},
+    product::{self, Product, Withdrawal},
+    profile::Profile,
     record::Record,
+    reject::Reject,
     source::{Broken, Chunk, Content, Damage, Place, Source},
 };
 use anyhow::{anyhow, ensure};
@@ -38,7 +40,7 @@ const MAX_UNREAD_PARTS: usize = 8;
 pub(crate) enum Outcome {
     Product(Box<Validated>),
     Rejected(Rejected),
-    PassedOver,
+    FilteredOut,
 }
 
 /// A record that cannot become a product.
@@ -109,7 +111,7 @@ impl Rules {
     fn validate(&self, record: Result<Record, Reject>) -> Outcome {
         let record = match record {
             Ok(record) if self.filter.matches(&record) => record,
-            Ok(_) => return Outcome::PassedOver,
+            Ok(_) => return Outcome::FilteredOut,
             Err(reason) => return Outcome::Rejected(Rejected { reason, code: None, withdrawal: None }),
         };
         match Product::from_record(&record, self.profile) {

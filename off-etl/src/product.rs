@@ -7,15 +7,16 @@ mod photo;
 use crate::{
     correction::{Correction, Corrections, tag, text, whole},
     lenient::Lenient,
+    profile::Profile,
     record::Record,
+    reject::Reject,
 };
 use amount::amount;
 use chrono::{DateTime, Utc};
-use clap::ValueEnum;
 use energy::energy;
 use off_events::Barcode;
 use photo::image_url;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::{collections::BTreeSet, ops::RangeInclusive};
 
 /// A product of the catalog.
@@ -53,72 +54,6 @@ pub struct Product {
     /// When Open Food Facts last recomputed a value of the record, such as its Nutri-Score; never before
     /// `last_modified`.
     pub last_updated: DateTime<Utc>,
-}
-
-/// Why a record cannot become a product. If several reasons apply, the first in this order counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
-#[serde(rename_all = "kebab-case")]
-pub enum Reject {
-    #[error("longer than 4 MiB")]
-    TooLong,
-    #[error("not JSON, or not an object")]
-    NotJson,
-    #[error("a row with another number of columns than the header")]
-    BadRow,
-    #[error("no barcode, or one that is not digits")]
-    NoBarcode,
-    #[error("no name")]
-    NoName,
-    #[error("no quantity")]
-    NoQuantity,
-    #[error("a mandatory state tag is missing")]
-    MissingState,
-    #[error("no front photo")]
-    NoPhoto,
-    #[error("NOVA group absent or outside 1 to 4")]
-    NovaGroup,
-    #[error("Nutri-Score outside -18 to 55")]
-    NutriscoreScore,
-    #[error("Nutri-Score grade absent or outside a to e")]
-    NutriscoreGrade,
-}
-
-/// Which state tags a record needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Profile {
-    /// Name, brands, quantity, front photo and nutrition facts complete, and `checked`, which hardly any product is.
-    Strict,
-    /// The same without `checked`.
-    Default,
-    /// No tags.
-    All,
-}
-
-impl Profile {
-    /// Its name in settings.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Strict => "strict",
-            Self::Default => "default",
-            Self::All => "all",
-        }
-    }
-
-    fn tags(self) -> &'static [&'static str] {
-        const TAGS: [&str; 6] = [
-            "en:product-name-completed",
-            "en:brands-completed",
-            "en:quantity-completed",
-            "en:front-photo-selected",
-            "en:nutrition-facts-completed",
-            "en:checked",
-        ];
-        match self {
-            Self::Strict => &TAGS,
-            Self::Default => &TAGS[..5],
-            Self::All => &[],
-        }
-    }
 }
 
 /// Longer texts are cut, in characters. Real texts are far shorter, spam is not.

@@ -66,9 +66,9 @@ impl Sink {
             }
             batch.report.read += 1;
             match outcome {
-                Outcome::PassedOver => batch.report.passed_over += 1,
+                Outcome::FilteredOut => batch.report.filtered_out += 1,
                 Outcome::Rejected(Rejected { reason, code, withdrawal }) => {
-                    batch.report.record_reject(reason, line);
+                    batch.report.add_reject(reason, line);
                     if choice.keep_rejects {
                         batch.rejects.push((line, reason.to_string(), code));
                     }
@@ -77,7 +77,7 @@ impl Sink {
                 Outcome::Product(validated) => {
                     batch.report.products += 1;
                     for correction in validated.corrections.iter() {
-                        batch.report.record_correction(correction, line);
+                        batch.report.add_correction(correction, line);
                     }
                     if self.catalog.is_some() {
                         batch.products.push(*validated);

@@ -1,9 +1,9 @@
 //! Merges a batch of products and stores the progress of the import, in one transaction.
 
-use super::{Batch, Import, copy::Rows};
+use super::{Batch, Import, copy::Rows, imports};
 use crate::{pipeline::Validated, product::Withdrawal};
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire, PgConnection, types::Json};
+use sqlx::{Acquire, PgConnection};
 use std::collections::HashMap;
 
 pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batch) -> sqlx::Result<Import> {
@@ -26,22 +26,9 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
     let changed: Vec<&str> = products.chain(withdrawn).collect();
     report.withdrawn = import.report.withdrawn + withdraw(&mut tx, &changed).await?;
     keep_rejects(&mut tx, import.id, batch).await?;
-    sqlx::query!(
-        "UPDATE catalog.imports
-         SET place = $2, line = $3, report = $4, changed_at = now(), finished_at = CASE WHEN $5 THEN now() END,
-             fresh_until = $6
-         WHERE id = $1",
-        import.id,
-        batch.end.offset.cast_signed(),
-        batch.end.line.cast_signed(),
-        Json(&report) as _,
-        batch.is_last,
-        batch.fresh_until,
-    )
-    .execute(&mut *tx)
-    .await?;
+    let import = imports::advance(&mut tx, import.id, batch, report).await?;
     tx.commit().await?;
-    Ok(Import { id: import.id, place: batch.end, report })
+    Ok(import)
 }
 
 /// How new a product is: `last_modified`, then `last_updated`, then the fingerprint.

@@ -152,7 +152,7 @@ async fn a_country_is_requested_and_checked_and_a_redirect_is_followed() {
     let filter = Filter { country: Some("france".to_owned()), ..Filter::default() };
     let choice = Choice { filter, ..Choice::from(Profile::Default) };
     let report = api.import(options(&choice, Some(&db.pool)), &mut NoObserver).await.unwrap();
-    assert_eq!((counts(&report), report.passed_over), ([2, 1, 0, 0, 0], 1));
+    assert_eq!((counts(&report), report.filtered_out), ([2, 1, 0, 0, 0], 1));
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests[0].0["countries_tags"], "france");
     assert_eq!(requests[1].0["page"], "elsewhere");

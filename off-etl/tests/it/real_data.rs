@@ -36,7 +36,7 @@ fn assert_totals(report: &Report, rejected: &[(&str, u64)], corrected: &[(&str, 
             "{expected:?}, but\n{report}"
         );
     }
-    assert_eq!(report.read, report.products + report.rejected_total() + report.passed_over, "{report}");
+    assert_eq!(report.read, report.products + report.rejected_total() + report.filtered_out, "{report}");
 }
 
 #[tokio::test]

@@ -225,7 +225,7 @@ async fn filters_and_limits_are_applied() {
         ..Choice::from(Profile::Default)
     };
     let report = import_with(&db.pool, &path, &choice(Some("Spain"), None)).await.unwrap().report;
-    assert_eq!((counts(&report), report.passed_over), ([4, 1, 0, 0, 0], 3));
+    assert_eq!((counts(&report), report.filtered_out), ([4, 1, 0, 0, 0], 3));
     let report = import_with(&db.pool, &path, &choice(None, Some(2))).await.unwrap().report;
     assert_eq!(counts(&report), [2, 1, 0, 1, 0]);
 
@@ -233,7 +233,7 @@ async fn filters_and_limits_are_applied() {
     let before = count_products(&db.pool).await;
     let source = Export::File(path);
     let dry = import(&source, options(&choice(Some("france"), None), None), &mut NoObserver).await.unwrap().report;
-    assert_eq!((dry.read, dry.products, dry.passed_over, dry.loaded), (4, 3, 1, 0));
+    assert_eq!((dry.read, dry.products, dry.filtered_out, dry.loaded), (4, 3, 1, 0));
     assert_eq!(count_products(&db.pool).await, before);
 }
 
