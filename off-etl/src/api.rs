@@ -7,12 +7,12 @@ use crate::{
     filter::Filter,
     import::ImportOptions,
     observer::Observer,
-    pipeline::{Rules, ValidatedChunk},
     record::{FIELDS, Record},
     reject::Reject,
     report::Report,
     sink::Sink,
     source::{Place, SourceName},
+    validation::{Rules, ValidatedChunk},
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};

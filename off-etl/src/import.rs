@@ -3,10 +3,11 @@
 use crate::{
     choice::Choice,
     observer::{Observer, Progress},
-    pipeline::{Pipeline, Rules, ValidatedChunk},
+    pipeline::Pipeline,
     report::Report,
     sink::Sink,
     source::{Damage, Export, Freshness, Source, download},
+    validation::{Rules, ValidatedChunk},
 };
 use anyhow::ensure;
 use chrono::{DateTime, Utc};

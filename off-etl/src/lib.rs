@@ -19,6 +19,7 @@ mod report;
 mod sink;
 mod source;
 mod store;
+mod validation;
 
 pub use api::ApiConfig;
 pub use choice::Choice;

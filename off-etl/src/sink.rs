@@ -2,10 +2,10 @@
 
 use crate::{
     choice::Choice,
-    pipeline::{Outcome, Rejected, ValidatedChunk},
     report::Report,
     source::Place,
     store::{Batch, Catalog, Import},
+    validation::{Outcome, Rejected, ValidatedChunk},
 };
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;

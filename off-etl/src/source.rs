@@ -1,23 +1,27 @@
-//! Sources of records. A thread cuts each source into chunks, which other threads validate.
+//! Sources of records: opens them, cuts them into chunks, and parses the records of a chunk.
 
-mod bytes;
+mod boundaries;
+mod chunk;
+mod cut;
 pub(crate) mod download;
-mod file;
 mod format;
 mod gunzip;
 mod lines;
+mod meter;
 mod name;
-#[cfg_attr(not(feature = "parquet"), path = "source/no_parquet.rs")]
+mod open;
+#[cfg_attr(not(feature = "parquet"), path = "source/without_parquet.rs")]
 mod parquet;
 mod table;
 mod text;
+mod unpack;
 
-pub(crate) use file::{Freshness, Source};
+pub(crate) use chunk::Chunk;
 pub use name::{Export, SourceName};
-pub(crate) use parquet::Group;
-pub(crate) use table::Header;
+pub(crate) use open::Source;
 
-use std::{io, sync::Arc};
+use chrono::{DateTime, Utc};
+use std::io;
 
 /// The built-in sample: a thousand invented products in the format of the JSONL export, including faulty ones.
 pub(crate) const SAMPLE: &[u8] = include_bytes!("../sample/products.jsonl");
@@ -31,26 +35,15 @@ pub(crate) struct Place {
     pub(crate) line: u64,
 }
 
-/// A part of a source with whole records.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub(crate) start: Place,
-    pub(crate) end: Place,
-    pub(crate) content: Content,
-}
-
-/// The content of a chunk.
-#[derive(Debug)]
-pub(crate) enum Content {
-    /// Whole lines, each a record as JSON.
-    Lines(Vec<u8>),
-    /// A line longer than the maximum, whose text is skipped.
-    TooLong,
-    /// Whole rows of a table.
-    Rows(Arc<Header>, Vec<u8>),
-    /// A row group of Parquet.
-    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "there are none"))]
-    Group(Group),
+/// Up to when a catalog has all changes after it imported a whole source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Unknown.
+    Unknown,
+    /// Up to the newest change in the source.
+    Newest,
+    /// Up to this time.
+    Until(DateTime<Utc>),
 }
 
 /// Where a source is damaged, in bytes of the file as on disk, and how.

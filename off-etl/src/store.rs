@@ -5,7 +5,7 @@ mod imports;
 mod merge;
 mod report;
 
-use crate::{pipeline::Validated, product::Withdrawal, report::Report, source::Place};
+use crate::{product::Withdrawal, report::Report, source::Place, validation::Validated};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metrics::histogram;

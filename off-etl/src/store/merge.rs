@@ -1,7 +1,7 @@
 //! Merges a batch of products and stores the progress of the import, in one transaction.
 
 use super::{Batch, Import, copy::Rows, imports};
-use crate::{pipeline::Validated, product::Withdrawal};
+use crate::{product::Withdrawal, validation::Validated};
 use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};
 use std::collections::HashMap;

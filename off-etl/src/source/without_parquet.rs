@@ -1,7 +1,7 @@
-//! Stands in for Parquet in a program built without it: Parquet files are recognized and refused.
+//! Takes the place of `parquet` in a program built without it: Parquet files are recognized and refused.
 
-use super::{Broken, Chunk, Place};
-use crate::record::Record;
+use super::{Broken, Place};
+use crate::{record::Record, reject::Reject};
 use std::{convert::Infallible, fs::File, io};
 
 /// First bytes of a Parquet file.
@@ -9,7 +9,7 @@ pub(super) const MAGIC: &[u8; 4] = b"PAR1";
 
 /// A row group; never created.
 #[derive(Debug)]
-pub(crate) struct Group(Infallible);
+pub(super) struct Group(Infallible);
 
 /// Why the file cannot be read.
 pub(super) fn unreadable(_: &File) -> Option<String> {
@@ -17,12 +17,18 @@ pub(super) fn unreadable(_: &File) -> Option<String> {
 }
 
 /// Always fails; never called, because `unreadable` refuses the file before.
-pub(super) fn cut(_: File, _: Place, _: impl Fn(u64, u64), _: impl FnMut(Chunk) -> bool) -> io::Result<()> {
+pub(super) fn cut(
+    _: File,
+    _: Place,
+    _: impl Fn(u64, u64),
+    _: impl FnMut(Place, Place, Group) -> bool,
+) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
 impl Group {
-    pub(crate) fn read(&self, _: impl FnMut(Vec<Record>) -> bool) -> Result<(), Broken> {
+    /// Never called, because there is no row group.
+    pub(super) fn read(&self, _: impl FnMut(u64, Result<Record, Reject>) -> bool) -> Result<(), Broken> {
         match self.0 {}
     }
 }
