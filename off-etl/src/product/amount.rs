@@ -1,10 +1,15 @@
 //! The amount in a pack, in grams or milliliters.
 
-use super::{MAX_UNIT_LENGTH, Record};
-use crate::correction::{Correction, Corrections, number, text};
+use crate::{
+    correction::{Correction, Corrections, number, text},
+    record::Record,
+};
 
 /// Larger amounts are implausible, in grams or milliliters.
 const MAX_AMOUNT: f64 = 1e6;
+
+/// Longer units are cut, in characters.
+const MAX_UNIT_LENGTH: usize = 20;
 
 /// Units of printed texts, each with its factor and base unit.
 const UNITS: [(&str, f64, &str); 10] = [

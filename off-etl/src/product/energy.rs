@@ -1,10 +1,9 @@
 //! The energy of 100 g or ml, and of a serving, in kilocalories.
 
-use super::Record;
 use crate::{
     correction::{Correction, Corrections, number},
     lenient::Lenient,
-    record::AggregatedNutrient,
+    record::{AggregatedNutrient, Record},
 };
 
 /// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).

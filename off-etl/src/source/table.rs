@@ -32,17 +32,17 @@ const COLUMNS: [(&str, Setter); 28] = [
     ("lc", |record, value| record.lang = value),
     ("lang", |record, value| record.lang = value),
     ("quantity", |record, value| record.quantity = value),
-    ("product_quantity", |record, value| record.product_quantity = number(value)),
+    ("product_quantity", |record, value| record.product_quantity = value.parsed()),
     ("product_quantity_unit", |record, value| record.product_quantity_unit = value),
     ("image_front_url", |record, value| record.image_url = value),
     ("image_url", |record, value| record.image_url = value),
-    ("energy-kcal_100g", |record, value| record.nutriments.kcal_100g = number(value)),
-    ("energy-kcal_serving", |record, value| record.nutriments.kcal_serving = number(value)),
-    ("energy-kj_100g", |record, value| record.nutriments.kj_100g = number(value)),
-    ("energy-kj_serving", |record, value| record.nutriments.kj_serving = number(value)),
+    ("energy-kcal_100g", |record, value| record.nutriments.kcal_100g = value.parsed()),
+    ("energy-kcal_serving", |record, value| record.nutriments.kcal_serving = value.parsed()),
+    ("energy-kj_100g", |record, value| record.nutriments.kj_100g = value.parsed()),
+    ("energy-kj_serving", |record, value| record.nutriments.kj_serving = value.parsed()),
     ("nutrient_levels_tags", |record, value| record.nutrient_levels_tags = value),
-    ("nova_group", |record, value| record.nova_group = number(value)),
-    ("nutriscore_score", |record, value| record.nutriscore_score = number(value)),
+    ("nova_group", |record, value| record.nova_group = value.parsed()),
+    ("nutriscore_score", |record, value| record.nutriscore_score = value.parsed()),
     ("nutriscore_grade", |record, value| record.nutriscore_grade = value),
     ("brands", |record, value| record.brands = value),
     ("brands_tags", |record, value| record.brands_tags = value),
@@ -52,17 +52,9 @@ const COLUMNS: [(&str, Setter); 28] = [
     ("states", |record, value| record.states_tags = value),
     ("states_tags", |record, value| record.states_tags = value),
     ("obsolete", |record, value| record.obsolete = value),
-    ("last_modified_t", |record, value| record.last_modified_t = number(value)),
-    ("last_updated_t", |record, value| record.last_updated_t = number(value)),
+    ("last_modified_t", |record, value| record.last_modified_t = value.parsed()),
+    ("last_updated_t", |record, value| record.last_updated_t = value.parsed()),
 ];
-
-/// Reads a number. Everything in a table is text, so a number as text is not a correction here.
-fn number(value: Lenient) -> Lenient {
-    match value {
-        Lenient::Text(text) => text.trim().parse().map_or(Lenient::Text(text), Lenient::Number),
-        other => other,
-    }
-}
 
 /// The columns of a table and its dialect.
 #[derive(Debug, Default)]

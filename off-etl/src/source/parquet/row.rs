@@ -11,63 +11,53 @@ pub(super) fn record(row: &Row) -> Record {
     let mut record = Record::default();
     for (name, field) in row.get_column_iter() {
         match name.as_str() {
-            "code" => record.code = lenient(field),
             // Older exports have one text, newer ones a list with a text per language.
-            "product_name" if matches!(field, Field::Str(_)) => record.product_name = lenient(field),
-            "generic_name" if matches!(field, Field::Str(_)) => record.generic_name = lenient(field),
-            "product_name" => {
-                for (language, text) in named(field, "lang", "text") {
-                    match language.as_str() {
-                        "main" => record.product_name = text,
-                        _ => drop(record.names.insert(language, text)),
-                    }
-                }
-            }
-            "generic_name" => {
+            "product_name" if !matches!(field, Field::Str(_)) => set_names(&mut record, field),
+            "generic_name" if !matches!(field, Field::Str(_)) => {
                 let found = named(field, "lang", "text").find(|(language, _)| language == "main");
                 record.generic_name = found.map(|(_, text)| text).unwrap_or_default();
             }
-            "lang" => record.lang = lenient(field),
-            "quantity" => record.quantity = lenient(field),
             // The file has it as text, also if the record has a number.
-            "product_quantity" => record.product_quantity = number(field),
-            "product_quantity_unit" => record.product_quantity_unit = lenient(field),
-            "images" => {
-                named(field, "key", "rev").for_each(|(key, rev)| record.images.set_revision(&key, rev));
-            }
-            "nutriments" => {
-                let nutriments = &mut record.nutriments;
-                for (nutrient, value) in named(field, "name", "100g") {
-                    match nutrient.as_str() {
-                        "energy-kcal" => nutriments.kcal_100g = value,
-                        "energy-kj" => nutriments.kj_100g = value,
-                        _ => {}
-                    }
-                }
-                for (nutrient, value) in named(field, "name", "serving") {
-                    match nutrient.as_str() {
-                        "energy-kcal" => nutriments.kcal_serving = value,
-                        "energy-kj" => nutriments.kj_serving = value,
-                        _ => {}
-                    }
-                }
-            }
-            "nutrient_levels_tags" => record.nutrient_levels_tags = lenient(field),
-            "nova_group" => record.nova_group = lenient(field),
-            "nutriscore_score" => record.nutriscore_score = lenient(field),
-            "nutriscore_grade" => record.nutriscore_grade = lenient(field),
-            "brands_tags" => record.brands_tags = lenient(field),
-            "brands" => record.brands = lenient(field),
-            "categories_tags" => record.categories_tags = lenient(field),
-            "countries_tags" => record.countries_tags = lenient(field),
-            "states_tags" => record.states_tags = lenient(field),
-            "obsolete" => record.obsolete = lenient(field),
+            "product_quantity" => record.product_quantity = lenient(field).parsed(),
+            "images" => named(field, "key", "rev").for_each(|(key, rev)| record.images.set_revision(&key, rev)),
+            "nutriments" => set_energy(&mut record, field),
             "last_modified_t" => record.last_modified_t = time(field),
             "last_updated_t" => record.last_updated_t = time(field),
-            _ => {}
+            name => {
+                if let Some(value) = record.field_mut(name) {
+                    *value = lenient(field);
+                }
+            }
         }
     }
     record
+}
+
+fn set_names(record: &mut Record, names: &Field) {
+    for (language, text) in named(names, "lang", "text") {
+        match language.as_str() {
+            "main" => record.product_name = text,
+            _ => drop(record.names.insert(language, text)),
+        }
+    }
+}
+
+fn set_energy(record: &mut Record, nutriments: &Field) {
+    let energy = &mut record.nutriments;
+    for (nutrient, value) in named(nutriments, "name", "100g") {
+        match nutrient.as_str() {
+            "energy-kcal" => energy.kcal_100g = value,
+            "energy-kj" => energy.kj_100g = value,
+            _ => {}
+        }
+    }
+    for (nutrient, value) in named(nutriments, "name", "serving") {
+        match nutrient.as_str() {
+            "energy-kcal" => energy.kcal_serving = value,
+            "energy-kj" => energy.kj_serving = value,
+            _ => {}
+        }
+    }
 }
 
 fn lenient(field: &Field) -> Lenient {
@@ -89,14 +79,6 @@ fn lenient(field: &Field) -> Lenient {
 /// Converts by way of the shortest decimal text: 0.1 stays 0.1 and does not become 0.10000000149011612.
 fn written(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
-}
-
-/// Reads a number, also from text.
-fn number(field: &Field) -> Lenient {
-    match lenient(field) {
-        Lenient::Text(text) => text.trim().parse().map_or(Lenient::Text(text), Lenient::Number),
-        other => other,
-    }
 }
 
 /// UNIX time in seconds, also from a timestamp that some tool made of it.
