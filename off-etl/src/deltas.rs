@@ -20,6 +20,7 @@ use std::{
 use tracing::{info, warn};
 use url::Url;
 
+/// The list of all deltas.
 const INDEX: &str = "index.txt";
 
 /// Length of an index that is read, in bytes; a real one lists two weeks.
@@ -76,6 +77,7 @@ pub async fn apply_deltas(
     }
 }
 
+/// Applies the deltas that the catalog does not have yet, once.
 async fn apply_new_deltas(
     config: &DeltasConfig,
     options: ImportOptions<'_>,
@@ -107,6 +109,7 @@ async fn apply_new_deltas(
     Ok(())
 }
 
+/// Up to when the catalog has all changes; `None` if unknown.
 async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Option<DateTime<Utc>>> {
     let Some(db) = db else { return Ok(None) };
     let mut catalog = Catalog::open(db).await?;
@@ -120,7 +123,7 @@ async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Opt
     Ok(fresh_until)
 }
 
-/// Where the deltas are.
+/// Where the deltas and their index are.
 #[derive(Debug)]
 enum DeltaPlace {
     Address(Url),
@@ -138,6 +141,7 @@ impl DeltaPlace {
         }
     }
 
+    /// The text of the index.
     async fn index(&self, downloads: &Path) -> anyhow::Result<String> {
         let path = self.fetch(INDEX, downloads, drop).await?;
         let reading = || format!("cannot read {}", path.display());
@@ -148,6 +152,7 @@ impl DeltaPlace {
         Ok(index)
     }
 
+    /// The path of a delta or the index, which is downloaded first if it is not in a local folder.
     async fn fetch(
         &self,
         name: &str,
@@ -190,7 +195,7 @@ fn parse_name(name: &str) -> Option<Delta> {
     (from < to).then(|| Delta { from, to, name: name.to_owned() })
 }
 
-/// The deltas that hold anything new. Fails if there is a gap before or between them.
+/// The deltas with changes after `fresh_until`. Fails if changes before or between them are missing.
 fn new_since(fresh_until: Option<DateTime<Utc>>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
     let new: Vec<Delta> = deltas.into_iter().filter(|delta| fresh_until.is_none_or(|until| delta.to > until)).collect();
     let mut until = fresh_until.or_else(|| new.first().map(|delta| delta.from));

@@ -16,13 +16,17 @@ const MAX_ITEMS: usize = 2000;
 /// Text, a number, a list of these, or nothing usable.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) enum Lenient {
+    /// Absent, or of a type that no field has.
     #[default]
     Nothing,
+    /// A string.
     Text(String),
+    /// A number that is negative or not whole, or too large for `Whole`.
     Number(f64),
     /// An exact whole number: a barcode may have more digits than a float holds.
     Whole(u64),
     List(Vec<Lenient>),
+    /// `true`; `false` counts as absent.
     Yes,
 }
 

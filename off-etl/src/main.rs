@@ -15,6 +15,9 @@ use tracing::info;
 /// Exit code of an import whose source is damaged.
 const INCOMPLETE: u8 = 3;
 
+/// Exit code of an import that a signal ended; the next one resumes it.
+const INTERRUPTED: u8 = 130;
+
 /// Fills the catalog from Open Food Facts. Exits with 0 when the whole source was read, with 3 when the source is
 /// damaged and only its undamaged part was imported, and with 1 on any other error.
 #[derive(Debug, Parser)]
@@ -24,16 +27,13 @@ struct Program {
     config: Config,
 }
 
-/// Exit code of an import that a signal ended; the next one resumes it.
-const INTERRUPTED: u8 = 130;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Program::parse().config;
     let is_polling = matches!(config.source, SourceName::Deltas) && config.deltas.deltas_every.is_some();
     let outcome = tokio::select! {
         outcome = start(config) => outcome,
-        // Waiting for the next deltas ends only like this. An import in progress is rolled back to its last batch.
+        // Waiting for the next deltas ends only with a signal. The batch in progress is rolled back.
         signaled = wait_for_signal() => match signaled {
             Ok(()) => {
                 telemetry::flush().await;
@@ -60,6 +60,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks the settings and starts logging and metrics, then imports.
 async fn start(config: Config) -> anyhow::Result<()> {
     ensure!(
         !(config.dry_run && config.choice.keep_rejects),

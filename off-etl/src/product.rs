@@ -182,16 +182,16 @@ mod tests {
     fn corrections_are_recorded() {
         assert_eq!(corrections(""), []);
         for (fields, correction) in [
-            (r#""product_name": "a \ud83d b""#, Correction::HalfSurrogate),
+            (r#""product_name": "a \ud83d b""#, Correction::UnpairedSurrogate),
             (r#""product_name": "a\u0000b""#, Correction::ControlCharacters),
             (r#""product_name": "a &amp; b""#, Correction::HtmlEntities),
             (r#""nova_group": "4""#, Correction::OtherType),
             (r#""quantity": 500"#, Correction::OtherType),
-            (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Correction::AbsurdNumber),
-            (r#""product_quantity": -1"#, Correction::AbsurdNumber),
-            (r#""product_quantity": "NaN""#, Correction::AbsurdNumber),
+            (r#""nutriments": {"energy-kcal_100g": 1e25}"#, Correction::ImplausibleNumber),
+            (r#""product_quantity": -1"#, Correction::ImplausibleNumber),
+            (r#""product_quantity": "NaN""#, Correction::ImplausibleNumber),
             (r#""product_quantity": "0,5""#, Correction::OtherType),
-            (r#""nutriscore_score": 1.5"#, Correction::AbsurdNumber),
+            (r#""nutriscore_score": 1.5"#, Correction::ImplausibleNumber),
             (r#""last_modified_t": "soon""#, Correction::NoTime),
             (r#""nutriments": {"energy-kcal_100g": 837, "energy-kj_100g": 200}"#, Correction::SwappedEnergy),
             (r#""product_quantity": 33000, "product_quantity_unit": "g""#, Correction::OtherAmount),

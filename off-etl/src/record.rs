@@ -103,7 +103,7 @@ mod tests {
         let record = Record::read(line).unwrap();
         assert_eq!(record.product_name.text().as_deref(), Some("1e999 \" 2e999"));
         assert_eq!((record.quantity, record.nova_group), (Lenient::Nothing, Lenient::Nothing));
-        assert_eq!(record.corrections.iter().collect::<Vec<_>>(), [Correction::AbsurdNumber]);
+        assert_eq!(record.corrections.iter().collect::<Vec<_>>(), [Correction::ImplausibleNumber]);
     }
 
     #[test]
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_loses_only_one_character() {
+    fn an_unpaired_surrogate_loses_only_one_character() {
         let record = Record::read(br#"{"product_name": "a\ud83d b\ud83d\ude00 \\ud83d", "code": "1"}"#).unwrap();
         assert_eq!(record.product_name.text().as_deref(), Some("a\u{fffd} b\u{1f600} \\ud83d"));
     }
@@ -131,7 +131,7 @@ mod tests {
         let record = Record::read(b"{\"product_name\": \"a\0b\\ud83d\x01\",\t\"code\": \"1\"}\r").unwrap();
         assert_eq!(record.product_name.text().as_deref(), Some("a b\u{fffd} "));
         let corrections: Vec<_> = record.corrections.iter().collect();
-        assert_eq!(corrections, [Correction::HalfSurrogate, Correction::ControlCharacters]);
+        assert_eq!(corrections, [Correction::UnpairedSurrogate, Correction::ControlCharacters]);
         assert!(Record::read(b"{\"product_name\": \"a\0b\"").is_err());
     }
 

@@ -43,11 +43,13 @@ pub(crate) struct Batch {
     pub(crate) fresh_until: Option<DateTime<Utc>>,
 }
 
-/// The stored state of an import.
+/// The stored state of an import: how far it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Import {
     id: i64,
+    /// Where the source continues.
     pub(crate) place: Place,
+    /// The report so far.
     pub(crate) report: Report,
 }
 
@@ -137,6 +139,7 @@ impl Catalog {
         }
     }
 
+    /// The connection that holds the lock; opens one if there is none.
     async fn connect(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.conn.is_none() {
             let mut conn = self.pool.acquire().await?;
@@ -159,6 +162,7 @@ impl Catalog {
     }
 }
 
+/// Takes the lock of the importer. Waits for another importer to release it, at most [`LOCK_TIMEOUT`].
 async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     let mut backoff = Backoff::default();

@@ -26,8 +26,11 @@ const PART_RECORDS: usize = 256;
 /// The outcome of a record.
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    /// It became a product.
     Product(Box<Validated>),
+    /// It cannot become a product.
     Rejected(Rejected),
+    /// The filter does not match it.
     FilteredOut,
 }
 
@@ -45,6 +48,7 @@ pub(crate) struct Rejected {
 #[derive(Debug)]
 pub(crate) struct Validated {
     pub(crate) product: Product,
+    /// See [`Product::fingerprint`].
     pub(crate) fingerprint: i64,
     pub(crate) corrections: Corrections,
 }
@@ -82,6 +86,7 @@ pub(crate) struct Rules {
     pub(crate) filter: Filter,
     /// Whether to keep the barcodes of rejected records.
     pub(crate) keep_codes: bool,
+    /// The current time; later times are errors.
     pub(crate) now: DateTime<Utc>,
 }
 

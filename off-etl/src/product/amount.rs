@@ -32,7 +32,7 @@ pub(super) fn amount(record: &Record, printed: &str, corrections: &mut Correctio
     // No pack is empty.
     if stated == Some(0.0) {
         stated = None;
-        corrections.add(Correction::AbsurdNumber);
+        corrections.add(Correction::ImplausibleNumber);
     }
     let unit = || text(&record.product_quantity_unit, MAX_UNIT_LENGTH, &mut Corrections::default());
     match (stated, unit(), read(printed)) {

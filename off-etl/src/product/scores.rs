@@ -25,7 +25,7 @@ pub(super) fn nutriscore_score(record: &Record, corrections: &mut Corrections) -
     match whole(&record.nutriscore_score, corrections) {
         None => {
             if !record.nutriscore_score.is_empty() {
-                corrections.add(Correction::AbsurdNumber);
+                corrections.add(Correction::ImplausibleNumber);
             }
             Ok(None)
         }

@@ -7,9 +7,9 @@ type Repair = fn(&str) -> Option<String>;
 
 /// The repairs that are tried on a line, each on the result of the one before.
 pub(super) const REPAIRS: [(Correction, Repair); 3] = [
-    (Correction::HalfSurrogate, replace_surrogates),
+    (Correction::UnpairedSurrogate, replace_surrogates),
     (Correction::ControlCharacters, blank_controls),
-    (Correction::AbsurdNumber, without_infinities),
+    (Correction::ImplausibleNumber, without_infinities),
 ];
 
 /// Replaces each unpaired surrogate, such as a `\ud83d` alone, with `\ufffd`.

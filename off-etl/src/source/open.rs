@@ -24,11 +24,13 @@ const HASHED_BYTES: u64 = 1024 * 1024;
 pub(crate) struct Source {
     /// Name for display.
     pub(crate) name: String,
-    /// Identifies the content, wherever the file lies; `None` for a source that cannot be read again.
+    /// Identifies the content, in whatever folder the file is; `None` for a source that cannot be read again.
     pub(crate) identity: Option<String>,
     /// Length in bytes, compressed as on disk, if known.
     pub(crate) total_bytes: Option<u64>,
+    /// Counts the bytes that were read.
     pub(crate) meter: Meter,
+    /// Up to when the catalog has all changes after the import.
     pub(crate) freshness: Freshness,
     pub(super) format: Format,
     pub(super) origin: Origin,
@@ -36,13 +38,16 @@ pub(crate) struct Source {
 
 /// Where the bytes of a source come from.
 pub(super) enum Origin {
+    /// Bytes of this program.
     Memory(&'static [u8]),
+    /// A file, which is opened again to be read.
     File(PathBuf),
     /// Decompressed text, from its beginning.
     Input(Box<dyn BufRead + Send>),
 }
 
 impl Source {
+    /// The built-in sample.
     pub(crate) fn sample() -> Self {
         Self {
             name: "the built-in sample".to_owned(),
@@ -69,6 +74,7 @@ impl Source {
         Ok(Self { name, identity: None, total_bytes: None, meter, freshness: Freshness::Newest, format, origin })
     }
 
+    /// A file with any export. Fails if it is none, and says what it is instead.
     pub(crate) fn file(path: &Path) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let opening = || format!("cannot read {name}");

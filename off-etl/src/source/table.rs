@@ -59,10 +59,13 @@ const COLUMNS: [(&str, Setter); 28] = [
 /// The columns of a table and its dialect.
 #[derive(Debug, Default)]
 pub(super) struct Header {
+    /// The columns that are read, by position from 0.
     columns: Vec<(usize, Setter)>,
     /// `product_name_fr` and the like, by language.
     names: Vec<(usize, String)>,
+    /// Number of all columns.
     count: usize,
+    /// Whether fields may be quoted, as in the website's export.
     is_quoted: bool,
 }
 
@@ -96,6 +99,7 @@ impl Header {
         }
     }
 
+    /// The record in a row. Fails if the row has another number of fields than the header.
     fn record(&self, fields: &[&[u8]]) -> Result<Record, Reject> {
         if fields.len() != self.count {
             return Err(Reject::BadRow);

@@ -29,20 +29,13 @@ pub(super) fn cut(
         buffer.clear();
         buffer.extend_from_slice(&rest);
         let read = fill(&mut bytes, &mut buffer, boundaries);
-        let is_last = matches!(read, Ok(false)) || read.is_err();
-        let complete = boundaries.last_end(&buffer);
-        // The last record of a source needs no line feed. Before damage, the rest counts only if it is complete.
-        let is_whole = match read {
-            Ok(more) => !more,
-            Err(_) => boundaries.is_whole(&buffer[complete..]),
-        };
-        let whole = if is_whole { buffer.len() } else { complete };
+        let is_last = !matches!(read, Ok(true));
+        let whole = whole_length(&buffer, &read, boundaries);
         rest.clear();
         rest.extend_from_slice(&buffer[whole..]);
         buffer.truncate(whole);
         if whole > 0 {
-            let lines = memchr::memchr_iter(b'\n', &buffer).count() as u64 + u64::from(!buffer.ends_with(b"\n"));
-            let end = Place { offset: place.offset + whole as u64, line: place.line + lines };
+            let end = place_after(place, &buffer);
             if !emit(Chunk { start: place, end, content: content(buffer) }) {
                 return Ok(());
             }
@@ -62,6 +55,23 @@ pub(super) fn cut(
             place = end;
         }
     }
+}
+
+/// The length of the complete records in `text`. The last record of a source needs no line feed. Before damage, the rest
+/// counts only if it is a complete record.
+fn whole_length(text: &[u8], read: &io::Result<bool>, boundaries: &impl Boundaries) -> usize {
+    let end = boundaries.last_end(text);
+    let is_rest_complete = match read {
+        Ok(is_more) => !is_more,
+        Err(_) => boundaries.is_whole(&text[end..]),
+    };
+    if is_rest_complete { text.len() } else { end }
+}
+
+/// The place after `text`, which starts at `start`.
+fn place_after(start: Place, text: &[u8]) -> Place {
+    let lines = memchr::memchr_iter(b'\n', text).count() as u64 + u64::from(!text.ends_with(b"\n"));
+    Place { offset: start.offset + text.len() as u64, line: start.line + lines }
 }
 
 /// Reads a whole chunk, or more if no record ends in it. Returns whether there may be more to read.

@@ -153,8 +153,8 @@ async fn documented_defects() {
     let Some(path) = real("defects-derived.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
     // 28 lines are not empty. The truncated line and the one with NaN are not JSON. One code is not a number, one is
-    // absent. Of two records with the same barcode the older one is ignored. Lines with invalid UTF-8, half a surrogate
-    // pair or a NUL are read all the same.
+    // absent. Of two records with the same barcode the older one is ignored. Lines with invalid UTF-8, an unpaired
+    // surrogate or a NUL are read all the same.
     assert_eq!(counts(&report), [28, 16, 0, 1, 11]);
     let rejected = [("JSON", 2), ("barcode", 2), ("state tag", 3), ("grade", 4)];
     let corrected = [("UTF-8", 1), ("surrogate", 1), ("control", 1), ("another type", 2), ("number", 1)];

@@ -25,6 +25,7 @@ const COLUMNS: [&str; 19] = [
     "states_tags",
     "obsolete",
 ];
+/// The columns with times.
 const TIMES: [&str; 2] = ["last_modified_t", "last_updated_t"];
 
 /// The parts of each photo and each nutrient that are read.

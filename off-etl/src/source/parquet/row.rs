@@ -60,6 +60,7 @@ fn set_energy(record: &mut Record, nutriments: &Field) {
     }
 }
 
+/// The value of a field, whatever its type.
 fn lenient(field: &Field) -> Lenient {
     match field {
         Field::Str(text) => Lenient::Text(text.clone()),
@@ -76,7 +77,7 @@ fn lenient(field: &Field) -> Lenient {
     }
 }
 
-/// Converts by way of the shortest decimal text: 0.1 stays 0.1 and does not become 0.10000000149011612.
+/// Converts through the shortest decimal text: 0.1 stays 0.1 and does not become 0.10000000149011612.
 fn written(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| f64::from(number))
 }
