@@ -1,6 +1,9 @@
 //! The table `catalog.imports`: how far each import is.
 
-use super::{Batch, Import, report::Report};
+use super::{
+    batch::{Batch, Import},
+    report::Report,
+};
 use crate::{report, source::Place};
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, types::Json};

@@ -1,6 +1,10 @@
 //! Merges a batch of products and stores the progress of the import, in one transaction.
 
-use super::{Batch, Import, copy::Rows, imports};
+use super::{
+    batch::{Batch, Import},
+    copy::Rows,
+    imports,
+};
 use crate::{product::Withdrawal, validation::Validated};
 use chrono::{DateTime, Utc};
 use sqlx::{Acquire, PgConnection};

@@ -14,7 +14,8 @@ mod tables;
 
 use off_etl::{Choice, Export, ImportOptions, Imported, NoObserver, Observer, Profile, Progress, Report, import};
 use off_testkit::Database;
-use sqlx::PgPool;
+use serde::Serialize;
+use sqlx::{FromRow, PgPool};
 use std::path::Path;
 
 /// Options for a source that needs no download; without a database it is a dry run.
@@ -57,6 +58,39 @@ fn counts(report: &Report) -> [u64; 5] {
 /// Reject reasons as the report shows them, with their counts.
 fn reasons(report: &Report) -> Vec<(String, u64)> {
     report.rejected.iter().map(|(reason, tally)| (reason.to_string(), tally.count)).collect()
+}
+
+/// A product as the catalog has it, for snapshots.
+#[derive(Debug, Serialize, FromRow)]
+struct StoredProduct {
+    name: String,
+    quantity: String,
+    kcal_100g: Option<f64>,
+    nova_group: i16,
+    nutriscore_score: Option<i16>,
+    nutriscore_grade: String,
+    fat: Option<String>,
+    saturated_fat: Option<String>,
+    sugars: Option<String>,
+    salt: Option<String>,
+    brands: Vec<String>,
+    categories: Vec<String>,
+    image_url: Option<String>,
+    obsolete: bool,
+}
+
+async fn find_product(db: &PgPool, barcode: &str) -> StoredProduct {
+    sqlx::query_as(
+        "SELECT product.name, quantity, kcal_100g, nova_group, nutriscore_score, nutriscore_grade, fat, saturated_fat, sugars,
+                salt, categories, image_url, obsolete,
+                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
+                      WHERE product_brands.barcode = product.barcode ORDER BY 1) AS brands
+         FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = $1",
+    )
+    .bind(barcode)
+    .fetch_one(db)
+    .await
+    .unwrap()
 }
 
 async fn count_products(db: &PgPool) -> i64 {

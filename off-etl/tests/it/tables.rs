@@ -1,12 +1,13 @@
 //! Tab-separated exports in both dialects yield the same products as JSON lines.
 
 use crate::{
-    OnProgress, count_products, counts, import_file, import_with, options, parquet::write_parquet, reasons, record,
+    OnProgress, count_products, counts, find_product, import_file, import_with, options, parquet::write_parquet,
+    reasons, record,
 };
 use futures::FutureExt;
 use off_etl::{Choice, Export, Filter, NoObserver, Profile, Progress, import};
 use off_testkit::Database;
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
 use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tempfile::TempDir;
 
@@ -75,22 +76,29 @@ async fn name_of(db: &PgPool, barcode: &str) -> String {
 }
 
 async fn assert_lentils(db: &PgPool) {
-    let product = sqlx::query(
-        "SELECT product.name, quantity, kcal_100g, nova_group, nutriscore_score, categories, image_url, fat, sugars, salt,
-                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
-                      WHERE product_brands.barcode = product.barcode ORDER BY 1) AS brands
-         FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = '2000000000015'",
-    )
-    .fetch_one(db)
-    .await
-    .unwrap();
-    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
-    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
-    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
-    assert_eq!(product.get::<Vec<String>, _>("brands"), ["hollow-oak", "mill-lane"]);
-    assert_eq!(product.get::<Vec<String>, _>("categories"), ["en:legumes"]);
-    let levels = ["fat", "sugars", "salt"].map(|level| product.get::<Option<String>, _>(level));
-    assert_eq!(levels, [Some("low".to_owned()), None, Some("high".to_owned())]);
+    insta::assert_json_snapshot!(find_product(db, "2000000000015").await, @r#"
+    {
+      "name": "6\" lentils",
+      "quantity": "500 g",
+      "kcal_100g": 345.5,
+      "nova_group": 1,
+      "nutriscore_score": -3,
+      "nutriscore_grade": "a",
+      "fat": "low",
+      "saturated_fat": null,
+      "sugars": null,
+      "salt": "high",
+      "brands": [
+        "hollow-oak",
+        "mill-lane"
+      ],
+      "categories": [
+        "en:legumes"
+      ],
+      "image_url": "https://images.example.org/1.jpg",
+      "obsolete": false
+    }
+    "#);
 }
 
 #[tokio::test]
