@@ -199,6 +199,7 @@ impl Api {
         *last_request = Some(Instant::now());
     }
 
+    /// Requests a page once.
     async fn request_page(&self, page: u32, filter: &Filter) -> Result<Page, PageError> {
         self.wait_for_rate_limit().await;
         let transient = |reason: String| PageError::Transient { reason, retry_after: None };

@@ -67,6 +67,7 @@ impl Correction {
 pub struct Corrections(u16);
 
 impl Corrections {
+    /// Adds a correction to the set.
     pub(crate) fn add(&mut self, correction: Correction) {
         self.0 |= 1 << correction as u16;
     }
@@ -109,6 +110,7 @@ fn plain(raw: &str, corrections: &mut Corrections) -> String {
     decoded.replace(is_direction, "").replace(char::is_control, " ")
 }
 
+/// Cuts a text to `max_length` characters.
 fn truncate(mut text: String, max_length: usize, corrections: &mut Corrections) -> String {
     if let Some((end, _)) = text.char_indices().nth(max_length) {
         corrections.add(Correction::LongText);

@@ -126,7 +126,9 @@ async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Opt
 /// Where the deltas and their index are.
 #[derive(Debug)]
 enum DeltaPlace {
+    /// A URL that ends with a slash.
     Address(Url),
+    /// A local folder.
     Folder(PathBuf),
 }
 

@@ -30,6 +30,7 @@ impl Filter {
     }
 }
 
+/// Whether `tags` has the wanted tag; true if none is wanted.
 fn has(wanted: Option<&str>, tags: &Lenient) -> bool {
     let Some(wanted) = wanted else { return true };
     let wanted = tag(wanted);

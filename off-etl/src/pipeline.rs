@@ -29,7 +29,9 @@ pub(crate) struct Pipeline {
     chunks: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
     /// The chunk that is being received.
     parts: Option<(mpsc::Receiver<Part>, Place)>,
+    /// Where the last chunk or part that was received ends.
     reached: Place,
+    /// The damage of a chunk that was received.
     broken: Option<Broken>,
     reader: JoinHandle<Result<(), Broken>>,
 }

@@ -72,6 +72,7 @@ impl Current {
         }
     }
 
+    /// The rates since the start. Begins to measure anew where counting starts over.
     fn rates(&mut self, progress: Progress) -> Rates {
         // The download has ended and reading starts, or reading started again: both count from zero.
         if progress.bytes < self.last.bytes || (progress.read > 0) != (self.last.read > 0) {

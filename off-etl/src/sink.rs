@@ -27,6 +27,8 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
+    /// Takes the importer's lock, and finds the unfinished import of the source with this identity or begins a new one.
+    /// Without a database it only counts. `name` is the source's name for display.
     pub(crate) async fn open(
         db: Option<&PgPool>,
         identity: Option<&str>,
@@ -53,6 +55,7 @@ impl Sink {
         self.batch.end
     }
 
+    /// The report so far.
     pub(crate) fn report(&self) -> &Report {
         &self.batch.report
     }

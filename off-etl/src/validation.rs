@@ -37,6 +37,7 @@ pub(crate) enum Outcome {
 /// A record that cannot become a product.
 #[derive(Debug)]
 pub(crate) struct Rejected {
+    /// Why it cannot become a product.
     pub(crate) reason: Reject,
     /// The barcode as written; `None` unless rejects are kept.
     pub(crate) code: Option<String>,

@@ -17,6 +17,7 @@ pub(super) fn levels(record: &Record) -> [Option<String>; 4] {
     })
 }
 
+/// The level, if it is a known one.
 fn level(value: &Lenient) -> Option<String> {
     value.text().filter(|level| matches!(level.as_str(), "low" | "moderate" | "high"))
 }

@@ -31,6 +31,7 @@ pub(super) fn last_updated(record: &Record, last_modified: DateTime<Utc>) -> Dat
     last_modified.max(time(&record.last_updated_t).unwrap_or_default())
 }
 
+/// A time from its UNIX seconds; `None` if it is implausible.
 fn time(value: &Lenient) -> Option<DateTime<Utc>> {
     // Times in milliseconds and other implausible times are ignored.
     let seconds = value.whole().filter(|seconds| (0..=MAX_UNIX_TIME).contains(seconds))?;

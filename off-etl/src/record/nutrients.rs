@@ -7,12 +7,16 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Nutriments {
+    /// Kilocalories in 100 g or 100 ml.
     #[serde(rename = "energy-kcal_100g")]
     pub(crate) kcal_100g: Lenient,
+    /// Kilocalories in a serving.
     #[serde(rename = "energy-kcal_serving")]
     pub(crate) kcal_serving: Lenient,
+    /// Kilojoules in 100 g or 100 ml.
     #[serde(rename = "energy-kj_100g")]
     pub(crate) kj_100g: Lenient,
+    /// Kilojoules in a serving.
     #[serde(rename = "energy-kj_serving")]
     pub(crate) kj_serving: Lenient,
 }
@@ -39,8 +43,10 @@ pub(crate) struct AggregatedSet {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct AggregatedNutrients {
+    /// In kilocalories.
     #[serde(rename = "energy-kcal")]
     pub(crate) kcal: LenientObject<AggregatedNutrient>,
+    /// In kilojoules.
     #[serde(rename = "energy-kj")]
     pub(crate) kj: LenientObject<AggregatedNutrient>,
 }
@@ -49,6 +55,7 @@ pub(crate) struct AggregatedNutrients {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct AggregatedNutrient {
+    /// In the unit of its field.
     pub(crate) value: Lenient,
     /// Who stated it: `packaging`, `estimate` and others.
     pub(crate) source: Lenient,

@@ -1,13 +1,14 @@
 //! Opens exports and the sample: recognizes the format, and identifies the content for an import that resumes.
 
 use super::{
-    Damage, Freshness, SAMPLE,
+    Damage,
     format::{Format, format_of},
     meter::Meter,
     parquet,
     unpack::{Text, unpack},
 };
 use anyhow::{Context, bail, ensure};
+use chrono::{DateTime, Utc};
 use std::{
     fs::{self, File},
     io::{self, BufRead, Read, Seek, SeekFrom},
@@ -15,10 +16,24 @@ use std::{
 };
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+/// The built-in sample: a thousand invented products in the format of the JSONL export, including faulty ones.
+const SAMPLE: &[u8] = include_bytes!("../../sample/products.jsonl");
+
 /// Bytes at either end of a file that identify it, together with its length. That is enough for a compressed file,
 /// whose last bytes are a checksum of all its content. A plain file that was changed only in between, to the same
 /// length, is taken for the same one; that matters only while its import is unfinished.
 const HASHED_BYTES: u64 = 1024 * 1024;
+
+/// Up to when a catalog has all changes after it imported a whole source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// Unknown.
+    Unknown,
+    /// Up to the newest change in the source.
+    Newest,
+    /// Up to this time.
+    Until(DateTime<Utc>),
+}
 
 /// An opened source.
 pub(crate) struct Source {

@@ -142,7 +142,9 @@ fn names(header: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Whole rows of a table, after its header.
 #[derive(Debug)]
 pub(super) struct Rows {
+    /// The header of their table.
     pub(super) header: Arc<Header>,
+    /// The rows as in the source.
     pub(super) text: Vec<u8>,
 }
 

@@ -33,6 +33,7 @@ pub(super) fn record(row: &Row) -> Record {
     record
 }
 
+/// Reads the names in all languages.
 fn set_names(record: &mut Record, names: &Field) {
     for (language, text) in named(names, "lang", "text") {
         match language.as_str() {
@@ -42,6 +43,7 @@ fn set_names(record: &mut Record, names: &Field) {
     }
 }
 
+/// Reads the energy from a list of nutrients.
 fn set_energy(record: &mut Record, nutriments: &Field) {
     let energy = &mut record.nutriments;
     for (nutrient, value) in named(nutriments, "name", "100g") {
