@@ -19,7 +19,6 @@ pub(super) enum Content {
     Lines(Lines),
     Rows(Rows),
     /// A row group of Parquet.
-    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "there are none"))]
     Group(Group),
     /// A line longer than the maximum, whose text is skipped.
     TooLong,

@@ -12,6 +12,7 @@ pub(super) const MAGIC: &[u8; 4] = b"PAR1";
 pub(super) struct Group(Infallible);
 
 /// Why the file cannot be read.
+#[expect(clippy::unnecessary_wraps, reason = "the signature is that of `parquet`")]
 pub(super) fn unreadable(_: &File) -> Option<String> {
     Some("it is Parquet, which this program does not support: use `off-etl`".to_owned())
 }
