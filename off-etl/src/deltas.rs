@@ -1,5 +1,5 @@
 //! Deltas: files of the records that changed in the last days, published by Open Food Facts. `index.txt` lists them,
-//! newest first. The name of a delta holds two times: that of the last change before it, and that of the last change in
+//! newest first. The name of a delta has two times: that of the last change before it, and that of the last change in
 //! it.
 
 use crate::{

@@ -47,7 +47,9 @@ pub(crate) struct Source {
     pub(crate) meter: Meter,
     /// Up to when the catalog has all changes after the import.
     pub(crate) freshness: Freshness,
+    /// The format by its first bytes.
     pub(super) format: Format,
+    /// Where its bytes come from.
     pub(super) origin: Origin,
 }
 
@@ -105,18 +107,7 @@ impl Source {
             "{name} is an incomplete download: pass its URL again to resume it"
         );
         let identity = identity(&mut file, metadata.len()).with_context(opening)?;
-        file.seek(SeekFrom::Start(0)).with_context(opening)?;
-        let mut start = Vec::new();
-        Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
-        let format = if start == parquet::MAGIC {
-            if let Some(reason) = parquet::unreadable(&file) {
-                bail!("{name} cannot be read: {reason}");
-            }
-            Format::Parquet
-        } else {
-            file.seek(SeekFrom::Start(0)).with_context(opening)?;
-            format_of(&name, &open(&name, file, &Meter::default())?.start)?
-        };
+        let format = format_of_file(&name, file)?;
         Ok(Self {
             name,
             identity: Some(identity),
@@ -132,6 +123,22 @@ impl Source {
     pub(crate) fn unit(&self) -> &'static str {
         if self.format == Format::Parquet { "row" } else { "line" }
     }
+}
+
+/// The format of a file. Fails if it is no export, or is Parquet that cannot be read.
+fn format_of_file(name: &str, mut file: File) -> anyhow::Result<Format> {
+    let opening = || format!("cannot read {name}");
+    file.seek(SeekFrom::Start(0)).with_context(opening)?;
+    let mut start = Vec::new();
+    Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
+    if start == parquet::MAGIC {
+        return match parquet::unreadable(&file) {
+            Some(reason) => bail!("{name} cannot be read: {reason}"),
+            None => Ok(Format::Parquet),
+        };
+    }
+    file.seek(SeekFrom::Start(0)).with_context(opening)?;
+    format_of(name, &open(name, file, &Meter::default())?.start)
 }
 
 /// Opens the text in `bytes`. Fails with damage if its beginning cannot be read.

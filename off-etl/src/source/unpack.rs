@@ -14,6 +14,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A text and its beginning, which decides the format.
 pub(super) struct Text {
+    /// At least the first two lines, if the text is long enough.
     pub(super) start: Vec<u8>,
     /// The whole text, including `start`.
     pub(super) bytes: Box<dyn BufRead + Send>,

@@ -1,4 +1,4 @@
-//! Oddities of real exports, and files that are no exports.
+//! Unusual records of real exports, and files that are no exports.
 
 use crate::{count_products, counts, import_file, record};
 use off_testkit::Database;
