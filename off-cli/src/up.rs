@@ -8,7 +8,9 @@ use crate::{
     view::{self, Notice, View},
 };
 use anyhow::Context;
-use off_etl::{ApiConfig, Choice, Profile, Report, SourceName, api::Api};
+use off_etl::{
+    ApiConfig, Choice, ImportOptions, Observer, Profile, Progress, ProgressReporter, Report, SourceName, api::Api,
+};
 use off_generator::Generator;
 use off_kit::{
     Bus, Clock, bus, db, http, print_line,
@@ -259,27 +261,18 @@ async fn recreate_missing(
 async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
     print_status(&format!("loading the catalog from {}", options.catalog));
     telemetry::describe(&off_etl::METRICS);
-    let choice = Choice::from(options.profile);
+    let (choice, downloads) = (Choice::from(options.profile), home.folder().join("downloads"));
+    let import_options = ImportOptions { choice: &choice, downloads: &downloads, db: Some(pool) };
+    let mut observer = CatalogObserver::default();
     let report = match &options.catalog {
+        SourceName::Export(export) => off_etl::import(export, import_options, &mut observer).await?.complete()?,
         SourceName::Api => {
             let config: ApiConfig = settings(&[])?;
             // The rate limits of the API are in real seconds, so the speed does not apply.
-            let api = Api::new(&config, Clock::real(1.0))?;
-            let on_page = |report: &Report| {
-                print_status(&format!("  {} read, {} new so far", report.read, report.loaded));
-            };
-            api.import(&choice, Some(pool), on_page, |_| {}).await?
+            Api::new(&config, Clock::real(1.0))?.import(import_options, &mut observer).await?
         }
         SourceName::Deltas => {
             anyhow::bail!("deltas are no complete catalog: start with an export, then also run `off-etl deltas`")
-        }
-        source => {
-            let imported =
-                off_etl::import_and_tell(source, &choice, &home.folder().join("downloads"), Some(pool), |_| {}).await?;
-            match imported.damage {
-                Some(damage) => return Err(damage.into()),
-                None => imported.report,
-            }
         }
     };
     let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
@@ -289,6 +282,26 @@ async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::
         print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
     }
     Ok(())
+}
+
+/// Shows the progress of an import: of an export as a bar or log lines, of the API page by page.
+#[derive(Debug, Default)]
+struct CatalogObserver {
+    progress: ProgressReporter,
+}
+
+impl Observer for CatalogObserver {
+    fn on_progress(&mut self, progress: Progress) {
+        self.progress.on_progress(progress);
+    }
+
+    fn on_page(&mut self, report: &Report) {
+        print_status(&format!("  {} read, {} new so far", report.read, report.loaded));
+    }
+
+    fn on_report(&mut self, name: &str, report: &Report) {
+        self.progress.on_report(name, report);
+    }
 }
 
 async fn start_services(system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {

@@ -4,14 +4,15 @@
 //! status 429, 503 or even 200. Use an export for the whole catalog.
 
 use crate::{
-    choice::Choice,
     filter::Filter,
-    import::{Sink, rules_of},
-    pipeline::ValidatedChunk,
-    product::Reject,
+    import::ImportOptions,
+    observer::Observer,
     record::{FIELDS, Record},
+    reject::Reject,
     report::Report,
-    source::Place,
+    sink::Sink,
+    source::{Place, SourceName},
+    validation::{Rules, ValidatedChunk},
 };
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -22,7 +23,6 @@ use reqwest::{
 };
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sqlx::PgPool;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -126,45 +126,35 @@ impl Api {
         })
     }
 
-    /// Imports one page per period, until the last page, `max_runs` or the limit of products. Calls `on_page` with the
-    /// report so far after each page, and `on_report` with the whole report before the import is stored as finished.
-    /// Resumes an interrupted search at its page.
-    pub async fn import(
-        &self,
-        choice: &Choice,
-        db: Option<&PgPool>,
-        mut on_page: impl FnMut(&Report),
-        on_report: impl FnOnce(&Report),
-    ) -> anyhow::Result<Report> {
-        let (rules, identity) = (rules_of(choice), format!("search of {}, {} pages", self.url, self.max_runs));
-        let mut sink = Sink::open(db, Some(&identity), choice, "the Open Food Facts API").await?;
+    /// Imports one page per period, until the last page, `max_runs` or the limit of products. Resumes an interrupted
+    /// search at its page.
+    pub async fn import(&self, options: ImportOptions<'_>, observer: &mut impl Observer) -> anyhow::Result<Report> {
+        let ImportOptions { choice, db, .. } = options;
+        let (name, identity) =
+            (SourceName::Api.to_string(), format!("search of {}, {} pages", self.url, self.max_runs));
+        let rules = Rules::of(choice);
+        let mut sink = Sink::open(db, Some(&identity), choice, &name).await?;
         let mut schedule = Schedule::new().await?;
         schedule.every(self.clock.real_wait(self.period), ()).await?;
         schedule.start().await?;
         loop {
-            let Place { offset: pages, line } = sink.place();
-            let page = u32::try_from(pages)? + 1;
+            let place = sink.place();
+            let page = u32::try_from(place.offset)? + 1;
             let is_enough = self.max_runs != 0 && page > self.max_runs || sink.has_enough(choice);
             let records = if is_enough { Vec::new() } else { self.fetch_page(page, &choice.filter).await? };
             if records.is_empty() {
-                on_report(sink.report());
+                observer.on_report(&name, sink.report());
                 sink.finish(None).await?;
                 return sink.close().await;
             }
-            let end = Place { offset: pages + 1, line: line + records.len() as u64 };
-            let read = |record: &RawValue| Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson);
-            let mut validated = ValidatedChunk::new(end);
-            for (number, record) in (line + 1..).zip(records) {
-                validated.validate(&rules, number, read(&record));
-            }
-            sink.add(validated, choice);
+            sink.add(validate_page(&records, place, &rules), choice);
             sink.flush().await?;
             let report = sink.report();
             info!(
                 "imported page {page} of the API: {} records read so far, {} new products",
                 report.read, report.loaded
             );
-            on_page(report);
+            observer.on_page(report);
             if !(page == self.max_runs || sink.has_enough(choice)) {
                 schedule.next().await?;
             }
@@ -209,6 +199,7 @@ impl Api {
         *last_request = Some(Instant::now());
     }
 
+    /// Requests a page once.
     async fn request_page(&self, page: u32, filter: &Filter) -> Result<Page, PageError> {
         self.wait_for_rate_limit().await;
         let transient = |reason: String| PageError::Transient { reason, retry_after: None };
@@ -249,6 +240,16 @@ impl Api {
         serde_json::from_slice(&body)
             .map_err(|error| transient(format!("the response is not a page of products: {error}")))
     }
+}
+
+/// Validates the records of the page at `place`.
+fn validate_page(records: &[Box<RawValue>], place: Place, rules: &Rules) -> ValidatedChunk {
+    let end = Place { offset: place.offset + 1, line: place.line + records.len() as u64 };
+    let mut validated = ValidatedChunk::new(end);
+    for (number, record) in (place.line + 1..).zip(records) {
+        validated.validate(rules, number, Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson));
+    }
+    validated
 }
 
 /// The `Retry-After` header, in seconds or as a date (RFC 9110, section 10.2.3).

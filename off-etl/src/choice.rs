@@ -1,15 +1,16 @@
 //! Which records of a source are imported.
 
-use crate::{filter::Filter, product::Profile};
+use crate::{filter::Filter, profile::Profile};
 
 /// Which records become products.
 #[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
 #[group(skip)]
 pub struct Choice {
-    /// Which state tags a record needs: `strict` is the original list with en:checked, which almost no product has;
-    /// `all` needs none.
+    /// Which state tags a record needs: `default` five, `strict` also en:checked, which almost no product has; `all`
+    /// none.
     #[arg(long, env = "ETL_PROFILE", default_value = "default", value_enum)]
     pub profile: Profile,
+    /// Which records are not filtered out.
     #[command(flatten)]
     pub filter: Filter,
     /// Store line, reason and barcode of each rejected record in the table catalog.rejects.

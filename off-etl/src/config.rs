@@ -11,6 +11,7 @@ pub struct Config {
     /// lines or a tab-separated table, plain or .gz, or Parquet).
     #[arg(env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
     pub source: SourceName,
+    /// Which records become products.
     #[command(flatten)]
     pub choice: Choice,
     /// Read, validate and report without writing; needs no database.
@@ -19,8 +20,10 @@ pub struct Config {
     /// Folder for downloaded exports.
     #[arg(long, env = "ETL_DOWNLOADS", default_value = "downloads", value_name = "FOLDER")]
     pub downloads: PathBuf,
+    /// Settings for the API.
     #[command(flatten)]
     pub api: ApiConfig,
+    /// Settings for deltas.
     #[command(flatten)]
     pub deltas: DeltasConfig,
     /// Address that serves metrics during the import, such as 0.0.0.0:8080; none by default.
@@ -32,6 +35,7 @@ pub struct Config {
     /// File with the database password, for a URL without one.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
+    /// Settings for logs.
     #[command(flatten)]
     pub log: off_kit::telemetry::Config,
 }

@@ -6,40 +6,56 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// A fault in a record that was corrected. The record became a product all the same.
+///
+/// Its display text is what reports and metrics show. Its serialized name is stored with the report of an import and
+/// must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
 pub enum Correction {
-    #[error("bytes that are no UTF-8")]
+    /// Bytes that are not UTF-8 became replacement characters.
+    #[error("invalid UTF-8")]
     BrokenUtf8,
-    #[error("half a surrogate pair")]
-    HalfSurrogate,
+    /// A surrogate without its other half, such as `\ud83d` alone, became a replacement character.
+    #[serde(rename = "half-surrogate")]
+    #[error("an unpaired surrogate")]
+    UnpairedSurrogate,
+    /// Control characters became blanks, and characters that change the direction of text were removed.
     #[error("control characters")]
     ControlCharacters,
+    /// HTML entities such as `&amp;` were decoded.
     #[error("HTML entities")]
     HtmlEntities,
-    #[error("a text that is far too long, cut")]
+    /// A text was cut to its maximum length.
+    #[error("an overlong text, cut")]
     LongText,
+    /// A value was read although its type is unusual, such as a number as text.
     #[error("a value of another type than usual")]
     OtherType,
-    #[error("a number that cannot be, left out")]
-    AbsurdNumber,
-    #[error("no time of change that can be")]
+    /// A number was left out: negative, not whole, or greater than it can be.
+    #[serde(rename = "absurd-number")]
+    #[error("an implausible number, left out")]
+    ImplausibleNumber,
+    /// The time of the last change is absent, or is not between 1970 and 2099.
+    #[error("no plausible time of change")]
     NoTime,
+    /// More kilocalories than kilojoules: they were exchanged, or left out if their ratio does not show an exchange.
     #[error("more kcal than kJ, exchanged or left out")]
     SwappedEnergy,
-    #[error("an amount that its text contradicts")]
+    /// The amount in the record differs from the amount on the pack, which was used.
+    #[error("an amount that the printed quantity contradicts")]
     OtherAmount,
 }
 
 impl Correction {
-    const ALL: [Self; 10] = [
+    /// All kinds, in the order of their declaration.
+    pub(crate) const ALL: [Self; 10] = [
         Self::BrokenUtf8,
-        Self::HalfSurrogate,
+        Self::UnpairedSurrogate,
         Self::ControlCharacters,
         Self::HtmlEntities,
         Self::LongText,
         Self::OtherType,
-        Self::AbsurdNumber,
+        Self::ImplausibleNumber,
         Self::NoTime,
         Self::SwappedEnergy,
         Self::OtherAmount,
@@ -51,6 +67,7 @@ impl Correction {
 pub struct Corrections(u16);
 
 impl Corrections {
+    /// Adds a correction to the set.
     pub(crate) fn add(&mut self, correction: Correction) {
         self.0 |= 1 << correction as u16;
     }
@@ -93,6 +110,7 @@ fn plain(raw: &str, corrections: &mut Corrections) -> String {
     decoded.replace(is_direction, "").replace(char::is_control, " ")
 }
 
+/// Cuts a text to `max_length` characters.
 fn truncate(mut text: String, max_length: usize, corrections: &mut Corrections) -> String {
     if let Some((end, _)) = text.char_indices().nth(max_length) {
         corrections.add(Correction::LongText);
@@ -120,7 +138,7 @@ pub(crate) fn number(value: &Lenient, max: f64, corrections: &mut Corrections) -
     }
     let number = value.number().filter(|number| (0.0..=max).contains(number));
     match value {
-        _ if number.is_none() => corrections.add(Correction::AbsurdNumber),
+        _ if number.is_none() => corrections.add(Correction::ImplausibleNumber),
         Lenient::Text(_) => corrections.add(Correction::OtherType),
         _ => {}
     }

@@ -1,12 +1,11 @@
 //! Deltas: files of the records that changed in the last days, published by Open Food Facts. `index.txt` lists them,
-//! newest first. The name of a delta holds two times: that of the last change before it, and that of the last change in
+//! newest first. The name of a delta has two times: that of the last change before it, and that of the last change in
 //! it.
 
 use crate::{
     choice::Choice,
-    import::import_source,
-    progress::{Progress, ProgressReporter},
-    report::Report,
+    import::{ImportOptions, import_source},
+    observer::{Observer, Progress},
     source::{Freshness, Source, download},
     store::Catalog,
 };
@@ -15,13 +14,13 @@ use chrono::{DateTime, Utc};
 use off_kit::{Clock, schedule::Schedule};
 use sqlx::PgPool;
 use std::{
-    cell::RefCell,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tracing::{info, warn};
 use url::Url;
 
+/// The list of all deltas.
 const INDEX: &str = "index.txt";
 
 /// Length of an index that is read, in bytes; a real one lists two weeks.
@@ -52,9 +51,8 @@ struct Delta {
     name: String,
 }
 
-/// Applies the deltas that the catalog does not have yet, oldest first; repeatedly if `deltas_every` is set. Validates
-/// all of them if `db` is `None`. Calls `on_delta` with the name and the report of each delta before it is stored as
-/// applied.
+/// Applies the deltas that the catalog does not have yet, oldest first; repeatedly if `deltas_every` is set. Without a
+/// database it validates all of them. Reports each delta by the name of its file.
 ///
 /// Fails with [`Damage`] if a delta cannot be read to its end. With `deltas_every` errors are logged, and the next
 /// round tries again.
@@ -62,57 +60,47 @@ struct Delta {
 /// [`Damage`]: crate::Damage
 pub async fn apply_deltas(
     config: &DeltasConfig,
-    choice: &Choice,
-    downloads: &Path,
-    db: Option<&PgPool>,
-    mut on_delta: impl FnMut(&str, &Report),
+    options: ImportOptions<'_>,
+    observer: &mut impl Observer,
 ) -> anyhow::Result<()> {
     let Some(period) = config.deltas_every else {
-        return apply_new_deltas(config, choice, downloads, db, &mut on_delta).await;
+        return apply_new_deltas(config, options, observer).await;
     };
     let mut schedule = Schedule::new().await?;
     schedule.every(Clock::real(1.0).real_wait(period), ()).await?;
     schedule.start().await?;
     loop {
-        if let Err(error) = apply_new_deltas(config, choice, downloads, db, &mut on_delta).await {
+        if let Err(error) = apply_new_deltas(config, options, observer).await {
             warn!("cannot apply the deltas, trying again in {}: {error:#}", humantime::format_duration(period));
         }
         schedule.next().await?;
     }
 }
 
+/// Applies the deltas that the catalog does not have yet, once.
 async fn apply_new_deltas(
     config: &DeltasConfig,
-    choice: &Choice,
-    downloads: &Path,
-    db: Option<&PgPool>,
-    on_delta: &mut impl FnMut(&str, &Report),
+    options: ImportOptions<'_>,
+    observer: &mut impl Observer,
 ) -> anyhow::Result<()> {
+    let ImportOptions { downloads, db, .. } = options;
     let place = DeltaPlace::parse(&config.deltas_from)?;
     let index = place.index(downloads).await?;
-    let fresh_until = fresh_until(db, choice).await?;
+    let fresh_until = fresh_until(db, options.choice).await?;
     let new = new_since(fresh_until, in_order(&index)?)?;
     if new.is_empty() {
         info!("the catalog has all deltas already");
     }
-    let mut choice = choice.clone();
+    let mut choice = options.choice.clone();
     for delta in new {
-        let reporter = RefCell::new(ProgressReporter::new()?);
-        let mut on_progress = |progress| reporter.borrow_mut().report(progress);
-        let path = place.fetch(&delta.name, downloads, &mut on_progress).await?;
+        let path = place.fetch(&delta.name, downloads, |progress| observer.on_progress(progress)).await?;
         let mut source = Source::file(&path)?;
         source.freshness = Freshness::Until(delta.to);
-        let on_report = |report: &Report| {
-            reporter.borrow().finish();
-            on_delta(&delta.name, report);
-        };
-        let imported = import_source(source, &choice, db, &mut on_progress, on_report).await?;
-        if let Some(damage) = imported.damage {
-            return Err(damage.into());
-        }
+        let options = ImportOptions { choice: &choice, ..options };
+        let report = import_source(source, &delta.name, options, observer).await?.complete()?;
         place.remove(&path).await;
         if let Some(limit) = &mut choice.filter.limit {
-            *limit = limit.saturating_sub(imported.report.products);
+            *limit = limit.saturating_sub(report.products);
             if *limit == 0 {
                 break;
             }
@@ -121,6 +109,7 @@ async fn apply_new_deltas(
     Ok(())
 }
 
+/// Up to when the catalog has all changes; `None` if unknown.
 async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Option<DateTime<Utc>>> {
     let Some(db) = db else { return Ok(None) };
     let mut catalog = Catalog::open(db).await?;
@@ -134,10 +123,12 @@ async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Opt
     Ok(fresh_until)
 }
 
-/// Where the deltas are.
+/// Where the deltas and their index are.
 #[derive(Debug)]
 enum DeltaPlace {
+    /// A URL that ends with a slash.
     Address(Url),
+    /// A local folder.
     Folder(PathBuf),
 }
 
@@ -152,6 +143,7 @@ impl DeltaPlace {
         }
     }
 
+    /// The text of the index.
     async fn index(&self, downloads: &Path) -> anyhow::Result<String> {
         let path = self.fetch(INDEX, downloads, drop).await?;
         let reading = || format!("cannot read {}", path.display());
@@ -162,13 +154,14 @@ impl DeltaPlace {
         Ok(index)
     }
 
+    /// The path of a delta or the index, which is downloaded first if it is not in a local folder.
     async fn fetch(
         &self,
         name: &str,
         downloads: &Path,
         mut on_progress: impl FnMut(Progress),
     ) -> anyhow::Result<PathBuf> {
-        let on_bytes = |bytes, total_bytes| on_progress(Progress { read: 0, bytes, total_bytes });
+        let on_bytes = |bytes, total_bytes| on_progress(Progress::of_download(bytes, total_bytes));
         match self {
             Self::Address(url) => download::download(&url.join(name)?, downloads, on_bytes).await,
             Self::Folder(folder) => Ok(folder.join(name)),
@@ -204,7 +197,7 @@ fn parse_name(name: &str) -> Option<Delta> {
     (from < to).then(|| Delta { from, to, name: name.to_owned() })
 }
 
-/// The deltas that hold anything new. Fails if there is a gap before or between them.
+/// The deltas with changes after `fresh_until`. Fails if changes before or between them are missing.
 fn new_since(fresh_until: Option<DateTime<Utc>>, deltas: Vec<Delta>) -> anyhow::Result<Vec<Delta>> {
     let new: Vec<Delta> = deltas.into_iter().filter(|delta| fresh_until.is_none_or(|until| delta.to > until)).collect();
     let mut until = fresh_until.or_else(|| new.first().map(|delta| delta.from));

@@ -24,13 +24,13 @@ pub struct Filter {
 impl Filter {
     /// Whether `record` meets all conditions. The limit is not checked here: the caller counts the products.
     pub(crate) fn matches(&self, record: &Record) -> bool {
-        let brands = if record.brands_tags == Lenient::Nothing { &record.brands } else { &record.brands_tags };
         has(self.country.as_deref(), &record.countries_tags)
             && has(self.category.as_deref(), &record.categories_tags)
-            && has(self.brand.as_deref(), brands)
+            && has(self.brand.as_deref(), record.brand_names())
     }
 }
 
+/// Whether `tags` has the wanted tag; true if none is wanted.
 fn has(wanted: Option<&str>, tags: &Lenient) -> bool {
     let Some(wanted) = wanted else { return true };
     let wanted = tag(wanted);

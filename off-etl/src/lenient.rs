@@ -8,7 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 /// Items of a list that are kept. Real lists have some hundred; a line of 16 MiB could have millions.
 const MAX_ITEMS: usize = 2000;
@@ -16,13 +16,17 @@ const MAX_ITEMS: usize = 2000;
 /// Text, a number, a list of these, or nothing usable.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) enum Lenient {
+    /// Absent, or of a type that no field has.
     #[default]
     Nothing,
+    /// A string.
     Text(String),
+    /// A number that is negative or not whole, or too large for `Whole`.
     Number(f64),
     /// An exact whole number: a barcode may have more digits than a float holds.
     Whole(u64),
     List(Vec<Lenient>),
+    /// `true`; `false` counts as absent.
     Yes,
 }
 
@@ -56,6 +60,14 @@ impl Lenient {
             Self::Nothing | Self::List(_) | Self::Yes => return None,
         };
         number.is_finite().then_some(number)
+    }
+
+    /// Replaces a text that is a number with the number, for a source in which every value is text.
+    pub(crate) fn parsed(self) -> Self {
+        match self {
+            Self::Text(text) => text.trim().parse().map_or(Self::Text(text), Self::Number),
+            other => other,
+        }
     }
 
     /// Whether the value means true in any form that records use: `true`, 1, "1", "on" or "true".
@@ -92,57 +104,57 @@ fn decimal(text: &str) -> Option<f64> {
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct LenientVisitor;
-
-        impl<'de> Visitor<'de> for LenientVisitor {
-            type Value = Lenient;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
-                Ok(Lenient::Text(text.to_owned()))
-            }
-
-            fn visit_f64<E>(self, number: f64) -> Result<Lenient, E> {
-                Ok(Lenient::Number(number))
-            }
-
-            fn visit_u64<E>(self, number: u64) -> Result<Lenient, E> {
-                Ok(Lenient::Whole(number))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Lenient, E> {
-                Ok(Lenient::Number(number as f64))
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Lenient, E> {
-                Ok(if value { Lenient::Yes } else { Lenient::Nothing })
-            }
-
-            fn visit_unit<E>(self) -> Result<Lenient, E> {
-                Ok(Lenient::Nothing)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Lenient, A::Error> {
-                let mut list = Vec::new();
-                while list.len() < MAX_ITEMS
-                    && let Some(item) = items.next_element()?
-                {
-                    list.push(item);
-                }
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Lenient::List(list))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Lenient, A::Error> {
-                while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Lenient::Nothing)
-            }
-        }
-
         deserializer.deserialize_any(LenientVisitor)
+    }
+}
+
+struct LenientVisitor;
+
+impl<'de> Visitor<'de> for LenientVisitor {
+    type Value = Lenient;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Lenient, E> {
+        Ok(Lenient::Text(text.to_owned()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Lenient, E> {
+        Ok(Lenient::Number(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Lenient, E> {
+        Ok(Lenient::Whole(number))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Lenient, E> {
+        Ok(Lenient::Number(number as f64))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Lenient, E> {
+        Ok(if value { Lenient::Yes } else { Lenient::Nothing })
+    }
+
+    fn visit_unit<E>(self) -> Result<Lenient, E> {
+        Ok(Lenient::Nothing)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Lenient, A::Error> {
+        let mut list = Vec::new();
+        while list.len() < MAX_ITEMS
+            && let Some(item) = items.next_element()?
+        {
+            list.push(item);
+        }
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Lenient::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Lenient, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Lenient::Nothing)
     }
 }
 
@@ -152,49 +164,49 @@ pub(crate) struct LenientObject<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for LenientObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<T>(std::marker::PhantomData<T>);
+        deserializer.deserialize_any(ObjectVisitor(PhantomData)).map(Self)
+    }
+}
 
-        impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
-            type Value = T;
+struct ObjectVisitor<T>(PhantomData<T>);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("anything")
-            }
+impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
+    type Value = T;
 
-            fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(entries))
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
-                while items.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(T::default())
-            }
+    fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<T, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(entries))
+    }
 
-            fn visit_str<E>(self, _: &str) -> Result<T, E> {
-                Ok(T::default())
-            }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(T::default())
+    }
 
-            fn visit_f64<E>(self, _: f64) -> Result<T, E> {
-                Ok(T::default())
-            }
+    fn visit_str<E>(self, _: &str) -> Result<T, E> {
+        Ok(T::default())
+    }
 
-            fn visit_u64<E>(self, _: u64) -> Result<T, E> {
-                Ok(T::default())
-            }
+    fn visit_f64<E>(self, _: f64) -> Result<T, E> {
+        Ok(T::default())
+    }
 
-            fn visit_i64<E>(self, _: i64) -> Result<T, E> {
-                Ok(T::default())
-            }
+    fn visit_u64<E>(self, _: u64) -> Result<T, E> {
+        Ok(T::default())
+    }
 
-            fn visit_bool<E>(self, _: bool) -> Result<T, E> {
-                Ok(T::default())
-            }
+    fn visit_i64<E>(self, _: i64) -> Result<T, E> {
+        Ok(T::default())
+    }
 
-            fn visit_unit<E>(self) -> Result<T, E> {
-                Ok(T::default())
-            }
-        }
+    fn visit_bool<E>(self, _: bool) -> Result<T, E> {
+        Ok(T::default())
+    }
 
-        deserializer.deserialize_any(ObjectVisitor(std::marker::PhantomData)).map(Self)
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok(T::default())
     }
 }

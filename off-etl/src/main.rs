@@ -2,7 +2,10 @@
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use off_etl::{Config, Damage, METRICS, Report, SourceName, api::Api, apply_deltas, import_and_tell};
+use off_etl::{
+    Config, Damage, ImportOptions, METRICS, Observer, Progress, ProgressReporter, Report, SourceName, api::Api, apply_deltas,
+    import,
+};
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;
 use std::process::ExitCode;
@@ -11,6 +14,9 @@ use tracing::info;
 
 /// Exit code of an import whose source is damaged.
 const INCOMPLETE: u8 = 3;
+
+/// Exit code of an import that a signal ended; the next one resumes it.
+const INTERRUPTED: u8 = 130;
 
 /// Fills the catalog from Open Food Facts. Exits with 0 when the whole source was read, with 3 when the source is
 /// damaged and only its undamaged part was imported, and with 1 on any other error.
@@ -21,16 +27,13 @@ struct Program {
     config: Config,
 }
 
-/// Exit code of an import that a signal ended; the next one resumes it.
-const INTERRUPTED: u8 = 130;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let config = Program::parse().config;
     let is_polling = matches!(config.source, SourceName::Deltas) && config.deltas.deltas_every.is_some();
     let outcome = tokio::select! {
         outcome = start(config) => outcome,
-        // Waiting for the next deltas ends only like this. An import in progress is rolled back to its last batch.
+        // Waiting for the next deltas ends only with a signal. The batch in progress is rolled back.
         signaled = wait_for_signal() => match signaled {
             Ok(()) => {
                 telemetry::flush().await;
@@ -57,6 +60,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks the settings and starts logging and metrics, then imports.
 async fn start(config: Config) -> anyhow::Result<()> {
     ensure!(
         !(config.dry_run && config.choice.keep_rejects),
@@ -84,24 +88,31 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
 }
 
 async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
-    let (choice, downloads) = (&config.choice, &config.downloads);
-    let on_report = |report: &Report| print(&config.source.to_string(), report);
-    let damage = match &config.source {
-        SourceName::Api => {
-            Api::new(&config.api, Clock::real(1.0))?.import(choice, db, |_| {}, on_report).await?;
-            None
-        }
-        SourceName::Deltas => {
-            apply_deltas(&config.deltas, choice, downloads, db, print).await?;
-            None
-        }
-        source => import_and_tell(source, choice, downloads, db, on_report).await?.damage,
-    };
-    damage.map_or(Ok(()), |damage| Err(damage.into()))
+    let options = ImportOptions { choice: &config.choice, downloads: &config.downloads, db };
+    let mut output = Output::default();
+    match &config.source {
+        SourceName::Export(export) => drop(import(export, options, &mut output).await?.complete()?),
+        SourceName::Api => drop(Api::new(&config.api, Clock::real(1.0))?.import(options, &mut output).await?),
+        SourceName::Deltas => apply_deltas(&config.deltas, options, &mut output).await?,
+    }
+    Ok(())
 }
 
-fn print(name: &str, report: &Report) {
-    print_line!("{name}\n{report}");
+/// Shows progress on standard error, and prints each report on standard output.
+#[derive(Debug, Default)]
+struct Output {
+    progress: ProgressReporter,
+}
+
+impl Observer for Output {
+    fn on_progress(&mut self, progress: Progress) {
+        self.progress.on_progress(progress);
+    }
+
+    fn on_report(&mut self, name: &str, report: &Report) {
+        self.progress.on_report(name, report);
+        print_line!("{name}\n{report}");
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "a failing exit code needs its reason on standard error")]

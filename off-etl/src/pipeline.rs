@@ -1,14 +1,10 @@
 //! One thread cuts a source into chunks, others validate them. Validated chunks keep the order of the source.
 
 use crate::{
-    correction::{Corrections, tag},
-    filter::Filter,
-    product::{self, Product, Profile, Reject, Withdrawal},
-    record::Record,
-    source::{Broken, Chunk, Content, Damage, Place, Source},
+    source::{Broken, Chunk, Damage, Place, Source},
+    validation::{Part, Rules, ValidatedChunk},
 };
 use anyhow::{anyhow, ensure};
-use chrono::{DateTime, Utc};
 use std::{
     sync::{Arc, Mutex, mpsc as threads},
     thread::{self, JoinHandle},
@@ -21,144 +17,8 @@ const MAX_UNREAD_CHUNKS: usize = 64;
 /// Chunks that may wait for a validating thread. Each holds its text: 256 KiB, seldom up to 4 MiB.
 const MAX_QUEUED_CHUNKS: usize = 4;
 
-/// Capacity of a buffer that is reused, in bytes.
-const MAX_REUSED_CAPACITY: usize = 1024 * 1024;
-
-/// Barcodes of rejected records are cut to this length, in characters.
-const MAX_CODE_LENGTH: usize = 40;
-
-/// Parts of a chunk that may wait for the consumer. Lines are one part; a row group of Parquet is one part per 256
-/// rows.
+/// Parts of a chunk that may wait for the consumer. Text is one part; a row group of Parquet has a part per 256 rows.
 const MAX_UNREAD_PARTS: usize = 8;
-
-/// The outcome of a record.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    Product(Box<Validated>),
-    Rejected(Rejected),
-    PassedOver,
-}
-
-/// A record that cannot become a product.
-#[derive(Debug)]
-pub(crate) struct Rejected {
-    pub(crate) reason: Reject,
-    /// The barcode as written; `None` unless rejects are kept.
-    pub(crate) code: Option<String>,
-    /// Marks a product that the catalog may have as no longer sold.
-    pub(crate) withdrawal: Option<Withdrawal>,
-}
-
-/// A product that is ready to be merged.
-#[derive(Debug)]
-pub(crate) struct Validated {
-    pub(crate) product: Product,
-    pub(crate) fingerprint: i64,
-    pub(crate) corrections: Corrections,
-}
-
-/// A chunk, or a part of one, whose records have been validated.
-#[derive(Debug)]
-pub(crate) struct ValidatedChunk {
-    /// Where the source continues.
-    pub(crate) end: Place,
-    /// Each outcome with its line.
-    pub(crate) outcomes: Vec<(u64, Outcome)>,
-    /// When the most recently changed record changed, whatever its outcome.
-    pub(crate) newest: Option<DateTime<Utc>>,
-}
-
-impl ValidatedChunk {
-    /// A chunk without records that ends at `end`.
-    pub(crate) fn new(end: Place) -> Self {
-        Self { end, outcomes: Vec::new(), newest: None }
-    }
-
-    /// Validates the record in `line`.
-    pub(crate) fn validate(&mut self, rules: &Rules, line: u64, record: Result<Record, Reject>) {
-        // A time in the future is an error and does not tell how fresh the source is.
-        let changed = record.as_ref().ok().and_then(product::changed).filter(|changed| *changed <= rules.now);
-        self.newest = self.newest.max(changed);
-        self.outcomes.push((line, rules.validate(record)));
-    }
-}
-
-/// The rules by which records are validated.
-#[derive(Debug, Clone)]
-pub(crate) struct Rules {
-    pub(crate) profile: Profile,
-    pub(crate) filter: Filter,
-    /// Whether to keep the barcodes of rejected records.
-    pub(crate) keep_codes: bool,
-    pub(crate) now: DateTime<Utc>,
-}
-
-impl Rules {
-    fn validate(&self, record: Result<Record, Reject>) -> Outcome {
-        let record = match record {
-            Ok(record) if self.filter.matches(&record) => record,
-            Ok(_) => return Outcome::PassedOver,
-            Err(reason) => return Outcome::Rejected(Rejected { reason, code: None, withdrawal: None }),
-        };
-        match Product::from_record(&record, self.profile) {
-            Ok((product, corrections)) => {
-                Outcome::Product(Box::new(Validated { fingerprint: product.fingerprint(), product, corrections }))
-            }
-            Err(reason) => {
-                let code = record.code.text().filter(|_| self.keep_codes);
-                let code = code.map(|code| tag(&code, MAX_CODE_LENGTH, &mut Corrections::default()));
-                Outcome::Rejected(Rejected { reason, code, withdrawal: Withdrawal::of(&record) })
-            }
-        }
-    }
-
-    /// Validates `chunk` and sends it part by part. Returns its buffer for reuse.
-    fn validate_chunk(&self, chunk: Chunk, mut send: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
-        let Chunk { start, end, content } = chunk;
-        let mut validated = ValidatedChunk::new(end);
-        let buffer = match content {
-            Content::Lines(bytes) => {
-                for (line, number) in bytes.split(|&byte| byte == b'\n').zip(start.line + 1..) {
-                    if !line.trim_ascii().is_empty() {
-                        validated.validate(self, number, Record::read(line).map_err(|_| Reject::NotJson));
-                    }
-                }
-                Some(bytes)
-            }
-            Content::TooLong => {
-                validated.validate(self, start.line + 1, Err(Reject::TooLong));
-                None
-            }
-            Content::Rows(header, bytes) => {
-                header.read(&bytes, |line, record| {
-                    validated.validate(self, start.line + 1 + line, record.ok_or(Reject::BadRow));
-                });
-                Some(bytes)
-            }
-            Content::Group(group) => {
-                let mut row = start.line;
-                let outcome = group.read(|records| {
-                    let end = row + records.len() as u64;
-                    let mut validated = ValidatedChunk::new(Place { offset: end, line: end });
-                    for record in records {
-                        row += 1;
-                        validated.validate(self, row, Ok(record));
-                    }
-                    send(Ok(validated))
-                });
-                if let Err(broken) = outcome {
-                    send(Err(broken));
-                }
-                return None;
-            }
-        };
-        send(Ok(validated));
-        buffer.filter(|buffer| buffer.capacity() <= MAX_REUSED_CAPACITY)
-    }
-}
-
-/// A validated part of a chunk, or the damage that ends the source.
-type Part = Result<ValidatedChunk, Broken>;
 
 /// The validated chunks of a source, in their order.
 #[derive(Debug)]
@@ -169,7 +29,9 @@ pub(crate) struct Pipeline {
     chunks: mpsc::Receiver<(mpsc::Receiver<Part>, Place)>,
     /// The chunk that is being received.
     parts: Option<(mpsc::Receiver<Part>, Place)>,
+    /// Where the last chunk or part that was received ends.
     reached: Place,
+    /// The damage of a chunk that was received.
     broken: Option<Broken>,
     reader: JoinHandle<Result<(), Broken>>,
 }
@@ -249,6 +111,8 @@ impl Pipeline {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{filter::Filter, profile::Profile};
+    use chrono::DateTime;
     use std::io::{Error, Read, Result};
 
     /// Yields `lines`, then the result of `end`.

@@ -1,14 +1,18 @@
 //! All SQL of the importer. One importer runs per database, on one connection.
 
+mod batch;
 mod copy;
+mod imports;
 mod merge;
+mod report;
 
-use crate::{pipeline::Validated, product::Withdrawal, report::Report, source::Place};
+pub(crate) use batch::{Batch, Import};
+
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use metrics::histogram;
 use off_kit::{backoff::Backoff, db};
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection, types::Json};
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
@@ -21,33 +25,6 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Advisory lock of the running importer. The number is the word `off-etl` in ASCII.
 const LOCK: i64 = 0x006f_6666_2d65_746c;
-
-/// Records that are merged together, and the state of the import after them.
-#[derive(Debug, Default)]
-pub(crate) struct Batch {
-    /// In the order of the records.
-    pub(crate) products: Vec<Validated>,
-    /// Line, reason and barcode of rejected records; empty unless rejects are kept.
-    pub(crate) rejects: Vec<(u64, String, Option<String>)>,
-    /// Withdrawals by rejected records, whose products the catalog may have.
-    pub(crate) withdrawals: Vec<Withdrawal>,
-    /// Report of the whole import so far. The merge adds the counts that depend on the catalog.
-    pub(crate) report: Report,
-    /// Where the source continues after this batch.
-    pub(crate) end: Place,
-    /// Whether this is the last batch of the import.
-    pub(crate) is_last: bool,
-    /// Up to when the catalog has the changes of Open Food Facts after the last batch; `None` if unknown.
-    pub(crate) fresh_until: Option<DateTime<Utc>>,
-}
-
-/// The stored state of an import.
-#[derive(Debug, Clone)]
-pub(crate) struct Import {
-    id: i64,
-    pub(crate) place: Place,
-    pub(crate) report: Report,
-}
 
 /// Why a database operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -78,13 +55,13 @@ impl Catalog {
     /// Finds the unfinished import of this source with these rules, or creates a new one. `source` is `None` for a
     /// source that cannot be read again and so is never resumed.
     pub(crate) async fn begin(&mut self, source: Option<&str>, rules: &str, name: &str) -> anyhow::Result<Import> {
-        self.retry(async |conn| Ok(begin(conn, source, rules, name).await?)).await
+        self.retry(async |conn| Ok(imports::begin(conn, source, rules, name).await?)).await
     }
 
     /// Up to when the catalog has the changes of Open Food Facts, from the exports and deltas that were imported
     /// completely with these rules; `None` if there are none.
     pub(crate) async fn fresh_until(&mut self, rules: &str) -> anyhow::Result<Option<DateTime<Utc>>> {
-        self.retry(async |conn| Ok(fresh_until(conn, rules).await?)).await
+        self.retry(async |conn| Ok(imports::fresh_until(conn, rules).await?)).await
     }
 
     /// Merges a batch and stores the progress of `import` in one transaction. A product replaces only an older one. The
@@ -95,7 +72,7 @@ impl Catalog {
         *import = self
             .retry(async |conn| {
                 // After a retry: the connection may have broken after the commit, before its confirmation arrived.
-                let (stored, is_finished) = find(conn, known.id).await?;
+                let (stored, is_finished) = imports::find(conn, known.id).await?;
                 let is_merged = stored.place == batch.end && stored.report.read == batch.report.read;
                 if is_merged && is_finished == batch.is_last {
                     return Ok(stored);
@@ -135,6 +112,7 @@ impl Catalog {
         }
     }
 
+    /// The connection that holds the lock; opens one if there is none.
     async fn connect(&mut self) -> Result<&mut PgConnection, StoreError> {
         if self.conn.is_none() {
             let mut conn = self.pool.acquire().await?;
@@ -157,6 +135,7 @@ impl Catalog {
     }
 }
 
+/// Takes the lock of the importer. Waits for another importer to release it, at most [`LOCK_TIMEOUT`].
 async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     let mut backoff = Backoff::default();
@@ -190,55 +169,4 @@ async fn prepare(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!("SET enable_hashjoin = off").execute(&mut *conn).await?;
     sqlx::query!("SET enable_mergejoin = off").execute(conn).await?;
     Ok(())
-}
-
-async fn begin(conn: &mut PgConnection, source: Option<&str>, rules: &str, name: &str) -> sqlx::Result<Import> {
-    let known = sqlx::query!(
-        r#"SELECT id, place, line, report AS "report: Json<Report>" FROM catalog.imports
-           WHERE source = $1 AND rules = $2 AND finished_at IS NULL"#,
-        source,
-        rules,
-    )
-    .fetch_optional(&mut *conn)
-    .await?;
-    if let Some(row) = known {
-        return Ok(Import { id: row.id, place: place(row.place, row.line), report: row.report.0 });
-    }
-    let id = sqlx::query_scalar!(
-        "INSERT INTO catalog.imports (source, rules, name, place, line, report)
-         VALUES (coalesce($1, 'once ' || gen_random_uuid()), $2, $3, 0, 0, $4)
-         RETURNING id",
-        source,
-        rules,
-        name,
-        Json(Report::default()) as _,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok(Import { id, place: Place::default(), report: Report::default() })
-}
-
-/// The stored state of an import, and whether it is finished.
-async fn find(conn: &mut PgConnection, id: i64) -> sqlx::Result<(Import, bool)> {
-    let row = sqlx::query!(
-        r#"SELECT place, line, report AS "report: Json<Report>", finished_at IS NOT NULL AS "is_finished!"
-           FROM catalog.imports WHERE id = $1"#,
-        id,
-    )
-    .fetch_one(conn)
-    .await?;
-    Ok((Import { id, place: place(row.place, row.line), report: row.report.0 }, row.is_finished))
-}
-
-async fn fresh_until(conn: &mut PgConnection, rules: &str) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!(
-        "SELECT max(fresh_until) FROM catalog.imports WHERE rules = $1 AND finished_at IS NOT NULL",
-        rules,
-    )
-    .fetch_one(conn)
-    .await
-}
-
-fn place(offset: i64, line: i64) -> Place {
-    Place { offset: offset.cast_unsigned(), line: line.cast_unsigned() }
 }

@@ -14,7 +14,7 @@ use crate::{audit, home::Home, reset, serve::Name, stalls};
 use anyhow::Context;
 use futures::future::try_join_all;
 use nix::sys::signal::Signal;
-use off_etl::{Choice, Profile, SourceName};
+use off_etl::{Choice, Export, ImportOptions, NoObserver, Profile};
 use off_events::streams;
 use off_kit::{Clock, bus::dead_letters, print_line, service::parse_speed, telemetry};
 use reqwest::Client;
@@ -135,7 +135,8 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
 async fn load_and_check(parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Summary> {
     let &Options { length, rate, speed, .. } = options;
     let choice = Choice::from(Profile::Default);
-    off_etl::import(&SourceName::Sample, &choice, Path::new("."), Some(&parts.db), drop)
+    let import_options = ImportOptions { choice: &choice, downloads: Path::new("."), db: Some(&parts.db) };
+    off_etl::import(&Export::Sample, import_options, &mut NoObserver)
         .await
         .context("cannot import the sample catalog")?;
     let clock = Clock::real(speed);

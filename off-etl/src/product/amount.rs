@@ -1,10 +1,15 @@
 //! The amount in a pack, in grams or milliliters.
 
-use super::{MAX_UNIT_LENGTH, Record};
-use crate::correction::{Correction, Corrections, number, text};
+use crate::{
+    correction::{Correction, Corrections, number, text},
+    record::Record,
+};
 
 /// Larger amounts are implausible, in grams or milliliters.
 const MAX_AMOUNT: f64 = 1e6;
+
+/// Longer units are cut, in characters.
+const MAX_UNIT_LENGTH: usize = 20;
 
 /// Units of printed texts, each with its factor and base unit.
 const UNITS: [(&str, f64, &str); 10] = [
@@ -27,7 +32,7 @@ pub(super) fn amount(record: &Record, printed: &str, corrections: &mut Correctio
     // No pack is empty.
     if stated == Some(0.0) {
         stated = None;
-        corrections.add(Correction::AbsurdNumber);
+        corrections.add(Correction::ImplausibleNumber);
     }
     let unit = || text(&record.product_quantity_unit, MAX_UNIT_LENGTH, &mut Corrections::default());
     match (stated, unit(), read(printed)) {

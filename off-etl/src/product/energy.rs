@@ -1,10 +1,9 @@
 //! The energy of 100 g or ml, and of a serving, in kilocalories.
 
-use super::Record;
 use crate::{
     correction::{Correction, Corrections, number},
     lenient::Lenient,
-    record::AggregatedNutrient,
+    record::{AggregatedNutrient, Record},
 };
 
 /// Kilojoules in a kilocalorie (Regulation (EU) No 1169/2011, annex XIV rounds this to 4.2).
@@ -13,8 +12,10 @@ const KJ_PER_KCAL: f64 = 4.184;
 /// Relative tolerance of the ratio on a label, where both numbers are rounded.
 const RATIO_TOLERANCE: f64 = 0.1;
 
-/// Larger energies are typing errors, in kcal: pure fat has 900 kcal per 100 g.
+/// Larger energies of 100 g are implausible, in kilocalories: pure fat has 900.
 const MAX_KCAL_100G: f64 = 1000.0;
+
+/// Larger energies of a serving are implausible, in kilocalories.
 const MAX_KCAL_SERVING: f64 = 10_000.0;
 
 /// Kilocalories of 100 g or ml, and of a serving: by the newer schema if the record has it, else by the older one.

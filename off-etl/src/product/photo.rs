@@ -1,6 +1,6 @@
 //! The URL of the front photo of a product.
 
-use super::Record;
+use crate::record::Record;
 use off_events::Barcode;
 
 /// Domain of Open Food Facts, whose old dumps have URLs without TLS.

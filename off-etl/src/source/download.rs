@@ -19,7 +19,7 @@ use url::Url;
 /// Attempts in a row without progress before the download fails.
 const MAX_ATTEMPTS: u32 = 8;
 
-/// How long a connection may be silent.
+/// How long a connection may deliver nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The outcome of one request.
@@ -90,6 +90,7 @@ fn client() -> anyhow::Result<Client> {
         .context("cannot create an HTTP client")
 }
 
+/// Requests what is missing of the file, and writes it. Fails if another request would fail, too.
 async fn fetch(
     client: &Client,
     url: &Url,
@@ -97,11 +98,11 @@ async fn fetch(
     part: &Path,
     on_bytes: &mut impl FnMut(u64, Option<u64>),
 ) -> anyhow::Result<Outcome> {
-    let here = fs::metadata(part).await.map_or(0, |metadata| metadata.len());
+    let partial = fs::metadata(part).await.map_or(0, |metadata| metadata.len());
     let mut request = client.get(url.clone());
-    if let Some(etag) = EtagFile::of(part).read().await.filter(|_| here > 0) {
+    if let Some(etag) = EtagFile::of(part).read().await.filter(|_| partial > 0) {
         // The server sends the rest of the same version, or the whole current version.
-        request = request.header(header::RANGE, format!("bytes={here}-")).header(header::IF_RANGE, etag);
+        request = request.header(header::RANGE, format!("bytes={partial}-")).header(header::IF_RANGE, etag);
     } else if let Some(etag) = EtagFile::of(whole).read().await.filter(|_| whole.is_file()) {
         request = request.header(header::IF_NONE_MATCH, etag);
     }
@@ -112,7 +113,7 @@ async fn fetch(
     };
     let start = match response.status() {
         StatusCode::NOT_MODIFIED => return Ok(Outcome::Complete),
-        StatusCode::PARTIAL_CONTENT if begins_at(&response, here) => here,
+        StatusCode::PARTIAL_CONTENT if begins_at(&response, partial) => partial,
         StatusCode::OK => 0,
         // The partial file is not shorter than the current one, or the server sent another range than requested.
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
@@ -134,6 +135,7 @@ fn begins_at(response: &Response, byte: u64) -> bool {
     range.is_some_and(|range| range.starts_with(&format!("bytes {byte}-")))
 }
 
+/// Writes the body of `response` to `part`, after its first `start` bytes. Renames the complete file to `whole`.
 async fn write(
     mut response: Response,
     start: u64,
@@ -142,7 +144,7 @@ async fn write(
     on_bytes: &mut impl FnMut(u64, Option<u64>),
 ) -> anyhow::Result<Outcome> {
     let writing = || format!("cannot write {}", part.display());
-    let Some(mut file) = claim(part, start).await? else {
+    let Some(mut file) = open_and_lock(part, start).await? else {
         let cause = anyhow!("{} was changed by another process", part.display());
         return Ok(Outcome::Interrupted { reached: 0, cause });
     };
@@ -178,7 +180,7 @@ async fn write(
 }
 
 /// Opens and locks `part`, to append after its first `start` bytes. `None` if it was replaced or has another length.
-async fn claim(part: &Path, start: u64) -> anyhow::Result<Option<File>> {
+async fn open_and_lock(part: &Path, start: u64) -> anyhow::Result<Option<File>> {
     let opening = || format!("cannot write {}", part.display());
     let mut options = OpenOptions::new();
     let file = options.create(true).append(true).open(part).await.with_context(opening)?;
@@ -196,7 +198,7 @@ async fn claim(part: &Path, start: u64) -> anyhow::Result<Option<File>> {
     Ok((is_there && (start == 0 || held.len() == start)).then(|| File::from_std(file)))
 }
 
-/// The file next to a download that holds its ETag.
+/// The file next to a download that contains its ETag.
 struct EtagFile(PathBuf);
 
 impl EtagFile {
@@ -213,6 +215,7 @@ impl EtagFile {
         (!text.is_empty() && !text.starts_with("W/")).then_some(text)
     }
 
+    /// Stores the ETag of a response; `None` if it has none.
     async fn write(&self, etag: Option<&str>) -> anyhow::Result<()> {
         let writing = || format!("cannot write {}", self.0.display());
         fs::write(&self.0, etag.unwrap_or_default()).await.with_context(writing)

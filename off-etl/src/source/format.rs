@@ -6,8 +6,11 @@ use anyhow::bail;
 /// The format of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
+    /// JSON lines.
     Lines,
+    /// A tab-separated table.
     Table,
+    /// Parquet, which can be read only from a file.
     Parquet,
 }
 
@@ -25,6 +28,7 @@ const OTHER_FORMATS: [(&[u8], &str); 10] = [
     (parquet::MAGIC, "it is Parquet, which can be read only from a plain file"),
 ];
 
+/// The hint for text in UTF-16.
 const UTF_16: &str = "it is text in UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`";
 
 /// The format of a text that begins with `start`. Fails with a hint if it is not an export.

@@ -19,6 +19,7 @@ pub(super) struct Gunzip<R> {
 }
 
 impl<R: BufRead> Gunzip<R> {
+    /// A reader of the decompressed data.
     pub(super) fn new(packed: R) -> Self {
         Self { packed, member: Some(Decompress::new_gzip(WINDOW)), damage: None }
     }

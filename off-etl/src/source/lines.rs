@@ -1,21 +1,34 @@
 //! JSON lines: each line is a record.
 
-use super::{Content, text::Records};
+use super::boundaries::Boundaries;
+use crate::{record::Record, reject::Reject};
 use serde::de::IgnoredAny;
 
-/// Text with a JSON object on each line.
-pub(super) struct Lines;
+/// Whole lines with a JSON object on each.
+#[derive(Debug)]
+pub(super) struct Lines(pub(super) Vec<u8>);
 
-impl Records for Lines {
+impl Lines {
+    /// Passes each record to `emit`, with its line counted from 0, until they end or `emit` returns false.
+    pub(super) fn read(&self, mut emit: impl FnMut(u64, Result<Record, Reject>) -> bool) {
+        for (number, line) in (0..).zip(self.0.split(|&byte| byte == b'\n')) {
+            let is_blank = line.trim_ascii().is_empty();
+            if !is_blank && !emit(number, Record::read(line).map_err(|_| Reject::NotJson)) {
+                return;
+            }
+        }
+    }
+}
+
+/// A record ends where its line ends.
+pub(super) struct LineBoundaries;
+
+impl Boundaries for LineBoundaries {
     fn last_end(&self, text: &[u8]) -> usize {
         memchr::memrchr(b'\n', text).map_or(0, |end| end + 1)
     }
 
     fn is_whole(&self, rest: &[u8]) -> bool {
         serde_json::from_slice::<IgnoredAny>(rest).is_ok()
-    }
-
-    fn content(&self, text: Vec<u8>) -> Content {
-        Content::Lines(text)
     }
 }

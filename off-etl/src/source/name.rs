@@ -6,17 +6,24 @@ use url::Url;
 /// A source of products.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceName {
-    /// The built-in sample.
-    Sample,
+    /// A whole export, or the sample.
+    Export(Export),
     /// The HTTP API.
     Api,
     /// The changes of the last days.
     Deltas,
-    /// An export on standard input.
+}
+
+/// An export of Open Food Facts, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Export {
+    /// The built-in sample.
+    Sample,
+    /// On standard input.
     Input,
-    /// An export in a file.
+    /// In a file.
     File(PathBuf),
-    /// An export at an HTTP or HTTPS URL.
+    /// At an HTTP or HTTPS URL.
     Address(Url),
 }
 
@@ -25,9 +32,19 @@ impl FromStr for SourceName {
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(match text {
-            "sample" => Self::Sample,
             "api" => Self::Api,
             "deltas" => Self::Deltas,
+            _ => Self::Export(text.parse()?),
+        })
+    }
+}
+
+impl FromStr for Export {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(match text {
+            "sample" => Self::Sample,
             "-" => Self::Input,
             _ => match Url::parse(text) {
                 Ok(url) if matches!(url.scheme(), "http" | "https") => Self::Address(url),
@@ -40,9 +57,17 @@ impl FromStr for SourceName {
 impl fmt::Display for SourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Sample => f.write_str("the built-in sample"),
+            Self::Export(export) => export.fmt(f),
             Self::Api => f.write_str("the Open Food Facts API"),
             Self::Deltas => f.write_str("the changes of the last days"),
+        }
+    }
+}
+
+impl fmt::Display for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sample => f.write_str("the built-in sample"),
             Self::Input => f.write_str("standard input"),
             Self::File(path) => path.display().fmt(f),
             Self::Address(url) => url.fmt(f),

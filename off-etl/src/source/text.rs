@@ -1,6 +1,6 @@
 //! Cuts text into chunks of whole records.
 
-use super::{Chunk, Content, Place};
+use super::{Chunk, Place, boundaries::Boundaries, chunk::Content};
 use std::{
     io::{self, BufRead, Read},
     sync::mpsc::Receiver,
@@ -12,25 +12,13 @@ const CHUNK_SIZE: usize = 256 * 1024;
 /// Length of a record that is read, in bytes with its line feed; the longest real one is below 2 MiB.
 const MAX_RECORD_SIZE: usize = 4 * 1024 * 1024;
 
-/// Finds the boundaries of records in a text.
-pub(super) trait Records {
-    /// The end of the last complete record in `text`, including its line feed; 0 if there is none. `text` starts with a
-    /// record.
-    fn last_end(&self, text: &[u8]) -> usize;
-
-    /// Whether `rest`, the text before damage, is a complete record.
-    fn is_whole(&self, rest: &[u8]) -> bool;
-
-    /// Wraps the text of a chunk.
-    fn content(&self, text: Vec<u8>) -> Content;
-}
-
 /// Passes every chunk of `bytes`, which start at `start`, to `emit`, until they end or `emit` returns false.
-/// `used_buffers` returns the buffers of earlier chunks.
+/// `content` wraps the text of a chunk. `used_buffers` returns the buffers of earlier chunks.
 pub(super) fn cut(
     mut bytes: impl BufRead,
-    records: impl Records,
     start: Place,
+    boundaries: &impl Boundaries,
+    content: impl Fn(Vec<u8>) -> Content,
     used_buffers: &Receiver<Vec<u8>>,
     mut emit: impl FnMut(Chunk) -> bool,
 ) -> io::Result<()> {
@@ -40,22 +28,15 @@ pub(super) fn cut(
         let mut buffer = used_buffers.try_recv().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(&rest);
-        let read = fill(&mut bytes, &mut buffer, &records);
-        let is_last = matches!(read, Ok(false)) || read.is_err();
-        let complete = records.last_end(&buffer);
-        // The last record of a source needs no line feed. Before damage, the rest counts only if it is complete.
-        let is_whole = match read {
-            Ok(more) => !more,
-            Err(_) => records.is_whole(&buffer[complete..]),
-        };
-        let whole = if is_whole { buffer.len() } else { complete };
+        let read = fill(&mut bytes, &mut buffer, boundaries);
+        let is_last = !matches!(read, Ok(true));
+        let whole = whole_length(&buffer, &read, boundaries);
         rest.clear();
         rest.extend_from_slice(&buffer[whole..]);
         buffer.truncate(whole);
         if whole > 0 {
-            let lines = memchr::memchr_iter(b'\n', &buffer).count() as u64 + u64::from(!buffer.ends_with(b"\n"));
-            let end = Place { offset: place.offset + whole as u64, line: place.line + lines };
-            if !emit(Chunk { start: place, end, content: records.content(buffer) }) {
+            let end = place_after(place, &buffer);
+            if !emit(Chunk { start: place, end, content: content(buffer) }) {
                 return Ok(());
             }
             place = end;
@@ -76,8 +57,25 @@ pub(super) fn cut(
     }
 }
 
+/// The length of the complete records in `text`. The last record of a source needs no line feed. Before damage, the rest
+/// counts only if it is a complete record.
+fn whole_length(text: &[u8], read: &io::Result<bool>, boundaries: &impl Boundaries) -> usize {
+    let end = boundaries.last_end(text);
+    let is_rest_complete = match read {
+        Ok(is_more) => !is_more,
+        Err(_) => boundaries.is_whole(&text[end..]),
+    };
+    if is_rest_complete { text.len() } else { end }
+}
+
+/// The place after `text`, which starts at `start`.
+fn place_after(start: Place, text: &[u8]) -> Place {
+    let lines = memchr::memchr_iter(b'\n', text).count() as u64 + u64::from(!text.ends_with(b"\n"));
+    Place { offset: start.offset + text.len() as u64, line: start.line + lines }
+}
+
 /// Reads a whole chunk, or more if no record ends in it. Returns whether there may be more to read.
-fn fill(bytes: &mut impl Read, buffer: &mut Vec<u8>, records: &impl Records) -> io::Result<bool> {
+fn fill(bytes: &mut impl Read, buffer: &mut Vec<u8>, boundaries: &impl Boundaries) -> io::Result<bool> {
     let mut target = CHUNK_SIZE;
     loop {
         let before = buffer.len();
@@ -86,7 +84,7 @@ fn fill(bytes: &mut impl Read, buffer: &mut Vec<u8>, records: &impl Records) -> 
         if read < missing {
             return Ok(false);
         }
-        if records.last_end(buffer) > 0 || buffer.len() >= MAX_RECORD_SIZE {
+        if boundaries.last_end(buffer) > 0 || buffer.len() >= MAX_RECORD_SIZE {
             return Ok(true);
         }
         // Doubled each time, so that a long record is not searched again and again.
@@ -110,7 +108,10 @@ fn skip_line(bytes: &mut impl BufRead) -> io::Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::lines::Lines, *};
+    use super::{
+        super::lines::{LineBoundaries, Lines},
+        *,
+    };
     use proptest::prelude::*;
     use std::sync::mpsc;
 
@@ -118,10 +119,17 @@ mod tests {
         let (_back, used_buffers) = mpsc::channel();
         let mut chunks = Vec::new();
         let rest = &bytes[usize::try_from(start.offset).unwrap()..];
-        cut(rest, Lines, start, &used_buffers, |chunk| {
-            chunks.push(chunk);
-            true
-        })
+        cut(
+            rest,
+            start,
+            &LineBoundaries,
+            |text| Content::Lines(Lines(text)),
+            &used_buffers,
+            |chunk| {
+                chunks.push(chunk);
+                true
+            },
+        )
         .unwrap();
         chunks
     }
@@ -141,7 +149,7 @@ mod tests {
             for chunk in &all {
                 prop_assert_eq!(chunk.start, place);
                 let Content::Lines(lines) = &chunk.content else { panic!("not too long") };
-                together.extend_from_slice(lines);
+                together.extend_from_slice(&lines.0);
                 place = chunk.end;
             }
             prop_assert_eq!(&together, &bytes);

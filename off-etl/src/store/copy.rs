@@ -16,6 +16,7 @@ const POSTGRES_EPOCH: i64 = 946_684_800;
 pub(super) struct Rows(Vec<u8>);
 
 impl Rows {
+    /// No rows.
     pub(super) fn new() -> Self {
         Self(HEADER.to_vec())
     }
@@ -26,30 +27,37 @@ impl Rows {
         self
     }
 
+    /// Writes a field of type `text`.
     pub(super) fn text(&mut self, text: &str) -> &mut Self {
         self.field(text.as_bytes())
     }
 
+    /// Writes a field of type `smallint`.
     pub(super) fn short(&mut self, number: i16) -> &mut Self {
         self.field(&number.to_be_bytes())
     }
 
+    /// Writes a field of type `bigint`.
     pub(super) fn long(&mut self, number: i64) -> &mut Self {
         self.field(&number.to_be_bytes())
     }
 
+    /// Writes a field of type `double precision`.
     pub(super) fn double(&mut self, number: f64) -> &mut Self {
         self.field(&number.to_be_bytes())
     }
 
+    /// Writes a field of type `boolean`.
     pub(super) fn boolean(&mut self, value: bool) -> &mut Self {
         self.field(&[u8::from(value)])
     }
 
+    /// Writes a field of type `timestamptz`.
     pub(super) fn time(&mut self, time: DateTime<Utc>) -> &mut Self {
         self.long(time.timestamp_micros() - POSTGRES_EPOCH * 1_000_000)
     }
 
+    /// Writes a field of type `text[]`.
     pub(super) fn texts(&mut self, texts: &[String]) -> &mut Self {
         let mut array = Vec::new();
         // Number of dimensions (0 if empty), no nulls, type of the elements.

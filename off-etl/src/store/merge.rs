@@ -1,54 +1,46 @@
 //! Merges a batch of products and stores the progress of the import, in one transaction.
 
-use super::{Batch, Import, copy::Rows};
-use crate::{pipeline::Validated, product::Withdrawal};
+use super::{
+    batch::{Batch, Import},
+    copy::Rows,
+    imports,
+};
+use crate::{product::Withdrawal, validation::Validated};
 use chrono::{DateTime, Utc};
-use sqlx::{Acquire, PgConnection, types::Json};
+use sqlx::{Acquire, PgConnection};
 use std::collections::HashMap;
 
+/// Merges `batch` into the catalog and stores the progress of `import`. Returns the state of the import after it.
 pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batch) -> sqlx::Result<Import> {
     let mut tx = conn.begin().await?;
     let known = find_known(&mut tx, &batch.products).await?;
-    let Decision { winners, loaded, updated, unchanged } = decide(&known, &batch.products);
+    let Decision { written, loaded, updated, unchanged } = decide(&known, &batch.products);
     let mut report = batch.report.clone();
     report.loaded = import.report.loaded + loaded;
     report.updated = import.report.updated + updated;
     report.unchanged = import.report.unchanged + unchanged;
-    if !winners.is_empty() {
+    if !written.is_empty() {
         let last_number = find_last_number(&mut tx).await?;
-        copy(&mut tx, &winners, last_number).await?;
+        copy(&mut tx, &written, last_number).await?;
         write_products(&mut tx).await?;
         write_brands(&mut tx).await?;
     }
     keep_withdrawals(&mut tx, &batch.withdrawals).await?;
-    let products = winners.iter().map(|(validated, _)| validated.product.barcode.as_str());
+    let products = written.iter().map(|(validated, _)| validated.product.barcode.as_str());
     let withdrawn = batch.withdrawals.iter().map(|withdrawal| withdrawal.barcode.as_str());
     let changed: Vec<&str> = products.chain(withdrawn).collect();
     report.withdrawn = import.report.withdrawn + withdraw(&mut tx, &changed).await?;
     keep_rejects(&mut tx, import.id, batch).await?;
-    sqlx::query!(
-        "UPDATE catalog.imports
-         SET place = $2, line = $3, report = $4, changed_at = now(), finished_at = CASE WHEN $5 THEN now() END,
-             fresh_until = $6
-         WHERE id = $1",
-        import.id,
-        batch.end.offset.cast_signed(),
-        batch.end.line.cast_signed(),
-        Json(&report) as _,
-        batch.is_last,
-        batch.fresh_until,
-    )
-    .execute(&mut *tx)
-    .await?;
+    let import = imports::advance(&mut tx, import.id, batch, report).await?;
     tx.commit().await?;
-    Ok(Import { id: import.id, place: batch.end, report })
+    Ok(import)
 }
 
-/// How new a product is: `last_modified`, then `last_updated`, then the fingerprint.
-type Age = (DateTime<Utc>, DateTime<Utc>, i64);
+/// How recent a product is: `last_modified`, then `last_updated`, then the fingerprint.
+type Recency = (DateTime<Utc>, DateTime<Utc>, i64);
 
-/// The ages of the products that are already in the catalog, by barcode.
-async fn find_known(conn: &mut PgConnection, products: &[Validated]) -> sqlx::Result<HashMap<String, Age>> {
+/// How recent the products are that the catalog already has, by barcode.
+async fn find_known(conn: &mut PgConnection, products: &[Validated]) -> sqlx::Result<HashMap<String, Recency>> {
     let barcodes: Vec<&str> = products.iter().map(|validated| validated.product.barcode.as_str()).collect();
     let rows = sqlx::query!(
         "SELECT barcode, last_modified, last_updated, fingerprint FROM catalog.products WHERE barcode = ANY($1)",
@@ -70,27 +62,27 @@ async fn find_last_number(conn: &mut PgConnection) -> sqlx::Result<i64> {
 struct Decision<'a> {
     /// The newest product of each barcode, if it is newer than the one in the catalog. A barcode that is new to the
     /// catalog also has its position among the new barcodes of the batch, counted from 1.
-    winners: Vec<(&'a Validated, Option<i64>)>,
+    written: Vec<(&'a Validated, Option<i64>)>,
     loaded: u64,
     updated: u64,
     unchanged: u64,
 }
 
 /// Decides as if the products came one by one, so that batch boundaries make no difference.
-fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Validated]) -> Decision<'a> {
+fn decide<'a>(known: &HashMap<String, Recency>, products: &'a [Validated]) -> Decision<'a> {
     let mut decision = Decision::default();
-    let mut newest: HashMap<&str, (Age, &Validated, Option<i64>)> = HashMap::with_capacity(products.len());
+    let mut newest: HashMap<&str, (Recency, &Validated, Option<i64>)> = HashMap::with_capacity(products.len());
     let mut new = 0;
     for validated in products {
         let product = &validated.product;
-        let (barcode, age) =
+        let (barcode, recency) =
             (product.barcode.as_str(), (product.last_modified, product.last_updated, validated.fingerprint));
         let (current, new_position) = match newest.get(barcode) {
-            Some((age, _, new_position)) => (Some(age), *new_position),
+            Some((recency, _, new_position)) => (Some(recency), *new_position),
             None => (known.get(barcode), None),
         };
         let new_position = match current {
-            Some(current) if *current >= age => {
+            Some(current) if *current >= recency => {
                 decision.unchanged += 1;
                 continue;
             }
@@ -104,18 +96,19 @@ fn decide<'a>(known: &HashMap<String, Age>, products: &'a [Validated]) -> Decisi
                 Some(new)
             }
         };
-        newest.insert(barcode, (age, validated, new_position));
+        newest.insert(barcode, (recency, validated, new_position));
     }
-    decision.winners = newest.into_values().map(|(_, validated, new_position)| (validated, new_position)).collect();
+    decision.written = newest.into_values().map(|(_, validated, new_position)| (validated, new_position)).collect();
     // Sorted, so that neighbors in the index are written one after the other.
-    decision.winners.sort_unstable_by(|(one, _), (other, _)| one.product.barcode.cmp(&other.product.barcode));
+    decision.written.sort_unstable_by(|(one, _), (other, _)| one.product.barcode.cmp(&other.product.barcode));
     decision
 }
 
-/// Copies the winners of a batch. New products are numbered after `last_number`, in their order in the source.
-async fn copy(conn: &mut PgConnection, winners: &[(&Validated, Option<i64>)], last_number: i64) -> sqlx::Result<()> {
+/// Copies products into the temporary table. New products are numbered after `last_number`, in their order in the
+/// source.
+async fn copy(conn: &mut PgConnection, written: &[(&Validated, Option<i64>)], last_number: i64) -> sqlx::Result<()> {
     let mut rows = Rows::new();
-    for (validated, new_position) in winners {
+    for (validated, new_position) in written {
         let product = &validated.product;
         rows.row(22)
             .text(product.barcode.as_str())
@@ -185,6 +178,7 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// Inserts new brands, and replaces the brands of the products.
 async fn write_brands(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO catalog.brands (name)
@@ -248,6 +242,7 @@ async fn withdraw(conn: &mut PgConnection, barcodes: &[&str]) -> sqlx::Result<u6
     Ok(marked.rows_affected())
 }
 
+/// Stores the rejected records, if they are kept.
 async fn keep_rejects(conn: &mut PgConnection, import_id: i64, batch: &Batch) -> sqlx::Result<()> {
     if batch.rejects.is_empty() {
         return Ok(());

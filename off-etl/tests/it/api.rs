@@ -1,6 +1,6 @@
 //! Imports from the HTTP API, with a fake server that refuses requests like the original.
 
-use crate::{counts, record};
+use crate::{counts, options, record};
 use axum::{
     Router,
     extract::{Query, State},
@@ -8,7 +8,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
     routing::get,
 };
-use off_etl::{ApiConfig, Choice, Filter, Profile, api::Api};
+use off_etl::{ApiConfig, Choice, Filter, NoObserver, Profile, api::Api};
 use off_kit::Clock;
 use off_testkit::Database;
 use std::{
@@ -65,7 +65,7 @@ async fn pages_are_read_until_the_last() {
         page(&[record("2000000000039", "Three", 1)]),
     ];
     let (fake, api) = start(pages, 0).await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    let report = api.import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver).await.unwrap();
     assert_eq!(counts(&report), [4, 3, 0, 0, 1]);
     let requests = fake.requests.lock().unwrap();
     let pages: Vec<&str> = requests.iter().map(|(query, ..)| query["page"].as_str()).collect();
@@ -84,7 +84,7 @@ async fn an_unreachable_api_fails_at_once() {
     let config = ApiConfig { api_url: "http://127.0.0.1:1".parse().unwrap(), ..config };
     let api = Api::new(&config, Clock::real(1.0)).unwrap();
     let began = Instant::now();
-    let error = api.import(&Choice::from(Profile::All), None, |_| {}, |_| {}).await.unwrap_err();
+    let error = api.import(options(&Profile::All.into(), None), &mut NoObserver).await.unwrap_err();
     assert!(format!("{error:#}").contains("is there a network"), "{error:#}");
     assert!(began.elapsed() < std::time::Duration::from_secs(10));
 }
@@ -100,7 +100,7 @@ async fn transient_errors_of_every_kind_are_retried() {
         page(&[record("2000000000015", "One", 1)]),
     ];
     let (fake, api) = start(responses, 1).await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    let report = api.import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver).await.unwrap();
     assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests.len(), 5);
@@ -116,7 +116,7 @@ async fn a_period_below_the_minimum_is_raised_to_it() {
     let (fake, config) = listen(pages, 2).await;
     Api::new(&config, Clock::real(3.0))
         .unwrap()
-        .import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {})
+        .import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver)
         .await
         .unwrap();
     let requests = fake.requests.lock().unwrap();
@@ -134,8 +134,8 @@ async fn an_interrupted_search_resumes_at_its_page() {
     ];
     let (fake, api) = start(responses, 0).await;
     let choice = Choice::from(Profile::Default);
-    api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap_err();
-    let report = api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    api.import(options(&choice, Some(&db.pool)), &mut NoObserver).await.unwrap_err();
+    let report = api.import(options(&choice, Some(&db.pool)), &mut NoObserver).await.unwrap();
     assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
     let requests = fake.requests.lock().unwrap();
     let pages: Vec<&str> = requests.iter().map(|(query, ..)| query["page"].as_str()).collect();
@@ -151,8 +151,8 @@ async fn a_country_is_requested_and_checked_and_a_redirect_is_followed() {
     let (fake, api) = start(vec![redirect, page(&[french, record("2000000000022", "Two", 1)])], 1).await;
     let filter = Filter { country: Some("france".to_owned()), ..Filter::default() };
     let choice = Choice { filter, ..Choice::from(Profile::Default) };
-    let report = api.import(&choice, Some(&db.pool), |_| {}, |_| {}).await.unwrap();
-    assert_eq!((counts(&report), report.passed_over), ([2, 1, 0, 0, 0], 1));
+    let report = api.import(options(&choice, Some(&db.pool)), &mut NoObserver).await.unwrap();
+    assert_eq!((counts(&report), report.filtered_out), ([2, 1, 0, 0, 0], 1));
     let requests = fake.requests.lock().unwrap();
     assert_eq!(requests[0].0["countries_tags"], "france");
     assert_eq!(requests[1].0["page"], "elsewhere");
@@ -162,7 +162,7 @@ async fn a_country_is_requested_and_checked_and_a_redirect_is_followed() {
 async fn a_url_without_an_api_is_a_clear_error() {
     let db = Database::new().await;
     let (_, api) = start(vec![StatusCode::NOT_FOUND.into_response()], 1).await;
-    let error = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap_err();
+    let error = api.import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver).await.unwrap_err();
     assert!(format!("{error:#}").contains("is ETL_API_URL right?"), "{error:#}");
 }
 

@@ -1,6 +1,6 @@
 //! Downloads of exports and deltas, from a fake server whose connection breaks.
 
-use crate::{count_products, record};
+use crate::{OnReport, count_products, record};
 use axum::{
     Router,
     body::Body,
@@ -10,7 +10,7 @@ use axum::{
     routing::get,
 };
 use futures::{FutureExt, StreamExt, stream};
-use off_etl::{Choice, DeltasConfig, Filter, Profile, Report, SourceName, apply_deltas, import};
+use off_etl::{Choice, DeltasConfig, Export, Filter, ImportOptions, NoObserver, Profile, Report, apply_deltas, import};
 use off_testkit::Database;
 use sqlx::PgPool;
 use std::{
@@ -82,9 +82,15 @@ impl FakeServer {
     }
 }
 
+/// The export on the server at `address`.
+fn export_at(address: &str) -> Export {
+    format!("{address}products.jsonl").parse().unwrap()
+}
+
 async fn import_from(address: &str, folder: &Path, db: &Database) -> anyhow::Result<Report> {
-    let source: SourceName = format!("{address}products.jsonl").parse().unwrap();
-    Ok(import(&source, &Profile::Default.into(), folder, Some(&db.pool), |_| {}).await?.report)
+    let choice = Profile::Default.into();
+    let options = ImportOptions { choice: &choice, downloads: folder, db: Some(&db.pool) };
+    Ok(import(&export_at(address), options, &mut NoObserver).await?.report)
 }
 
 #[tokio::test]
@@ -127,14 +133,16 @@ async fn two_importers_do_not_download_the_same_file_at_once() {
     let (folder, server) = (tempfile::tempdir().unwrap(), FakeServer::default());
     server.put("products.jsonl", "\"one\"", record("96385074", "Tea", 1));
     server.breaks_after.lock().unwrap().push(5);
-    let source: SourceName = format!("{}products.jsonl", listen(&server).await).parse().unwrap();
-    let (choice, path) = (Choice::from(Profile::Default), folder.path().to_owned());
-    let first = import(&source, &choice, &path, None, |_| {});
+    let export = export_at(&listen(&server).await);
+    let choice = Choice::from(Profile::Default);
+    let options = ImportOptions { choice: &choice, downloads: folder.path(), db: None };
+    let (mut one, mut other) = (NoObserver, NoObserver);
+    let first = import(&export, options, &mut one);
     let second = async {
-        let part = path.join("products.jsonl.part");
+        let part = folder.path().join("products.jsonl.part");
         let downloads = || async { (part.metadata().ok()?.len() == 5).then_some(()) };
         off_testkit::eventually("the first downloads it", downloads).await;
-        import(&source, &choice, &path, None, |_| {}).await.unwrap_err()
+        import(&export, options, &mut other).await.unwrap_err()
     };
     let (first, second) = tokio::join!(first, second);
     assert!(format!("{second:#}").contains("another importer is downloading"), "{second:#}");
@@ -155,10 +163,10 @@ async fn a_url_without_an_export_is_a_clear_error() {
 async fn deltas(place: &str, folder: &Path, db: Option<&PgPool>) -> anyhow::Result<Vec<(String, u64, u64)>> {
     let mut applied = Vec::new();
     let config = DeltasConfig { deltas_from: place.to_owned(), deltas_every: None };
-    apply_deltas(&config, &choice_of(None), folder, db, |name, report| {
-        applied.push((name.to_owned(), report.products, report.loaded));
-    })
-    .await?;
+    let mut observer =
+        OnReport(|name: &str, report: &Report| applied.push((name.to_owned(), report.products, report.loaded)));
+    let options = ImportOptions { choice: &choice_of(None), downloads: folder, db };
+    apply_deltas(&config, options, &mut observer).await?;
     Ok(applied)
 }
 
@@ -201,14 +209,17 @@ async fn deltas_keep_a_catalog_fresh() {
     // The newest record is rejected, but still tells how fresh the export is.
     let export = record("96385074", "Tea", 45) + "\n" + &record("no barcode", "Tea", 55);
     server.put("products.jsonl", "\"1\"", export);
-    let source = format!("{address}products.jsonl").parse().unwrap();
-    import(&source, &choice_of(Some(1)), folder.path(), pool, |_| {}).await.unwrap();
+    let import_as = async |choice: &Choice| {
+        let options = ImportOptions { choice, downloads: folder.path(), db: pool };
+        import(&export_at(&address), options, &mut NoObserver).await.unwrap();
+    };
+    import_as(&choice_of(Some(1))).await;
     assert!(deltas(&address, folder.path(), pool).await.is_err(), "an export with a limit counted as a whole one");
     let french = Choice {
         filter: Filter { country: Some("france".to_owned()), ..Filter::default() },
         ..Profile::Default.into()
     };
-    import(&source, &french, folder.path(), pool, |_| {}).await.unwrap();
+    import_as(&french).await;
     assert!(deltas(&address, folder.path(), pool).await.is_err(), "one country counted as all of them");
     import_from(&address, folder.path(), &db).await.unwrap();
     assert_eq!(deltas(&address, folder.path(), pool).await.unwrap(), [(delta(50, 60), 1, 1)]);
@@ -233,9 +244,10 @@ async fn deltas_are_polled() {
         server.publish(&[(10, 20), (20, 30), (30, 40)]);
         products(3).await;
     };
-    let choice = choice_of(None);
+    let options = ImportOptions { choice: &choice_of(None), downloads: folder.path(), db: Some(&db.pool) };
+    let mut observer = NoObserver;
     tokio::select! {
-        ended = apply_deltas(&config, &choice, folder.path(), Some(&db.pool), |_, _| {}) => panic!("it ended: {ended:?}"),
+        ended = apply_deltas(&config, options, &mut observer) => panic!("it ended: {ended:?}"),
         () = steps => {}
     }
 }
@@ -246,9 +258,9 @@ async fn a_limit_applies_to_all_deltas_together() {
     server.publish(&[(10, 20), (20, 30), (30, 40)]);
     let config = DeltasConfig { deltas_from: listen(&server).await, deltas_every: None };
     let mut products = 0;
-    apply_deltas(&config, &choice_of(Some(2)), folder.path(), None, |_, report| products += report.products)
-        .await
-        .unwrap();
+    let options = ImportOptions { choice: &choice_of(Some(2)), downloads: folder.path(), db: None };
+    let mut observer = OnReport(|_: &str, report: &Report| products += report.products);
+    apply_deltas(&config, options, &mut observer).await.unwrap();
     assert_eq!(products, 2);
 }
 
@@ -265,10 +277,11 @@ async fn a_delta_that_was_reported_and_not_finished_is_reported_again() {
     let (db, folder, server) = (Database::new().await, tempfile::tempdir().unwrap(), FakeServer::default());
     server.publish(&[(10, 20)]);
     let address = listen(&server).await;
-    let (config, choice) = (DeltasConfig { deltas_from: address.clone(), deltas_every: None }, Profile::Default.into());
+    let config = DeltasConfig { deltas_from: address.clone(), deltas_every: None };
+    let options = ImportOptions { choice: &choice_of(None), downloads: folder.path(), db: Some(&db.pool) };
     // A panic has the effect of a kill here: nothing after the report happens.
-    let on_delta = |_: &str, report: &Report| panic!("{} loaded", report.loaded);
-    let killed = AssertUnwindSafe(apply_deltas(&config, &choice, folder.path(), Some(&db.pool), on_delta));
+    let mut kill = OnReport(|_: &str, report: &Report| panic!("{} loaded", report.loaded));
+    let killed = AssertUnwindSafe(apply_deltas(&config, options, &mut kill));
     assert!(killed.catch_unwind().await.is_err());
     assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap(), [(delta(10, 20), 1, 1)]);
     assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap(), []);

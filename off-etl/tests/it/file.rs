@@ -1,16 +1,11 @@
 //! Files with JSON lines, plain or gzip, and the sample.
 
-use crate::{count_products, counts, import_file, reasons, record};
+use crate::{OnProgress, count_products, counts, find_product, import_file, options, reasons, record};
 use flate2::{Compression, write::GzEncoder};
 use nix::sys::resource::{UsageWho, getrusage};
-use off_etl::{Damage, Profile, SourceName, import};
+use off_etl::{Damage, Export, Profile, Progress, import};
 use off_testkit::Database;
-use sqlx::Row;
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{io::Write, path::PathBuf, process::Command};
 use tempfile::TempDir;
 
 /// Writes a file with this content.
@@ -32,21 +27,29 @@ async fn a_record_becomes_a_product_with_brands_and_nutrient_levels() {
     let lines = record("2000000000015", "Red &amp; small lentils", 1_700_000_000);
     let report = import_file(&db, &file(&folder, "one.jsonl", lines.as_bytes())).await.unwrap();
     assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
-    let product = sqlx::query(
-        "SELECT name, quantity, kcal_100g, nova_group, nutriscore_score, nutriscore_grade, categories, image_url, sugars,
-                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
-                      WHERE product_brands.barcode = products.barcode ORDER BY 1) AS brands
-         FROM catalog.products JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = '2000000000015'",
-    )
-    .fetch_one(&db.pool)
-    .await
-    .unwrap();
-    assert_eq!(product.get::<String, _>("name"), "Red & small lentils");
-    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.0));
-    assert_eq!(product.get::<Vec<String>, _>("brands"), ["hollow-oak", "mill-lane"]);
-    assert_eq!(product.get::<Vec<String>, _>("categories"), ["en:legumes"]);
-    assert_eq!(product.get::<Option<String>, _>("sugars").as_deref(), Some("moderate"));
-    assert!(product.get::<String, _>("image_url").ends_with("/200/000/000/0015/front_en.3.400.jpg"));
+    insta::assert_json_snapshot!(find_product(&db.pool, "2000000000015").await, @r#"
+    {
+      "name": "Red & small lentils",
+      "quantity": "500 g",
+      "kcal_100g": 345.0,
+      "nova_group": 1,
+      "nutriscore_score": -3,
+      "nutriscore_grade": "a",
+      "fat": "low",
+      "saturated_fat": "low",
+      "sugars": "moderate",
+      "salt": "high",
+      "brands": [
+        "hollow-oak",
+        "mill-lane"
+      ],
+      "categories": [
+        "en:legumes"
+      ],
+      "image_url": "https://images.openfoodfacts.org/images/products/200/000/000/0015/front_en.3.400.jpg",
+      "obsolete": false
+    }
+    "#);
 }
 
 #[tokio::test]
@@ -241,12 +244,9 @@ async fn a_file_that_is_no_export_is_a_clear_error() {
 async fn the_sample_fills_a_catalog() {
     let db = Database::new().await;
     let mut last = 0;
-    let report = import(&SourceName::Sample, &Profile::Default.into(), Path::new("."), Some(&db.pool), |progress| {
-        last = progress.bytes;
-    })
-    .await
-    .unwrap()
-    .report;
+    let mut observer = OnProgress(|progress: Progress| last = progress.bytes);
+    let choice = Profile::Default.into();
+    let report = import(&Export::Sample, options(&choice, Some(&db.pool)), &mut observer).await.unwrap().report;
     assert_eq!(counts(&report), [1000, 925, 0, 0, 75]);
     assert_eq!(count_products(&db.pool).await, 925);
     assert!(last > 500_000, "progress ends at byte {last}");

@@ -1,4 +1,4 @@
-//! Oddities of real exports, and files that are no exports.
+//! Unusual records of real exports, and files that are no exports.
 
 use crate::{count_products, counts, import_file, record};
 use off_testkit::Database;
@@ -122,9 +122,9 @@ async fn contradicting_values_are_corrected_or_left_out() {
         report.corrected.iter().map(|(correction, tally)| (correction.to_string(), tally.count)).collect();
     let expected = [
         ("a value of another type than usual", 1),
-        ("a number that cannot be, left out", 1),
+        ("an implausible number, left out", 1),
         ("more kcal than kJ, exchanged or left out", 2),
-        ("an amount that its text contradicts", 1),
+        ("an amount that the printed quantity contradicts", 1),
     ];
     assert_eq!(corrected, expected.map(|(correction, count)| (correction.to_owned(), count)));
     let rows =

@@ -1,20 +1,19 @@
 //! The Parquet export yields the same products as JSON lines.
 
-use crate::{count_products, counts, import_file};
+use crate::{count_products, counts, find_product, import_file};
 use off_etl::Damage;
 use off_testkit::Database;
 use parquet::{
     basic::{Compression, GzipLevel, ZstdLevel},
-    column::writer::ColumnWriter,
-    data_type::{ByteArray, Int64Type},
+    column::writer::{ColumnWriter, ColumnWriterImpl},
+    data_type::{ByteArray, ByteArrayType, Int64Type},
     file::{
         properties::WriterProperties,
         reader::{FileReader, SerializedFileReader},
         writer::SerializedFileWriter,
     },
-    schema::parser::parse_message_type,
+    schema::{parser::parse_message_type, types::Type},
 };
-use sqlx::Row;
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -43,7 +42,29 @@ pub(crate) fn write_parquet(path: &Path, products: &[(String, &str)]) {
 
 /// The same with this compression and this column of times.
 fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, times: &str, time: i64) {
-    let schema = parse_message_type(&format!(
+    let properties = Arc::new(WriterProperties::builder().set_compression(codec).build());
+    let mut writer =
+        SerializedFileWriter::new(File::create(path).unwrap(), Arc::new(schema(times)), properties).unwrap();
+    // One row group per product, so that resuming in the middle is tested, too.
+    for (code, name) in products {
+        let mut group = writer.next_row_group().unwrap();
+        let mut index = 0;
+        while let Some(mut column) = group.next_column().unwrap() {
+            match column.untyped() {
+                ColumnWriter::ByteArrayColumnWriter(writer) => write_texts(writer, index, &texts(code, name)[index]),
+                ColumnWriter::Int64ColumnWriter(writer) => drop(writer.write_batch(&[time], Some(&[1]), None).unwrap()),
+                other => write_value(other, index),
+            }
+            column.close().unwrap();
+            index += 1;
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+fn schema(times: &str) -> Type {
+    parse_message_type(&format!(
         "message schema {{
              optional binary code (UTF8);
              optional int32 additives_n;
@@ -63,81 +84,76 @@ fn write_packed(path: &Path, products: &[(String, &str)], codec: Compression, ti
              optional {times};
          }}",
     ))
-    .unwrap();
-    let properties = Arc::new(WriterProperties::builder().set_compression(codec).build());
-    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), Arc::new(schema), properties).unwrap();
-    // One row group per product, so that resuming in the middle is tested, too.
-    for (code, name) in products {
-        let texts: [&[&str]; 18] = [
-            &[code],
-            &[],
-            &["main", "en"],
-            &[name, "Other"],
-            &["500 g"],
-            &STATES,
-            &[],
-            &[],
-            &["a"],
-            &["front_en", "1"],
-            &[],
-            &["somebody", "somebody"],
-            &["energy-kcal", "fat"],
-            &[],
-            &[],
-            &["kcal", "g"],
-            &["xx:hollow-oak", "mill-lane"],
-            &[],
-        ];
-        let mut group = writer.next_row_group().unwrap();
-        let mut index = 0;
-        while let Some(mut column) = group.next_column().unwrap() {
-            let texts: Vec<ByteArray> =
-                texts.get(index).map_or(Vec::new(), |texts| texts.iter().map(|text| ByteArray::from(*text)).collect());
-            // A present value has the deepest definition level. In a list, all values but the first have a repetition
-            // level.
-            let deepest = |count: usize, level: i16| vec![level; count];
-            let repeats = |count: usize| (0..count).map(|n| i16::from(n > 0)).collect::<Vec<_>>();
-            match column.untyped() {
-                ColumnWriter::ByteArrayColumnWriter(writer) => {
-                    let (count, level) = (
-                        texts.len(),
-                        match index {
-                            0 | 4 | 8 => 1,
-                            5 | 16 => 3,
-                            _ => 4,
-                        },
-                    );
-                    let repetition = (level > 1).then(|| repeats(count));
-                    writer.write_batch(&texts, Some(&deepest(count, level)), repetition.as_deref()).unwrap();
-                }
-                ColumnWriter::Int32ColumnWriter(writer) if index == 10 => {
-                    writer.write_batch(&[7, 1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
-                }
-                ColumnWriter::Int32ColumnWriter(writer) => {
-                    let value = match index {
-                        6 => 1,
-                        7 => -3,
-                        _ => 0,
-                    };
-                    writer.write_batch(&[value], Some(&[1]), None).unwrap();
-                }
-                ColumnWriter::FloatColumnWriter(writer) => {
-                    writer.write_batch(&[345.5, 1.1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
-                }
-                ColumnWriter::BoolColumnWriter(writer) => {
-                    writer.write_batch(&[true], Some(&[1]), None).unwrap();
-                }
-                ColumnWriter::Int64ColumnWriter(writer) => {
-                    writer.write_batch(&[time], Some(&[1]), None).unwrap();
-                }
-                _ => unreachable!("a column of another type"),
-            }
-            column.close().unwrap();
-            index += 1;
+    .unwrap()
+}
+
+/// The texts of each column of the schema; none in a column with another type.
+fn texts<'a>(code: &'a str, name: &'a str) -> [Vec<&'a str>; 18] {
+    [
+        vec![code],
+        vec![],
+        vec!["main", "en"],
+        vec![name, "Other"],
+        vec!["500 g"],
+        STATES.to_vec(),
+        vec![],
+        vec![],
+        vec!["a"],
+        vec!["front_en", "1"],
+        vec![],
+        vec!["somebody", "somebody"],
+        vec!["energy-kcal", "fat"],
+        vec![],
+        vec![],
+        vec!["kcal", "g"],
+        vec!["xx:hollow-oak", "mill-lane"],
+        vec![],
+    ]
+}
+
+/// The definition levels of `count` present values: a present value has the deepest level.
+fn deepest(count: usize, level: i16) -> Vec<i16> {
+    vec![level; count]
+}
+
+/// The repetition levels of a list with `count` values: all values but the first have one.
+fn repeats(count: usize) -> Vec<i16> {
+    (0..count).map(|number| i16::from(number > 0)).collect()
+}
+
+fn write_texts(writer: &mut ColumnWriterImpl<'_, ByteArrayType>, index: usize, texts: &[&str]) {
+    let texts: Vec<ByteArray> = texts.iter().map(|text| ByteArray::from(*text)).collect();
+    let level = match index {
+        0 | 4 | 8 => 1,
+        5 | 16 => 3,
+        _ => 4,
+    };
+    let repetition = (level > 1).then(|| repeats(texts.len()));
+    writer.write_batch(&texts, Some(&deepest(texts.len(), level)), repetition.as_deref()).unwrap();
+}
+
+/// Writes a column that has the same values in every product.
+fn write_value(column: &mut ColumnWriter<'_>, index: usize) {
+    match column {
+        ColumnWriter::Int32ColumnWriter(writer) if index == 10 => {
+            writer.write_batch(&[7, 1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
         }
-        group.close().unwrap();
+        ColumnWriter::Int32ColumnWriter(writer) => {
+            let value = match index {
+                6 => 1,
+                7 => -3,
+                _ => 0,
+            };
+            writer.write_batch(&[value], Some(&[1]), None).unwrap();
+        }
+        ColumnWriter::FloatColumnWriter(writer) => {
+            writer.write_batch(&[345.5, 1.1], Some(&deepest(2, 4)), Some(&repeats(2))).unwrap();
+        }
+        ColumnWriter::BoolColumnWriter(writer) => {
+            writer.write_batch(&[true], Some(&[1]), None).unwrap();
+        }
+        _ => unreachable!("a column of another type"),
     }
-    writer.close().unwrap();
 }
 
 #[tokio::test]
@@ -149,18 +165,27 @@ async fn parquet_yields_the_same_products() {
     let report = import_file(&db, &path).await.unwrap();
     assert_eq!(counts(&report), [3, 2, 0, 0, 1]);
     assert_eq!(report.rejected.values().next().unwrap().first, 3);
-    let product = sqlx::query(
-        "SELECT name, kcal_100g, kcal_serving, nova_group, nutriscore_score, image_url, obsolete
-         FROM catalog.products WHERE barcode = '2000000000015'",
-    )
-    .fetch_one(&db.pool)
-    .await
-    .unwrap();
-    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
-    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
-    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
-    assert!(product.get::<String, _>("image_url").ends_with("/200/000/000/0015/front_en.7.400.jpg"));
-    assert!(product.get::<bool, _>("obsolete"));
+    insta::assert_json_snapshot!(find_product(&db.pool, "2000000000015").await, @r#"
+    {
+      "name": "6\" lentils",
+      "quantity": "500 g",
+      "kcal_100g": 345.5,
+      "nova_group": 1,
+      "nutriscore_score": -3,
+      "nutriscore_grade": "a",
+      "fat": null,
+      "saturated_fat": null,
+      "sugars": null,
+      "salt": null,
+      "brands": [
+        "hollow-oak",
+        "mill-lane"
+      ],
+      "categories": [],
+      "image_url": "https://images.openfoodfacts.org/images/products/200/000/000/0015/front_en.7.400.jpg",
+      "obsolete": true
+    }
+    "#);
 }
 
 #[tokio::test]

@@ -107,7 +107,7 @@ async fn kill_repeatedly(arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_signal_ends_an_import_in_order_and_a_poller_with_0() {
+async fn a_signal_ends_an_import_with_130_and_polling_for_deltas_with_0() {
     let folder = tempfile::tempdir().unwrap();
     let db = Database::new().await;
     let signal_and_wait = async |mut child: Child, signal| {
@@ -124,7 +124,7 @@ async fn a_signal_ends_an_import_in_order_and_a_poller_with_0() {
     .await;
     assert_eq!(signal_and_wait(import, Signal::SIGTERM).await, Some(130));
 
-    // A catalog without an export: the poller warns and waits for the next poll.
+    // There is no index of deltas: the importer warns and waits until it checks again.
     let mut poller = Command::new(env!("CARGO_BIN_EXE_off-etl"));
     poller.arg("deltas").args(["--deltas-every", "1h", "--deltas-from"]).arg(folder.path());
     poller.env("DATABASE_URL", &db.url).env("OFF_LOG", "warn").stderr(Stdio::piped()).kill_on_drop(true);

@@ -1,10 +1,10 @@
-//! Tests with real Open Food Facts data from `shared/data/open-food-facts` beside the project. The data is under the
+//! Tests with real data of Open Food Facts from `shared/data/open-food-facts` beside the project. The data is under the
 //! ODbL and not part of the project; without it these tests print a message and pass.
 
-use crate::{api, counts, import_file, import_with, reasons};
+use crate::{OnReport, api, counts, import_file, import_with, options, reasons};
 use axum::response::IntoResponse;
 use flate2::read::GzDecoder;
-use off_etl::{Choice, DeltasConfig, Profile, Report, apply_deltas};
+use off_etl::{Choice, DeltasConfig, NoObserver, Profile, Report, apply_deltas};
 use off_testkit::Database;
 use sqlx::Row;
 use std::{
@@ -36,11 +36,11 @@ fn assert_totals(report: &Report, rejected: &[(&str, u64)], corrected: &[(&str, 
             "{expected:?}, but\n{report}"
         );
     }
-    assert_eq!(report.read, report.products + report.rejected_total() + report.passed_over, "{report}");
+    assert_eq!(report.read, report.products + report.rejected_total() + report.filtered_out, "{report}");
 }
 
 #[tokio::test]
-async fn documents_of_the_api() {
+async fn documents_of_the_api_are_imported() {
     let Some(path) = real("product-documents-2026-07.jsonl.gz") else { return };
     let db = Database::new().await;
     let report = import_file(&db, &path).await.unwrap();
@@ -55,14 +55,14 @@ async fn documents_of_the_api() {
         &[("name", 73), ("quantity", 632), ("state tag", 154), ("NOVA", 124), ("grade", 105)],
         &[("number", 3), ("kcal", 2)],
     );
-    // The original rules need en:checked, which hardly any record has.
+    // The profile `strict` needs en:checked, which hardly any record has.
     let strict = import_with(&db.pool, &path, &Profile::Strict.into()).await.unwrap().report;
     assert_eq!(counts(&strict), [1419, 0, 0, 1, 1418]);
     assert_totals(&strict, &[("name", 73), ("quantity", 632), ("state tag", 713)], &[]);
 }
 
 #[tokio::test]
-async fn lines_of_the_export() {
+async fn lines_of_the_export_are_rejected_for_the_right_reasons() {
     let Some(path) = real("dump-excerpt-2025.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
     // The last one is the record whose code is only zeros.
@@ -71,7 +71,7 @@ async fn lines_of_the_export() {
 }
 
 #[tokio::test]
-async fn recorded_searches() {
+async fn recorded_searches_are_imported_with_only_the_requested_fields() {
     let Some(path) = real("../api/search-coca-2025-06-size20-page1.json.gz") else { return };
     let pages = [path.clone(), PathBuf::from(path.to_str().unwrap().replace("page1", "page2"))].map(|path| {
         let mut page = String::new();
@@ -81,7 +81,7 @@ async fn recorded_searches() {
     let responses = pages.each_ref().map(|page| ([("content-type", "application/json")], page.clone()).into_response());
     let (fake, api) = api::start(responses.into(), 2).await;
     let db = Database::new().await;
-    let report = api.import(&Profile::Default.into(), Some(&db.pool), |_| {}, |_| {}).await.unwrap();
+    let report = api.import(options(&Profile::Default.into(), Some(&db.pool)), &mut NoObserver).await.unwrap();
     assert_eq!(counts(&report), [40, 32, 0, 0, 8]);
     // Seven have a product_quantity that is text, one has 0.
     let corrected = [("another type", 7), ("number", 1)];
@@ -107,7 +107,7 @@ async fn recorded_searches() {
 }
 
 #[tokio::test]
-async fn the_shape_of_the_export_of_2026() {
+async fn the_export_of_2026_yields_the_expected_products() {
     let Some(path) = real("dump-shape-derived.jsonl.gz") else { return };
     let db = Database::new().await;
     let report = import_file(&db, &path).await.unwrap();
@@ -149,12 +149,12 @@ async fn the_shape_of_the_export_of_2026() {
 }
 
 #[tokio::test]
-async fn documented_defects() {
+async fn documented_defects_are_corrected_or_rejected() {
     let Some(path) = real("defects-derived.jsonl") else { return };
     let report = import_file(&Database::new().await, &path).await.unwrap();
     // 28 lines are not empty. The truncated line and the one with NaN are not JSON. One code is not a number, one is
-    // absent. Of two records with the same barcode the older one is ignored. Lines with invalid UTF-8, half a surrogate
-    // pair or a NUL are read all the same.
+    // absent. Of two records with the same barcode the older one is ignored. Lines with invalid UTF-8, an unpaired
+    // surrogate or a NUL are read all the same.
     assert_eq!(counts(&report), [28, 16, 0, 1, 11]);
     let rejected = [("JSON", 2), ("barcode", 2), ("state tag", 3), ("grade", 4)];
     let corrected = [("UTF-8", 1), ("surrogate", 1), ("control", 1), ("another type", 2), ("number", 1)];
@@ -201,7 +201,7 @@ async fn the_bulk_table_and_parquet_are_the_same_products() {
 }
 
 #[tokio::test]
-async fn the_websites_export_and_the_search_forms() {
+async fn the_exports_of_the_website_and_of_the_search_form_are_read() {
     let Some(website) = real("../csv/website-export-quoted-2024.csv.gz") else { return };
     // It has no photos, so every row is rejected; but rows with line feeds in them are read as one row.
     let report = import_with(&Database::new().await.pool, &website, &Profile::All.into()).await.unwrap().report;
@@ -216,7 +216,7 @@ async fn the_websites_export_and_the_search_forms() {
 }
 
 #[tokio::test]
-async fn documented_defects_of_tables() {
+async fn documented_defects_of_tables_are_rejected() {
     let Some(path) = real("../csv/defects-derived.csv") else { return };
     let report = import_with(&Database::new().await.pool, &path, &Profile::All.into()).await.unwrap().report;
     // One row has a field too many, one is split in two by a line feed, one has no code.
@@ -225,18 +225,16 @@ async fn documented_defects_of_tables() {
 }
 
 #[tokio::test]
-async fn real_deltas() {
+async fn real_deltas_are_applied_in_order() {
     let Some(index) = real("../delta/index.txt") else { return };
     let db = Database::new().await;
     let folder = index.parent().unwrap().to_str().unwrap().to_owned();
     let config = DeltasConfig { deltas_from: folder, deltas_every: None };
     let mut read = Vec::new();
     let choice = Choice::from(Profile::Default);
-    apply_deltas(&config, &choice, Path::new("."), Some(&db.pool), |name, report| {
-        read.push((name.to_owned(), report.read, report.products));
-    })
-    .await
-    .unwrap();
+    let mut observer =
+        OnReport(|name: &str, report: &Report| read.push((name.to_owned(), report.read, report.products)));
+    apply_deltas(&config, options(&choice, Some(&db.pool)), &mut observer).await.unwrap();
     assert_eq!(read.iter().map(|(_, read, products)| (*read, *products)).collect::<Vec<_>>(), [(5, 1), (7, 4)]);
     assert!(read[0].0 < read[1].0, "not in order, oldest first");
 }

@@ -1,14 +1,14 @@
 //! Tab-separated exports in both dialects yield the same products as JSON lines.
 
-use crate::{count_products, counts, import_file, import_with, parquet::write_parquet, reasons, record};
-use futures::FutureExt;
-use off_etl::{Choice, Filter, Profile, Progress, SourceName, import};
-use off_testkit::Database;
-use sqlx::{PgPool, Row};
-use std::{
-    panic::AssertUnwindSafe,
-    path::{Path, PathBuf},
+use crate::{
+    OnProgress, count_products, counts, find_product, import_file, import_with, options, parquet::write_parquet,
+    reasons, record,
 };
+use futures::FutureExt;
+use off_etl::{Choice, Export, Filter, NoObserver, Profile, Progress, import};
+use off_testkit::Database;
+use sqlx::PgPool;
+use std::{panic::AssertUnwindSafe, path::PathBuf};
 use tempfile::TempDir;
 
 const STATES: &str = "en:product-name-completed,en:brands-completed,en:quantity-completed,en:front-photo-selected,en:nutrition-facts-completed";
@@ -76,22 +76,29 @@ async fn name_of(db: &PgPool, barcode: &str) -> String {
 }
 
 async fn assert_lentils(db: &PgPool) {
-    let product = sqlx::query(
-        "SELECT product.name, quantity, kcal_100g, nova_group, nutriscore_score, categories, image_url, fat, sugars, salt,
-                ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
-                      WHERE product_brands.barcode = product.barcode ORDER BY 1) AS brands
-         FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode) WHERE barcode = '2000000000015'",
-    )
-    .fetch_one(db)
-    .await
-    .unwrap();
-    assert_eq!(product.get::<String, _>("name"), "6\" lentils");
-    assert_eq!(product.get::<Option<f64>, _>("kcal_100g"), Some(345.5));
-    assert_eq!((product.get::<i16, _>("nova_group"), product.get::<i16, _>("nutriscore_score")), (1, -3));
-    assert_eq!(product.get::<Vec<String>, _>("brands"), ["hollow-oak", "mill-lane"]);
-    assert_eq!(product.get::<Vec<String>, _>("categories"), ["en:legumes"]);
-    let levels = ["fat", "sugars", "salt"].map(|level| product.get::<Option<String>, _>(level));
-    assert_eq!(levels, [Some("low".to_owned()), None, Some("high".to_owned())]);
+    insta::assert_json_snapshot!(find_product(db, "2000000000015").await, @r#"
+    {
+      "name": "6\" lentils",
+      "quantity": "500 g",
+      "kcal_100g": 345.5,
+      "nova_group": 1,
+      "nutriscore_score": -3,
+      "nutriscore_grade": "a",
+      "fat": "low",
+      "saturated_fat": null,
+      "sugars": null,
+      "salt": "high",
+      "brands": [
+        "hollow-oak",
+        "mill-lane"
+      ],
+      "categories": [
+        "en:legumes"
+      ],
+      "image_url": "https://images.example.org/1.jpg",
+      "obsolete": false
+    }
+    "#);
 }
 
 #[tokio::test]
@@ -171,8 +178,8 @@ async fn a_quotation_mark_within_a_field_does_not_join_rows() {
     rows.extend((0..20_000).map(|number| row(&format!("20{number:011}"), "\"Tea\" \"\"")));
     let text = table(&rows).replacen("url", "producer_version_id", 1);
     assert!(text.len() > 5 * 1024 * 1024);
-    let source = SourceName::File(write(&folder, "export.csv", text));
-    let report = import(&source, &Profile::Default.into(), Path::new("."), None, |_| {}).await.unwrap().report;
+    let source = Export::File(write(&folder, "export.csv", text));
+    let report = import(&source, options(&Profile::Default.into(), None), &mut NoObserver).await.unwrap().report;
     assert_eq!((report.read, report.products), (20_001, 20_001), "{report}");
 }
 
@@ -226,15 +233,15 @@ async fn filters_and_limits_are_applied() {
         ..Choice::from(Profile::Default)
     };
     let report = import_with(&db.pool, &path, &choice(Some("Spain"), None)).await.unwrap().report;
-    assert_eq!((counts(&report), report.passed_over), ([4, 1, 0, 0, 0], 3));
+    assert_eq!((counts(&report), report.filtered_out), ([4, 1, 0, 0, 0], 3));
     let report = import_with(&db.pool, &path, &choice(None, Some(2))).await.unwrap().report;
     assert_eq!(counts(&report), [2, 1, 0, 1, 0]);
 
     // A dry run counts the same, and writes nothing.
     let before = count_products(&db.pool).await;
-    let source = SourceName::File(path);
-    let dry = import(&source, &choice(Some("france"), None), Path::new("."), None, |_| {}).await.unwrap().report;
-    assert_eq!((dry.read, dry.products, dry.passed_over, dry.loaded), (4, 3, 1, 0));
+    let source = Export::File(path);
+    let dry = import(&source, options(&choice(Some("france"), None), None), &mut NoObserver).await.unwrap().report;
+    assert_eq!((dry.read, dry.products, dry.filtered_out, dry.loaded), (4, 3, 1, 0));
     assert_eq!(count_products(&db.pool).await, before);
 }
 
@@ -248,14 +255,15 @@ async fn tables_and_parquet_resume_in_the_middle() {
     write_parquet(&in_parquet, &products);
     for path in [write(&folder, "bulk.csv", table(&rows)), write(&folder, "website.csv", quoted), in_parquet] {
         let db = Database::new().await;
-        let (source, choice) = (SourceName::File(path), Choice::from(Profile::Default));
+        let (source, choice) = (Export::File(path), Choice::from(Profile::Default));
         // A panic after the first batch has the effect of a kill.
-        let kill = |progress: Progress| assert!(progress.read < 2500, "killed");
-        let killed = AssertUnwindSafe(import(&source, &choice, Path::new("."), Some(&db.pool), kill));
+        let mut kill = OnProgress(|progress: Progress| assert!(progress.read < 2500, "killed"));
+        let options = options(&choice, Some(&db.pool));
+        let killed = AssertUnwindSafe(import(&source, options, &mut kill));
         assert!(killed.catch_unwind().await.is_err());
         let kept = count_products(&db.pool).await;
         assert!((2000..2600).contains(&kept), "{kept} products were kept of {source}");
-        let report = import(&source, &choice, Path::new("."), Some(&db.pool), |_| {}).await.unwrap().report;
+        let report = import(&source, options, &mut NoObserver).await.unwrap().report;
         assert_eq!(counts(&report), [2600, 2600, 0, 0, 0], "{source}");
     }
 }

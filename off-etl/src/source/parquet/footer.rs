@@ -26,14 +26,25 @@ const ROW_GROUPS: i64 = 4;
 const NUM_ROWS: i64 = 3;
 
 /// Types of the compact protocol.
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const BYTE: u8 = 3;
+const I16: u8 = 4;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
 const LIST: u8 = 9;
+const SET: u8 = 10;
 const STRUCT: u8 = 12;
 
 /// Where the metadata of a row group is.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupPlace {
+    /// First byte in the file.
     pub(super) start: u64,
+    /// Length in bytes.
     length: usize,
+    /// Rows of the group.
     pub(super) rows: u64,
 }
 
@@ -42,12 +53,14 @@ pub(super) struct GroupPlace {
 pub(super) struct Footer {
     /// The metadata before the groups, mostly the schema.
     head: Vec<u8>,
+    /// In the order of the file.
     pub(super) groups: Vec<GroupPlace>,
     /// Where the metadata begins in the file.
     pub(super) start: u64,
 }
 
 impl Footer {
+    /// Reads the metadata of `file`. Fails if it is damaged.
     pub(super) fn read(file: &File) -> io::Result<Self> {
         let length = file.metadata()?.len();
         // The length of the metadata and the magic.
@@ -63,7 +76,7 @@ impl Footer {
             .ok_or_else(|| invalid("its metadata would be longer than the file"))?;
         let mut bytes = BufReader::new(file);
         bytes.seek(SeekFrom::Start(start))?;
-        let (head, groups) = MetadataReader { bytes: bytes.take(end - start), at: start }.file(file, start)?;
+        let (head, groups) = MetadataReader { bytes: bytes.take(end - start), at: start }.metadata(file, start)?;
         Ok(Self { head, groups, start })
     }
 
@@ -97,7 +110,7 @@ struct MetadataReader<R> {
 
 impl<R: BufRead> MetadataReader<R> {
     /// Reads metadata that begins at `start`. Returns the part before the groups, and the places of the groups.
-    fn file(mut self, file: &File, start: u64) -> io::Result<(Vec<u8>, Vec<GroupPlace>)> {
+    fn metadata(mut self, file: &File, start: u64) -> io::Result<(Vec<u8>, Vec<GroupPlace>)> {
         let mut field = 0;
         while let Some((id, kind)) = self.field(field)? {
             field = id;
@@ -118,6 +131,7 @@ impl<R: BufRead> MetadataReader<R> {
         Err(invalid("its metadata lists no row groups"))
     }
 
+    /// Reads the metadata of a group.
     fn group(&mut self) -> io::Result<GroupPlace> {
         let (start, mut field, mut rows) = (self.at, 0, None);
         while let Some((id, kind)) = self.field(field)? {
@@ -156,18 +170,18 @@ impl<R: BufRead> MetadataReader<R> {
             return Err(invalid("its metadata is damaged"));
         }
         match kind {
-            1 | 2 => Ok(()),
-            3 => self.skip_bytes(1),
-            4..=6 => self.varint().map(drop),
-            7 => self.skip_bytes(8),
-            8 => {
+            TRUE | FALSE => Ok(()),
+            BYTE => self.skip_bytes(1),
+            I16..=I64 => self.varint().map(drop),
+            DOUBLE => self.skip_bytes(8),
+            BINARY => {
                 let length = self.varint()?;
                 self.skip_bytes(length)
             }
-            LIST | 10 => {
+            LIST | SET => {
                 let (count, kind) = self.list()?;
                 // In a list, a boolean is one byte.
-                let kind = if kind <= 2 { 3 } else { kind };
+                let kind = if matches!(kind, TRUE | FALSE) { BYTE } else { kind };
                 (0..count).try_for_each(|_| self.skip(kind, depth + 1))
             }
             STRUCT => {
@@ -195,6 +209,7 @@ impl<R: BufRead> MetadataReader<R> {
         if passed == count { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
+    /// Reads a number with 7 bits in each byte, the lowest first.
     fn varint(&mut self) -> io::Result<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -208,6 +223,7 @@ impl<R: BufRead> MetadataReader<R> {
     }
 }
 
+/// Decodes a signed number: 0, -1, 1, -2 and so on are encoded as 0, 1, 2, 3.
 fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }

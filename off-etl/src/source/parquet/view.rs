@@ -16,26 +16,28 @@ use std::{
 /// The file up to its metadata, followed by metadata of a single group.
 pub(super) struct View {
     file: Arc<File>,
-    start_of_end: u64,
-    end: Bytes,
+    /// Where the metadata begins.
+    metadata_start: u64,
+    metadata: Bytes,
 }
 
 impl View {
+    /// The view of `file` in which `group` is the only row group.
     pub(super) fn of(file: &Arc<File>, footer: &Footer, group: GroupPlace) -> io::Result<Self> {
-        let end = footer.of(file, group)?.into();
-        Ok(Self { file: file.clone(), start_of_end: footer.start, end })
+        let metadata = footer.of(file, group)?.into();
+        Ok(Self { file: file.clone(), metadata_start: footer.start, metadata })
     }
 
     /// The replaced metadata from byte `start` on; `None` if `start` is before it.
-    fn end_from(&self, start: u64) -> Option<Bytes> {
-        let before = usize::try_from(start.checked_sub(self.start_of_end)?).ok()?;
-        Some(self.end.slice(before.min(self.end.len())..))
+    fn metadata_from(&self, start: u64) -> Option<Bytes> {
+        let before = usize::try_from(start.checked_sub(self.metadata_start)?).ok()?;
+        Some(self.metadata.slice(before.min(self.metadata.len())..))
     }
 }
 
 impl Length for View {
     fn len(&self) -> u64 {
-        self.start_of_end + self.end.len() as u64
+        self.metadata_start + self.metadata.len() as u64
     }
 }
 
@@ -43,16 +45,16 @@ impl ChunkReader for View {
     type T = Box<dyn Read>;
 
     fn get_read(&self, start: u64) -> Result<Self::T> {
-        Ok(match self.end_from(start) {
-            Some(end) => Box::new(io::Cursor::new(end)),
+        Ok(match self.metadata_from(start) {
+            Some(metadata) => Box::new(io::Cursor::new(metadata)),
             None => Box::new(BufReader::new(PositionedReader { file: self.file.clone(), at: start })),
         })
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        if let Some(end) = self.end_from(start) {
+        if let Some(metadata) = self.metadata_from(start) {
             let too_short = || ParquetError::EOF("it is shorter than its metadata states".to_owned());
-            return (length <= end.len()).then(|| end.slice(..length)).ok_or_else(too_short);
+            return (length <= metadata.len()).then(|| metadata.slice(..length)).ok_or_else(too_short);
         }
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, start)?;

@@ -13,6 +13,7 @@ use std::{
 pub(crate) struct Meter(Arc<AtomicU64>);
 
 impl Meter {
+    /// Bytes read so far.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -21,6 +22,7 @@ impl Meter {
         self.0.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Sets the count, for a format that is not read from its beginning to its end.
     pub(super) fn set(&self, bytes: u64) {
         self.0.store(bytes, Ordering::Relaxed);
     }
