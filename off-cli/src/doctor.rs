@@ -2,8 +2,8 @@
 
 use crate::{
     home::Home,
-    report::{check, printable_line},
-    stalls::{self, State},
+    report::{State, check, printable_line},
+    stalls,
 };
 use off_kit::{db, print_line};
 use off_servers::{find_nats_server, find_postgres};

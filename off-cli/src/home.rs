@@ -24,7 +24,7 @@ const HEARTBEAT: &str = "heartbeat";
 
 /// A folder that holds a system.
 #[derive(Debug, Clone)]
-pub(crate) struct Home {
+pub struct Home {
     folder: PathBuf,
     tools: PathBuf,
 }
@@ -59,7 +59,7 @@ impl RunningService {
 
 /// The exclusive right to start servers in the folder; released when dropped, or when the process dies.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     _file: File,
 }
 
@@ -83,7 +83,8 @@ pub(crate) struct Session {
 }
 
 impl Home {
-    pub(crate) fn new(folder: PathBuf) -> anyhow::Result<Self> {
+    /// The home in `folder`; nothing is created yet. Fails if the working directory is needed and unknown.
+    pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
         // The servers run in other working directories, so they need the absolute path.
         let folder = std::path::absolute(folder).context("OFF_HOME is not a path")?;
         let tools = folder.join("bin");
@@ -91,20 +92,23 @@ impl Home {
     }
 
     /// A subfolder for another system, which uses the same tools.
-    pub(crate) fn beneath(&self, name: &str) -> Self {
+    #[must_use]
+    pub fn beneath(&self, name: &str) -> Self {
         Self { folder: self.folder.join(name), tools: self.tools.clone() }
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// The absolute path.
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Where `./run` installs programs that the machine lacks.
-    pub(crate) fn tools(&self) -> &Path {
+    pub fn tools(&self) -> &Path {
         &self.tools
     }
 
-    pub(crate) fn log_file(&self) -> PathBuf {
+    /// The log of the program that holds the lock.
+    pub fn log_file(&self) -> PathBuf {
         self.folder.join("off.log")
     }
 
@@ -123,7 +127,7 @@ impl Home {
     }
 
     /// Locks the folder for this process; fails if another process holds the lock.
-    pub(crate) fn lock(&self) -> anyhow::Result<Lock> {
+    pub fn lock(&self) -> anyhow::Result<Lock> {
         let cannot_write = || format!("cannot write in {}", self.folder.display());
         fs::create_dir_all(&self.folder).with_context(cannot_write)?;
         let file =
@@ -161,7 +165,7 @@ impl Home {
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    /// Records that the system runs now.
+    /// Whether a heartbeat was ever recorded.
     pub(crate) fn has_heartbeat(&self) -> bool {
         self.folder.join(HEARTBEAT).exists()
     }

@@ -2,17 +2,17 @@
 
 mod health;
 mod screen;
-mod snapshot;
 mod state;
+mod store;
 
 use crate::{home::RunningService, report::counted};
 use futures::{Stream, StreamExt, stream::select_all};
 use health::Health;
 use off_kit::{Bus, Clock, print_line};
-use snapshot::Snapshot;
 use sqlx::PgPool;
 use state::{SeenEvent, State};
 use std::{io::IsTerminal, time::Duration};
+use store::Snapshot;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},

@@ -1,6 +1,6 @@
 //! Prints the result of an audit as text.
 
-use super::{Audit, Check, checks::MOST};
+use super::{Audit, finding::Check, store::MOST};
 use crate::report::{check, counted};
 use off_kit::print_line;
 

@@ -4,7 +4,6 @@
 
 mod architecture;
 mod audit;
-mod chaos;
 mod dead;
 mod docs;
 mod doctor;

@@ -1,6 +1,6 @@
 //! The schedule of faults. The same seed gives the same schedule.
 
-use crate::serve::Name;
+use off_cli::serve::Name;
 use off_events::streams;
 use rand::{
     RngExt, SeedableRng,
@@ -11,7 +11,7 @@ use std::{fmt, mem::discriminant, time::Duration};
 
 /// A connection between two parts of the system, named after the part that opens it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Link {
+pub(crate) enum Link {
     /// A service to Postgres.
     ToPostgres(Name),
     /// A service to NATS.
@@ -23,7 +23,7 @@ pub(super) enum Link {
 }
 
 impl Link {
-    pub(super) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::ToPostgres(Name::Users),
         Self::ToPostgres(Name::Orders),
         Self::ToNats(Name::Users),
@@ -50,7 +50,7 @@ impl fmt::Display for Link {
 
 /// A fault that is injected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// `kill -9` of services, which are restarted later.
     Kill(Vec<Name>),
     KillPostgres,
@@ -170,11 +170,11 @@ impl fmt::Display for Fault {
 
 /// A fault with its time and duration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Planned {
-    pub(super) fault: Fault,
+pub(crate) struct Planned {
+    pub(crate) fault: Fault,
     /// Offset from the start of the run.
-    pub(super) at: Duration,
-    pub(super) duration: Duration,
+    pub(crate) at: Duration,
+    pub(crate) duration: Duration,
 }
 
 impl Planned {
@@ -198,7 +198,7 @@ const EDGE_OFFSET: std::ops::Range<f64> = -0.3..0.3;
 
 /// The faults of a run of this length, ordered by time. Each kind of fault occurs at least once, then again at random.
 /// Faults may overlap unless one heals the other.
-pub(super) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
+pub(crate) fn plan(seed: u64, length: Duration) -> Vec<Planned> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let (first, last) = (length.mul_f64(QUIET_SHARE), length.mul_f64(1.0 - 2.0 * QUIET_SHARE));
     let between = length.mul_f64(1.0 - 3.0 * QUIET_SHARE);

@@ -1,12 +1,13 @@
 //! Simulated clients that place orders and devices that report consumption. All record what they do in the journal.
 
-use super::{
+use crate::{
     journal::{Journal, OrderRequest, Outcome},
     parts::Parts,
     schedule::Link,
+    store,
 };
-use crate::serve::Name;
 use anyhow::Context;
+use off_cli::serve::Name;
 use off_events::{Barcode, Quantity, SsdId, StockConsumed};
 use off_kit::{Bus, Clock, backoff::Backoff, bus::OutboundMessage};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
@@ -56,7 +57,7 @@ const CLOCK_SKEW: chrono::TimeDelta = chrono::TimeDelta::hours(7);
 
 /// All clients and devices. Clones share their state.
 #[derive(Debug, Clone)]
-pub(super) struct Clients(Arc<Shared>);
+pub(crate) struct Clients(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -79,7 +80,7 @@ struct Shared {
 
 impl Clients {
     /// Registers all households over the API.
-    pub(super) async fn register(
+    pub(crate) async fn register(
         parts: &Parts,
         journal: Arc<Journal>,
         clock: Clock,
@@ -93,8 +94,7 @@ impl Clients {
         for number in 0..HOUSEHOLDS {
             devices.extend(register_household(&client, &users_url, number).await?);
         }
-        let barcodes = sqlx::query_scalar!("SELECT barcode FROM catalog.products ORDER BY barcode LIMIT $1", PRODUCTS);
-        let barcodes = barcodes.fetch_all(&parts.db).await?;
+        let barcodes = store::find_barcodes(&parts.db, PRODUCTS).await?;
         let barcodes = barcodes.iter().map(|barcode| Ok(barcode.parse()?)).collect::<anyhow::Result<_>>()?;
         Ok(Self(Arc::new(Shared {
             journal,
@@ -113,17 +113,17 @@ impl Clients {
     }
 
     /// All clients drop their connections and the requests in flight.
-    pub(super) fn disconnect(&self) {
+    pub(crate) fn disconnect(&self) {
         self.0.disconnects.send_modify(|times| *times += 1);
     }
 
     /// Sets whether the devices' clocks are off by hours.
-    pub(super) fn skew_clocks(&self, is_skewed: bool) {
+    pub(crate) fn skew_clocks(&self, is_skewed: bool) {
         self.0.are_clocks_skewed.store(is_skewed, Ordering::Relaxed);
     }
 
     /// Sends orders and reports until `end`. Returns when each has its response or is given up.
-    pub(super) async fn run_load(&self, orders_a_second: f64, end: Instant) {
+    pub(crate) async fn run_load(&self, orders_a_second: f64, end: Instant) {
         let started = Instant::now();
         let mut ticks = tokio::time::interval(TICK);
         let mut in_flight = JoinSet::new();

@@ -1,11 +1,11 @@
 //! The summary that is printed after a run.
 
-use super::{
+use crate::{
     journal::{Journal, Outcome},
     reconcile::Verdict,
     schedule::Fault,
 };
-use crate::report::{check, table};
+use off_cli::report::{check, table};
 use off_kit::print_line;
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,35 +18,35 @@ const MAX_FINDINGS_SHOWN: usize = 10;
 
 /// What was observed during a run.
 #[derive(Debug, Default)]
-pub(super) struct Observations {
+pub(crate) struct Observations {
     /// Each fault, with its begin and end.
-    pub(super) faults: Vec<(Fault, Instant, Instant)>,
+    pub(crate) faults: Vec<(Fault, Instant, Instant)>,
     /// Whether all services were ready, for each poll.
-    pub(super) ready: Vec<(Instant, bool)>,
+    pub(crate) ready: Vec<(Instant, bool)>,
     /// Number of overdue orders, for each poll; `None` if Postgres did not respond.
-    pub(super) overdue: Vec<(Instant, Option<i64>)>,
+    pub(crate) overdue: Vec<(Instant, Option<i64>)>,
     /// Unexpected exits of services.
-    pub(super) findings: Vec<String>,
+    pub(crate) findings: Vec<String>,
     /// Messages that were republished.
-    pub(super) republished: usize,
+    pub(crate) republished: usize,
     /// Junk messages that the broker accepted.
-    pub(super) junk: usize,
+    pub(crate) junk: usize,
 }
 
 /// Outcome of a run.
-pub(super) struct Summary {
-    pub(super) seed: u64,
-    pub(super) passed: bool,
-    pub(super) faults: usize,
-    pub(super) accepted: usize,
+pub(crate) struct Summary {
+    pub(crate) seed: u64,
+    pub(crate) passed: bool,
+    pub(crate) faults: usize,
+    pub(crate) accepted: usize,
     /// How long the system took to drain; `None` if it did not.
-    pub(super) drained_after: Option<Duration>,
+    pub(crate) drained_after: Option<Duration>,
     /// Names of the failed checks.
-    pub(super) failed: Vec<&'static str>,
+    pub(crate) failed: Vec<&'static str>,
 }
 
 /// Prints the faults, the load and the result of every check; returns the outcome.
-pub(super) fn print(
+pub(crate) fn print(
     journal: &Journal,
     observations: &Mutex<Observations>,
     (started, length, seed): (Instant, Duration, u64),
@@ -126,7 +126,7 @@ pub(super) fn print(
 }
 
 /// Prints the outcomes of all runs so far.
-pub(super) fn print_all(summaries: &[Summary]) {
+pub(crate) fn print_all(summaries: &[Summary]) {
     let mut rows = table(&["seed", "faults", "answered with 201", "drained after", "outcome"]);
     for summary in summaries {
         let drained_after =

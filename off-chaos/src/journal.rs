@@ -11,15 +11,15 @@ use uuid::Uuid;
 
 /// An order that a client asks for, or the units that a device reports as consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OrderRequest {
-    pub(super) ssd_id: SsdId,
-    pub(super) barcode: Barcode,
-    pub(super) quantity: i64,
+pub(crate) struct OrderRequest {
+    pub(crate) ssd_id: SsdId,
+    pub(crate) barcode: Barcode,
+    pub(crate) quantity: i64,
 }
 
 /// Outcome of a request, as far as its sender knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome<T> {
+pub(crate) enum Outcome<T> {
     Accepted(T),
     Refused(String),
     /// No response, or an inconclusive one: the request may have taken effect.
@@ -27,51 +27,51 @@ pub(super) enum Outcome<T> {
 }
 
 /// From the first publish of a message until the broker acknowledged it.
-pub(super) type PublishWindow = RangeInclusive<Instant>;
+pub(crate) type PublishWindow = RangeInclusive<Instant>;
 
 /// Everything that clients and devices sent.
 #[derive(Debug, Default)]
-pub(super) struct Journal(Mutex<Entries>);
+pub(crate) struct Journal(Mutex<Entries>);
 
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(crate) struct Entries {
     /// By their `Idempotency-Key`.
-    pub(super) orders: HashMap<String, (OrderRequest, Outcome<Uuid>)>,
+    pub(crate) orders: HashMap<String, (OrderRequest, Outcome<Uuid>)>,
     /// Consumption reports, by device and report id.
-    pub(super) reports: HashMap<(SsdId, String), (OrderRequest, Outcome<PublishWindow>)>,
+    pub(crate) reports: HashMap<(SsdId, String), (OrderRequest, Outcome<PublishWindow>)>,
     /// Poison messages, by tag and the consumer that has to turn them into dead letters.
-    pub(super) poison: BTreeMap<(String, String), Poison>,
+    pub(crate) poison: BTreeMap<(String, String), Poison>,
     /// Faults by which a stream may have lost unhandled messages.
-    pub(super) losses: Vec<Loss>,
+    pub(crate) losses: Vec<Loss>,
     /// Consumers that were recreated or rolled back to an older state, and so read some messages again.
-    pub(super) recreated: BTreeSet<String>,
+    pub(crate) recreated: BTreeSet<String>,
     /// When orders were accepted (201).
-    pub(super) accepted_at: Vec<Instant>,
+    pub(crate) accepted_at: Vec<Instant>,
     /// Responses that differ from an earlier response to the same request.
-    pub(super) contradictions: Vec<String>,
+    pub(crate) contradictions: Vec<String>,
     /// Retries of requests.
-    pub(super) retries: u64,
+    pub(crate) retries: u64,
     /// Orders that were not sent because too many requests were in flight.
-    pub(super) skipped: u64,
+    pub(crate) skipped: u64,
 }
 
 /// A message that no handler can process.
 #[derive(Debug)]
-pub(super) struct Poison {
-    pub(super) subject: &'static str,
-    pub(super) published: PublishWindow,
+pub(crate) struct Poison {
+    pub(crate) subject: &'static str,
+    pub(crate) published: PublishWindow,
 }
 
 /// A fault that may have removed messages from a stream.
 #[derive(Debug)]
-pub(super) struct Loss {
-    pub(super) stream: &'static str,
+pub(crate) struct Loss {
+    pub(crate) stream: &'static str,
     /// Publish time of the oldest message that may be lost.
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
     /// Every message that the stream stored during this time may be lost.
-    pub(super) during: RangeInclusive<Instant>,
+    pub(crate) during: RangeInclusive<Instant>,
     /// Older messages that were unacknowledged when the fault began; `None` if the broker did not answer.
-    pub(super) unhandled: Option<u64>,
+    pub(crate) unhandled: Option<u64>,
 }
 
 impl Loss {
@@ -83,17 +83,17 @@ impl Loss {
 
 impl Entries {
     /// Whether one of these streams may have lost a message with this publish window.
-    pub(super) fn may_have_lost(&self, streams: &[&str], window: &PublishWindow) -> bool {
+    pub(crate) fn may_have_lost(&self, streams: &[&str], window: &PublishWindow) -> bool {
         self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.covers(window))
     }
 
     /// Whether a stream may have lost anything.
-    pub(super) fn has_lost(&self, stream: &str) -> bool {
+    pub(crate) fn has_lost(&self, stream: &str) -> bool {
         self.losses.iter().any(|loss| loss.stream == stream)
     }
 
     /// Upper bound of how many of these messages `stream` may have lost.
-    pub(super) fn count_covered(&self, stream: &str, sent: &[&PublishWindow]) -> u64 {
+    pub(crate) fn count_covered(&self, stream: &str, sent: &[&PublishWindow]) -> u64 {
         let losses = self.losses.iter().filter(|loss| loss.stream == stream);
         losses
             .map(|loss| {
@@ -108,7 +108,7 @@ impl Entries {
 }
 
 impl Journal {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Entries> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,15 +1,19 @@
 //! The system under test: Postgres, NATS and four services as separate processes, with a proxy on every link between
 //! them.
 
-use super::{
+use crate::{
     proxy::{LinkState, Proxy},
     schedule::Link,
 };
-use crate::{home::Home, serve::Name};
 use anyhow::Context;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
+};
+use off_cli::{
+    home::Home,
+    migrate::{self, ForeignTables},
+    serve::Name,
 };
 use off_kit::{Addresses, Bus, bus, db};
 use off_servers::{Nats, Postgres, SmallDisk, find_nats_server, find_postgres};
@@ -34,7 +38,7 @@ use url::Url;
 const BROKER_SETTING: &str = "max_file_store: 768MB";
 
 /// The part of it that the streams may use, in MiB.
-pub(super) const STREAM_STORAGE_MIB: u32 = 640;
+pub(crate) const STREAM_STORAGE_MIB: u32 = 640;
 
 /// Size of the small disk for Postgres, in MiB, and the settings that limit its WAL accordingly.
 const POSTGRES_DISK_MIB: u32 = 1024;
@@ -49,7 +53,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All parts of the system. A mutex per part keeps concurrent faults from acting on it at the same time.
 #[derive(Debug)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     postgres: Mutex<Postgres>,
     /// `None` if this user may not mount one.
     postgres_disk: StdMutex<Option<SmallDisk>>,
@@ -59,8 +63,8 @@ pub(super) struct Parts {
     /// The address of each service, not proxied.
     addresses: BTreeMap<Name, Addresses>,
     /// Connected directly, not through a proxy.
-    pub(super) db: PgPool,
-    pub(super) bus: Bus,
+    pub(crate) db: PgPool,
+    pub(crate) bus: Bus,
 }
 
 /// A service that runs as a separate process.
@@ -77,17 +81,17 @@ struct Process {
 
 /// Settings of a run that the system depends on.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RunSettings {
+pub(crate) struct RunSettings {
     /// Simulated seconds per real second.
-    pub(super) speed: f64,
-    pub(super) seed: u64,
+    pub(crate) speed: f64,
+    pub(crate) seed: u64,
     /// Number of orders that the run will place.
-    pub(super) orders: f64,
+    pub(crate) orders: f64,
 }
 
 impl Parts {
     /// Starts all parts in `folder`, which is empty.
-    pub(super) async fn start(home: &Home, folder: &Path, run: RunSettings) -> anyhow::Result<Self> {
+    pub(crate) async fn start(home: &Home, folder: &Path, run: RunSettings) -> anyhow::Result<Self> {
         let (programs, _) = find_postgres().await?;
         let postgres_folder = folder.join("postgres");
         let data_folder = Postgres::make_place(&postgres_folder)?;
@@ -100,7 +104,7 @@ impl Parts {
         let pool = db::lazy_pool(&config, "off-chaos")?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
         let storage = bus::StreamStorage { max_mib: STREAM_STORAGE_MIB, ..bus::StreamStorage::default() };
-        crate::migrate::all(&pool, &bus, storage, false).await?;
+        migrate::all(&pool, &bus, storage, ForeignTables::Refuse).await?;
 
         let mut addresses = BTreeMap::new();
         // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port may
@@ -137,37 +141,37 @@ impl Parts {
     }
 
     /// URL of the proxy of `link`.
-    pub(super) fn url(&self, link: Link) -> String {
+    pub(crate) fn url(&self, link: Link) -> String {
         format!("http://{}", self.proxies[&link].address)
     }
 
     /// Health address of a service, not proxied.
-    pub(super) fn health_address(&self, name: Name) -> SocketAddr {
+    pub(crate) fn health_address(&self, name: Name) -> SocketAddr {
         self.addresses[&name].health
     }
 
     /// Sets the state of a link.
-    pub(super) fn set_link(&self, link: Link, state: LinkState) {
+    pub(crate) fn set_link(&self, link: Link, state: LinkState) {
         self.proxies[&link].set(state);
     }
 
     /// Sends SIGKILL to a service and does not restart it.
-    pub(super) async fn kill(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&self, name: Name) -> anyhow::Result<()> {
         self.services[&name].lock().await.kill().await
     }
 
     /// Starts a service if it does not run.
-    pub(super) async fn start_service(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn start_service(&self, name: Name) -> anyhow::Result<()> {
         self.services[&name].lock().await.start()
     }
 
     /// Sends a signal to a service: SIGSTOP freezes it, SIGCONT resumes it.
-    pub(super) async fn signal(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
+    pub(crate) async fn signal(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
         self.services[&name].lock().await.signal(signal)
     }
 
     /// Kills Postgres and restarts it after `down`.
-    pub(super) async fn kill_postgres(&self, down: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn kill_postgres(&self, down: Duration) -> anyhow::Result<()> {
         let mut postgres = self.postgres.lock().await;
         postgres.kill().await?;
         tokio::time::sleep(down).await;
@@ -175,7 +179,7 @@ impl Parts {
     }
 
     /// Fills the disk of Postgres for the duration `full`. Restarts Postgres if it exits because the disk is full.
-    pub(super) async fn fill_postgres(&self, full: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn fill_postgres(&self, full: Duration) -> anyhow::Result<()> {
         let mut postgres = self.postgres.lock().await;
         let disk = || self.postgres_disk.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(filled) = disk().as_ref().map(SmallDisk::fill) else { return Ok(()) };
@@ -188,7 +192,7 @@ impl Parts {
     }
 
     /// Whether the disk of Postgres can be filled.
-    pub(super) fn can_fill_postgres(&self) -> bool {
+    pub(crate) fn can_fill_postgres(&self) -> bool {
         self.postgres_disk.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
@@ -203,7 +207,7 @@ impl Parts {
     }
 
     /// Kills NATS and restarts it after `down`.
-    pub(super) async fn kill_nats(&self, down: Duration) -> anyhow::Result<()> {
+    pub(crate) async fn kill_nats(&self, down: Duration) -> anyhow::Result<()> {
         let mut nats = self.nats.lock().await;
         nats.kill().await?;
         tokio::time::sleep(down).await;
@@ -211,17 +215,17 @@ impl Parts {
     }
 
     /// Kills NATS, copies its store to `name` and restarts it.
-    pub(super) async fn copy_nats_store(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn copy_nats_store(&self, name: &str) -> anyhow::Result<()> {
         self.nats.lock().await.with_store(&format!("cp -a store {name}")).await
     }
 
     /// Kills NATS, replaces its store by the copy `name` and restarts it.
-    pub(super) async fn roll_nats_store_back(&self, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn roll_nats_store_back(&self, name: &str) -> anyhow::Result<()> {
         self.nats.lock().await.with_store(&format!("rm -r store && mv {name} store")).await
     }
 
     /// Opens all links, and resumes or starts all services.
-    pub(super) async fn heal(&self) -> anyhow::Result<()> {
+    pub(crate) async fn heal(&self) -> anyhow::Result<()> {
         for proxy in self.proxies.values() {
             proxy.set(LinkState::Open);
         }
@@ -234,7 +238,7 @@ impl Parts {
     }
 
     /// Restarts services that exited unexpectedly; returns a description of each exit.
-    pub(super) async fn restart_exited(&self) -> anyhow::Result<Vec<String>> {
+    pub(crate) async fn restart_exited(&self) -> anyhow::Result<Vec<String>> {
         let mut exited = Vec::new();
         for process in self.services.values() {
             let mut process = process.lock().await;
@@ -249,7 +253,7 @@ impl Parts {
     }
 
     /// Stops all parts in order. If `is_kept`, keeps the data on the small disk for examination after a failed run.
-    pub(super) async fn stop(&self, is_kept: bool) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&self, is_kept: bool) -> anyhow::Result<()> {
         for process in self.services.values() {
             process.lock().await.kill().await?;
         }
@@ -327,7 +331,7 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            // A process group of its own, so that Ctrl-C reaches only `off chaos`.
+            // A process group of its own, so that Ctrl-C reaches only this process.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()

@@ -20,7 +20,7 @@ const SLOW_DELAY: Duration = Duration::from_millis(60);
 
 /// State of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LinkState {
+pub(crate) enum LinkState {
     Open,
     /// Existing connections are closed, and new ones are closed on arrival.
     Cut,
@@ -32,15 +32,15 @@ pub(super) enum LinkState {
 
 /// Forwards TCP connections to another address. Stops when dropped.
 #[derive(Debug)]
-pub(super) struct Proxy {
-    pub(super) address: SocketAddr,
+pub(crate) struct Proxy {
+    pub(crate) address: SocketAddr,
     state: watch::Sender<LinkState>,
     _accepting: JoinSet<()>,
 }
 
 impl Proxy {
     /// Listens on a free port and forwards to `to`.
-    pub(super) async fn start(to: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) async fn start(to: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("cannot bind a port for a proxy")?;
         let address = listener.local_addr()?;
         let (state, current) = watch::channel(LinkState::Open);
@@ -55,7 +55,7 @@ impl Proxy {
         Ok(Self { address, state, _accepting: accepting })
     }
 
-    pub(super) fn set(&self, state: LinkState) {
+    pub(crate) fn set(&self, state: LinkState) {
         self.state.send_replace(state);
     }
 }

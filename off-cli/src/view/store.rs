@@ -1,4 +1,4 @@
-//! Counts from Postgres.
+//! Counts, and names of products.
 
 use sqlx::PgPool;
 use std::time::Duration;
@@ -85,4 +85,10 @@ impl Snapshot {
     pub(crate) fn placed(&self) -> i64 {
         self.pending + self.shipped + self.completed
     }
+}
+
+/// Finds the names of products, each with its barcode.
+pub(super) async fn find_names(db: &PgPool, barcodes: &[String]) -> sqlx::Result<Vec<(String, String)>> {
+    let rows = sqlx::query!("SELECT barcode, name FROM catalog.products WHERE barcode = ANY($1)", barcodes);
+    Ok(rows.fetch_all(db).await?.into_iter().map(|row| (row.barcode, row.name)).collect())
 }

@@ -1,6 +1,6 @@
 //! Faults in the broker: republished, unprocessable and junk messages, full, purged and deleted streams.
 
-use super::journal::{self, Journal};
+use crate::journal::{self, Journal};
 use async_nats::{
     HeaderMap,
     jetstream::{
@@ -60,7 +60,7 @@ const LARGE_HEADER_BYTES: usize = 65_300;
 const RETRY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Republishes the newest messages of every subject in random order; returns how many.
-pub(super) async fn republish(bus: &Bus, seed: u64) -> anyhow::Result<usize> {
+pub(crate) async fn republish(bus: &Bus, seed: u64) -> anyhow::Result<usize> {
     let mut old: Vec<Message> = Vec::new();
     for stream in [&streams::ORDERS, &streams::STOCK] {
         let newest = bus.jetstream.get_stream(stream.name).await?.cached_info().state.last_sequence;
@@ -95,7 +95,7 @@ struct PoisonMessage {
 }
 
 /// Publishes poison messages on every subject and records the dead letters that must follow; returns how many it sent.
-pub(super) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: usize) -> anyhow::Result<usize> {
+pub(crate) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: usize) -> anyhow::Result<usize> {
     let messages = poison_messages(clock)?;
     let count = messages.len();
     for (number, message) in messages.into_iter().enumerate() {
@@ -156,12 +156,12 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
 }
 
 /// The tag of a dead letter, if it was a poison message.
-pub(super) fn tag_of(letter: &dead_letters::DeadLetter) -> Option<&str> {
+pub(crate) fn tag_of(letter: &dead_letters::DeadLetter) -> Option<&str> {
     letter.headers.iter().find(|(name, _)| name == TAG_HEADER).map(|(_, tag)| tag.as_str())
 }
 
 /// Fills the broker's storage until it refuses a message. Returns early if the broker becomes unavailable.
-pub(super) async fn fill_broker(bus: &Bus) -> anyhow::Result<()> {
+pub(crate) async fn fill_broker(bus: &Bus) -> anyhow::Result<()> {
     let config = Config {
         name: FILLER_STREAM.to_owned(),
         subjects: vec!["filler".to_owned()],
@@ -174,13 +174,13 @@ pub(super) async fn fill_broker(bus: &Bus) -> anyhow::Result<()> {
 }
 
 /// Deletes the stream that fills the broker's storage.
-pub(super) async fn clear_broker(bus: &Bus) -> anyhow::Result<()> {
+pub(crate) async fn clear_broker(bus: &Bus) -> anyhow::Result<()> {
     delete_stream(bus, FILLER_STREAM).await
 }
 
 /// Publishes as many bytes as a stream may hold. The stream discards its oldest messages or is full afterwards,
 /// depending on its settings.
-pub(super) async fn fill_stream(bus: &Bus, name: &str, storage_mib: u32) -> anyhow::Result<()> {
+pub(crate) async fn fill_stream(bus: &Bus, name: &str, storage_mib: u32) -> anyhow::Result<()> {
     let Some(stream) = streams::STREAMS.iter().find(|stream| stream.name == name) else { return Ok(()) };
     let subject = match *stream {
         // No consumer reads these subjects.
@@ -200,7 +200,7 @@ pub(super) async fn fill_stream(bus: &Bus, name: &str, storage_mib: u32) -> anyh
 }
 
 /// How many messages of a stream its consumers have not acknowledged; `None` if the broker does not answer.
-pub(super) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
+pub(crate) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
     let mut unhandled = 0;
     for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream) {
         let waiting = bus.waiting(consumer).await.ok()?;
@@ -210,12 +210,12 @@ pub(super) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
 }
 
 /// Sequence number of the oldest message in a stream; `None` if the broker does not answer.
-pub(super) async fn find_first_sequence(bus: &Bus, stream: &str) -> Option<u64> {
+pub(crate) async fn find_first_sequence(bus: &Bus, stream: &str) -> Option<u64> {
     Some(bus.jetstream.get_stream(stream).await.ok()?.cached_info().state.first_sequence)
 }
 
 /// Purges the filler from the dead letters. The other streams discard their filler on their own.
-pub(super) async fn clear_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn clear_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
     if name != streams::DEAD_LETTERS.name {
         return Ok(());
     }
@@ -241,7 +241,7 @@ async fn fill(bus: &Bus, subject: &'static str, size: usize, max_count: usize) {
 }
 
 /// Purges all message schedules.
-pub(super) async fn purge_schedules(bus: &Bus) -> anyhow::Result<()> {
+pub(crate) async fn purge_schedules(bus: &Bus) -> anyhow::Result<()> {
     retry("purge the message schedules", || async {
         let stream = bus.jetstream.get_stream(streams::ORDERS.name).await.map_err(|error| error.to_string())?;
         stream.purge().filter("orders.timer.>").await.map_err(|error| error.to_string())
@@ -251,7 +251,7 @@ pub(super) async fn purge_schedules(bus: &Bus) -> anyhow::Result<()> {
 }
 
 /// Deletes a stream with its messages and consumers.
-pub(super) async fn delete_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn delete_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
     retry("delete a stream", || async {
         match bus.jetstream.delete_stream(name).await {
             Err(error) if !error.to_string().contains("not found") => Err(error),
@@ -262,7 +262,7 @@ pub(super) async fn delete_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
 }
 
 /// Deletes a consumer.
-pub(super) async fn delete_consumer(bus: &Bus, name: &str) -> anyhow::Result<()> {
+pub(crate) async fn delete_consumer(bus: &Bus, name: &str) -> anyhow::Result<()> {
     let Some(consumer) = streams::CONSUMERS.iter().find(|consumer| consumer.name == name) else { return Ok(()) };
     retry("delete a consumer", || async {
         match bus.jetstream.delete_consumer_from_stream(consumer.name, consumer.stream).await {
@@ -274,7 +274,7 @@ pub(super) async fn delete_consumer(bus: &Bus, name: &str) -> anyhow::Result<()>
 }
 
 /// Creates the streams and consumers that are missing.
-pub(super) async fn declare(bus: &Bus, storage_mib: u32) -> anyhow::Result<()> {
+pub(crate) async fn declare(bus: &Bus, storage_mib: u32) -> anyhow::Result<()> {
     let storage = StreamStorage { max_mib: storage_mib, ..StreamStorage::default() };
     retry("create streams and consumers", || async move {
         off_kit::bus::declare(bus, storage).await.map_err(|error| format!("{error:#}"))
@@ -284,7 +284,7 @@ pub(super) async fn declare(bus: &Bus, storage_mib: u32) -> anyhow::Result<()> {
 
 /// Publishes junk as a misbehaving device could: messages with headers just below the broker's limit, messages with
 /// large bodies, and many small ones. Returns how many the broker accepted.
-pub(super) async fn junk(bus: &Bus) -> usize {
+pub(crate) async fn junk(bus: &Bus) -> usize {
     let mut large = HeaderMap::new();
     large.insert("Junk", "x".repeat(LARGE_HEADER_BYTES).as_str());
     let kinds = [
