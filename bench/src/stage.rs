@@ -166,7 +166,7 @@ impl Stage {
     /// Deletes all orders and their events, so that every round begins in the same state.
     pub async fn delete_orders(&self) -> anyhow::Result<()> {
         sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(&self.db).await?;
-        self.bus.jetstream.get_stream_no_info("ORDERS").await?.purge().await?;
+        self.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await?.purge().await?;
         sqlx::query("CHECKPOINT").execute(&self.db).await?;
         Ok(())
     }

@@ -12,7 +12,7 @@ use async_nats::{
 use bytes::Bytes;
 use off_events::{
     Barcode, Event, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, headers,
-    streams::{self, Consumer},
+    streams::{self, Consumer, Stream},
 };
 use off_kit::{
     Bus, Clock,
@@ -37,6 +37,9 @@ const REPUBLISHED_PER_STREAM: u64 = 400;
 /// The stream that fills the broker's storage.
 const FILLER_STREAM: &str = "FILLER";
 
+/// The subject of that stream, and a token of the subjects that fill the others.
+const FILLER: &str = "filler";
+
 /// Size of a filler message, in bytes. The broker accepts at most one megabyte.
 const FILLER_BYTES: usize = 900 * 1024;
 
@@ -45,9 +48,6 @@ const SMALL_FILLER_BYTES: usize = 1024;
 
 /// Filler messages that are in flight at once.
 const FILLER_BATCH: usize = 16;
-
-/// Subject of the messages that fill the dead-letter stream.
-const DEAD_LETTER_FILLER_SUBJECT: &str = "dead.filler.filler";
 
 /// Small junk messages that a device sends, and how many of them are in flight at once.
 const JUNK_MESSAGES: usize = 7000;
@@ -164,12 +164,12 @@ pub(crate) fn tag_of(letter: &dead_letters::DeadLetter) -> Option<&str> {
 pub(crate) async fn fill_broker(bus: &Bus) -> anyhow::Result<()> {
     let config = Config {
         name: FILLER_STREAM.to_owned(),
-        subjects: vec!["filler".to_owned()],
+        subjects: vec![FILLER.to_owned()],
         discard: DiscardPolicy::New,
         ..Config::default()
     };
     retry("fill the broker's storage", || bus.jetstream.create_or_update_stream(config.clone())).await?;
-    fill(bus, "filler", FILLER_BYTES, usize::MAX).await;
+    fill(bus, FILLER, FILLER_BYTES, usize::MAX).await;
     Ok(())
 }
 
@@ -182,21 +182,29 @@ pub(crate) async fn clear_broker(bus: &Bus) -> anyhow::Result<()> {
 /// depending on its settings.
 pub(crate) async fn fill_stream(bus: &Bus, name: &str, storage_mib: u32) -> anyhow::Result<()> {
     let Some(stream) = streams::STREAMS.iter().find(|stream| stream.name == name) else { return Ok(()) };
-    let subject = match *stream {
-        // No consumer reads these subjects.
-        streams::ORDERS => "orders.timer.filler.filler",
-        streams::USERS => "users.filler",
-        streams::DEAD_LETTERS => DEAD_LETTER_FILLER_SUBJECT,
-        // Devices publish on this subject, so its consumer drops the filler as junk.
-        _ => StockConsumed::SUBJECT,
-    };
+    let subject = filler_subject(stream);
     let bytes = usize::try_from(storage_mib)? * 1024 * 1024 * usize::from(stream.share) / 100;
-    fill(bus, subject, FILLER_BYTES, bytes / FILLER_BYTES + FILLER_BATCH).await;
+    fill(bus, &subject, FILLER_BYTES, bytes / FILLER_BYTES + FILLER_BATCH).await;
     if stream.refuses_when_full {
         // Messages that are smaller than the filler still fit.
-        fill(bus, subject, SMALL_FILLER_BYTES, FILLER_BATCH * FILLER_BYTES / SMALL_FILLER_BYTES).await;
+        fill(bus, &subject, SMALL_FILLER_BYTES, FILLER_BATCH * FILLER_BYTES / SMALL_FILLER_BYTES).await;
     }
     Ok(())
+}
+
+/// The subject of the messages that fill a stream.
+fn filler_subject(stream: &Stream) -> String {
+    match wildcard_subject(stream) {
+        // No consumer reads it.
+        Some(subject) => subject.replace(['*', '>'], FILLER),
+        // Devices publish on this subject, so its consumer drops the filler as junk.
+        None => StockConsumed::SUBJECT.to_owned(),
+    }
+}
+
+/// The subject of a stream that has wildcards; that of `ORDERS` is the subject of all message schedules.
+fn wildcard_subject(stream: &Stream) -> Option<&'static str> {
+    stream.subjects.iter().copied().find(|subject| subject.contains(['*', '>']))
 }
 
 /// How many messages of a stream its consumers have not acknowledged; `None` if the broker does not answer.
@@ -221,18 +229,19 @@ pub(crate) async fn clear_stream(bus: &Bus, name: &str) -> anyhow::Result<()> {
     }
     retry("clear the dead letters", || async move {
         let stream = bus.jetstream.get_stream(name).await.map_err(|error| error.to_string())?;
-        stream.purge().filter(DEAD_LETTER_FILLER_SUBJECT).await.map_err(|error| error.to_string())
+        stream.purge().filter(filler_subject(&streams::DEAD_LETTERS)).await.map_err(|error| error.to_string())
     })
     .await?;
     Ok(())
 }
 
 /// Publishes messages of `size` bytes until `max_count` are sent or the broker refuses one.
-async fn fill(bus: &Bus, subject: &'static str, size: usize, max_count: usize) {
+async fn fill(bus: &Bus, subject: &str, size: usize, max_count: usize) {
     let filler = Bytes::from(vec![b'.'; size]);
     let mut sent = 0;
     while sent < max_count {
-        let batch = (0..FILLER_BATCH).map(|_| async { bus.jetstream.publish(subject, filler.clone()).await?.await });
+        let batch =
+            (0..FILLER_BATCH).map(|_| async { bus.jetstream.publish(subject.to_owned(), filler.clone()).await?.await });
         if futures::future::join_all(batch).await.iter().any(Result::is_err) {
             return;
         }
@@ -244,7 +253,11 @@ async fn fill(bus: &Bus, subject: &'static str, size: usize, max_count: usize) {
 pub(crate) async fn purge_schedules(bus: &Bus) -> anyhow::Result<()> {
     retry("purge the message schedules", || async {
         let stream = bus.jetstream.get_stream(streams::ORDERS.name).await.map_err(|error| error.to_string())?;
-        stream.purge().filter("orders.timer.>").await.map_err(|error| error.to_string())
+        stream
+            .purge()
+            .filter(wildcard_subject(&streams::ORDERS).unwrap_or_default())
+            .await
+            .map_err(|error| error.to_string())
     })
     .await?;
     Ok(())

@@ -113,11 +113,12 @@ async fn main() -> anyhow::Result<()> {
     }
     progress("");
     let mut table = table(&["median of rounds, ms", "a thousand", "millions"]);
+    let (p50, p99) = (format!("{ORDERS_RANDOM}, p50"), format!("{ORDERS_RANDOM}, p99"));
     let figures: [(&str, &[f64], &[f64]); 4] = [
         ("POST /api/orders, p50", &small.post_p50, &large.post_p50),
         ("POST /api/orders, p99", &small.post_p99, &large.post_p99),
-        ("orders.random, p50", &small.random_p50, &large.random_p50),
-        ("orders.random, p99", &small.random_p99, &large.random_p99),
+        (&p50, &small.random_p50, &large.random_p50),
+        (&p99, &small.random_p99, &large.random_p99),
     ];
     for (name, small, large) in figures {
         let [small, large] = [small, large].map(|rounds| format!("{:.2}", median(rounds.iter().copied())));

@@ -12,6 +12,7 @@ use off_bench::{
     stage::{DEVICES, PRODUCTS, Ports, order_body, seed_data, wait_until_ready},
     usage::{Measured, Usage},
 };
+use off_events::streams;
 use off_kit::telemetry;
 use off_servers::{Postgres, find_postgres};
 use sqlx::PgPool;
@@ -158,11 +159,11 @@ async fn run(options: &Options, replicas: u8) -> anyhow::Result<()> {
 /// Kills the leader of the orders' stream and restarts it after `downtime`; returns how long the stream had no leader.
 async fn kill_leader(cluster: &mut Cluster, downtime: Duration) -> anyhow::Result<Duration> {
     let bus = cluster.bus().await?;
-    let leader = cluster.leader(&bus, "ORDERS").await.context("the orders' stream has no leader")?;
+    let leader = cluster.leader(&bus, streams::ORDERS.name).await.context("the orders' stream has no leader")?;
     cluster.kill_server(leader).await?;
     let killed = Instant::now();
     let leaderless = loop {
-        match cluster.leader(&bus, "ORDERS").await {
+        match cluster.leader(&bus, streams::ORDERS.name).await {
             Some(next) if next != leader => break killed.elapsed(),
             _ => ensure!(killed.elapsed() < DELIVERY_TIMEOUT, "the orders' stream has no new leader"),
         }

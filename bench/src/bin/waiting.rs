@@ -11,7 +11,7 @@ use off_bench::{
     Program, Stage,
     report::{at_most, progress},
 };
-use off_events::{Order, OrderId, OrderStatus, Quantity, SsdId, headers};
+use off_events::{Order, OrderId, OrderStatus, Quantity, SsdId, headers, streams};
 use off_kit::{Clock, bus::OutboundMessage};
 use std::{
     collections::HashSet,
@@ -162,7 +162,7 @@ async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
 
 /// Waits until every order has its message schedule in the stream.
 async fn wait_for_schedules(stage: &Stage) -> anyhow::Result<()> {
-    let stream = stage.bus.jetstream.get_stream_no_info("ORDERS").await?;
+    let stream = stage.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await?;
     let deadline = Instant::now() + Duration::from_mins(1);
     while stream.info_with_subjects("orders.timer.shipped.*").await?.count().await < ORDERS {
         (Instant::now() < deadline).then_some(()).context("the message schedules are missing")?;

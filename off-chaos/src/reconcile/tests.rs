@@ -1,6 +1,6 @@
 use super::*;
 use crate::journal::{Loss, OrderRequest, Outcome, Poison};
-use off_events::SsdId;
+use off_events::{Order, SsdId, streams};
 use off_kit::bus::dead_letters;
 use off_testkit::{LENTILS, TEA, World};
 use std::time::Duration;
@@ -79,7 +79,7 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
 #[tokio::test]
 async fn missing_repeated_and_unexpected_dead_letters_are_findings() {
     let (world, mut entries) = consistent_world().await;
-    let poison = Poison { subject: "orders.pending", published: Instant::now()..=Instant::now() };
+    let poison = Poison { subject: Order::PENDING, published: Instant::now()..=Instant::now() };
     entries.poison.insert(("supplier".to_owned(), "poison-1".to_owned()), poison);
     assert!(findings(&world, &entries).await.contains("has no dead letter of supplier"));
     let publish_dead_letter = |tag: &'static str| {
@@ -100,9 +100,9 @@ async fn missing_repeated_and_unexpected_dead_letters_are_findings() {
 async fn only_a_loss_in_its_own_stream_explains_a_missing_report() {
     let (world, mut entries) = consistent_world().await;
     sql(&world, "DELETE FROM users.consumptions").await;
-    entries.losses.push(loss("ORDERS", Some(1)));
+    entries.losses.push(loss(streams::ORDERS.name, Some(1)));
     assert!(findings(&world, &entries).await.contains("was acknowledged but is not stored"));
-    entries.losses.push(loss("STOCK", Some(1)));
+    entries.losses.push(loss(streams::STOCK.name, Some(1)));
     assert_eq!(findings(&world, &entries).await, "");
 }
 
@@ -110,7 +110,7 @@ async fn only_a_loss_in_its_own_stream_explains_a_missing_report() {
 async fn a_loss_explains_no_more_missing_reports_than_were_unhandled() {
     let (world, mut entries) = consistent_world().await;
     sql(&world, "DELETE FROM users.consumptions").await;
-    entries.losses.push(loss("STOCK", Some(0)));
+    entries.losses.push(loss(streams::STOCK.name, Some(0)));
     assert!(findings(&world, &entries).await.contains("1 reports are missing"));
 }
 
@@ -118,7 +118,7 @@ async fn a_loss_explains_no_more_missing_reports_than_were_unhandled() {
 async fn a_loss_in_the_orders_stream_explains_a_missing_time_of_shipping() {
     let (world, mut entries) = consistent_world().await;
     sql(&world, "UPDATE orders.product_orders SET shipped_at = NULL").await;
-    entries.losses.push(loss("ORDERS", None));
+    entries.losses.push(loss(streams::ORDERS.name, None));
     assert_eq!(findings(&world, &entries).await, "");
 }
 

@@ -15,6 +15,7 @@ mod queries;
 mod rights;
 mod services;
 mod settings;
+mod sources;
 mod terminal;
 mod traces;
 mod up;

@@ -1,20 +1,13 @@
 //! The descriptions in `.sqlx`, against which the compiler checks queries, match the database and the code.
 
+use crate::sources::{sources, string, workspace};
 use off_testkit::Database;
 use proc_macro2::{TokenStream, TokenTree};
 use serde_json::Value;
 use sqlx::{Executor, SqlSafeStr};
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs};
 
 const HINT: &str = "run `scripts/prepare-queries` to update .sqlx";
-
-fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
 
 /// The descriptions in `.sqlx`, by query.
 fn stored() -> BTreeMap<String, Value> {
@@ -46,26 +39,13 @@ fn as_compiled(mut description: Value) -> Value {
 #[test]
 fn stored_queries_match_the_code() {
     let mut in_code: Vec<String> = Vec::new();
-    for crate_folder in fs::read_dir(workspace()).unwrap().map(|entry| entry.unwrap().path().join("src")) {
-        if crate_folder.is_dir() {
-            queries_below(&crate_folder, &mut in_code);
-        }
+    for (_, tokens) in sources() {
+        queries_in(tokens, &mut in_code);
     }
     in_code.sort();
     in_code.dedup();
     let stored: Vec<String> = stored().into_keys().collect();
     assert_eq!(in_code, stored, "{HINT}");
-}
-
-fn queries_below(folder: &Path, found: &mut Vec<String>) {
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-        if path.is_dir() {
-            queries_below(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).unwrap();
-            queries_in(text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display())), found);
-        }
-    }
 }
 
 /// Adds the first string in the parentheses of each `query!`, `query_as!` and `query_scalar!` to `found`.
@@ -83,8 +63,4 @@ fn queries_in(tokens: TokenStream, found: &mut Vec<String>) {
         }
         queries_in(group.stream(), found);
     }
-}
-
-fn string(token: TokenTree) -> Option<String> {
-    Some(syn::parse2::<syn::LitStr>(TokenStream::from(token)).ok()?.value())
 }
