@@ -9,7 +9,7 @@ use crate::{
     print_progress,
     reconcile::{self, Verdict},
     schedule::plan,
-    summary::{self, Observations, Summary},
+    summary::{self, Observations, RunTimes, Summary},
 };
 use anyhow::Context;
 use off_cli::{audit, home::Home, reset, serve::Name};
@@ -142,7 +142,7 @@ async fn load_and_check(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
     }
 
     let verdicts = check_all(parts, &journal, &observations, drained_after).await?;
-    Ok(summary::print(&journal, &observations, (started, length, seed), drained_after, &verdicts))
+    Ok(summary::print(&journal, &observations, RunTimes { started, length, seed }, drained_after, &verdicts))
 }
 
 async fn check_all(

@@ -1,7 +1,7 @@
 //! The summary that is printed after a run.
 
 use crate::{
-    journal::{Journal, Outcome},
+    journal::{Entries, Journal, Outcome},
     reconcile::Verdict,
     schedule::Fault,
 };
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 /// Findings that are shown for one check, at most.
 const MAX_FINDINGS_SHOWN: usize = 10;
@@ -45,11 +46,19 @@ pub(crate) struct Summary {
     pub(crate) failed: Vec<&'static str>,
 }
 
+/// When a run began, how long it was loaded, and its seed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunTimes {
+    pub(crate) started: Instant,
+    pub(crate) length: Duration,
+    pub(crate) seed: u64,
+}
+
 /// Prints the faults, the load and the result of every check; returns the outcome.
 pub(crate) fn print(
     journal: &Journal,
     observations: &Mutex<Observations>,
-    (started, length, seed): (Instant, Duration, u64),
+    times: RunTimes,
     drained_after: Option<Duration>,
     verdicts: &[Verdict],
 ) -> Summary {
@@ -57,6 +66,22 @@ pub(crate) fn print(
     let mut entries = journal.lock();
     observations.faults.sort_by_key(|(_, began, _)| *began);
     entries.accepted_at.sort_unstable();
+    print_faults(&entries, &observations, times);
+    print_load(&entries, &observations, times);
+    print_overdue(&observations);
+    print_verdicts(verdicts);
+    let failed: Vec<_> =
+        verdicts.iter().filter(|verdict| !verdict.findings.is_empty()).map(|verdict| verdict.name).collect();
+    let passed = failed.is_empty();
+    if passed {
+        print_line!("not a single order was lost");
+    }
+    let accepted = count_orders(&entries, |outcome| matches!(outcome, Outcome::Accepted(_)));
+    Summary { seed: times.seed, passed, faults: observations.faults.len(), accepted, drained_after, failed }
+}
+
+/// Prints when each fault was injected, and when the system worked again.
+fn print_faults(entries: &Entries, observations: &Observations, RunTimes { started, length, .. }: RunTimes) {
     print_line!("");
     let mut faults =
         table(&["at", "for", "fault", "next order accepted after", "all ready after", "no order overdue after"]);
@@ -80,15 +105,21 @@ pub(crate) fn print(
         ]);
     }
     print_line!("{faults}\n");
-    let count =
-        |kind: fn(&Outcome<uuid::Uuid>) -> bool| entries.orders.values().filter(|(_, outcome)| kind(outcome)).count();
+}
+
+fn count_orders(entries: &Entries, kind: fn(&Outcome<Uuid>) -> bool) -> usize {
+    entries.orders.values().filter(|(_, outcome)| kind(outcome)).count()
+}
+
+/// Prints what clients sent and got.
+fn print_load(entries: &Entries, observations: &Observations, RunTimes { started, length, .. }: RunTimes) {
     print_line!(
         "{} faults; {} orders sent, {} answered with 201, {} without a response, {} skipped; {} retries, {} messages \
          republished, {} junk messages sent",
         observations.faults.len(),
         entries.orders.len(),
-        count(|outcome| matches!(outcome, Outcome::Accepted(_))),
-        count(|outcome| matches!(outcome, Outcome::Unknown)),
+        count_orders(entries, |outcome| matches!(outcome, Outcome::Accepted(_))),
+        count_orders(entries, |outcome| matches!(outcome, Outcome::Unknown)),
         entries.skipped,
         entries.retries,
         observations.republished,
@@ -98,6 +129,10 @@ pub(crate) fn print(
     let times: Vec<Instant> = ends.collect();
     let longest = times.windows(2).map(|pair| pair[1].saturating_duration_since(pair[0])).max().unwrap_or_default();
     print_line!("longest time without an accepted order: {:.1} s", longest.as_secs_f64());
+}
+
+/// Prints how many orders were overdue, and for how long.
+fn print_overdue(observations: &Observations) {
     let max = observations.overdue.iter().filter_map(|(_, overdue)| *overdue).max().unwrap_or_default();
     let periods = observations.overdue.split(|(_, overdue)| *overdue == Some(0));
     let lengths = periods.filter_map(|period| Some(period.last()?.0 - period.first()?.0));
@@ -106,6 +141,10 @@ pub(crate) fn print(
         "at most {max} orders were overdue at once; the longest time with overdue orders was {:.1} s\n",
         longest.as_secs_f64()
     );
+}
+
+/// Prints the result of each check with its first findings.
+fn print_verdicts(verdicts: &[Verdict]) {
     for verdict in verdicts {
         print_line!("{}", check(verdict.findings.is_empty().into(), verdict.name, &verdict.claim));
         for finding in verdict.findings.iter().take(MAX_FINDINGS_SHOWN) {
@@ -115,14 +154,6 @@ pub(crate) fn print(
             print_line!("    … and {} more", verdict.findings.len() - MAX_FINDINGS_SHOWN);
         }
     }
-    let failed: Vec<_> =
-        verdicts.iter().filter(|verdict| !verdict.findings.is_empty()).map(|verdict| verdict.name).collect();
-    let passed = failed.is_empty();
-    if passed {
-        print_line!("not a single order was lost");
-    }
-    let accepted = count(|outcome| matches!(outcome, Outcome::Accepted(_)));
-    Summary { seed, passed, faults: observations.faults.len(), accepted, drained_after, failed }
 }
 
 /// Prints the outcomes of all runs so far.
