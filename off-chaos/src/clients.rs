@@ -1,9 +1,9 @@
 //! Simulated clients that place orders and devices that report consumption. All record what they do in the journal.
 
 use crate::{
+    fault::Link,
     journal::{Journal, OrderRequest, Outcome},
     parts::Parts,
-    schedule::Link,
     store,
 };
 use anyhow::Context;

@@ -1,13 +1,15 @@
 //! Injects the planned faults, each for its duration, and heals them.
 
 use crate::{
+    broker,
     clients::Clients,
+    fault::{Fault, Link},
     journal::{Journal, Loss},
     messages,
     parts::{Parts, STREAM_STORAGE_MIB},
     print_progress,
     proxy::LinkState,
-    schedule::{Fault, Link, Planned},
+    schedule::Planned,
     summary::Observations,
 };
 use anyhow::Context;
@@ -90,7 +92,7 @@ impl Injector {
             Fault::Poison => messages::poison(&parts.bus, &self.journal, self.clock, number).await.map(drop)?,
             Fault::FillBroker => self.fill_broker(hold).await?,
             Fault::FillStream(name) => self.fill_stream(name, hold).await?,
-            Fault::PurgeSchedules => messages::purge_schedules(&parts.bus).await?,
+            Fault::PurgeSchedules => broker::purge_schedules(&parts.bus).await?,
             Fault::DeleteConsumer(name) => self.delete_consumer(name, hold).await?,
             Fault::DeleteStream(name) => self.delete_stream(name, hold).await?,
             Fault::RollBackBroker => self.roll_back_broker(number, hold).await?,
@@ -133,34 +135,34 @@ impl Injector {
     async fn fill_broker(&self, hold: Sleep) -> anyhow::Result<()> {
         // While the storage is full, dead letters are only logged, so they may be missing later.
         let loss = self.begin_loss(streams::DEAD_LETTERS.name).await;
-        messages::fill_broker(&self.parts.bus).await?;
+        broker::fill_broker(&self.parts.bus).await?;
         hold.await;
-        messages::clear_broker(&self.parts.bus).await?;
+        broker::clear_broker(&self.parts.bus).await?;
         self.end_loss(loss);
         Ok(())
     }
 
     async fn fill_stream(&self, name: &'static str, hold: Sleep) -> anyhow::Result<()> {
         let loss = self.begin_loss(name).await;
-        messages::fill_stream(&self.parts.bus, name, STREAM_STORAGE_MIB).await?;
+        broker::fill_stream(&self.parts.bus, name, STREAM_STORAGE_MIB).await?;
         hold.await;
-        messages::clear_stream(&self.parts.bus, name).await?;
+        broker::clear_stream(&self.parts.bus, name).await?;
         self.end_loss(loss);
         Ok(())
     }
 
     async fn delete_consumer(&self, name: &'static str, hold: Sleep) -> anyhow::Result<()> {
         self.journal.lock().recreated.insert(name.to_owned());
-        messages::delete_consumer(&self.parts.bus, name).await?;
+        broker::delete_consumer(&self.parts.bus, name).await?;
         hold.await;
-        messages::declare(&self.parts.bus, STREAM_STORAGE_MIB).await
+        broker::declare(&self.parts.bus, STREAM_STORAGE_MIB).await
     }
 
     async fn delete_stream(&self, name: &'static str, hold: Sleep) -> anyhow::Result<()> {
         let loss = self.begin_loss(name).await;
-        messages::delete_stream(&self.parts.bus, name).await?;
+        broker::delete_stream(&self.parts.bus, name).await?;
         hold.await;
-        messages::declare(&self.parts.bus, STREAM_STORAGE_MIB).await?;
+        broker::declare(&self.parts.bus, STREAM_STORAGE_MIB).await?;
         self.end_loss(loss);
         Ok(())
     }
@@ -185,11 +187,11 @@ impl Injector {
     async fn send_junk(&self) {
         let (bus, stream) = (&self.parts.bus, streams::STOCK.name);
         let loss = self.begin_loss(stream).await;
-        let first = messages::find_first_sequence(bus, stream).await;
+        let first = broker::find_first_sequence(bus, stream).await;
         let junk = messages::junk(bus).await;
         self.observations().junk += junk;
         // Much junk pushes older messages out of the stream.
-        if first.is_none() || first != messages::find_first_sequence(bus, stream).await {
+        if first.is_none() || first != broker::find_first_sequence(bus, stream).await {
             self.end_loss(loss);
         }
     }
@@ -197,15 +199,15 @@ impl Injector {
     /// Repairs what an older copy of the broker's store may have restored: filler, and missing streams and consumers.
     async fn repair_broker(&self) -> anyhow::Result<()> {
         let bus = &self.parts.bus;
-        messages::clear_broker(bus).await?;
-        messages::declare(bus, STREAM_STORAGE_MIB).await?;
-        messages::clear_stream(bus, streams::DEAD_LETTERS.name).await
+        broker::clear_broker(bus).await?;
+        broker::declare(bus, STREAM_STORAGE_MIB).await?;
+        broker::clear_stream(bus, streams::DEAD_LETTERS.name).await
     }
 
     /// Begins to record a loss: the unhandled messages of a stream may be lost from now on.
     async fn begin_loss(&self, stream: &'static str) -> Loss {
         let now = Instant::now();
-        let unhandled = messages::count_unhandled(&self.parts.bus, stream).await;
+        let unhandled = broker::count_unhandled(&self.parts.bus, stream).await;
         // A message may be much older than its dead letter.
         let is_handled = unhandled == Some(0) && stream != streams::DEAD_LETTERS.name;
         let ago = if is_handled { MAX_HANDLED_AGE } else { MAX_UNHANDLED_AGE };

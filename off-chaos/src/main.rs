@@ -1,7 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
 
+mod broker;
 mod clients;
+mod fault;
 mod inject;
 mod journal;
 mod messages;

@@ -2,8 +2,8 @@
 //! them.
 
 use crate::{
+    fault::Link,
     proxy::{LinkState, Proxy},
-    schedule::Link,
 };
 use anyhow::Context;
 use nix::{

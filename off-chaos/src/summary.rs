@@ -1,9 +1,9 @@
 //! The summary that is printed after a run.
 
 use crate::{
+    fault::Fault,
     journal::{Entries, Journal, Outcome},
     reconcile::Verdict,
-    schedule::Fault,
 };
 use off_cli::report::{check, table};
 use off_kit::print_line;
