@@ -4,13 +4,8 @@ use anyhow::Context;
 use off_events::streams;
 use off_kit::{Bus, bus};
 use off_servers::{find_nats_server, free_port};
-use std::{
-    fs::{self, File},
-    path::{Path, PathBuf},
-    process::Stdio,
-    time::Duration,
-};
-use tokio::process::{Child, Command};
+use off_testkit::{Log, Process};
+use std::{ffi::OsStr, fs, path::Path, time::Duration};
 
 /// The broker's users; each has the password [`PASSWORD`].
 const USERS: [&str; 6] = ["admin", "users", "orders", "notifications", "generator", "operator"];
@@ -19,10 +14,8 @@ const PASSWORD: &str = "only-here-and-now";
 /// A cluster of three servers.
 #[derive(Debug)]
 pub struct Cluster {
-    program: PathBuf,
-    folder: PathBuf,
     ports: [u16; 3],
-    servers: [Option<Child>; 3],
+    servers: [Process; 3],
 }
 
 impl Cluster {
@@ -46,7 +39,7 @@ impl Cluster {
             }
             fs::write(folder.join(format!("nats-{index}.conf")), text)?;
         }
-        let mut cluster = Self { program, folder: folder.to_owned(), ports, servers: [None, None, None] };
+        let mut cluster = Self { ports, servers: [0, 1, 2].map(|index| server(&program, folder, index)) };
         for index in 0..3 {
             cluster.start_server(index)?;
         }
@@ -55,29 +48,12 @@ impl Cluster {
 
     /// Starts or restarts server `index`.
     pub fn start_server(&mut self, index: usize) -> anyhow::Result<()> {
-        let mut command = Command::new(&self.program);
-        for user in USERS {
-            command.env(format!("PASSWORD_{user}"), PASSWORD);
-        }
-        let child = command
-            .arg("--config")
-            .arg(self.folder.join(format!("nats-{index}.conf")))
-            .env("SERVER_NAME", server_name(index))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(self.folder.join(format!("nats-{index}.log")))?)
-            .kill_on_drop(true)
-            .spawn();
-        self.servers[index] = Some(child.context("cannot start nats-server")?);
-        Ok(())
+        self.servers[index].start()
     }
 
     /// `kill -9` of server `index`.
     pub async fn kill_server(&mut self, index: usize) -> anyhow::Result<()> {
-        match self.servers[index].take() {
-            Some(mut server) => Ok(server.kill().await?),
-            None => Ok(()),
-        }
+        self.servers[index].kill().await
     }
 
     /// URLs of all servers for `user`, separated by commas.
@@ -110,7 +86,7 @@ impl Cluster {
 
     /// Process ids of the running servers.
     pub fn ids(&self) -> impl Iterator<Item = u32> {
-        self.servers.iter().flatten().filter_map(Child::id)
+        self.servers.iter().filter_map(|server| server.pid().ok())
     }
 
     /// Kills all servers.
@@ -120,6 +96,15 @@ impl Cluster {
         }
         Ok(())
     }
+}
+
+/// Server `index`, not started yet. The server's log is in `folder`.
+fn server(program: &Path, folder: &Path, index: usize) -> Process {
+    Process::new(program)
+        .arguments([OsStr::new("--config"), folder.join(format!("nats-{index}.conf")).as_os_str()])
+        .environment(USERS.map(|user| (format!("PASSWORD_{user}"), PASSWORD)))
+        .environment([("SERVER_NAME", server_name(index))])
+        .log(Log::Appended(folder.join(format!("nats-{index}.log"))))
 }
 
 fn server_name(index: usize) -> String {

@@ -6,12 +6,14 @@ pub mod cluster;
 pub mod export;
 pub mod load;
 pub mod plain;
+pub mod proc;
 pub mod program;
 pub mod report;
 pub mod stage;
+pub mod store;
 pub mod usage;
 
 pub use cluster::Cluster;
 pub use load::{Outcome, load};
-pub use program::Program;
+pub use program::start_off;
 pub use stage::Stage;

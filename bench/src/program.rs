@@ -1,112 +1,79 @@
-//! `off` as a separate process that can be measured and killed.
+//! `off` as a separate process that can be measured and killed, and commands that run to their end.
 
-use anyhow::Context;
-use nix::{sys::signal::Signal, unistd::Pid};
-use std::process::Stdio;
-use tokio::process::{Child, Command};
+use crate::proc::highest_memory_of;
+use anyhow::{Context, ensure};
+use off_testkit::Process;
+use std::{
+    path::PathBuf,
+    process::{Output, Stdio},
+    time::Duration,
+};
+use tokio::{process::Command, time::Instant};
 
-/// A running `off` process.
+/// The path of a program beside this one. Fails if it was not built; `hint` says how.
+fn find(name: &str, hint: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
+    ensure!(path.is_file(), "{} does not exist: {hint}", path.display());
+    Ok(path)
+}
+
+/// The path of `off`. Fails if it was not built.
+pub fn find_off() -> anyhow::Result<PathBuf> {
+    find("off", "./run doctor builds it")
+}
+
+/// The path of `off-etl`. Fails if it was not built.
+pub fn find_importer() -> anyhow::Result<PathBuf> {
+    find("off-etl", "cargo build --release -p off-etl builds it")
+}
+
+/// `off` with these arguments and environment variables, not started yet. Fails if it was not built.
+pub fn off(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let process = Process::new(find_off()?).arguments(arguments);
+    Ok(process.environment(settings.iter().copied()).environment([("OFF_LOG", "error")]))
+}
+
+/// Starts `off` with these arguments and environment variables. Fails if it was not built.
+pub fn start_off(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let mut process = off(arguments, settings)?;
+    process.start()?;
+    Ok(process)
+}
+
+/// Sends SIGTERM and waits for the end. Fails if the exit code is not 0.
+pub async fn stop(mut process: Process) -> anyhow::Result<()> {
+    let status = process.terminate().await?;
+    ensure!(status.success(), "the process exited with {status}");
+    Ok(())
+}
+
+/// A command that ran to its end.
 #[derive(Debug)]
-pub struct Program(Child);
-
-impl Program {
-    /// Starts `off` with these arguments and environment variables. The binary must have been built.
-    pub fn start(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let path = std::env::current_exe()?.with_file_name("off");
-        let child = Command::new(&path)
-            .args(arguments)
-            .envs(settings.iter().copied())
-            .env("OFF_LOG", "error")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        Ok(Self(child.with_context(|| format!("{} does not exist: ./run doctor builds it", path.display()))?))
-    }
-
-    /// Process id; an error after the process has exited.
-    pub fn id(&self) -> anyhow::Result<u32> {
-        self.0.id().context("the process has exited")
-    }
-
-    /// Resident memory, in megabytes.
-    pub fn memory(&self) -> anyhow::Result<f64> {
-        memory_of(self.id()?)
-    }
-
-    /// Processor time used so far, in seconds.
-    pub fn processor_time(&self) -> anyhow::Result<f64> {
-        processor_time_of(self.id()?)
-    }
-
-    /// Number of open files and connections.
-    pub fn files(&self) -> anyhow::Result<usize> {
-        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.id()?))?.count())
-    }
-
-    /// `kill -9`.
-    pub async fn kill(mut self) -> anyhow::Result<()> {
-        Ok(self.0.kill().await?)
-    }
-
-    /// Sends SIGTERM and waits for a successful exit.
-    pub async fn stop(mut self) -> anyhow::Result<()> {
-        nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.id()?)?), Signal::SIGTERM)?;
-        let status = self.0.wait().await?;
-        anyhow::ensure!(status.success(), "the process exited with {status}");
-        Ok(())
-    }
+pub struct Finished {
+    /// How long it ran, in seconds.
+    pub seconds: f64,
+    /// Its peak memory, in megabytes.
+    pub memory: f64,
+    /// Its exit status, and its standard output if it was piped.
+    pub output: Output,
 }
 
-/// Processor time that the process `id` has used, in seconds.
-pub fn processor_time_of(id: u32) -> anyhow::Result<f64> {
-    Ok(Stat::of(id)?.own)
-}
-
-/// Processor time that the process `id` and its children have used, in seconds, including exited children.
-pub fn processor_time_of_family(id: u32) -> anyhow::Result<f64> {
-    let parent = Stat::of(id)?;
-    let mut time = parent.own + parent.ended_children;
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Ok(child) = entry.file_name().to_string_lossy().parse() else { continue };
-        // The time of a child that exits now is in `ended_children` at the next call.
-        time += Stat::of(child).ok().filter(|stat| stat.parent == id).map_or(0.0, |stat| stat.own);
-    }
-    Ok(time)
-}
-
-/// Parent and processor times of a process, in seconds; see proc_pid_stat(5).
-struct Stat {
-    parent: u32,
-    own: f64,
-    ended_children: f64,
-}
-
-impl Stat {
-    fn of(id: u32) -> anyhow::Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-        // The fields after the name begin with field 3. Times are in hundredths of a second.
-        let number = |field: usize| fields.get(field).context("missing field")?.parse::<u32>().context("not a number");
-        let seconds = |user: usize, system: usize| anyhow::Ok(f64::from(number(user)? + number(system)?) / 100.0);
-        Ok(Self { parent: number(1)?, own: seconds(11, 12)?, ended_children: seconds(13, 14)? })
-    }
-}
-
-/// Resident memory of the process `id`, in megabytes.
-pub fn memory_of(id: u32) -> anyhow::Result<f64> {
-    status_of(id, "VmRSS:")
-}
-
-/// Peak resident memory of the process `id`, in megabytes.
-pub fn highest_memory_of(id: u32) -> anyhow::Result<f64> {
-    status_of(id, "VmHWM:")
-}
-
-/// A size from proc_pid_status(5), converted from kilobytes to megabytes.
-fn status_of(id: u32, name: &'static str) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let line = status.lines().find(|line| line.starts_with(name)).context(name)?;
-    let kilobytes: f64 = line.split_whitespace().nth(1).context(name)?.parse()?;
-    Ok(kilobytes / 1024.0)
+/// Runs a command to its end, and reads its peak memory every 50 milliseconds. Fails if it cannot be started.
+pub async fn run(command: &mut Command) -> anyhow::Result<Finished> {
+    let started = Instant::now();
+    let child = command.stdin(Stdio::null()).kill_on_drop(true).spawn();
+    let child = child.with_context(|| format!("cannot start {command:?}"))?;
+    let id = child.id().context("the program has exited")?;
+    let mut ended = Box::pin(child.wait_with_output());
+    let mut memory: f64 = 0.0;
+    let output = loop {
+        tokio::select! {
+            output = &mut ended => break output?,
+            () = tokio::time::sleep(Duration::from_millis(50)) => {
+                // The program may just have exited.
+                memory = memory.max(highest_memory_of(id).unwrap_or(0.0));
+            }
+        }
+    };
+    Ok(Finished { seconds: started.elapsed().as_secs_f64(), memory, output })
 }

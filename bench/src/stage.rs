@@ -1,10 +1,10 @@
 //! A private Postgres and NATS for a benchmark, and services that use them.
 
-use crate::{load, plain};
+use crate::{load, store};
 use anyhow::Context;
 use axum::Router;
 use off_events::streams;
-use off_kit::{Bus, Clock, Kit, Service, Tasks, bus, db, http, telemetry};
+use off_kit::{Bus, Clock, Kit, Running, Service, bus, db, http, telemetry};
 use sqlx::PgPool;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -34,16 +34,6 @@ pub struct Stage {
     /// Folder of the Postgres programs.
     pub programs: PathBuf,
     _folder: TempDir,
-}
-
-/// A service that runs in this process.
-#[derive(Debug)]
-pub struct Running {
-    /// Its API.
-    pub address: SocketAddr,
-    /// Its health port.
-    pub health: SocketAddr,
-    tasks: Tasks,
 }
 
 /// The two ports of a service that runs as a separate process.
@@ -91,16 +81,16 @@ impl Stage {
         let nats = off_servers::Nats::start(&program, &folder.path().join("nats"), &[]).await?;
         let pool = PgPool::connect(&postgres.url).await?;
         db::migrate(&pool, Duration::from_secs(10)).await?;
-        plain::create_table(&pool).await?;
+        store::create_plain_orders(&pool).await?;
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
         bus::declare(&bus, bus::StreamStorage::default()).await?;
         Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
     }
 
-    /// Calls [`seed_data`] on this database.
+    /// Stores products and devices, numbered from 1.
     pub async fn seed_data(&self, products: i64, devices: i64) -> anyhow::Result<()> {
-        seed_data(&self.db, products, devices).await
+        Ok(store::seed_data(&self.db, products, devices).await?)
     }
 
     /// Database settings with this many connections.
@@ -133,8 +123,7 @@ impl Stage {
 
     /// Number of messages in the outbox and in the consumers' backlogs.
     pub async fn backlog(&self) -> anyhow::Result<u64> {
-        let outbox: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(&self.db).await?;
-        let mut backlog = u64::try_from(outbox)?;
+        let mut backlog = u64::try_from(store::count_outbox(&self.db).await?)?;
         for consumer in &streams::ORDER_CONSUMERS {
             let waiting = self.bus.waiting(consumer).await?;
             backlog += waiting.pending + waiting.unacknowledged;
@@ -155,8 +144,7 @@ impl Stage {
     /// Waits until the outbox is empty, even if no service consumes the events; an error after one minute.
     pub async fn wait_until_published(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + Duration::from_mins(1);
-        let rows = "SELECT count(*) FROM outbox.messages";
-        while sqlx::query_scalar::<_, i64>(rows).fetch_one(&self.db).await? > 0 {
+        while store::count_outbox(&self.db).await? > 0 {
             (Instant::now() < deadline).then_some(()).context("the outbox does not drain")?;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -165,43 +153,9 @@ impl Stage {
 
     /// Deletes all orders and their events, so that every round begins in the same state.
     pub async fn delete_orders(&self) -> anyhow::Result<()> {
-        sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(&self.db).await?;
+        store::delete_orders(&self.db).await?;
         self.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await?.purge().await?;
-        sqlx::query("CHECKPOINT").execute(&self.db).await?;
-        Ok(())
-    }
-
-    /// Stores `count` completed orders, numbered from `first`.
-    pub async fn store_completed(&self, first: i64, count: i64, devices: i64, products: i64) -> anyhow::Result<()> {
-        // UUIDs of version 7, one for each millisecond since 2023-11-14.
-        sqlx::query(
-            "INSERT INTO orders.product_orders
-                 (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
-             SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-                    1 + n * 7919 % $3, lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 'completed',
-                    placed_at, placed_at + interval '1 minute', placed_at + interval '2 minutes'
-             FROM generate_series($1, $1 + $2 - 1) AS n,
-                  LATERAL (SELECT to_timestamp((1700000000000 + n) / 1000.0) AS placed_at) AS time",
-        )
-        .bind(first)
-        .bind(count)
-        .bind(devices)
-        .bind(products)
-        .execute(&self.db)
-        .await?;
-        Ok(())
-    }
-
-    /// Moves recovery's checkpoints past all stored orders.
-    pub async fn advance_checkpoints(&self) -> anyhow::Result<()> {
-        sqlx::query(
-            "UPDATE orders.checkpoints
-             SET orders = (SELECT count(*) FROM orders.product_orders),
-                 through = coalesce((SELECT id FROM orders.product_orders ORDER BY id DESC LIMIT 1), through)",
-        )
-        .execute(&self.db)
-        .await?;
-        Ok(())
+        Ok(store::checkpoint(&self.db).await?)
     }
 
     /// Closes the connections and stops the servers.
@@ -211,33 +165,6 @@ impl Stage {
         self.nats.stop().await?;
         self.postgres.stop().await
     }
-}
-
-/// Stores products and devices, numbered from 1.
-pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> anyhow::Result<()> {
-    sqlx::query(
-        "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
-         SELECT lpad(n::text, 13, '2000000000000'), n, 'Product ' || n, '500 g', 1, 'a', now()
-         FROM generate_series(1, $1) AS n",
-    )
-    .bind(products)
-    .execute(db)
-    .await?;
-    sqlx::query(
-        "WITH person AS (
-             INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
-             VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
-         )
-         INSERT INTO users.devices (user_id, mac_address)
-         -- Addresses of the devices that the generator plays.
-         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
-         FROM person, generate_series(1, $1) AS n",
-    )
-    .bind(devices)
-    .execute(db)
-    .await?;
-    sqlx::query("ANALYZE").execute(db).await?;
-    Ok(())
 }
 
 /// Barcode of product `number`.
@@ -278,17 +205,5 @@ pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
 /// Starts `S` on a free port of this machine.
 pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
     let http = http::Config::on_loopback(0, 0);
-    let kit = Kit::new::<S>(http, Clock::real(1.0));
-    let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
-    S::start(config, kit).await?;
-    let addresses = addresses.get().context("the service does not listen")?;
-    Ok(Running { address: addresses.api, health: addresses.health, tasks })
-}
-
-impl Running {
-    /// Stops the service and waits until its tasks have ended.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        self.tasks.stop();
-        self.tasks.stopped().await
-    }
+    Running::start::<S>(config, Kit::new::<S>(http, Clock::real(1.0))).await
 }

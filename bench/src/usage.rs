@@ -1,6 +1,6 @@
 //! Processor time that processes and their tasks use.
 
-use crate::{load, program::processor_time_of_family};
+use crate::{load, proc::processor_time_of_family};
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 

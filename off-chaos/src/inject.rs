@@ -14,7 +14,6 @@ use crate::{
 };
 use anyhow::Context;
 use futures::future::try_join_all;
-use nix::sys::signal::Signal;
 use off_cli::serve::Name;
 use off_events::streams;
 use off_kit::Clock;
@@ -120,9 +119,9 @@ impl Injector {
     }
 
     async fn freeze(&self, name: Name, hold: Sleep) -> anyhow::Result<()> {
-        self.parts.signal(name, Signal::SIGSTOP).await?;
+        self.parts.freeze(name).await?;
         hold.await;
-        self.parts.signal(name, Signal::SIGCONT).await
+        self.parts.resume(name).await
     }
 
     /// Sets the state of a link until `hold` ends, then opens the link.

@@ -8,6 +8,7 @@ mod inject;
 mod journal;
 mod messages;
 mod monitor;
+mod network;
 mod parts;
 mod proxy;
 mod reconcile;

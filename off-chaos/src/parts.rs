@@ -3,36 +3,27 @@
 
 use crate::{
     fault::Link,
-    proxy::{LinkState, Proxy},
+    network::{Network, RunSettings},
+    proxy::LinkState,
 };
 use anyhow::Context;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use off_cli::{
     home::Home,
     migrate::{self, ForeignTables},
     serve::Name,
 };
-use off_kit::{Addresses, Bus, bus, db};
+use off_kit::{Bus, bus, db};
 use off_servers::{Nats, Postgres, SmallDisk, find_nats_server, find_postgres};
+use off_testkit::{Log, Process};
 use sqlx::PgPool;
 use std::{
     collections::BTreeMap,
-    fs::File,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
-    process::{ExitStatus, Stdio},
     sync::{Mutex as StdMutex, PoisonError},
     time::Duration,
 };
-use tokio::{
-    process::{Child, Command},
-    sync::Mutex,
-    time::Instant,
-};
-use url::Url;
+use tokio::{sync::Mutex, time::Instant};
 
 /// The broker's storage limit, small enough to be filled quickly.
 const BROKER_SETTING: &str = "max_file_store: 768MB";
@@ -59,34 +50,12 @@ pub(crate) struct Parts {
     postgres_disk: StdMutex<Option<SmallDisk>>,
     nats: Mutex<Nats>,
     services: BTreeMap<Name, Mutex<Process>>,
-    proxies: BTreeMap<Link, Proxy>,
-    /// The address of each service, not proxied.
-    addresses: BTreeMap<Name, Addresses>,
+    /// The folder of their logs.
+    logs: PathBuf,
+    network: Network,
     /// Connected directly, not through a proxy.
     pub(crate) db: PgPool,
     pub(crate) bus: Bus,
-}
-
-/// A service that runs as a separate process.
-#[derive(Debug)]
-struct Process {
-    name: Name,
-    settings: Vec<(&'static str, String)>,
-    log: PathBuf,
-    /// `None` while it is stopped on purpose.
-    child: Option<Child>,
-    /// Exit statuses of unexpected exits.
-    exits: Vec<ExitStatus>,
-}
-
-/// Settings of a run that the system depends on.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RunSettings {
-    /// Simulated seconds per real second.
-    pub(crate) speed: f64,
-    pub(crate) seed: u64,
-    /// Number of orders that the run will place.
-    pub(crate) orders: f64,
 }
 
 impl Parts {
@@ -106,53 +75,39 @@ impl Parts {
         let storage = bus::StreamStorage { max_mib: STREAM_STORAGE_MIB, ..bus::StreamStorage::default() };
         migrate::all(&pool, &bus, storage, ForeignTables::Refuse).await?;
 
-        let mut addresses = BTreeMap::new();
-        // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port may
-        // be assigned again at once.
-        let mut listeners = Vec::new();
-        for name in Name::ALL {
-            let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
-            addresses.insert(name, Addresses { api: api.local_addr()?, health: health.local_addr()? });
-            listeners.extend([api, health]);
-        }
-        let mut proxies = BTreeMap::new();
-        for link in Link::ALL {
-            let to = match link {
-                Link::ToPostgres(_) => address_of(&postgres.url)?,
-                Link::ToNats(_) => address_of(&nats.url)?,
-                Link::FromClients(name) | Link::FromGenerator(name) => addresses[&name].api,
-            };
-            proxies.insert(link, Proxy::start(to).await?);
-        }
-        drop(listeners);
+        let network = Network::start(&postgres.url, &nats.url).await?;
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let mut services = BTreeMap::new();
         for name in Name::ALL {
-            let settings = settings(name, run, &addresses, &proxies, &postgres.url, &nats.url)?;
-            let log = logs.join(format!("{name}.log"));
-            let mut process = Process { name, settings, log, child: None, exits: Vec::new() };
-            process.start()?;
+            let settings = network.settings(name, run, &postgres.url, &nats.url)?;
+            let mut process = Process::new(std::env::current_exe()?)
+                .arguments(["serve", name.as_str()])
+                .without_environment(&["DATABASE_URL"])
+                .environment(settings)
+                .log(Log::Appended(log_file(&logs, name)))
+                .in_own_group();
+            process.start().with_context(|| format!("cannot start {name}"))?;
             services.insert(name, Mutex::new(process));
         }
         let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
         let postgres_disk = StdMutex::new(postgres_disk);
-        Ok(Self { postgres, postgres_disk, nats, services, proxies, addresses, db: pool, bus })
+        Ok(Self { postgres, postgres_disk, nats, services, logs, network, db: pool, bus })
     }
 
     /// URL of the proxy of `link`.
     pub(crate) fn url(&self, link: Link) -> String {
-        format!("http://{}", self.proxies[&link].address)
+        format!("http://{}", self.network.proxies[&link].address)
     }
 
     /// Health address of a service, not proxied.
     pub(crate) fn health_address(&self, name: Name) -> SocketAddr {
-        self.addresses[&name].health
+        self.network.addresses[&name].health
     }
 
     /// Sets the state of a link.
     pub(crate) fn set_link(&self, link: Link, state: LinkState) {
-        self.proxies[&link].set(state);
+        self.network.proxies[&link].set(state);
     }
 
     /// Sends SIGKILL to a service and does not restart it.
@@ -165,9 +120,14 @@ impl Parts {
         self.services[&name].lock().await.start()
     }
 
-    /// Sends a signal to a service: SIGSTOP freezes it, SIGCONT resumes it.
-    pub(crate) async fn signal(&self, name: Name, signal: Signal) -> anyhow::Result<()> {
-        self.services[&name].lock().await.signal(signal)
+    /// Freezes a service with SIGSTOP.
+    pub(crate) async fn freeze(&self, name: Name) -> anyhow::Result<()> {
+        self.services[&name].lock().await.freeze()
+    }
+
+    /// Resumes a service that is frozen.
+    pub(crate) async fn resume(&self, name: Name) -> anyhow::Result<()> {
+        self.services[&name].lock().await.resume()
     }
 
     /// Kills Postgres and restarts it after `down`.
@@ -226,12 +186,12 @@ impl Parts {
 
     /// Opens all links, and resumes or starts all services.
     pub(crate) async fn heal(&self) -> anyhow::Result<()> {
-        for proxy in self.proxies.values() {
+        for proxy in self.network.proxies.values() {
             proxy.set(LinkState::Open);
         }
         for process in self.services.values() {
             let mut process = process.lock().await;
-            process.signal(Signal::SIGCONT)?;
+            process.resume()?;
             process.start()?;
         }
         Ok(())
@@ -240,14 +200,11 @@ impl Parts {
     /// Restarts services that exited unexpectedly; returns a description of each exit.
     pub(crate) async fn restart_exited(&self) -> anyhow::Result<Vec<String>> {
         let mut exited = Vec::new();
-        for process in self.services.values() {
-            let mut process = process.lock().await;
-            if process.child.is_some() {
-                process.start()?;
-            }
-            let (name, log) = (process.name, process.log.display().to_string());
-            let exits = process.exits.drain(..);
-            exited.extend(exits.map(|status| format!("{name} exited unexpectedly ({status}); see {log}")));
+        for (&name, process) in &self.services {
+            let exits = process.lock().await.restart_exited().with_context(|| format!("cannot restart {name}"))?;
+            let log = log_file(&self.logs, name);
+            let describe = |status| format!("{name} exited unexpectedly ({status}); see {}", log.display());
+            exited.extend(exits.into_iter().map(describe));
         }
         Ok(exited)
     }
@@ -269,97 +226,7 @@ impl Parts {
     }
 }
 
-/// Environment variables of a service: all its connections go through proxies.
-fn settings(
-    name: Name,
-    run: RunSettings,
-    addresses: &BTreeMap<Name, Addresses>,
-    proxies: &BTreeMap<Link, Proxy>,
-    database_url: &str,
-    nats_url: &str,
-) -> anyhow::Result<Vec<(&'static str, String)>> {
-    let http = |link| format!("http://{}", proxies[&link].address);
-    let mut settings = vec![
-        ("HTTP_SERVICE_PORT", addresses[&name].api.port().to_string()),
-        ("HEALTH_PORT", addresses[&name].health.port().to_string()),
-        ("NATS_URL", via_proxy(nats_url, &proxies[&Link::ToNats(name)])?),
-        ("OFF_SPEED", run.speed.to_string()),
-        ("OFF_LOG_FORMAT", "json".to_owned()),
-    ];
-    match name {
-        Name::Users | Name::Orders => {
-            settings.push(("DATABASE_URL", via_proxy(database_url, &proxies[&Link::ToPostgres(name)])?));
-        }
-        Name::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
-        // The generator only plays the devices, which order low products. The clients run here, with a journal.
-        Name::Generator => settings.extend([
-            ("USERS_URL", http(Link::FromGenerator(Name::Users))),
-            ("ORDERS_URL", http(Link::FromGenerator(Name::Orders))),
-            ("GENERATOR_RATE", "0".to_owned()),
-            ("GENERATOR_HOUSEHOLDS", "0".to_owned()),
-        ]),
-    }
-    Ok(settings)
-}
-
-fn address_of(url: &str) -> anyhow::Result<SocketAddr> {
-    let url = Url::parse(url)?;
-    let host = url.host_str().context("a URL without a host")?;
-    Ok(format!("{host}:{}", url.port().context("a URL without a port")?).parse()?)
-}
-
-/// `url` with the port of a proxy.
-fn via_proxy(url: &str, proxy: &Proxy) -> anyhow::Result<String> {
-    let mut url = Url::parse(url)?;
-    url.set_port(Some(proxy.address.port())).map_err(|()| anyhow::anyhow!("a URL that cannot have a port"))?;
-    Ok(url.into())
-}
-
-impl Process {
-    /// Starts the process if it does not run.
-    fn start(&mut self) -> anyhow::Result<()> {
-        if self.is_running()? {
-            return Ok(());
-        }
-        let log = File::options().create(true).append(true).open(&self.log);
-        let log = log.with_context(|| format!("cannot open the log {}", self.log.display()))?;
-        let child = Command::new(std::env::current_exe()?)
-            .arg("serve")
-            .arg(self.name.as_str())
-            .env_remove("DATABASE_URL")
-            .envs(self.settings.iter().map(|(name, value)| (*name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            // A process group of its own, so that Ctrl-C reaches only this process.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.name))?;
-        self.child = Some(child);
-        Ok(())
-    }
-
-    async fn kill(&mut self) -> anyhow::Result<()> {
-        self.is_running()?;
-        if let Some(mut child) = self.child.take() {
-            child.kill().await.with_context(|| format!("cannot kill {}", self.name))?;
-        }
-        Ok(())
-    }
-
-    fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        let Some(id) = self.child.as_ref().and_then(Child::id) else { return Ok(()) };
-        kill(Pid::from_raw(i32::try_from(id)?), signal)
-            .with_context(|| format!("cannot send {signal} to {}", self.name))
-    }
-
-    /// Whether the process runs; records its exit status if it exited unexpectedly.
-    fn is_running(&mut self) -> anyhow::Result<bool> {
-        let Some(child) = &mut self.child else { return Ok(false) };
-        let Some(status) = child.try_wait()? else { return Ok(true) };
-        self.exits.push(status);
-        self.child = None;
-        Ok(false)
-    }
+/// The log of a service.
+fn log_file(logs: &Path, name: Name) -> PathBuf {
+    logs.join(format!("{name}.log"))
 }

@@ -312,16 +312,16 @@ async fn start_services(system: &mut System, options: &Options, servers: &Server
         system.start::<Generator>(config, &clock).await?;
     }
     for service in system.services() {
-        print_status(&format!("  {:<14} http://{}/docs", service.name, service.addresses.api));
+        print_status(&format!("  {:<14} http://{}/docs", service.name(), service.addresses().api));
     }
     Ok(())
 }
 
 fn running_services(system: &System) -> Vec<RunningService> {
     let services = system.services().iter().map(|service| RunningService {
-        name: service.name.to_owned(),
-        url: format!("http://{}", service.addresses.api),
-        health_url: format!("http://{}", service.addresses.health),
+        name: service.name().to_owned(),
+        url: format!("http://{}", service.addresses().api),
+        health_url: format!("http://{}", service.addresses().health),
     });
     services.collect()
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use off_bench::{
     export::{self, Size},
-    program::highest_memory_of,
+    program::{self, Finished, find_importer},
     report::{at_most, median, progress, table},
 };
 use off_servers::{Postgres, find_postgres};
@@ -17,7 +17,7 @@ use std::{
     process::Stdio,
     time::Duration,
 };
-use tokio::{process::Command, time::Instant};
+use tokio::process::Command;
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -109,29 +109,15 @@ fn print(size: Size, compressed: u64, products: i64, cost: [&Vec<Cost>; 5]) {
 }
 
 fn importer(file: &Path) -> anyhow::Result<Command> {
-    let path = std::env::current_exe()?.with_file_name("off-etl");
-    ensure!(path.is_file(), "{} does not exist: cargo build --release -p off-etl builds it", path.display());
-    let mut command = Command::new(path);
+    let mut command = Command::new(find_importer()?);
     command.arg(file).env("OFF_LOG", "error").env_remove("DATABASE_URL");
     Ok(command)
 }
 
 async fn run(command: &mut Command) -> anyhow::Result<Cost> {
-    let started = Instant::now();
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true).spawn()?;
-    let id = child.id().context("the program has exited")?;
-    let mut memory: f64 = 0.0;
-    let status = loop {
-        tokio::select! {
-            status = child.wait() => break status?,
-            () = tokio::time::sleep(Duration::from_millis(50)) => {
-                // The program may just have exited.
-                memory = memory.max(highest_memory_of(id).unwrap_or(0.0));
-            }
-        }
-    };
-    ensure!(status.success(), "{command:?} exited with {status}");
-    Ok(Cost { seconds: started.elapsed().as_secs_f64(), memory })
+    let Finished { seconds, memory, output } = program::run(command.stdout(Stdio::null())).await?;
+    ensure!(output.status.success(), "{command:?} exited with {}", output.status);
+    Ok(Cost { seconds, memory })
 }
 
 async fn empty(pool: &PgPool) -> anyhow::Result<()> {

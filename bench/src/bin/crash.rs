@@ -6,7 +6,8 @@
 use anyhow::{Context, ensure};
 use clap::Parser;
 use off_bench::{
-    Program, Stage, load,
+    Stage, load,
+    program::{start_off, stop},
     report::progress,
     stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
 };
@@ -45,7 +46,7 @@ async fn main() -> anyhow::Result<()> {
     for kill in 1..=options.kills {
         let hit = unpublished.len();
         progress(&format!("kill {kill} of {}; {hit} orders so far were committed but not published", options.kills));
-        let service = Program::start(&["serve", "orders"], &settings)?;
+        let mut service = start_off(&["serve", "orders"], &settings)?;
         wait_until_ready(ports.health).await?;
         let after = LENGTH.mul_f64(rand::rng().random_range(0.1..0.9));
         let killing = async {
@@ -59,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
         unpublished.extend(committed.difference(&list_published(&stage).await?));
     }
     progress("the last start");
-    let service = Program::start(&["serve", "orders"], &settings)?;
+    let service = start_off(&["serve", "orders"], &settings)?;
     let started = Instant::now();
     let committed = list_committed(&stage).await?;
     while !committed.is_subset(&list_published(&stage).await?) {
@@ -76,7 +77,7 @@ async fn main() -> anyhow::Result<()> {
         "each was published, the last ones within {:.1} s of the last start; no other order was published",
         took.as_secs_f64()
     );
-    service.stop().await?;
+    stop(service).await?;
     stage.end().await
 }
 

@@ -9,14 +9,16 @@ use clap::Parser;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use off_bench::{
-    Program, Stage, load, plain,
-    program::highest_memory_of,
+    Stage, load, plain,
+    proc::highest_memory_of,
+    program::{start_off, stop},
     report::{at_most, median, progress, ratio, table},
     stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
     usage::{Measured, Usage},
 };
 use off_events::{Order, OrderStatus};
 use off_kit::Clock;
+use off_testkit::Process;
 use std::{net::SocketAddr, time::Duration};
 use tokio::task::JoinSet;
 
@@ -49,7 +51,7 @@ const NO_WAITS: [(&str, &str); 4] = [
 
 /// The services that process an order, and all measured processes, including Postgres and NATS.
 struct System {
-    services: Vec<(&'static str, Ports, Program)>,
+    services: Vec<(&'static str, Ports, Process)>,
     measured: Vec<Measured>,
 }
 
@@ -189,7 +191,7 @@ impl System {
             if service == "notifications" {
                 settings.extend(NO_WAITS);
             }
-            let program = Program::start(&["serve", service], &settings)?;
+            let program = start_off(&["serve", service], &settings)?;
             services.push((service, ports, program));
         }
         let mut measured = vec![
@@ -198,14 +200,14 @@ impl System {
         ];
         for (name, ports, program) in &services {
             wait_until_ready(ports.health).await?;
-            measured.push(Measured { name, id: program.id()?, health: Some(ports.health) });
+            measured.push(Measured { name, id: program.pid()?, health: Some(ports.health) });
         }
         Ok(Self { services, measured })
     }
 
     async fn stop(self) -> anyhow::Result<()> {
         for (_, _, program) in self.services {
-            program.stop().await?;
+            stop(program).await?;
         }
         Ok(())
     }
@@ -218,7 +220,7 @@ impl System {
 
     /// Peak memory of each service, in megabytes.
     fn memory(&self) -> anyhow::Result<Vec<(&'static str, f64)>> {
-        self.services.iter().map(|(name, _, program)| Ok((*name, highest_memory_of(program.id()?)?))).collect()
+        self.services.iter().map(|(name, _, program)| Ok((*name, highest_memory_of(program.pid()?)?))).collect()
     }
 }
 

@@ -12,12 +12,15 @@ use axum::{
 };
 use futures::StreamExt;
 use off_bench::{
-    Program, Stage, load,
+    Stage, load,
+    proc::memory_of,
+    program::start_off,
     report::{at_most, median, progress, ratio},
     stage::{PRODUCTS, Ports, wait_until_ready},
 };
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, headers};
 use off_kit::Bus;
+use off_testkit::Process;
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -51,7 +54,7 @@ async fn main() -> anyhow::Result<()> {
         progress(&format!("round {round} of {ROUNDS}"));
         offered.push(offer_to_stand_ins(&stage).await?);
         let (users, orders) = (stage.start_users().await?, stage.start_orders().await?);
-        accepted.push(measure_orders(&stage, users.address, orders.address).await?);
+        accepted.push(measure_orders(&stage, users.addresses().api, orders.addresses().api).await?);
         users.stop().await?;
         orders.stop().await?;
         stage.delete_orders().await?;
@@ -78,7 +81,7 @@ async fn start(
     orders: SocketAddr,
     rate: &str,
     households: &str,
-) -> anyhow::Result<(Program, SocketAddr)> {
+) -> anyhow::Result<(Process, SocketAddr)> {
     let ports = Ports::free()?;
     let ([api, health], users, orders) = (ports.settings(), format!("http://{users}"), format!("http://{orders}"));
     let settings = [
@@ -93,7 +96,7 @@ async fn start(
         ("GENERATOR_ORDER_WEIGHT", "1"),
         ("GENERATOR_CONSUMPTION_WEIGHT", "0"),
     ];
-    let program = Program::start(&["serve", "generator"], &settings)?;
+    let program = start_off(&["serve", "generator"], &settings)?;
     wait_until_ready(ports.health).await?;
     Ok((program, ports.health))
 }
@@ -101,14 +104,14 @@ async fn start(
 /// Memory of a generator that has registered many households and plays them at its default rate, in megabytes.
 async fn measure_memory(stage: &Stage) -> anyhow::Result<f64> {
     let stand_in = StandIn::start(stage).await?;
-    let (generator, address) = start(stage, stand_in.address, stand_in.address, "1", MANY_HOUSEHOLDS).await?;
+    let (mut generator, address) = start(stage, stand_in.address, stand_in.address, "1", MANY_HOUSEHOLDS).await?;
     let deadline = Instant::now() + Duration::from_mins(3);
     let wanted = MANY_HOUSEHOLDS.parse()?;
     while accepted(address, "user-registration").await? < wanted {
         (Instant::now() < deadline).then_some(()).context("the households are not registered in time")?;
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let memory = generator.memory()?;
+    let memory = memory_of(generator.pid()?)?;
     generator.kill().await?;
     stand_in.stop();
     Ok(memory)
@@ -116,7 +119,7 @@ async fn measure_memory(stage: &Stage) -> anyhow::Result<f64> {
 
 /// Orders per second that the services accept from the generator.
 async fn measure_orders(stage: &Stage, users: SocketAddr, orders: SocketAddr) -> anyhow::Result<f64> {
-    let (generator, address) = start(stage, users, orders, RATE, HOUSEHOLDS).await?;
+    let (mut generator, address) = start(stage, users, orders, RATE, HOUSEHOLDS).await?;
     let rate = count_orders(address).await;
     generator.kill().await?;
     rate

@@ -9,9 +9,11 @@ use hdrhistogram::Histogram;
 use off_bench::{
     Stage, load,
     report::{at_most, median, progress, table},
-    stage::{Running, barcode},
+    stage::barcode,
+    store,
 };
 use off_events::ORDERS_RANDOM;
+use off_kit::Running;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
@@ -41,11 +43,11 @@ impl System {
         stage.seed_data(products, devices).await?;
         for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
             progress(&format!("{first} of {orders} orders are stored"));
-            stage.store_completed(first, INSERT_BATCH.min(orders - first), devices, products).await?;
+            store::store_completed(&stage.db, first, INSERT_BATCH.min(orders - first), devices, products).await?;
         }
-        stage.advance_checkpoints().await?;
-        sqlx::query("VACUUM ANALYZE").execute(&stage.db).await?;
-        sqlx::query("CHECKPOINT").execute(&stage.db).await?;
+        store::advance_checkpoints(&stage.db).await?;
+        store::vacuum(&stage.db).await?;
+        store::checkpoint(&stage.db).await?;
         let (orders, users) = (stage.start_orders().await?, stage.start_users().await?);
         let (post_p50, post_p99, random_p50, random_p99) = (vec![], vec![], vec![], vec![]);
         Ok(Self { stage, orders, users, devices, products, post_p50, post_p99, random_p50, random_p99 })
@@ -54,7 +56,7 @@ impl System {
     /// Measures one round of both operations.
     async fn measure(&mut self) -> anyhow::Result<()> {
         let (devices, products) = (self.devices, self.products);
-        let posted = load(self.orders.address, 1, LENGTH, move |number| {
+        let posted = load(self.orders.addresses().api, 1, LENGTH, move |number| {
             // A large stride, so that consecutive orders are for unrelated devices and products.
             let number = i64::try_from(number)? * 7_919;
             let (ssd, barcode) = (1 + number % devices, barcode(1 + number % products));

@@ -8,6 +8,7 @@ use off_bench::{
     Outcome, Stage, load, plain,
     report::{at_most, median, progress, ratio, table},
     stage::{DEVICES, PRODUCTS, order_body, serve},
+    store,
 };
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::Path, time::Duration};
@@ -43,7 +44,7 @@ async fn pgbench(stage: &Stage) -> anyhow::Result<f64> {
             "\\set number random(1, {DEVICES})\n\
              INSERT INTO {} (id, ssd_id, barcode, quantity, placed_at)
              VALUES (gen_random_uuid(), :number, lpad(:number::text, 13, '2000000000000'), 1, now());\n",
-            plain::TABLE
+            store::PLAIN_ORDERS
         ),
     )?;
     let program = stage.programs.join("pgbench");
@@ -73,7 +74,7 @@ async fn main() -> anyhow::Result<()> {
 
     // Postgres creates WAL files under the first load and reuses them later.
     progress("warming up");
-    for address in [off.address, plain, off.address] {
+    for address in [off.addresses().api, plain, off.addresses().api] {
         measure(address, CONNECTIONS).await?;
     }
     let (mut off_rounds, mut plain_rounds, mut echo_rounds, mut pgbench_rates) = (vec![], vec![], vec![], vec![]);
@@ -81,14 +82,14 @@ async fn main() -> anyhow::Result<()> {
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         stage.delete_orders().await?;
-        off_rounds.push(measure(off.address, CONNECTIONS).await?);
+        off_rounds.push(measure(off.addresses().api, CONNECTIONS).await?);
         stage.delete_orders().await?;
         plain_rounds.push(measure(plain, CONNECTIONS).await?);
         stage.delete_orders().await?;
         pgbench_rates.push(pgbench(&stage).await?);
         echo_rounds.push(measure(echo, CONNECTIONS).await?);
         stage.delete_orders().await?;
-        off_single_rounds.push(measure(off.address, 1).await?);
+        off_single_rounds.push(measure(off.addresses().api, 1).await?);
         stage.delete_orders().await?;
         plain_single_rounds.push(measure(plain, 1).await?);
     }

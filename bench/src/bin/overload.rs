@@ -5,7 +5,8 @@
 
 use futures::{StreamExt, TryStreamExt, stream};
 use off_bench::{
-    Outcome, Program, Stage, load,
+    Outcome, Stage, load,
+    program::{start_off, stop},
     report::{at_most, progress, ratio, table},
     stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
 };
@@ -38,7 +39,7 @@ async fn main() -> anyhow::Result<()> {
     stage.seed_data(PRODUCTS, DEVICES).await?;
     let ports = Ports::free()?;
     // A separate process, because ten thousand connections use up as many file descriptors in this one.
-    let service = Program::start(&["serve", "orders"], &stage.settings(&ports))?;
+    let service = start_off(&["serve", "orders"], &stage.settings(&ports))?;
     let address = ports.address;
     wait_until_ready(ports.health).await?;
 
@@ -93,7 +94,7 @@ async fn main() -> anyhow::Result<()> {
     }
     ratio("throughput beside 10,000 idle connections", with_idle.rate() / before.rate(), 0.9);
     at_most("p99 beside them, against without", with_idle.ms(0.99) / before.ms(0.99), 1.25, "×");
-    service.stop().await?;
+    stop(service).await?;
     stage.end().await
 }
 

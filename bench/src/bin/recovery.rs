@@ -4,18 +4,21 @@
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use clap::Parser;
 use off_bench::{
-    Program, Stage, load,
-    program::{highest_memory_of, processor_time_of},
+    Stage, load,
+    proc::processor_time_of,
+    program::{self, Finished, start_off},
     report::{at_most, progress, ratio},
     stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
+    store,
 };
 use off_events::{Order, streams};
+use off_testkit::Process;
 use sqlx::PgPool;
 use std::{net::SocketAddr, process::Stdio, time::Duration};
-use tokio::time::Instant;
+use tokio::{process::Command, time::Instant};
 
 /// Orders that one statement inserts.
 const INSERT_BATCH: i64 = 500_000;
@@ -57,12 +60,12 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
     stage.seed_data(PRODUCTS, DEVICES).await?;
-    store(&stage, options.orders).await?;
+    store_orders(&stage, options.orders).await?;
     let ports = Ports::free()?;
     // Without waits an order is overdue ten seconds after it was placed.
     let no_waits = [("SUPPLIER_DELAY_MAX", "0s"), ("DELIVERY_DELAY_MAX", "0s")];
     let settings: Vec<_> = stage.settings(&ports).into_iter().chain(no_waits).collect();
-    let service = Program::start(&["serve", "orders"], &settings)?;
+    let mut service = start_off(&["serve", "orders"], &settings)?;
     wait_until_ready(ports.health).await?;
 
     let found = find_lost(&stage).await?;
@@ -86,10 +89,10 @@ async fn main() -> anyhow::Result<()> {
 }
 
 /// Stores completed orders, their deliveries and the resulting shelves.
-async fn store(stage: &Stage, orders: i64) -> anyhow::Result<()> {
+async fn store_orders(stage: &Stage, orders: i64) -> anyhow::Result<()> {
     for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
         progress(&format!("{first} of {orders} orders are stored"));
-        stage.store_completed(first, INSERT_BATCH.min(orders - first), DEVICES, PRODUCTS).await?;
+        store::store_completed(&stage.db, first, INSERT_BATCH.min(orders - first), DEVICES, PRODUCTS).await?;
     }
     progress("storing deliveries and shelves");
     for statement in [
@@ -102,7 +105,7 @@ async fn store(stage: &Stage, orders: i64) -> anyhow::Result<()> {
     ] {
         sqlx::query(statement).execute(&stage.db).await?;
     }
-    stage.advance_checkpoints().await
+    Ok(store::advance_checkpoints(&stage.db).await?)
 }
 
 /// Stores orders without publishing them. Returns the longest time from a deadline to the announcement, in seconds.
@@ -165,7 +168,7 @@ async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
 
 /// Cost of recovery without overdue orders, in percent of a core: how much more the service and its Postgres backends use
 /// while orders are completed than when idle. Recovery only checks each order once.
-async fn measure_cost_without_overdue(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
+async fn measure_cost_without_overdue(stage: &Stage, service: &Process) -> anyhow::Result<f64> {
     progress("idle");
     let before = processor_time(stage, service).await?;
     tokio::time::sleep(Duration::from_secs(COST_SECONDS)).await;
@@ -186,44 +189,25 @@ async fn measure_cost_without_overdue(stage: &Stage, service: &Program) -> anyho
 }
 
 /// Processor time of the service and its Postgres backends, in seconds.
-async fn processor_time(stage: &Stage, service: &Program) -> anyhow::Result<f64> {
+async fn processor_time(stage: &Stage, service: &Process) -> anyhow::Result<f64> {
     let ids: Vec<i32> = sqlx::query_scalar("SELECT pid FROM pg_stat_activity WHERE application_name = 'off-orders'")
         .fetch_all(&stage.db)
         .await?;
     let servers: Vec<f64> =
         ids.into_iter().map(|id| processor_time_of(id.unsigned_abs())).collect::<anyhow::Result<_>>()?;
-    Ok(service.processor_time()? + servers.iter().sum::<f64>())
+    Ok(processor_time_of(service.pid()?)? + servers.iter().sum::<f64>())
 }
 
 /// Runs the audit while orders are placed; returns its duration in seconds and its peak memory in megabytes. The placed
 /// orders are not shipped, but not overdue either.
 async fn audit(stage: &Stage, orders: SocketAddr) -> anyhow::Result<(f64, f64)> {
     progress("the audit");
-    let path = std::env::current_exe()?.with_file_name("off");
-    let started = Instant::now();
-    let audit = tokio::process::Command::new(&path)
-        .arg("audit")
-        .env("DATABASE_URL", &stage.postgres.url)
-        .env("NATS_URL", &stage.nats.url)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("{} does not exist: ./run doctor builds it", path.display()))?;
-    let id = audit.id().context("the audit has exited")?;
-    let mut ended = Box::pin(audit.wait_with_output());
-    let mut memory: f64 = 0.0;
     let placing = tokio::spawn(load::offer(orders, RATE_DURING_AUDIT, Duration::from_secs(8), 64, |number| {
         load::post("/api/orders", order_body(number)?)
     }));
-    let output = loop {
-        tokio::select! {
-            output = &mut ended => break output?,
-            () = tokio::time::sleep(Duration::from_millis(50)) => {
-                memory = memory.max(highest_memory_of(id).unwrap_or(0.0));
-            }
-        }
-    };
-    let seconds = started.elapsed().as_secs_f64();
+    let mut audit = Command::new(program::find_off()?);
+    audit.arg("audit").env("DATABASE_URL", &stage.postgres.url).env("NATS_URL", &stage.nats.url).stdout(Stdio::piped());
+    let Finished { seconds, memory, output } = program::run(&mut audit).await?;
     placing.await??;
     complete_all(&stage.db).await?;
     let report = String::from_utf8_lossy(&output.stdout);

@@ -29,12 +29,13 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     let users = stage.start_users().await?;
     progress("warming up");
-    register(users.address).await?;
+    register(users.addresses().api).await?;
     let (mut hashes, mut registrations, mut others) = (vec![], vec![], vec![]);
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
         hashes.push(tokio::task::spawn_blocking(hash_on_all_cores).await??);
-        let (registered, livez) = tokio::try_join!(register(users.address), request_livez(users.health))?;
+        let (registered, livez) =
+            tokio::try_join!(register(users.addresses().api), request_livez(users.addresses().health))?;
         registrations.push(registered.rate());
         others.push(livez.ms(0.99));
     }

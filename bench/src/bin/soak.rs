@@ -5,12 +5,15 @@
 
 use clap::Parser;
 use off_bench::{
-    Program, Stage, load,
-    program::memory_of,
+    Stage, load,
+    proc::{files_of, memory_of},
+    program::{start_off, stop},
     report::{at_most, median},
     stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
+    store,
 };
 use off_events::streams::CONSUMERS;
+use off_testkit::Process;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -57,7 +60,7 @@ async fn main() -> anyhow::Result<()> {
     for (name, ports) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
         let waits = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
         let settings: Vec<_> = stage.settings(ports).into_iter().chain(waits.map(|wait| (wait, "0s"))).collect();
-        services.push(Program::start(&["serve", name], &settings)?);
+        services.push(start_off(&["serve", name], &settings)?);
     }
     for ports in &ports {
         wait_until_ready(ports.health).await?;
@@ -92,7 +95,7 @@ async fn main() -> anyhow::Result<()> {
         anyhow::ensure!(began.elapsed() < 2 * MINUTE, "one minute of load took more than two minutes");
     }
     stage.wait_until_drained().await?;
-    let delivered: i64 = sqlx::query_scalar("SELECT count(*) FROM users.deliveries").fetch_one(&stage.db).await?;
+    let delivered = store::count_deliveries(&stage.db).await?;
     println!();
     let (earlier, later) = samples[WARM_UP..].split_at((samples.len() - WARM_UP) / 2);
     // Medians, so that a single unusual minute has no effect.
@@ -113,20 +116,20 @@ async fn main() -> anyhow::Result<()> {
     at_most("orders due while all connections were busy", unsent as f64, 0.0, "");
     at_most("orders accepted and not delivered", accepted as f64 - delivered as f64, 0.0, "");
     for service in services {
-        service.stop().await?;
+        stop(service).await?;
     }
     stage.end().await
 }
 
-async fn take_sample(stage: &Stage, services: &[Program]) -> anyhow::Result<Sample> {
+async fn take_sample(stage: &Stage, services: &[Process]) -> anyhow::Result<Sample> {
     let (mut memory, mut files) = ([0.0; 3], [usize::MAX; 3]);
     for (index, service) in services.iter().enumerate() {
-        memory[index] = service.memory()?;
+        memory[index] = memory_of(service.pid()?)?;
     }
     // The load generator has just closed its connections. The minimum of ten samples gives the services time to notice.
     for _ in 0..10 {
         for (index, service) in services.iter().enumerate() {
-            files[index] = files[index].min(service.files()?);
+            files[index] = files[index].min(files_of(service.pid()?)?);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

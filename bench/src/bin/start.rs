@@ -4,9 +4,12 @@
 
 use anyhow::Context;
 use off_bench::{
-    Program, load,
+    load,
+    proc::{memory_of, processor_time_of},
+    program::{start_off, stop},
     report::{at_most, median, progress},
 };
+use off_testkit::Process;
 use serde_json::Value;
 use std::{net::SocketAddr, path::Path, time::Duration};
 use tempfile::TempDir;
@@ -32,18 +35,18 @@ async fn main() -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         times.push(started.elapsed().as_secs_f64());
-        system.stop().await?;
+        stop(system).await?;
     }
     progress("idle");
     let home = TempDir::with_prefix("off-bench-")?;
     let system = up(home.path(), &["--no-generator"])?;
     find_orders(home.path()).await?;
     tokio::time::sleep(SETTLE_TIME).await;
-    let before = system.processor_time()?;
+    let before = processor_time_of(system.pid()?)?;
     tokio::time::sleep(MEASURED_TIME).await;
-    let idle = (system.processor_time()? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
-    let memory = system.memory()?;
-    system.stop().await?;
+    let idle = (processor_time_of(system.pid()?)? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
+    let memory = memory_of(system.pid()?)?;
+    stop(system).await?;
     progress("");
     println!("from `off up` to the first completed order: {times:.1?} s");
     at_most("median of these times", median(times), 15.0, "s");
@@ -52,9 +55,9 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn up(home: &Path, arguments: &[&str]) -> anyhow::Result<Program> {
+fn up(home: &Path, arguments: &[&str]) -> anyhow::Result<Process> {
     let home = home.to_str().context("the folder's name is not UTF-8")?;
-    Program::start(&[&["--home", home, "up"], arguments].concat(), &[])
+    start_off(&[&["--home", home, "up"], arguments].concat(), &[])
 }
 
 /// Waits until the orders service is running; returns the address of its API.

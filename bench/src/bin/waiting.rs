@@ -8,7 +8,9 @@ use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use off_bench::{
-    Program, Stage,
+    Stage,
+    proc::{memory_of, processor_time_of},
+    program::{start_off, stop},
     report::{at_most, progress},
 };
 use off_events::{Order, OrderId, OrderStatus, Quantity, SsdId, headers, streams};
@@ -66,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
         ("DELIVERY_DELAY_MIN", "1h"),
         ("DELIVERY_DELAY_MAX", "1h"),
     ];
-    let service = Program::start(&["serve", "notifications"], &settings)?;
+    let mut service = start_off(&["serve", "notifications"], &settings)?;
     let shipped = record_shipped(&stage).await?;
 
     progress("publishing the orders");
@@ -75,10 +77,10 @@ async fn main() -> anyhow::Result<()> {
     wait_for_schedules(&stage).await?;
     let published = started.elapsed();
     progress("all orders wait");
-    let before = service.processor_time()?;
+    let before = processor_time_of(service.pid()?)?;
     tokio::time::sleep(MEASURED_TIME).await;
-    let idle = (service.processor_time()? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
-    let memory = service.memory()?;
+    let idle = (processor_time_of(service.pid()?)? - before) / MEASURED_TIME.as_secs_f64() * 100.0;
+    let memory = memory_of(service.pid()?)?;
     let is_empty = lock(&shipped).orders.is_empty();
     anyhow::ensure!(is_empty, "the first orders were due before all were published: this machine is too slow");
 
@@ -89,7 +91,7 @@ async fn main() -> anyhow::Result<()> {
     let lateness = lock(&shipped).lateness.clone();
     service.kill().await?;
     tokio::time::sleep(DOWNTIME).await;
-    let service = Program::start(&["serve", "notifications"], &settings)?;
+    let service = start_off(&["serve", "notifications"], &settings)?;
     while lock(&shipped).orders.len() < ORDERS && lock(&shipped).latest.elapsed() < IDLE_TIMEOUT {
         show_progress(&shipped).await;
     }
@@ -101,7 +103,7 @@ async fn main() -> anyhow::Result<()> {
     at_most("lateness, p99", lateness.value_at_quantile(0.99) as f64 / 1000.0, 1.0, "s");
     println!("lateness: p50 {} ms, highest {} ms", lateness.value_at_quantile(0.5), lateness.max());
     at_most("orders lost, with a kill -9 while they became due", lost as f64, 0.0, "orders");
-    service.stop().await?;
+    stop(service).await?;
     stage.end().await
 }
 
