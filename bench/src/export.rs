@@ -130,39 +130,8 @@ fn record(random: &mut impl Rng) -> Value {
     let name = words(&mut word, 4).join(" ");
     let text = words(&mut word, 90).join(", ");
     let is_product = random.random_bool(PRODUCT_SHARE);
-    let mut images = Map::new();
-    for number in 1..=9 {
-        let size = |side: u32| json!({"h": side, "w": side * 3 / 4});
-        let image = json!({"uploader": "somebody", "uploaded_t": 1_600_000_000 + random.random_range(0..90_000_000),
-                           "sizes": {"100": size(100), "400": size(400), "full": size(2048)}});
-        images.insert(number.to_string(), image);
-    }
-    if is_product || random.random_bool(0.6) {
-        for kind in ["front_en", "ingredients_en", "nutrition_en", "front_fr"] {
-            images.insert(kind.to_owned(), json!({"rev": random.random_range(3..90).to_string(), "imgid": "1", "geometry": "0x0--1--1",
-                "sizes": {"100": {"h": 100, "w": 75}, "200": {"h": 200, "w": 150}, "400": {"h": 400, "w": 300}, "full": {"h": 1200, "w": 900}}}));
-        }
-    }
-    let mut nutriments = Map::new();
-    for nutrient in [
-        "energy-kcal",
-        "energy-kj",
-        "energy",
-        "fat",
-        "saturated-fat",
-        "carbohydrates",
-        "sugars",
-        "fiber",
-        "proteins",
-        "salt",
-        "sodium",
-    ] {
-        let value = f64::from(random.random_range(0..9000_u32)) / 10.0;
-        for part in ["", "_100g", "_serving", "_value"] {
-            nutriments.insert(format!("{nutrient}{part}"), json!(value));
-        }
-        nutriments.insert(format!("{nutrient}_unit"), json!("g"));
-    }
+    let images = images(random, is_product);
+    let nutriments = nutriments(random);
     let states = [
         "product-name-completed",
         "brands-completed",
@@ -185,4 +154,47 @@ fn record(random: &mut impl Rng) -> Value {
         "last_modified_t": 1_700_000_000 + random.random_range(0..50_000_000), "created_t": 1_500_000_000, "rev": 17,
         "data_quality_warnings_tags": tags[40..50], "misc_tags": tags[50..60], "popularity_tags": tags[..30], "unique_scans_n": 3,
     })
+}
+
+/// The photos of a record, and which of them it shows.
+fn images(random: &mut impl Rng, is_product: bool) -> Map<String, Value> {
+    let mut images = Map::new();
+    for number in 1..=9 {
+        let size = |side: u32| json!({"h": side, "w": side * 3 / 4});
+        let image = json!({"uploader": "somebody", "uploaded_t": 1_600_000_000 + random.random_range(0..90_000_000),
+                           "sizes": {"100": size(100), "400": size(400), "full": size(2048)}});
+        images.insert(number.to_string(), image);
+    }
+    if is_product || random.random_bool(0.6) {
+        for kind in ["front_en", "ingredients_en", "nutrition_en", "front_fr"] {
+            images.insert(kind.to_owned(), json!({"rev": random.random_range(3..90).to_string(), "imgid": "1", "geometry": "0x0--1--1",
+                "sizes": {"100": {"h": 100, "w": 75}, "200": {"h": 200, "w": 150}, "400": {"h": 400, "w": 300}, "full": {"h": 1200, "w": 900}}}));
+        }
+    }
+    images
+}
+
+/// The nutrients of a record, in each unit in which the real export has them.
+fn nutriments(random: &mut impl Rng) -> Map<String, Value> {
+    let mut nutriments = Map::new();
+    for nutrient in [
+        "energy-kcal",
+        "energy-kj",
+        "energy",
+        "fat",
+        "saturated-fat",
+        "carbohydrates",
+        "sugars",
+        "fiber",
+        "proteins",
+        "salt",
+        "sodium",
+    ] {
+        let value = f64::from(random.random_range(0..9000_u32)) / 10.0;
+        for part in ["", "_100g", "_serving", "_value"] {
+            nutriments.insert(format!("{nutrient}{part}"), json!(value));
+        }
+        nutriments.insert(format!("{nutrient}_unit"), json!("g"));
+    }
+    nutriments
 }

@@ -77,60 +77,90 @@ async fn main() -> anyhow::Result<()> {
     for address in [off.addresses().api, plain, off.addresses().api] {
         measure(address, CONNECTIONS).await?;
     }
-    let (mut off_rounds, mut plain_rounds, mut echo_rounds, mut pgbench_rates) = (vec![], vec![], vec![], vec![]);
-    let (mut off_single_rounds, mut plain_single_rounds) = (vec![], vec![]);
+    let mut rounds = Rounds::default();
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
-        stage.delete_orders().await?;
-        off_rounds.push(measure(off.addresses().api, CONNECTIONS).await?);
-        stage.delete_orders().await?;
-        plain_rounds.push(measure(plain, CONNECTIONS).await?);
-        stage.delete_orders().await?;
-        pgbench_rates.push(pgbench(&stage).await?);
-        echo_rounds.push(measure(echo, CONNECTIONS).await?);
-        stage.delete_orders().await?;
-        off_single_rounds.push(measure(off.addresses().api, 1).await?);
-        stage.delete_orders().await?;
-        plain_single_rounds.push(measure(plain, 1).await?);
+        rounds.measure(&stage, off.addresses().api, plain, echo).await?;
     }
     progress("");
-    let mut table = table(&["orders/s", "lowest", "median", "highest", "p50 ms", "p99 ms"]);
-    let mut row = |name: &str, outcomes: &[Outcome]| {
-        let rates = || outcomes.iter().map(Outcome::rate);
-        table.add_row([
-            name.to_owned(),
-            format!("{:.0}", rates().fold(f64::INFINITY, f64::min)),
-            format!("{:.0}", median(rates())),
-            format!("{:.0}", rates().fold(0.0, f64::max)),
-            format!("{:.2}", median(outcomes.iter().map(|outcome| outcome.ms(0.5)))),
-            format!("{:.2}", median(outcomes.iter().map(|outcome| outcome.ms(0.99)))),
-        ]);
-    };
-    row("off, 64 connections", &off_rounds);
-    row("plain handler, 64 connections", &plain_rounds);
-    row("echo, 64 connections", &echo_rounds);
-    row("off, 1 connection", &off_single_rounds);
-    row("plain handler, 1 connection", &plain_single_rounds);
-    println!("{table}");
-    println!("pgbench, 64 clients: {:.0} transactions/s (median)\n", median(pgbench_rates.iter().copied()));
-
-    let paired = |ours: &[Outcome], others: Vec<f64>, figure: fn(&Outcome) -> f64| {
-        median(ours.iter().zip(others).map(|(ours, other)| figure(ours) / other))
-    };
-    let rates = |outcomes: &[Outcome]| outcomes.iter().map(Outcome::rate).collect::<Vec<_>>();
-    ratio("throughput against the plain handler", paired(&off_rounds, rates(&plain_rounds), Outcome::rate), 4.0);
-    let p99 = |outcome: &Outcome| outcome.ms(0.99);
-    let plain_p99s = plain_rounds.iter().map(p99).collect();
-    at_most("p99 against the plain handler", paired(&off_rounds, plain_p99s, p99), 1.0, "×");
-    ratio("throughput against pgbench", paired(&off_rounds, pgbench_rates, Outcome::rate), 1.5);
-    ratio("throughput against echoing", paired(&off_rounds, rates(&echo_rounds), Outcome::rate), 0.3);
-    let p50 = |outcome: &Outcome| outcome.ms(0.5);
-    at_most(
-        "p50 at one connection against the plain handler",
-        paired(&off_single_rounds, plain_single_rounds.iter().map(p50).collect(), p50),
-        1.0,
-        "×",
-    );
+    rounds.print();
     off.stop().await?;
     stage.end().await
+}
+
+/// The responses of all rounds.
+#[derive(Debug, Default)]
+struct Rounds {
+    off: Vec<Outcome>,
+    plain: Vec<Outcome>,
+    echo: Vec<Outcome>,
+    /// Transactions a second.
+    pgbench: Vec<f64>,
+    off_single: Vec<Outcome>,
+    plain_single: Vec<Outcome>,
+}
+
+impl Rounds {
+    /// Measures one more round, in which each handler begins with empty tables.
+    async fn measure(
+        &mut self,
+        stage: &Stage,
+        off: SocketAddr,
+        plain: SocketAddr,
+        echo: SocketAddr,
+    ) -> anyhow::Result<()> {
+        stage.delete_orders().await?;
+        self.off.push(measure(off, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        self.plain.push(measure(plain, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        self.pgbench.push(pgbench(stage).await?);
+        self.echo.push(measure(echo, CONNECTIONS).await?);
+        stage.delete_orders().await?;
+        self.off_single.push(measure(off, 1).await?);
+        stage.delete_orders().await?;
+        self.plain_single.push(measure(plain, 1).await?);
+        Ok(())
+    }
+
+    fn print(&self) {
+        let mut table = table(&["orders/s", "lowest", "median", "highest", "p50 ms", "p99 ms"]);
+        for (name, outcomes) in [
+            ("off, 64 connections", &self.off),
+            ("plain handler, 64 connections", &self.plain),
+            ("echo, 64 connections", &self.echo),
+            ("off, 1 connection", &self.off_single),
+            ("plain handler, 1 connection", &self.plain_single),
+        ] {
+            let rates = || outcomes.iter().map(Outcome::rate);
+            table.add_row([
+                name.to_owned(),
+                format!("{:.0}", rates().fold(f64::INFINITY, f64::min)),
+                format!("{:.0}", median(rates())),
+                format!("{:.0}", rates().fold(0.0, f64::max)),
+                format!("{:.2}", median(outcomes.iter().map(|outcome| outcome.ms(0.5)))),
+                format!("{:.2}", median(outcomes.iter().map(|outcome| outcome.ms(0.99)))),
+            ]);
+        }
+        println!("{table}");
+        println!("pgbench, 64 clients: {:.0} transactions/s (median)\n", median(self.pgbench.iter().copied()));
+        self.print_targets();
+    }
+
+    /// Prints the targets, which compare the outcomes of the same round.
+    fn print_targets(&self) {
+        let paired = |ours: &[Outcome], others: Vec<f64>, figure: fn(&Outcome) -> f64| {
+            median(ours.iter().zip(others).map(|(ours, other)| figure(ours) / other))
+        };
+        let all = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| outcomes.iter().map(figure).collect::<Vec<_>>();
+        let (p50, p99) = (|outcome: &Outcome| outcome.ms(0.5), |outcome: &Outcome| outcome.ms(0.99));
+        let against_plain = paired(&self.off, all(&self.plain, Outcome::rate), Outcome::rate);
+        ratio("throughput against the plain handler", against_plain, 4.0);
+        at_most("p99 against the plain handler", paired(&self.off, all(&self.plain, p99), p99), 1.0, "×");
+        ratio("throughput against pgbench", paired(&self.off, self.pgbench.clone(), Outcome::rate), 1.5);
+        let against_echo = paired(&self.off, all(&self.echo, Outcome::rate), Outcome::rate);
+        ratio("throughput against echoing", against_echo, 0.3);
+        let single = paired(&self.off_single, all(&self.plain_single, p50), p50);
+        at_most("p50 at one connection against the plain handler", single, 1.0, "×");
+    }
 }

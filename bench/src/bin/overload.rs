@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
+use comfy_table::Table;
 use futures::{StreamExt, TryStreamExt, stream};
 use off_bench::{
     Outcome, Stage, load,
@@ -47,6 +48,30 @@ async fn main() -> anyhow::Result<()> {
     measure_capacity(address).await?;
     let capacity = measure_capacity(address).await?;
     stage.wait_until_published().await?;
+    let (table, accepted) = offer_rates(&stage, address, capacity.rate()).await?;
+    progress("ten thousand idle connections");
+    let before = measure_capacity(address).await?;
+    let idle = stream::iter(0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(address)).buffer_unordered(100);
+    let idle: Vec<TcpStream> = idle.try_collect().await?;
+    let with_idle = measure_capacity(address).await?;
+    drop(idle);
+    progress("");
+    println!("{table}\n");
+    println!("{:.0} orders per second in a closed loop of {CONNECTIONS} connections\n", capacity.rate());
+    print_targets(&accepted, &before, &with_idle);
+    stop(service).await?;
+    stage.end().await
+}
+
+/// Measures the capacity in a closed loop.
+async fn measure_capacity(address: SocketAddr) -> anyhow::Result<Outcome> {
+    let outcome = load(address, CONNECTIONS, LENGTH, |number| load::post("/api/orders", order_body(number)?)).await?;
+    outcome.expect_only(&[201])?;
+    Ok(outcome)
+}
+
+/// Offers each of [`LOAD_FACTORS`] times the capacity; returns the table of results, and the accepted orders of each.
+async fn offer_rates(stage: &Stage, address: SocketAddr, capacity: f64) -> anyhow::Result<(Table, Vec<Outcome>)> {
     let mut table = table(&[
         "offered/s",
         "sent/s",
@@ -58,7 +83,7 @@ async fn main() -> anyhow::Result<()> {
     ]);
     let mut accepted = Vec::new();
     for part in LOAD_FACTORS {
-        let rate = part * capacity.rate();
+        let rate = part * capacity;
         progress(&format!("{rate:.0} orders per second"));
         let order = |number| load::post("/api/orders", order_body(number)?);
         let offered = load::offer(address, rate, LENGTH, MAX_IN_FLIGHT, order);
@@ -77,15 +102,11 @@ async fn main() -> anyhow::Result<()> {
         accepted.push(admitted);
         stage.wait_until_published().await?;
     }
-    progress("ten thousand idle connections");
-    let before = measure_capacity(address).await?;
-    let idle = stream::iter(0..IDLE_CONNECTIONS).map(|_| TcpStream::connect(address)).buffer_unordered(100);
-    let idle: Vec<TcpStream> = idle.try_collect().await?;
-    let with_idle = measure_capacity(address).await?;
-    drop(idle);
-    progress("");
-    println!("{table}\n");
-    println!("{:.0} orders per second in a closed loop of {CONNECTIONS} connections\n", capacity.rate());
+    Ok((table, accepted))
+}
+
+/// Prints the targets: accepted orders at each load, and the capacity before and beside idle connections.
+fn print_targets(accepted: &[Outcome], before: &Outcome, with_idle: &Outcome) {
     let worst = accepted.iter().map(|admitted| admitted.ms(0.99)).fold(0.0, f64::max);
     at_most("p99 of accepted orders, worst case", worst, MAX_P99_MS, "ms");
     let (admitted, base) = (&accepted[FULL_LOAD + 1..], &accepted[FULL_LOAD]);
@@ -94,13 +115,4 @@ async fn main() -> anyhow::Result<()> {
     }
     ratio("throughput beside 10,000 idle connections", with_idle.rate() / before.rate(), 0.9);
     at_most("p99 beside them, against without", with_idle.ms(0.99) / before.ms(0.99), 1.25, "×");
-    stop(service).await?;
-    stage.end().await
-}
-
-/// Measures the capacity in a closed loop.
-async fn measure_capacity(address: SocketAddr) -> anyhow::Result<Outcome> {
-    let outcome = load(address, CONNECTIONS, LENGTH, |number| load::post("/api/orders", order_body(number)?)).await?;
-    outcome.expect_only(&[201])?;
-    Ok(outcome)
 }

@@ -5,7 +5,7 @@
 
 use clap::Parser;
 use off_bench::{
-    Stage, load,
+    Outcome, Stage, load,
     proc::{files_of, memory_of},
     program::{start_off, stop},
     report::{at_most, median},
@@ -79,42 +79,14 @@ async fn main() -> anyhow::Result<()> {
         let outcome = offered.outcome;
         accepted += outcome.count();
         let sample = take_sample(&stage, &services).await?;
-        println!(
-            "{minute:>6} {accepted:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
-            outcome.ms(0.5),
-            outcome.ms(0.99),
-            sample.memory[0],
-            sample.memory[1],
-            sample.memory[2],
-            sample.nats_memory,
-            sample.files,
-            sample.connections,
-            sample.consumers,
-        );
+        sample.print(minute, &outcome);
         samples.push(sample);
         anyhow::ensure!(began.elapsed() < 2 * MINUTE, "one minute of load took more than two minutes");
     }
     stage.wait_until_drained().await?;
     let delivered = store::count_deliveries(&stage.db).await?;
     println!();
-    let (earlier, later) = samples[WARM_UP..].split_at((samples.len() - WARM_UP) / 2);
-    // Medians, so that a single unusual minute has no effect.
-    let earlier_and_later = |figure: fn(&Sample, usize) -> f64, index| {
-        let median_of = |samples: &[Sample]| median(samples.iter().map(|sample| figure(sample, index)));
-        (median_of(earlier), median_of(later))
-    };
-    for (index, name) in ["users", "orders", "notifications"].into_iter().enumerate() {
-        let (before, after) = earlier_and_later(|sample, index| sample.memory[index], index);
-        at_most(&format!("memory of {name}, later half against earlier half"), after / before, 1.1, "×");
-        let (before, after) = earlier_and_later(|sample, index| sample.files[index] as f64, index);
-        at_most(&format!("growth of files and connections of {name}"), after - before, 5.0, "");
-    }
-    let (before, after) = earlier_and_later(|sample, _| sample.connections as f64, 0);
-    at_most("growth of connections to Postgres", after - before, 2.0, "");
-    let consumers = samples.iter().map(|sample| sample.consumers).max().unwrap_or_default();
-    at_most("consumers at any time, of those declared", consumers as f64, CONSUMERS.len() as f64, "");
-    at_most("orders due while all connections were busy", unsent as f64, 0.0, "");
-    at_most("orders accepted and not delivered", accepted as f64 - delivered as f64, 0.0, "");
+    print_targets(&samples, accepted, delivered, unsent);
     for service in services {
         stop(service).await?;
     }
@@ -141,4 +113,45 @@ async fn take_sample(stage: &Stage, services: &[Process]) -> anyhow::Result<Samp
     }
     let nats_memory = memory_of(stage.nats.id()?)?;
     Ok(Sample { memory, files, nats_memory, connections, consumers })
+}
+
+impl Sample {
+    /// Prints the line of a minute, with the responses of that minute.
+    fn print(&self, minute: u16, outcome: &Outcome) {
+        println!(
+            "{minute:>6} {:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
+            outcome.count(),
+            outcome.ms(0.5),
+            outcome.ms(0.99),
+            self.memory[0],
+            self.memory[1],
+            self.memory[2],
+            self.nats_memory,
+            self.files,
+            self.connections,
+            self.consumers,
+        );
+    }
+}
+
+/// Prints the targets, which compare the later half of the run with the earlier.
+fn print_targets(samples: &[Sample], accepted: u64, delivered: i64, unsent: u64) {
+    let (earlier, later) = samples[WARM_UP..].split_at((samples.len() - WARM_UP) / 2);
+    // Medians, so that a single unusual minute has no effect.
+    let earlier_and_later = |figure: fn(&Sample, usize) -> f64, index| {
+        let median_of = |samples: &[Sample]| median(samples.iter().map(|sample| figure(sample, index)));
+        (median_of(earlier), median_of(later))
+    };
+    for (index, name) in ["users", "orders", "notifications"].into_iter().enumerate() {
+        let (before, after) = earlier_and_later(|sample, index| sample.memory[index], index);
+        at_most(&format!("memory of {name}, later half against earlier half"), after / before, 1.1, "×");
+        let (before, after) = earlier_and_later(|sample, index| sample.files[index] as f64, index);
+        at_most(&format!("growth of files and connections of {name}"), after - before, 5.0, "");
+    }
+    let (before, after) = earlier_and_later(|sample, _| sample.connections as f64, 0);
+    at_most("growth of connections to Postgres", after - before, 2.0, "");
+    let consumers = samples.iter().map(|sample| sample.consumers).max().unwrap_or_default();
+    at_most("consumers at any time, of those declared", consumers as f64, CONSUMERS.len() as f64, "");
+    at_most("orders due while all connections were busy", unsent as f64, 0.0, "");
+    at_most("orders accepted and not delivered", accepted as f64 - delivered as f64, 0.0, "");
 }
