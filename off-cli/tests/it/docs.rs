@@ -11,11 +11,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Markdown file at the root, in `docs` and in `bench`, with its text. READMEs of crates are not included: they
+/// Every Markdown file at the root, in `docs` and in `off-bench`, with its text. READMEs of crates are not included: they
 /// are also rustdoc, and link to items.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut documents = Vec::new();
-    for folder in ["", "docs", "bench"] {
+    for folder in ["", "docs", "off-bench"] {
         for file in fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().path()) {
             if file.extension().is_some_and(|extension| extension == "md") {
                 let text = fs::read_to_string(&file).unwrap();

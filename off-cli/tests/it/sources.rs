@@ -10,7 +10,7 @@ use std::{
 
 /// Files and folders that may have queries outside of `store`, each with the reason.
 const MAY_QUERY: [(&str, &str); 6] = [
-    ("bench/", "it measures queries"),
+    ("off-bench/", "it measures queries"),
     ("off-kit/src/db", "it sets up and checks connections"),
     ("off-kit/src/outbox", "it is the store of the outbox"),
     ("off-migrations/", "it is the schema"),
