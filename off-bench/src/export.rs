@@ -65,8 +65,9 @@ const PLACEHOLDER: &str = "9999999999999";
 /// Size of an export.
 #[derive(Debug, Clone, Copy)]
 pub struct Size {
+    /// Number of records.
     pub records: u64,
-    /// Decompressed.
+    /// Size in bytes, decompressed.
     pub bytes: u64,
 }
 

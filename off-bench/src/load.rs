@@ -19,6 +19,7 @@ use tokio::{net::TcpStream, task::JoinSet, time::Instant};
 /// Responses to a load.
 #[derive(Debug, Clone)]
 pub struct Outcome {
+    /// How long the load took.
     pub elapsed: Duration,
     /// Latencies of the responses in microseconds, by status.
     responses: BTreeMap<u16, Histogram<u64>>,
@@ -163,6 +164,7 @@ where
 /// Result of an open loop.
 #[derive(Debug)]
 pub struct Offered {
+    /// The responses.
     pub outcome: Outcome,
     /// Requests that were due while all connections were busy.
     pub unsent: u64,

@@ -27,9 +27,13 @@ pub const PRODUCTS: i64 = 1000;
 /// Servers with the settings of `off up`: an order is durable before its response.
 #[derive(Debug)]
 pub struct Stage {
+    /// Connections to the database.
     pub db: PgPool,
+    /// A connection to NATS.
     pub bus: Bus,
+    /// The Postgres server.
     pub postgres: off_servers::Postgres,
+    /// The NATS server.
     pub nats: off_servers::Nats,
     /// Folder of the Postgres programs.
     pub programs: PathBuf,

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 /// A process that is measured. Processes with the same name are added up.
 #[derive(Debug, Clone, Copy)]
 pub struct Measured {
+    /// The name that is printed.
     pub name: &'static str,
+    /// The process id.
     pub id: u32,
     /// Health address of a service, which serves the metrics of its tasks.
     pub health: Option<SocketAddr>,
