@@ -1,6 +1,6 @@
 //! The descriptions in `.sqlx`, against which the compiler checks queries, match the database and the code.
 
-use crate::sources::{sources, string, workspace};
+use crate::sources::{sources, workspace};
 use off_testkit::Database;
 use proc_macro2::{TokenStream, TokenTree};
 use serde_json::Value;
@@ -39,8 +39,8 @@ fn as_compiled(mut description: Value) -> Value {
 #[test]
 fn stored_queries_match_the_code() {
     let mut in_code: Vec<String> = Vec::new();
-    for (_, tokens) in sources() {
-        queries_in(tokens, &mut in_code);
+    for (path, text) in sources() {
+        queries_in(text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display())), &mut in_code);
     }
     in_code.sort();
     in_code.dedup();
@@ -63,4 +63,8 @@ fn queries_in(tokens: TokenStream, found: &mut Vec<String>) {
         }
         queries_in(group.stream(), found);
     }
+}
+
+fn string(token: TokenTree) -> Option<String> {
+    Some(syn::parse2::<syn::LitStr>(TokenStream::from(token)).ok()?.value())
 }

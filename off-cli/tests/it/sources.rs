@@ -1,131 +1,36 @@
-//! Where the sources of all crates may have SQL, subjects and names of streams.
+//! The source files of all crates, for tests that check rules of the whole project.
 
-use off_events::streams::STREAMS;
-use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::{
-    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
-/// Files and folders that may have queries outside of `store`, each with the reason.
-const MAY_QUERY: [(&str, &str); 6] = [
-    ("off-bench/", "it measures queries"),
-    ("off-kit/src/db", "it sets up and checks connections"),
-    ("off-kit/src/outbox", "it is the store of the outbox"),
-    ("off-migrations/", "it is the schema"),
-    ("off-servers/", "it creates the database"),
-    ("off-testkit/", "it prepares data for tests"),
-];
-
-/// The beginnings of literals that look like subjects and are allowed, each with the reason.
-const ALLOWED_LITERALS: [(&str, &str); 3] = [
-    ("orders.timer.", "off-events has no constant for it"),
-    ("dead.*.*", "off-events has no constant for it"),
-    ("users.conf", "it is a file"),
-];
-
+/// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The source files of all crates, by their path in the workspace.
-pub(crate) fn sources() -> Vec<(String, TokenStream)> {
-    let mut sources = Vec::new();
-    for folder in fs::read_dir(workspace()).unwrap().map(|entry| entry.unwrap().path().join("src")) {
+/// Each Rust file below the `src` folder of each crate, with its path relative to the workspace and its text.
+pub(crate) fn sources() -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(workspace()).unwrap() {
+        let folder = entry.unwrap().path().join("src");
         if folder.is_dir() {
-            add_sources(&folder, &mut sources);
+            add_below(&folder, &mut found);
         }
     }
-    assert!(sources.len() > 100, "too few source files found");
-    sources
+    assert!(found.len() > 100, "only {} source files were found", found.len());
+    found
 }
 
-fn add_sources(folder: &Path, sources: &mut Vec<(String, TokenStream)>) {
-    for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+fn add_below(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
         if path.is_dir() {
-            add_sources(&path, sources);
+            add_below(&path, found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let tokens = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            let name = path.strip_prefix(workspace()).unwrap().to_str().unwrap().to_owned();
-            sources.push((name, tokens));
+            found.push((path.strip_prefix(workspace()).unwrap().to_owned(), text));
         }
     }
-}
-
-/// [`sources`] without tests.
-fn sources_without_tests() -> Vec<(String, Vec<TokenTree>)> {
-    let sources = sources().into_iter().filter(|(name, _)| !name.ends_with("/tests.rs"));
-    sources.map(|(name, tokens)| (name, without_tests(tokens))).collect()
-}
-
-/// The tokens one after another, without delimiters, and without items that have `#[cfg(test)]`.
-fn without_tests(tokens: TokenStream) -> Vec<TokenTree> {
-    let mut kept = Vec::new();
-    let mut is_test = false;
-    for token in tokens {
-        match &token {
-            TokenTree::Group(group) if is_test => is_test = group.delimiter() != Delimiter::Brace,
-            TokenTree::Punct(mark) if is_test => is_test = mark.as_char() != ';',
-            _ if is_test => {}
-            TokenTree::Group(group) if group.stream().to_string().replace(' ', "") == "cfg(test)" => is_test = true,
-            TokenTree::Group(group) => kept.extend(without_tests(group.stream())),
-            _ => kept.push(token),
-        }
-    }
-    kept
-}
-
-fn is_store(name: &str) -> bool {
-    name.ends_with("/store.rs") || name.contains("/store/")
-}
-
-#[test]
-fn queries_are_only_in_store() {
-    let mut queries = 0;
-    for (name, tokens) in sources_without_tests() {
-        let begins_query = |tokens: &[TokenTree]| {
-            let words: Vec<String> = tokens.iter().map(ToString::to_string).collect();
-            words[..3] == ["sqlx", ":", ":"] && (words[3].starts_with("query") || words[3].starts_with("raw_sql"))
-        };
-        let found = tokens.windows(4).filter(|tokens| begins_query(tokens)).count();
-        let is_allowed = is_store(&name) || MAY_QUERY.iter().any(|(path, _)| name.starts_with(path));
-        assert!(found == 0 || is_allowed, "{name} has a query: move it to `store`");
-        queries += found;
-    }
-    assert!(queries > 50, "too few queries found: {queries}");
-}
-
-#[test]
-fn subjects_and_names_of_streams_are_only_in_off_events() {
-    let prefixes: BTreeSet<String> = STREAMS
-        .iter()
-        .flat_map(|stream| stream.subjects)
-        .map(|subject| format!("{}.", subject.split('.').next().unwrap()))
-        .collect();
-    assert!(prefixes.contains("orders.") && prefixes.contains("dead."), "{prefixes:?}");
-    let is_subject = |text: &str| {
-        let rest = prefixes.iter().find_map(|prefix| text.strip_prefix(prefix.as_str()));
-        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_lowercase() || "*>{".contains(first)))
-    };
-    let (mut literals, mut known) = (0, 0);
-    for (name, tokens) in sources_without_tests() {
-        for text in tokens.into_iter().filter_map(string) {
-            literals += 1;
-            if !is_subject(&text) && !STREAMS.iter().any(|stream| stream.name == text) {
-                continue;
-            }
-            known += 1;
-            let is_allowed = name.starts_with("off-events/")
-                || ALLOWED_LITERALS.iter().any(|(allowed, _)| text.starts_with(allowed));
-            assert!(is_allowed, "{name} has the literal {text:?}: use a constant of off-events");
-        }
-    }
-    assert!(literals > 1000 && known > 10, "too few literals found: {known} of {literals}");
-}
-
-/// The value of a string literal.
-pub(crate) fn string(token: TokenTree) -> Option<String> {
-    Some(syn::parse2::<syn::LitStr>(TokenStream::from(token)).ok()?.value())
 }
