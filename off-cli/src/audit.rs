@@ -11,11 +11,15 @@
 
 mod broker;
 mod checks;
+mod finding;
 mod report;
+mod store;
 
 use crate::home::Home;
 use broker::BrokerContents;
 use chrono::{DateTime, Utc};
+use finding::Check;
+pub use finding::Finding;
 use off_kit::{Bus, print_line};
 use serde::Serialize;
 use sqlx::PgPool;
@@ -42,40 +46,20 @@ pub(crate) struct Options {
     json: bool,
 }
 
-/// An invariant that is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Check {
-    Orders,
-    History,
-    Deliveries,
-    Shelves,
-    Outbox,
-    Broker,
-}
-
-/// A violation of an invariant.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub(crate) struct Finding {
-    pub(crate) check: Check,
-    /// Identifies the order, shelf or message; the same each time it is checked.
-    about: String,
-    pub(crate) text: String,
-}
-
 /// The result of an audit.
 #[derive(Debug, Serialize)]
-pub(crate) struct Audit {
+pub struct Audit {
     /// When the first check began, by the clock of the database.
     began_at: DateTime<Utc>,
     /// For a stopped system, the time that deadlines are compared with: when it last ran, minus `patience`.
     as_of: Option<DateTime<Utc>>,
-    counts: checks::Counts,
+    counts: store::Counts,
     broker: BrokerContents,
-    pub(crate) findings: BTreeSet<Finding>,
+    /// The violations; empty if every order is accounted for.
+    pub findings: BTreeSet<Finding>,
 }
 
-/// The exit code is 1 if there are findings, and 2 if a check could not be completed.
+/// The exit code is 1 if there are findings, and [`INCOMPLETE`] if a check could not be completed.
 pub(crate) async fn run(home: &Home, options: &Options) -> ExitCode {
     match audit_home(home, options).await {
         Ok(audit) if audit.findings.is_empty() => ExitCode::SUCCESS,
@@ -106,14 +90,10 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     Ok(audit)
 }
 
-/// Runs all checks, then repeats those with findings until the findings are gone or `patience` has elapsed.
-pub(crate) async fn audit(
-    db: &PgPool,
-    bus: &Bus,
-    patience: Duration,
-    as_of: Option<DateTime<Utc>>,
-) -> anyhow::Result<Audit> {
-    let began_at = checks::database_time(db).await?;
+/// Runs all checks, then repeats those with findings until the findings are gone or `patience` has elapsed. Deadlines are
+/// compared with `as_of`, or with the current time if it is `None`. Fails if a check could not be completed.
+pub async fn audit(db: &PgPool, bus: &Bus, patience: Duration, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Audit> {
+    let began_at = store::read_time(db).await?;
     let mut findings = BTreeSet::new();
     for check in Check::ALL {
         findings.extend(check.run(db, bus, as_of).await?);
@@ -130,7 +110,7 @@ pub(crate) async fn audit(
         }
         findings = findings.into_iter().filter_map(|finding| again.remove(&(finding.check, finding.about))).collect();
     }
-    let (counts, broker) = (checks::count(db).await?, BrokerContents::read(bus).await?);
+    let (counts, broker) = (store::count_rows(db).await?, BrokerContents::read(bus).await?);
     Ok(Audit { began_at, as_of, counts, broker, findings })
 }
 

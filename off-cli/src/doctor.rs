@@ -1,9 +1,9 @@
 //! `off doctor`: reports problems of this installation, and how to fix them.
 
 use crate::{
-    home::Home,
-    report::{check, printable_line},
-    stalls::{self, State},
+    home::{Home, Session},
+    report::{State, check, printable_line},
+    stalls,
 };
 use off_kit::{db, print_line};
 use off_servers::{find_nats_server, find_postgres};
@@ -32,16 +32,7 @@ impl Findings {
 
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let mut findings = Findings { all_healthy: true };
-    let is_set = |name| env::var_os(name).is_some();
-    if !is_set("DATABASE_URL") {
-        let found = find_postgres().await.map(|(folder, version)| format!("{version} in {}", folder.display()));
-        findings.record("PostgreSQL", found.map_err(|error| format!("{error:#}")));
-    }
-    if !is_set("NATS_URL") {
-        let found = find_nats_server(home.tools()).await;
-        let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
-        findings.record("nats-server", found.map_err(|error| format!("{error:#}")));
-    }
+    find_programs(home, &mut findings).await;
     let is_external = is_set("DATABASE_URL") && is_set("NATS_URL");
     let running = if home.lock().is_err() { home.running() } else { None };
     match (&running, is_external) {
@@ -56,23 +47,7 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     }
     match home.session().await {
         Ok(session) => {
-            findings.record(
-                "database",
-                db::check(&session.db, off_migrations::newest())
-                    .await
-                    .map(|()| "answers, all migrations are applied".to_owned()),
-            );
-            findings.record(
-                "broker",
-                session
-                    .bus
-                    .check()
-                    .await
-                    .map(|()| format!("answers, version {}", session.bus.client.server_info().version)),
-            );
-            for finding in stalls::check(&session.db, &session.bus).await {
-                findings.print(finding.state, finding.name, &finding.detail);
-            }
+            check_servers(&session, &mut findings).await;
             session.end().await?;
         }
         Err(error) => findings.record("connections", Err(format!("{error:#}"))),
@@ -85,6 +60,35 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
         findings.record(&service.name, check_readiness(&service.health_url).await);
     }
     Ok(conclude(&findings))
+}
+
+fn is_set(name: &str) -> bool {
+    env::var_os(name).is_some()
+}
+
+/// Looks for the programs of the private servers.
+async fn find_programs(home: &Home, findings: &mut Findings) {
+    if !is_set("DATABASE_URL") {
+        let found = find_postgres().await.map(|(folder, version)| format!("{version} in {}", folder.display()));
+        findings.record("PostgreSQL", found.map_err(|error| format!("{error:#}")));
+    }
+    if !is_set("NATS_URL") {
+        let found = find_nats_server(home.tools()).await;
+        let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
+        findings.record("nats-server", found.map_err(|error| format!("{error:#}")));
+    }
+}
+
+/// Checks both servers, and whether anything in them is stalled.
+async fn check_servers(session: &Session, findings: &mut Findings) {
+    let database = db::check(&session.db, off_migrations::newest()).await;
+    findings.record("database", database.map(|()| "answers, all migrations are applied".to_owned()));
+    let broker = session.bus.check().await;
+    findings
+        .record("broker", broker.map(|()| format!("answers, version {}", session.bus.client.server_info().version)));
+    for finding in stalls::check(&session.db, &session.bus).await {
+        findings.print(finding.state, finding.name, &finding.detail);
+    }
 }
 
 /// Prints the overall result and returns the exit code.

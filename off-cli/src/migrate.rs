@@ -1,6 +1,7 @@
 //! `off migrate`: migrates the database, and creates or updates the streams and consumers. Services never do this.
 
 mod roles;
+mod store;
 
 use crate::home::Home;
 use anyhow::ensure;
@@ -42,7 +43,24 @@ pub(crate) struct Options {
     yes: bool,
 }
 
+/// What to do with a database that holds tables and was never migrated by off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignTables {
+    /// Fail, and change nothing.
+    Refuse,
+    /// Add the schemas of off to it.
+    Allow,
+}
+
+impl ForeignTables {
+    /// [`Self::Allow`] with the option `--yes`.
+    pub(crate) fn allowed_if(yes: bool) -> Self {
+        if yes { Self::Allow } else { Self::Refuse }
+    }
+}
+
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
+    let foreign_tables = ForeignTables::allowed_if(options.yes);
     if let (Some(database_url), Some(nats_url)) = (&options.database_url, &options.nats_url) {
         // The servers may still be starting, so the pool and the bus connect lazily and retry.
         let database = db::Config {
@@ -53,11 +71,11 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
             bus::Config { nats_password_file: options.nats_password_file.clone(), ..bus::Config::at(nats_url) };
         let pool = db::lazy_pool(&database, "off-migrate")?;
         let bus = Bus::connect(&broker, "migrate").await?;
-        all(&pool, &bus, options.storage, options.yes).await?;
+        all(&pool, &bus, options.storage, foreign_tables).await?;
         set_roles(&pool, options.roles.as_deref()).await?;
     } else {
         let session = home.session().await?;
-        all(&session.db, &session.bus, options.storage, options.yes).await?;
+        all(&session.db, &session.bus, options.storage, foreign_tables).await?;
         set_roles(&session.db, options.roles.as_deref()).await?;
         session.end().await?;
     }
@@ -65,12 +83,17 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Migrates the database and declares streams and consumers; waits for servers that are starting. Fails if the database
-/// holds tables of something else, unless `is_forced`.
-pub(crate) async fn all(pool: &PgPool, bus: &Bus, storage: StreamStorage, is_forced: bool) -> anyhow::Result<()> {
+/// Migrates the database and declares streams and consumers; waits for servers that are starting. Fails if a server does
+/// not answer in time, or if the database holds tables of something else and `foreign_tables` refuses them.
+pub async fn all(
+    pool: &PgPool,
+    bus: &Bus,
+    storage: StreamStorage,
+    foreign_tables: ForeignTables,
+) -> anyhow::Result<()> {
     db::connect(pool, START_PATIENCE).await?;
     ensure!(
-        is_forced || !off_migrations::is_of_another(pool).await?,
+        foreign_tables == ForeignTables::Allow || !off_migrations::is_of_another(pool).await?,
         "the database {} holds tables and was never migrated by off: is DATABASE_URL right? \
          With --yes, off adds its schemas to it",
         pool.connect_options().get_database().unwrap_or_default()

@@ -1,19 +1,35 @@
 //! Formats output for a terminal.
 
-use crate::stalls::State;
 use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
 use std::fmt::Display;
 
+/// The state of something that was checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Works.
+    Healthy,
+    /// Needs attention, but blocks nothing.
+    Warning,
+    /// Does not work, or does not move on.
+    Stalled,
+}
+
+impl From<bool> for State {
+    fn from(is_healthy: bool) -> Self {
+        if is_healthy { Self::Healthy } else { Self::Stalled }
+    }
+}
+
 /// An empty table without borders, with these headings.
-pub(crate) fn table(headings: &[&str]) -> Table {
+pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings);
     table
 }
 
 /// A line with a mark for the state: `✓` healthy, `!` warning, `✗` stalled or failed.
-pub(crate) fn check(state: State, what: &str, detail: &str) -> String {
+pub fn check(state: State, what: &str, detail: &str) -> String {
     let mark = match state {
         State::Healthy => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
         State::Warning => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),

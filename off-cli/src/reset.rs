@@ -27,8 +27,8 @@ const STATE: [&str; 11] = [
     "postgres.initdb",
 ];
 
-/// The folder of `off chaos`; it has a subfolder with a system for each seed.
-const CHAOS: &str = "chaos";
+/// The subfolder of `off-chaos`; it has a subfolder with a system for each seed.
+pub const CHAOS: &str = "chaos";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -85,8 +85,9 @@ fn confirm() -> anyhow::Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
-/// Stops leftover servers and deletes all state in the folder; the caller holds its lock.
-pub(crate) async fn clear(home: &Home) -> anyhow::Result<()> {
+/// Stops leftover servers and deletes all state in the folder; the caller holds its lock. Fails if something cannot be
+/// deleted.
+pub async fn clear(home: &Home) -> anyhow::Result<()> {
     let postgres = home.folder().join("postgres");
     // The servers of a system that was killed may still be running and write here.
     Nats::stop_leftover(&home.folder().join("nats")).await;

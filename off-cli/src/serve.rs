@@ -10,20 +10,24 @@ use std::{ffi::OsString, fmt, process::ExitCode};
 
 /// The service to run.
 #[derive(Debug, clap::Subcommand)]
-pub(crate) enum Options {
+pub enum Options {
+    /// The users service.
     #[command(about = UsersService::ABOUT, disable_help_flag = true)]
     Users(Settings),
+    /// The orders service.
     #[command(about = OrdersService::ABOUT, disable_help_flag = true)]
     Orders(Settings),
+    /// The notifications service.
     #[command(about = NotificationsService::ABOUT, disable_help_flag = true)]
     Notifications(Settings),
+    /// The generator.
     #[command(about = Generator::ABOUT, disable_help_flag = true)]
     Generator(Settings),
 }
 
 /// The options of the service, which parses them itself.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Its settings, which can also come from the environment; `--help` explains each.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "SETTING")]
     settings: Vec<OsString>,
@@ -31,17 +35,23 @@ pub(crate) struct Settings {
 
 /// The name of a service on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
-pub(crate) enum Name {
+pub enum Name {
+    /// The users service.
     Users,
+    /// The orders service.
     Orders,
+    /// The notifications service.
     Notifications,
+    /// The generator.
     Generator,
 }
 
 impl Name {
-    pub(crate) const ALL: [Self; 4] = [Self::Users, Self::Orders, Self::Notifications, Self::Generator];
+    /// All services, in start order.
+    pub const ALL: [Self; 4] = [Self::Users, Self::Orders, Self::Notifications, Self::Generator];
 
-    pub(crate) fn as_str(self) -> &'static str {
+    /// The name as it is written on the command line.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Users => UsersService::NAME,
             Self::Orders => OrdersService::NAME,
@@ -57,7 +67,8 @@ impl fmt::Display for Name {
     }
 }
 
-pub(crate) async fn run(options: Options) -> ExitCode {
+/// Runs the service until it ends; returns the exit code.
+pub async fn run(options: Options) -> ExitCode {
     match options {
         Options::Users(settings) => serve::<UsersService>(settings).await,
         Options::Orders(settings) => serve::<OrdersService>(settings).await,

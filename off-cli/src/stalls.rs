@@ -1,12 +1,15 @@
 //! Detects a system that responds but makes no progress. `off doctor` and the live view share these checks.
 
-use crate::report::counted;
+mod store;
+
+use crate::report::{State, counted};
 use anyhow::Context;
 use off_events::streams::{self, DEAD_LETTERS, STREAMS, Stream};
 use off_kit::{Bus, bus::MAX_ACK_PENDING};
 use off_servers::room_on_disk;
 use sqlx::PgPool;
 use std::{path::Path, time::Duration};
+pub use store::{Overdue, find_overdue};
 use tokio::time::timeout;
 
 /// A step that should follow at once and has not happened for this long is stalled.
@@ -35,21 +38,6 @@ pub(crate) struct Finding {
 const UNPUBLISHED: &str = "unpublished";
 pub(crate) const CONSUMERS: &str = "consumers";
 pub(crate) const DEAD: &str = "dead letters";
-
-/// The severity of a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum State {
-    Healthy,
-    /// Needs attention, but blocks nothing.
-    Warning,
-    Stalled,
-}
-
-impl From<bool> for State {
-    fn from(is_healthy: bool) -> Self {
-        if is_healthy { Self::Healthy } else { Self::Stalled }
-    }
-}
 
 /// Runs all checks. A check that fails or times out counts as stalled.
 pub(crate) async fn check(db: &PgPool, bus: &Bus) -> Vec<Finding> {
@@ -83,14 +71,7 @@ async fn check_broker(bus: &Bus) -> Vec<Finding> {
 
 /// Messages of committed facts that the broker has not acknowledged yet.
 async fn check_unpublished(db: &PgPool) -> anyhow::Result<Finding> {
-    let unpublished = sqlx::query!(
-        r#"SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(occurred_at)), 0)::float8 AS "seconds!"
-           FROM (SELECT occurred_at FROM outbox.messages
-                 UNION ALL
-                 SELECT placed_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id WHERE unpublished)
-                AS waiting"#
-    );
-    let unpublished = unpublished.fetch_one(db).await.context("cannot query unpublished messages")?;
+    let unpublished = store::count_unpublished(db).await.context("cannot query unpublished messages")?;
     let (state, advice) = if unpublished.seconds > STALLED_AFTER.as_secs_f64() {
         let advice = ": is NATS running, is its disk full? A nats-server whose disk was full may need a restart";
         (State::Stalled, advice)
@@ -105,34 +86,6 @@ async fn check_unpublished(db: &PgPool) -> anyhow::Result<Finding> {
         }
     };
     Ok(Finding { name: UNPUBLISHED, state, detail })
-}
-
-/// Orders whose next step has not happened by its deadline.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Overdue {
-    pub(crate) count: i64,
-    /// Seconds since the earliest of their deadlines.
-    seconds: f64,
-}
-
-/// Counts orders that are overdue by more than `longer_than`. Below the last checkpoint, only late orders can be.
-pub(crate) async fn find_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<Overdue> {
-    let overdue = sqlx::query_as!(
-        Overdue,
-        r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),
-                under_way AS (
-                    SELECT id, status, due_at FROM orders.product_orders WHERE id > (SELECT through FROM checked)
-                    UNION ALL
-                    SELECT id, status, due_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id
-                    WHERE order_id <= (SELECT through FROM checked)
-                )
-           SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 AS "seconds!"
-           FROM under_way
-           WHERE due_at < now() - make_interval(secs => $1)
-             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id))"#,
-        longer_than.as_secs_f64(),
-    );
-    overdue.fetch_one(db).await
 }
 
 async fn check_orders(db: &PgPool) -> anyhow::Result<Finding> {

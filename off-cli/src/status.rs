@@ -2,8 +2,7 @@
 
 use crate::{
     home::{Home, RunningService},
-    report::{check, printable_line},
-    stalls::State,
+    report::{State, check, printable_line},
 };
 use futures::future::join_all;
 use off_kit::print_line;

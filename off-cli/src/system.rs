@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, Command};
 use futures::future::select_all;
-use off_kit::{Addresses, Clock, Kit, Listeners, Service, Tasks, http};
+use off_kit::{Clock, Kit, Listeners, Running, Service, http};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex},
@@ -12,16 +12,8 @@ use std::{
 /// The services that run in this process, in start order.
 #[derive(Debug)]
 pub(crate) struct System {
-    services: Vec<Started>,
+    services: Vec<Running>,
     hosts: http::Hosts,
-}
-
-/// A running service.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) name: &'static str,
-    pub(crate) addresses: Addresses,
-    tasks: Tasks,
 }
 
 /// The settings of `C` from the environment, as in a separate process; `arguments` take precedence.
@@ -52,20 +44,19 @@ impl System {
         let mut kit = Kit::new::<S>(http, *clock);
         let listeners = Listeners { api: Some(listen(S::PORT)?), health: Some(listen(S::HEALTH_PORT)?) };
         kit.listeners = Arc::new(Mutex::new(listeners));
-        let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
-        S::start(config, kit).await.with_context(|| format!("{} did not start", S::NAME))?;
-        let addresses = *addresses.get().with_context(|| format!("{} does not listen", S::NAME))?;
-        self.services.push(Started { name: S::NAME, addresses, tasks });
-        Ok(addresses.api)
+        let service = Running::start::<S>(config, kit).await?;
+        let address = service.addresses().api;
+        self.services.push(service);
+        Ok(address)
     }
 
-    pub(crate) fn services(&self) -> &[Started] {
+    pub(crate) fn services(&self) -> &[Running] {
         &self.services
     }
 
     /// Whether a service has stopped without being asked to.
     pub(crate) fn has_failed(&self) -> bool {
-        self.services.iter().any(|service| service.tasks.is_stopping())
+        self.services.iter().any(Running::is_stopping)
     }
 
     /// Completes when a service stops without being asked to, which is a failure.
@@ -73,16 +64,15 @@ impl System {
         if self.services.is_empty() {
             return std::future::pending().await;
         }
-        select_all(self.services.iter().map(|service| Box::pin(service.tasks.stopping()))).await;
+        select_all(self.services.iter().map(|service| Box::pin(service.stopping()))).await;
     }
 
     /// Stops the services in reverse start order; each finishes its current work. Returns the first error.
     pub(crate) async fn stop(&mut self, mut on_stopped: impl FnMut(&str)) -> anyhow::Result<()> {
         let mut outcome = Ok(());
         while let Some(service) = self.services.pop() {
-            service.tasks.stop();
-            let stopped = service.tasks.stopped().await.with_context(|| format!("{} failed", service.name));
-            on_stopped(service.name);
+            let stopped = service.stop().await.with_context(|| format!("{} failed", service.name()));
+            on_stopped(service.name());
             outcome = outcome.and(stopped);
         }
         outcome

@@ -1,8 +1,10 @@
 //! `off up`: runs the whole system in one process, with a private Postgres and NATS unless external ones are set.
 
+mod store;
+
 use crate::{
     home::{Home, Running, RunningService, Servers},
-    migrate,
+    migrate::{self, ForeignTables},
     report::counted,
     system::{System, settings},
     view::{self, Notice, View},
@@ -188,7 +190,7 @@ async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> an
     if let Err(reason) = db::probe(pool).await {
         print_status(&format!("  {reason} (retrying for {} s)", START_PATIENCE.as_secs()));
     }
-    migrate::all(pool, bus, options.storage, options.yes).await?;
+    migrate::all(pool, bus, options.storage, ForeignTables::allowed_if(options.yes)).await?;
     load_catalog(home, options, pool).await
 }
 
@@ -277,8 +279,7 @@ async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::
     };
     let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
     print_status(&format!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
-    let has_products = sqlx::query_scalar!(r#"SELECT EXISTS (SELECT FROM catalog.products) AS "is_there!""#);
-    if !has_products.fetch_one(pool).await? {
+    if !store::has_products(pool).await? {
         print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
     }
     Ok(())
@@ -325,16 +326,16 @@ async fn start_services(system: &mut System, options: &Options, servers: &Server
         system.start::<Generator>(config, &clock).await?;
     }
     for service in system.services() {
-        print_status(&format!("  {:<14} http://{}/docs", service.name, service.addresses.api));
+        print_status(&format!("  {:<14} http://{}/docs", service.name(), service.addresses().api));
     }
     Ok(())
 }
 
 fn running_services(system: &System) -> Vec<RunningService> {
     let services = system.services().iter().map(|service| RunningService {
-        name: service.name.to_owned(),
-        url: format!("http://{}", service.addresses.api),
-        health_url: format!("http://{}", service.addresses.health),
+        name: service.name().to_owned(),
+        url: format!("http://{}", service.addresses().api),
+        health_url: format!("http://{}", service.addresses().health),
     });
     services.collect()
 }

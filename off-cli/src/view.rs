@@ -2,17 +2,18 @@
 
 mod health;
 mod screen;
-mod snapshot;
 mod state;
+mod store;
 
 use crate::{home::RunningService, report::counted};
 use futures::{Stream, StreamExt, stream::select_all};
 use health::Health;
+use off_events::{Order, StockLow, UserRegistered, streams::DEAD_LETTERS};
 use off_kit::{Bus, Clock, print_line};
-use snapshot::Snapshot;
 use sqlx::PgPool;
 use state::{SeenEvent, State};
 use std::{io::IsTerminal, time::Duration};
+use store::Snapshot;
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -93,9 +94,8 @@ impl View {
     /// The most important events, as they are published.
     async fn events(&self) -> anyhow::Result<impl Stream<Item = SeenEvent> + Unpin> {
         let mut subscriptions = Vec::new();
-        for subject in
-            ["orders.pending", "orders.shipped", "orders.completed", "stock.low", "users.registered", "dead.>"]
-        {
+        let subjects = [Order::PENDING, Order::SHIPPED, Order::COMPLETED, StockLow::SUBJECT, UserRegistered::SUBJECT];
+        for &subject in subjects.iter().chain(DEAD_LETTERS.subjects) {
             subscriptions.push(self.bus.client.subscribe(subject).await?);
         }
         let clock = self.clock;

@@ -9,17 +9,17 @@ use anyhow::Context;
 use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
-use off_events::RandomRequest;
+use off_events::{
+    ORDERS_NEW, ORDERS_RANDOM, Order, RandomRequest, StockConsumed, StockLow, UserRegistered, streams::STREAMS,
+};
 use off_kit::Clock;
 use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
 use serde_json::{Map, Value, json};
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Write},
     process::ExitCode,
 };
-
-/// All subjects of off, without those that NATS and its clients use internally.
-const ALL_SUBJECTS: [&str; 4] = ["orders.>", "stock.>", "users.>", "dead.>"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -32,7 +32,7 @@ pub(crate) struct Options {
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
     let session = home.session().await?;
-    let subjects = options.subject.map_or_else(|| ALL_SUBJECTS.map(str::to_owned).to_vec(), |subject| vec![subject]);
+    let subjects = options.subject.map_or_else(all_subjects, |subject| BTreeSet::from([subject]));
     let mut subscriptions = Vec::new();
     for subject in subjects {
         let subscription = session.bus.client.subscribe(subject.clone()).await;
@@ -52,6 +52,12 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     }
     session.end().await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// All subjects of off, like `orders.>`, without those that NATS and its clients use internally.
+fn all_subjects() -> BTreeSet<String> {
+    let subjects = STREAMS.iter().flat_map(|stream| stream.subjects);
+    subjects.filter_map(|subject| subject.split('.').next()).map(|first| format!("{first}.>")).collect()
 }
 
 fn as_json(message: &Message) -> String {
@@ -100,7 +106,7 @@ pub(crate) fn describe(subject: &str, payload: &[u8]) -> String {
 }
 
 fn description(subject: &str, payload: &[u8]) -> String {
-    if subject == "orders.random" {
+    if subject == ORDERS_RANDOM {
         return match serde_json::from_slice(payload) {
             Ok(RandomRequest { ssd_id: Some(ssd), .. }) => format!("ssd {ssd}  requests a random product"),
             _ => "requests a random device and product".to_owned(),
@@ -115,14 +121,16 @@ fn description(subject: &str, payload: &[u8]) -> String {
         other => other.to_string(),
     };
     match subject {
-        "orders.pending" | "orders.shipped" | "orders.completed" => {
+        Order::PENDING | Order::SHIPPED | Order::COMPLETED => {
             format!("ssd {}  {} × {}  order {}", field("ssd_id"), field("quantity"), field("barcode"), field("id"))
         }
-        "orders.new" if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
-        "orders.new" => format!("product {}", field("barcode")),
-        "stock.consumed" => format!("ssd {}  {} × {} consumed", field("ssd_id"), field("quantity"), field("barcode")),
-        "stock.low" => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
-        "users.registered" => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
+        ORDERS_NEW if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
+        ORDERS_NEW => format!("product {}", field("barcode")),
+        StockConsumed::SUBJECT => {
+            format!("ssd {}  {} × {} consumed", field("ssd_id"), field("quantity"), field("barcode"))
+        }
+        StockLow::SUBJECT => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
+        UserRegistered::SUBJECT => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
         subject if subject.starts_with("orders.timer.") => format!("order {} will be {}", field("id"), field("status")),
         _ => body.to_string(),
     }

@@ -3,8 +3,8 @@
 use anyhow::{Context, ensure};
 use clap::Parser;
 use off_etl::{
-    Config, Damage, ImportOptions, METRICS, Observer, Progress, ProgressReporter, Report, SourceName, api::Api, apply_deltas,
-    import,
+    Config, Damage, ImportOptions, METRICS, Observer, Progress, ProgressReporter, Report, SourceName, api::Api,
+    apply_deltas, import,
 };
 use off_kit::{Clock, db, print_line, telemetry};
 use sqlx::PgPool;

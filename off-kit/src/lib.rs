@@ -15,6 +15,7 @@ mod kit;
 mod log_limit;
 #[cfg(feature = "postgres")]
 pub mod outbox;
+mod running;
 pub mod schedule;
 pub mod secret;
 pub mod service;
@@ -39,5 +40,6 @@ pub use kit::{Addresses, Kit, Listeners};
 pub use log_limit::LogLimit;
 #[cfg(feature = "postgres")]
 pub use outbox::Outbox;
+pub use running::Running;
 pub use service::{Service, run, run_with};
 pub use tasks::Tasks;

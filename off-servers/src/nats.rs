@@ -30,6 +30,7 @@ const MIN_FREE_TO_RESTART: u64 = 16 * 1024 * 1024;
 /// A NATS server on loopback.
 #[derive(Debug)]
 pub struct Nats {
+    /// Its URL, with user and password.
     pub url: String,
     /// The address of its monitoring endpoint.
     monitoring: SocketAddr,

@@ -1,32 +1,28 @@
 //! A private Postgres cluster.
 
-use crate::{Server, find_in_path, free_port, leftover, new_password, write_private};
-use anyhow::{Context, bail};
+mod find;
+mod initdb;
+mod owner;
+
+use crate::{Server, free_port, leftover, write_private};
+use anyhow::Context;
+pub use find::{OLDEST_POSTGRES, find_postgres};
+use initdb::{empty, initialize};
 use nix::{
     sys::signal::Signal,
-    unistd::{Uid, User, chown},
+    unistd::{Uid, User},
 };
+use owner::{as_user, create_data_folder, server_user};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use std::{
-    env,
-    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
-    process::Stdio,
     str::FromStr,
     time::Duration,
 };
 use tokio::process::Command;
 
-/// The oldest major version of Postgres that is tested.
-pub const OLDEST_POSTGRES: u32 = 15;
-
 /// How long the server may take to answer after a start, including crash recovery.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
-
-/// How often to delete what an interrupted initdb left, how many times, and how many times the folder has to be empty.
-const EMPTY_POLL_INTERVAL: Duration = Duration::from_millis(100);
-const EMPTY_POLLS: u32 = 100;
-const POLLS_UNTIL_EMPTY: u32 = 3;
 
 /// A Postgres server on loopback, with a database `off`.
 #[derive(Debug)]
@@ -47,50 +43,6 @@ struct Cluster {
     /// The user that the server runs as; `None` is the current user.
     user: Option<User>,
     settings: Vec<String>,
-}
-
-/// The folder of the newest installed Postgres server programs, and their major version.
-///
-/// # Errors
-/// Postgres is not installed or too old.
-pub async fn find_postgres() -> anyhow::Result<(PathBuf, u32)> {
-    let mut found = Vec::new();
-    for folder in candidate_folders() {
-        if let Some(version) = version_of(&folder.join("postgres")).await
-            && folder.join("initdb").is_file()
-        {
-            found.push((folder, version));
-        }
-    }
-    let Some((folder, version)) = found.into_iter().max_by_key(|(_, version)| *version) else {
-        bail!("the PostgreSQL server is not installed: ./run installs it ({OLDEST_POSTGRES} or newer is needed)");
-    };
-    anyhow::ensure!(
-        version >= OLDEST_POSTGRES,
-        "PostgreSQL {version} in {} is too old, {OLDEST_POSTGRES} or newer is needed",
-        folder.display()
-    );
-    Ok((folder, version))
-}
-
-/// The folders in which distributions install the server programs: Debian outside of `PATH`, Homebrew in one per
-/// version.
-fn candidate_folders() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        find_in_path("postgres").iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
-    for (parent, inside) in [("/usr/lib/postgresql", "bin"), ("/opt/homebrew/opt", "bin"), ("/usr/local/opt", "bin")] {
-        let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
-        folders
-            .extend(entries.map(|entry| entry.path().join(inside)).filter(|folder| folder.join("postgres").is_file()));
-    }
-    folders
-}
-
-/// The major version from the output of `postgres --version`, like `postgres (PostgreSQL) 15.18`.
-async fn version_of(program: &Path) -> Option<u32> {
-    let output = Command::new(program).arg("--version").output().await.ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split(' ').find_map(|word| word.split(['.', '\n']).next()?.parse().ok())
 }
 
 impl Postgres {
@@ -217,136 +169,4 @@ impl Cluster {
         }
         Server::spawn("Postgres", command, &self.log, &self.pid_file, Signal::SIGINT)
     }
-}
-
-/// The user that the server runs as when this process is root: the one that its package created, or else nobody.
-fn server_user() -> anyhow::Result<User> {
-    for name in ["postgres", "nobody"] {
-        if let Some(user) = User::from_name(name)? {
-            return Ok(user);
-        }
-    }
-    bail!("Postgres refuses to run as root, and neither of the users postgres and nobody exists")
-}
-
-fn as_user(mut command: Command, user: Option<&User>) -> Command {
-    if let Some(user) = user {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-    command
-}
-
-/// Creates the data folder: `folder` itself, or, if the user of the server cannot access it (as below /root), a folder
-/// below /var/lib to which `folder` then links.
-fn create_data_folder(folder: &Path, user: Option<&User>) -> anyhow::Result<PathBuf> {
-    let creating = || format!("cannot create {}", folder.display());
-    let link = std::fs::read_link(folder).ok();
-    let Some(user) = user else {
-        if let Some(target) = link {
-            return Ok(target);
-        }
-        std::fs::create_dir_all(folder).with_context(creating)?;
-        return Ok(folder.to_owned());
-    };
-    let parent = folder.parent().unwrap_or(Path::new("/"));
-    let data = if let Some(target) = link {
-        target
-    } else if folder.exists() || is_reachable(parent, user) {
-        folder.to_owned()
-    } else {
-        let elsewhere = PathBuf::from("/var/lib").join(format!("off-{}", new_password().get(..8).unwrap_or_default()));
-        symlink(&elsewhere, folder).with_context(creating)?;
-        elsewhere
-    };
-    std::fs::create_dir_all(&data).with_context(creating)?;
-    chown(&data, Some(user.uid), Some(user.gid)).with_context(creating)?;
-    Ok(data)
-}
-
-/// Whether `user` may traverse all folders down to `path`.
-fn is_reachable(path: &Path, user: &User) -> bool {
-    path.ancestors().all(|folder| {
-        std::fs::metadata(folder).is_ok_and(|folder| {
-            let mode = folder.mode();
-            mode & 0o001 != 0
-                || (folder.uid() == user.uid.as_raw() && mode & 0o100 != 0)
-                || (folder.gid() == user.gid.as_raw() && mode & 0o010 != 0)
-        })
-    })
-}
-
-/// Deletes the contents of `folder`, but not the folder itself, which may be a mount point. A process that a killed initdb
-/// started may still write there, so it is retried until the folder stays empty.
-async fn empty(folder: &Path) -> anyhow::Result<()> {
-    let mut polls_empty = 0;
-    for _ in 0..EMPTY_POLLS {
-        polls_empty = if remove_contents(folder).is_ok_and(|removed| removed == 0) { polls_empty + 1 } else { 0 };
-        if polls_empty == POLLS_UNTIL_EMPTY {
-            return Ok(());
-        }
-        tokio::time::sleep(EMPTY_POLL_INTERVAL).await;
-    }
-    remove_contents(folder).map(drop).with_context(|| format!("cannot empty {}", folder.display()))
-}
-
-/// Deletes what is in `folder`; returns how many files and folders were there.
-fn remove_contents(folder: &Path) -> std::io::Result<usize> {
-    let mut removed = 0;
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            std::fs::remove_dir_all(&path)?;
-        } else {
-            std::fs::remove_file(&path)?;
-        }
-        removed += 1;
-    }
-    Ok(removed)
-}
-
-/// Creates the cluster with initdb. Meanwhile the file `unfinished` exists and contains the process id of initdb: if it
-/// is killed, its files look like a cluster but are incomplete.
-async fn initialize(
-    programs: &Path,
-    data: &Path,
-    password_file: &Path,
-    unfinished: &Path,
-    user: Option<&User>,
-) -> anyhow::Result<()> {
-    // A copy of the password that the user of the server can read; it may be unable to access `password_file`.
-    let readable_password_file = env::temp_dir().join(format!("off-{}", new_password()));
-    let password = new_password();
-    write_private(password_file, &password)?;
-    write_private(unfinished, "")?;
-    write_private(&readable_password_file, &password)?;
-    if let Some(user) = user {
-        chown(&readable_password_file, Some(user.uid), Some(user.gid))?;
-    }
-    let mut command = as_user(Command::new(programs.join("initdb")), user);
-    command
-        .arg("-D")
-        .arg(data)
-        .args(["-U", "off", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-instructions", "--pwfile"])
-        .arg(&readable_password_file)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    let output = async {
-        let initdb = command.spawn()?;
-        std::fs::write(unfinished, initdb.id().unwrap_or_default().to_string())?;
-        initdb.wait_with_output().await
-    };
-    let output = output.await;
-    std::fs::remove_file(&readable_password_file)?;
-    let output = output.context("cannot run initdb")?;
-    anyhow::ensure!(
-        output.status.success(),
-        "initdb could not create a cluster in {}:\n{}",
-        data.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    std::fs::remove_file(unfinished)?;
-    Ok(())
 }

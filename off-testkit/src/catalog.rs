@@ -3,8 +3,11 @@
 use chrono::DateTime;
 use sqlx::PgPool;
 
+/// The barcode of red lentils.
 pub const LENTILS: &str = "2000000000015";
+/// The barcode of green tea.
 pub const TEA: &str = "2000000000022";
+/// The barcode of oat biscuits.
 pub const BISCUITS: &str = "2000000000039";
 
 /// Inserts a product into the catalog.

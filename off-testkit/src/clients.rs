@@ -14,7 +14,9 @@ pub struct Http {
 /// A response of a service.
 #[derive(Debug)]
 pub struct Answer {
+    /// The status.
     pub status: StatusCode,
+    /// The headers.
     pub headers: HeaderMap,
     /// The body; a string if the body is not JSON.
     pub body: Value,
@@ -40,6 +42,7 @@ impl Answer {
 }
 
 impl Http {
+    /// A client of the service at the URL `base`, like `http://127.0.0.1:8081`.
     pub fn new(base: String) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
@@ -56,10 +59,12 @@ impl Http {
         self.client.request(method, format!("{}{path}", self.base))
     }
 
+    /// Sends a GET request to a path.
     pub async fn get(&self, path: &str) -> Answer {
         send(self.request(Method::GET, path)).await
     }
 
+    /// Sends a POST request with a JSON body to a path.
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         send(self.request(Method::POST, path).json(body)).await
     }
@@ -69,6 +74,7 @@ impl Http {
         send(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
     }
 
+    /// [`Http::post`] with an idempotency key.
     pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
         send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
     }

@@ -15,7 +15,9 @@ pub const SHARED_POSTGRES: &str = "OFF_TEST_POSTGRES";
 /// A database for one test, in the shared Postgres or, if there is none, in a private one.
 #[derive(Debug)]
 pub struct Database {
+    /// Its URL.
     pub url: String,
+    /// Connections to it.
     pub pool: PgPool,
     /// `None` if the server is shared. A private server is stopped when the test ends.
     pub server: Option<off_servers::Postgres>,

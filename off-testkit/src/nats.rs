@@ -11,8 +11,11 @@ use tempfile::TempDir;
 /// A private NATS server, killed when the test ends.
 #[derive(Debug)]
 pub struct TestNats {
+    /// Its URL.
     pub url: String,
+    /// A connection to it.
     pub bus: Bus,
+    /// The server, to stop and restart it.
     pub server: off_servers::Nats,
     /// Declared before `_folder`, so that it is dropped, and thereby unmounted, before the folder is removed.
     disk: Option<SmallDisk>,

@@ -1,15 +1,17 @@
 //! A service that runs in the process of the test.
 
 use crate::{Http, eventually};
-use off_kit::{Addresses, Clock, Kit, Service, Tasks, http, telemetry};
+use off_kit::{Clock, Kit, Service, http, telemetry};
 use std::sync::Once;
 
-/// A running service, with clients of its API and of its health port.
+/// A running service, with clients of its API and of its health port. It is asked to stop when dropped.
 #[derive(Debug)]
 pub struct Running {
+    /// A client of its API.
     pub http: Http,
+    /// A client of its health port.
     pub health: Http,
-    tasks: Tasks,
+    service: off_kit::Running,
 }
 
 impl Running {
@@ -23,10 +25,9 @@ impl Running {
         start_telemetry();
         let address = http::Config::on_loopback(port, 0);
         let kit = Kit::new::<S>(address, clock);
-        let (tasks, addresses) = (kit.tasks.clone(), kit.addresses.clone());
-        S::start(config, kit).await.expect("the service starts");
-        let Addresses { api, health } = *addresses.get().expect("the service listens");
-        Self { http: Http::new(format!("http://{api}")), health: Http::new(format!("http://{health}")), tasks }
+        let service = off_kit::Running::start::<S>(config, kit).await.expect("the service starts");
+        let off_kit::Addresses { api, health } = service.addresses();
+        Self { http: Http::new(format!("http://{api}")), health: Http::new(format!("http://{health}")), service }
     }
 
     /// Starts `S` and waits until it is ready.
@@ -41,14 +42,13 @@ impl Running {
 
     /// Stops the service gracefully. Panics if one of its tasks failed.
     pub async fn stop(self) {
-        self.tasks.stop();
-        self.tasks.stopped().await.expect("the service stops gracefully");
+        self.service.stop().await.expect("the service stops gracefully");
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.tasks.stop();
+        self.service.request_stop();
     }
 }
 

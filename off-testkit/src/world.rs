@@ -8,7 +8,9 @@ use serde_json::Value;
 /// A private database and a private NATS server.
 #[derive(Debug)]
 pub struct World {
+    /// The database.
     pub database: Database,
+    /// The NATS server.
     pub nats: TestNats,
 }
 
@@ -50,10 +52,12 @@ impl World {
         .expect("the device is inserted")
     }
 
+    /// Settings of a service's connections to the database.
     pub fn db_config(&self) -> db::Config {
         db::Config::at(&self.database.url, 5)
     }
 
+    /// Settings of a service's connection to NATS.
     pub fn bus_config(&self) -> bus::Config {
         bus::Config::at(&self.nats.url)
     }

@@ -1,6 +1,9 @@
 //! Reads the contents of the broker.
 
-use super::checks::{Found, MOST};
+use super::{
+    finding::Found,
+    store::{self, MOST},
+};
 use anyhow::Context;
 use off_events::{
     Order, OrderStatus, headers,
@@ -91,13 +94,7 @@ pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow
     let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
     while let Some(page) = pages.next().await? {
         let ids: Vec<Uuid> = page.iter().filter_map(|message| order_of(message.headers.as_ref()?)).collect();
-        let missing = sqlx::query_scalar!(
-            r#"SELECT DISTINCT announced.id AS "id!" FROM unnest($1::uuid[]) AS announced (id)
-               WHERE NOT EXISTS (SELECT FROM orders.product_orders WHERE product_orders.id = announced.id)"#,
-            &ids,
-        )
-        .fetch_all(db)
-        .await?;
+        let missing = store::find_missing_orders(db, &ids).await?;
         unknown.extend(missing);
         if unknown.len() >= usize::try_from(MOST)? {
             break;

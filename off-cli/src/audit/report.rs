@@ -1,8 +1,14 @@
 //! Prints the result of an audit as text.
 
-use super::{Audit, Check, checks::MOST};
+use super::{
+    Audit,
+    broker::BrokerContents,
+    finding::{Check, Finding},
+    store::{Counts, MOST},
+};
 use crate::report::{check, counted};
 use off_kit::print_line;
+use std::collections::BTreeSet;
 
 /// Maximum number of findings that are listed per check.
 const MAX_LISTED: usize = 10;
@@ -23,6 +29,17 @@ pub(super) fn print(audit: &Audit) {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
         print_line!("off is not running, so deadlines are compared with {as_of} UTC, the patience before it stopped");
     }
+    print_checks(counts, findings);
+    print_broker(broker);
+    if findings.is_empty() {
+        print_line!("\nevery order is accounted for");
+    } else {
+        print_line!("\n{}, see ✗ above", counted(findings.len(), "finding"));
+    }
+}
+
+/// Prints each check with its first findings.
+fn print_checks(counts: &Counts, findings: &BTreeSet<Finding>) {
     for (which, claim) in [
         (Check::Orders, "each is delivered, or the deadline of its next step has not passed".to_owned()),
         (Check::History, "the statuses of each order are in chronological order".to_owned()),
@@ -41,6 +58,9 @@ pub(super) fn print(audit: &Audit) {
             print_line!("    … and {rest}{or_more}");
         }
     }
+}
+
+fn print_broker(broker: &BrokerContents) {
     print_line!("\nContents of the broker (not used as proof):");
     for stream in &broker.streams {
         print_line!(
@@ -61,11 +81,6 @@ pub(super) fn print(audit: &Audit) {
     );
     if broker.dead_letters() > 0 {
         print_line!("  {}: `off dead list` shows them", counted(broker.dead_letters(), "dead letter"));
-    }
-    if findings.is_empty() {
-        print_line!("\nevery order is accounted for");
-    } else {
-        print_line!("\n{}, see ✗ above", counted(findings.len(), "finding"));
     }
 }
 

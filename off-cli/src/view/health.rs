@@ -2,6 +2,7 @@
 
 use crate::{
     home::RunningService,
+    report::State,
     stalls::{self, Finding},
 };
 use futures::future::join_all;
@@ -36,7 +37,7 @@ impl Health {
             let finding = findings.iter().find(|finding| finding.name == name);
             finding.map(|Finding { detail, .. }| detail.clone())
         };
-        let stalled = findings.iter().find(|finding| finding.state == stalls::State::Stalled);
+        let stalled = findings.iter().find(|finding| finding.state == State::Stalled);
         Self {
             services: services.collect(),
             consumers: detail(stalls::CONSUMERS).unwrap_or_else(|| "unknown".to_owned()),

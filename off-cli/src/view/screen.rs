@@ -266,7 +266,7 @@ fn number(count: i64) -> Line<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::snapshot::LowShelf;
+    use crate::view::store::LowShelf;
     use chrono::DateTime;
     use ratatui::{Terminal, backend::TestBackend};
     use serde_json::json;

@@ -1,6 +1,9 @@
 //! The state of the view.
 
-use super::{health::Health, snapshot::Snapshot};
+use super::{
+    health::Health,
+    store::{self, Snapshot},
+};
 use crate::{
     report::{counted, printable_line},
     watch::describe,
@@ -93,12 +96,11 @@ impl State {
         if unknown.is_empty() || self.is_database_down {
             return;
         }
-        let rows = sqlx::query!("SELECT barcode, name FROM catalog.products WHERE barcode = ANY($1)", &unknown);
-        let Ok(Ok(rows)) = timeout(NAMES_TIMEOUT, rows.fetch_all(db)).await else { return };
+        let Ok(Ok(names)) = timeout(NAMES_TIMEOUT, store::find_names(db, &unknown)).await else { return };
         if self.names.len() >= MAX_NAMES {
             self.names.clear();
         }
-        self.names.extend(rows.into_iter().map(|row| (row.barcode, printable_line(&row.name))));
+        self.names.extend(names.into_iter().map(|(barcode, name)| (barcode, printable_line(&name))));
     }
 
     /// The text of an event, with the product's name if it is known, else with the barcode.

@@ -22,11 +22,61 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
         .collect()
 }
 
+/// The services and the importer.
+const SERVICES: [&str; 5] =
+    ["off-users-service", "off-orders-service", "off-notifications-service", "off-generator", "off-etl"];
+
+/// Crates that are only for development, so that no image has them.
+const FOR_DEVELOPMENT: [&str; 3] = ["off-chaos", "off-testkit", "off-bench"];
+
+/// The crates of the workspace that `name` is built from, directly or not.
+fn internal_dependencies(name: &str) -> BTreeSet<String> {
+    let dependencies = dependencies();
+    let (mut found, mut unread) = (BTreeSet::new(), vec![name.to_owned()]);
+    while let Some(name) = unread.pop() {
+        for internal in dependencies[&name].iter().filter(|name| dependencies.contains_key(*name)) {
+            if found.insert(internal.clone()) {
+                unread.push(internal.clone());
+            }
+        }
+    }
+    found
+}
+
+/// The packages that the Dockerfile builds.
+fn packages_in_images() -> BTreeSet<String> {
+    let dockerfile = std::fs::read_to_string(format!("{}/../Dockerfile", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let packages = dockerfile.split("--package ").skip(1).filter_map(|rest| rest.split_whitespace().next());
+    packages.map(str::to_owned).collect()
+}
+
+#[test]
+fn images_contain_nothing_that_is_for_development() {
+    let packages = packages_in_images();
+    assert!(packages.contains("off-cli") && packages.contains("off-orders-service"), "{packages:?}");
+    for package in packages {
+        assert!(!FOR_DEVELOPMENT.contains(&package.as_str()), "an image is built from {package}");
+        let dependencies = internal_dependencies(&package);
+        for name in FOR_DEVELOPMENT {
+            assert!(!dependencies.contains(name), "{package}, which is in an image, depends on {name}");
+        }
+    }
+}
+
+#[test]
+fn services_do_not_depend_on_each_other_not_even_indirectly() {
+    for service in SERVICES {
+        let dependencies = internal_dependencies(service);
+        for other in SERVICES.into_iter().chain(["off-cli", "off-servers"]) {
+            assert!(!dependencies.contains(other), "{service} depends on {other}");
+        }
+    }
+}
+
 #[test]
 fn services_depend_only_on_off_events_and_off_kit() {
     let dependencies = dependencies();
-    let services = ["off-users-service", "off-orders-service", "off-notifications-service", "off-generator", "off-etl"];
-    for service in services {
+    for service in SERVICES {
         let internal: BTreeSet<&str> =
             dependencies[service].iter().map(String::as_str).filter(|name| name.starts_with("off-")).collect();
         assert_eq!(internal, BTreeSet::from(["off-events", "off-kit"]), "{service}");
@@ -65,9 +115,10 @@ fn services_without_tables_do_not_depend_on_sqlx() {
 }
 
 #[test]
-fn no_crate_depends_on_the_testkit_outside_of_tests() {
+fn only_crates_for_development_depend_on_the_testkit_outside_of_tests() {
     for (name, depends_on) in dependencies() {
-        assert!(!depends_on.contains("off-testkit"), "{name} depends on off-testkit");
+        let may_depend = FOR_DEVELOPMENT.contains(&name.as_str());
+        assert!(may_depend || !depends_on.contains("off-testkit"), "{name} depends on off-testkit");
     }
 }
 

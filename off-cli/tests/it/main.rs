@@ -4,7 +4,6 @@
 
 mod architecture;
 mod audit;
-mod chaos;
 mod dead;
 mod docs;
 mod doctor;
@@ -12,6 +11,7 @@ mod documents;
 mod full_broker;
 mod instruments;
 mod lost_broker;
+mod placement;
 mod queries;
 mod rights;
 mod services;

@@ -4,19 +4,16 @@ use crate::{off, stderr, stdout};
 use futures::{FutureExt, StreamExt};
 use off_kit::{Bus, bus};
 use off_servers::{find_nats_server, free_port};
-use off_testkit::{Database, LENTILS, Program, add_product, eventually};
+use off_testkit::{Database, LENTILS, Log, Process, Program, add_product, eventually};
 use sqlx::{Connection, PgConnection};
 use std::{
-    fs::{self, File},
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 use tempfile::TempDir;
-use tokio::{
-    process::{Child, Command},
-    time::timeout,
-};
+use tokio::{process::Command, time::timeout};
 
 const USERS: [&str; 7] = ["admin", "etl", "users", "orders", "notifications", "generator", "operator"];
 
@@ -26,7 +23,7 @@ struct Production {
     nats_port: u16,
     nats_log: PathBuf,
     folder: TempDir,
-    _nats: Child,
+    _nats: Process,
 }
 
 impl Production {
@@ -47,19 +44,11 @@ impl Production {
         let nats_log = folder.path().join("nats.log");
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.off/bin");
         let (program, _) = find_nats_server(&tools).await.unwrap();
-        let mut command = Command::new(program);
-        for user in USERS {
-            command.env(format!("PASSWORD_{user}"), format!("\"a-password-of-{user}:/@%\""));
-        }
-        let nats = command
-            .arg("--config")
-            .arg(folder.path().join("nats.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&nats_log).unwrap())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+        let mut nats = Process::new(program)
+            .arguments([OsStr::new("--config"), folder.path().join("nats.conf").as_os_str()])
+            .environment(USERS.map(|user| (format!("PASSWORD_{user}"), format!("\"a-password-of-{user}:/@%\""))))
+            .log(Log::Appended(nats_log.clone()));
+        nats.start().unwrap();
         // Roles are global to a server, so this test needs its own.
         let database = Database::in_own().await;
         Self { database, nats_port, nats_log, folder, _nats: nats }

@@ -9,7 +9,11 @@ use nix::{
 use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
-use std::{process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    process::Stdio,
+    time::{Duration, SystemTime},
+};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     time::timeout,
@@ -233,4 +237,21 @@ async fn up_with_for_stops_by_itself() {
     let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).contains("0 orders placed so far"), "{}", stdout(&output));
+}
+
+#[tokio::test]
+async fn a_run_that_is_too_short_to_catch_up_does_not_move_the_heartbeat() {
+    let home = Home::new();
+    let run = async || {
+        let output = home.run(&["up", "--for", "1s", "--no-generator"]).await;
+        assert!(output.status.success(), "{}", stderr(&output));
+    };
+    // The first run writes the heartbeat at once, because there are no deadlines that passed before.
+    run().await;
+    let file = File::options().append(true).open(home.path().join("heartbeat")).unwrap();
+    let an_hour_ago = SystemTime::now() - Duration::from_hours(1);
+    file.set_modified(an_hour_ago).unwrap();
+    let before = file.metadata().unwrap().modified().unwrap();
+    run().await;
+    assert_eq!(file.metadata().unwrap().modified().unwrap(), before);
 }

@@ -370,7 +370,8 @@ async fn an_order_whose_check_a_wrong_clock_set_far_ahead_is_announced_now() {
 async fn with_a_wrong_clock_no_order_is_placed_and_the_service_is_not_ready() {
     let world = World::new().await;
     let ssd = world.add_device().await;
-    let clock = Clock::real(1.0).set_ahead(TimeDelta::days(400));
+    let (clock, mover) = Clock::movable(1.0);
+    mover.move_by(TimeDelta::days(400));
     let service = Running::start::<OrdersService>(config(&world), clock).await;
     let answer =
         service.http.post("/api/orders", &serde_json::json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1})).await;

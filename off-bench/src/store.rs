@@ -1,0 +1,149 @@
+//! The queries that benchmarks share.
+
+use chrono::{DateTime, Utc};
+use off_events::{Order, OrderStatus};
+use off_kit::Service;
+use off_orders_service::OrdersService;
+use serde::Serialize;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Stores products and devices, numbered from 1.
+pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
+         SELECT lpad(n::text, 13, '2000000000000'), n, 'Product ' || n, '500 g', 1, 'a', now()
+         FROM generate_series(1, $1) AS n",
+    )
+    .bind(products)
+    .execute(db)
+    .await?;
+    sqlx::query(
+        "WITH person AS (
+             INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
+             VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
+         )
+         INSERT INTO users.devices (user_id, mac_address)
+         -- Addresses of the devices that the generator plays.
+         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
+         FROM person, generate_series(1, $1) AS n",
+    )
+    .bind(devices)
+    .execute(db)
+    .await?;
+    sqlx::query("ANALYZE").execute(db).await?;
+    Ok(())
+}
+
+/// Stores `count` completed orders, numbered from `first`.
+pub async fn store_completed(db: &PgPool, first: i64, count: i64, devices: i64, products: i64) -> sqlx::Result<()> {
+    // UUIDs of version 7, one for each millisecond since 2023-11-14.
+    sqlx::query(
+        "INSERT INTO orders.product_orders
+             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
+         SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+                1 + n * 7919 % $3, lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 'completed',
+                placed_at, placed_at + interval '1 minute', placed_at + interval '2 minutes'
+         FROM generate_series($1, $1 + $2 - 1) AS n,
+              LATERAL (SELECT to_timestamp((1700000000000 + n) / 1000.0) AS placed_at) AS time",
+    )
+    .bind(first)
+    .bind(count)
+    .bind(devices)
+    .bind(products)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Moves recovery's checkpoints past all stored orders.
+pub async fn advance_checkpoints(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query(
+        "UPDATE orders.checkpoints
+         SET orders = (SELECT count(*) FROM orders.product_orders),
+             through = coalesce((SELECT id FROM orders.product_orders ORDER BY id DESC LIMIT 1), through)",
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Deletes all orders and their events.
+pub async fn delete_orders(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(db).await?;
+    Ok(())
+}
+
+/// Deletes dead rows and updates the statistics of the planner.
+pub async fn vacuum(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("VACUUM ANALYZE").execute(db).await?;
+    Ok(())
+}
+
+/// Writes all changed pages to the files, so that a measurement does not pay for what was stored before.
+pub async fn checkpoint(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("CHECKPOINT").execute(db).await?;
+    Ok(())
+}
+
+/// Counts the messages in the outbox.
+pub async fn count_outbox(db: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM outbox.messages").fetch_one(db).await
+}
+
+/// Counts the orders.
+pub async fn count_orders(db: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM orders.product_orders").fetch_one(db).await
+}
+
+/// Counts the deliveries.
+pub async fn count_deliveries(db: &PgPool) -> sqlx::Result<i64> {
+    sqlx::query_scalar("SELECT count(*) FROM users.deliveries").fetch_one(db).await
+}
+
+/// The table of the plain handler's orders.
+pub const PLAIN_ORDERS: &str = "bench.product_orders";
+
+/// Creates the table of the plain handler's orders, with the columns and indexes of the orders' table.
+pub async fn create_plain_orders(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query("CREATE SCHEMA bench").execute(db).await?;
+    sqlx::query("CREATE TABLE bench.product_orders (LIKE orders.product_orders INCLUDING ALL)").execute(db).await?;
+    Ok(())
+}
+
+/// An order of the plain handler, which is also its event and its answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlainOrder {
+    pub(crate) id: Uuid,
+    pub(crate) ssd_id: i64,
+    pub(crate) barcode: String,
+    pub(crate) timestamp: DateTime<Utc>,
+    pub(crate) quantity: i32,
+    pub(crate) status: OrderStatus,
+}
+
+/// Stores an order of the plain handler and its event in one transaction.
+pub(crate) async fn insert_plain_order(db: &PgPool, order: &PlainOrder) -> anyhow::Result<()> {
+    let mut tx = db.begin().await?;
+    sqlx::query(
+        "INSERT INTO bench.product_orders (id, ssd_id, barcode, quantity, placed_at) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(order.id)
+    .bind(order.ssd_id)
+    .bind(&order.barcode)
+    .bind(order.quantity)
+    .bind(order.timestamp)
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query(
+        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(OrdersService::NAME)
+    .bind(Order::PENDING)
+    .bind(format!("{}:pending", order.id))
+    .bind(serde_json::to_string(order)?)
+    .bind(order.timestamp)
+    .execute(&mut *tx)
+    .await?;
+    Ok(tx.commit().await?)
+}

@@ -1,0 +1,114 @@
+//! Journal of what clients and devices sent and what they were told: the clients' side of the reconciliation.
+
+use off_events::{Barcode, SsdId};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::RangeInclusive,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// An order that a client asks for, or the units that a device reports as consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OrderRequest {
+    pub(crate) ssd_id: SsdId,
+    pub(crate) barcode: Barcode,
+    pub(crate) quantity: i64,
+}
+
+/// Outcome of a request, as far as its sender knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome<T> {
+    Accepted(T),
+    Refused(String),
+    /// No response, or an inconclusive one: the request may have taken effect.
+    Unknown,
+}
+
+/// From the first publish of a message until the broker acknowledged it.
+pub(crate) type PublishWindow = RangeInclusive<Instant>;
+
+/// Everything that clients and devices sent.
+#[derive(Debug, Default)]
+pub(crate) struct Journal(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    /// By their `Idempotency-Key`.
+    pub(crate) orders: HashMap<String, (OrderRequest, Outcome<Uuid>)>,
+    /// Consumption reports, by device and report id.
+    pub(crate) reports: HashMap<(SsdId, String), (OrderRequest, Outcome<PublishWindow>)>,
+    /// Poison messages, by tag and the consumer that has to turn them into dead letters.
+    pub(crate) poison: BTreeMap<(String, String), Poison>,
+    /// Faults by which a stream may have lost unhandled messages.
+    pub(crate) losses: Vec<Loss>,
+    /// Consumers that were recreated or rolled back to an older state, and so read some messages again.
+    pub(crate) recreated: BTreeSet<String>,
+    /// When orders were accepted (201).
+    pub(crate) accepted_at: Vec<Instant>,
+    /// Responses that differ from an earlier response to the same request.
+    pub(crate) contradictions: Vec<String>,
+    /// Retries of requests.
+    pub(crate) retries: u64,
+    /// Orders that were not sent because too many requests were in flight.
+    pub(crate) skipped: u64,
+}
+
+/// A message that no handler can process.
+#[derive(Debug)]
+pub(crate) struct Poison {
+    pub(crate) subject: &'static str,
+    pub(crate) published: PublishWindow,
+}
+
+/// A fault that may have removed messages from a stream.
+#[derive(Debug)]
+pub(crate) struct Loss {
+    pub(crate) stream: &'static str,
+    /// Publish time of the oldest message that may be lost.
+    pub(crate) since: Instant,
+    /// Every message that the stream stored during this time may be lost.
+    pub(crate) during: RangeInclusive<Instant>,
+    /// Older messages that were unacknowledged when the fault began; `None` if the broker did not answer.
+    pub(crate) unhandled: Option<u64>,
+}
+
+impl Loss {
+    /// Whether a message with this publish window may be lost.
+    fn covers(&self, window: &PublishWindow) -> bool {
+        self.since <= *window.end() && window.start() <= self.during.end()
+    }
+}
+
+impl Entries {
+    /// Whether one of these streams may have lost a message with this publish window.
+    pub(crate) fn may_have_lost(&self, streams: &[&str], window: &PublishWindow) -> bool {
+        self.losses.iter().any(|loss| streams.contains(&loss.stream) && loss.covers(window))
+    }
+
+    /// Whether a stream may have lost anything.
+    pub(crate) fn has_lost(&self, stream: &str) -> bool {
+        self.losses.iter().any(|loss| loss.stream == stream)
+    }
+
+    /// Upper bound of how many of these messages `stream` may have lost.
+    pub(crate) fn count_covered(&self, stream: &str, sent: &[&PublishWindow]) -> u64 {
+        let losses = self.losses.iter().filter(|loss| loss.stream == stream);
+        losses
+            .map(|loss| {
+                let covered = sent.iter().filter(|window| loss.covers(window));
+                let (older, newer): (Vec<&&PublishWindow>, Vec<&&PublishWindow>) =
+                    covered.partition(|window| window.end() < loss.during.start());
+                let older = older.len() as u64;
+                newer.len() as u64 + loss.unhandled.map_or(older, |unhandled| unhandled.min(older))
+            })
+            .sum()
+    }
+}
+
+impl Journal {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,74 @@
+#![doc = include_str!("../README.md")]
+#![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
+
+mod broker;
+mod clients;
+mod fault;
+mod inject;
+mod journal;
+mod messages;
+mod monitor;
+mod network;
+mod parts;
+mod proxy;
+mod reconcile;
+mod run;
+mod schedule;
+mod store;
+mod summary;
+
+use clap::{Parser, Subcommand};
+use off_cli::{home::Home, serve};
+use off_kit::print_line;
+use std::{path::PathBuf, process::ExitCode};
+use tokio::time::Instant;
+
+/// Injects faults into a separate system, and checks that no order was lost.
+#[derive(Debug, Parser)]
+#[command(name = "off-chaos", version, disable_help_subcommand = true)]
+struct Program {
+    /// The folder of off; the separate system is in its subfolder `chaos`.
+    #[arg(long, env = "OFF_HOME", default_value = ".off", value_name = "FOLDER")]
+    home: PathBuf,
+    #[command(flatten)]
+    options: run::Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs one service of the separate system.
+    #[command(subcommand, hide = true)]
+    Serve(serve::Options),
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Program { home, options, command } = Program::parse();
+    if let Some(Command::Serve(options)) = command {
+        return serve::run(options).await;
+    }
+    let outcome = tokio::select! {
+        outcome = run(home, options) => outcome,
+        // Dropping the run ends the processes that it started.
+        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(home: PathBuf, options: run::Options) -> anyhow::Result<ExitCode> {
+    run::run(&Home::new(home)?, options).await
+}
+
+/// Prints a line with the time since `started`.
+fn print_progress(started: Instant, text: &str) {
+    let seconds = started.elapsed().as_secs();
+    print_line!("{:>4}:{:02}  {text}", seconds / 60, seconds % 60);
+}

@@ -1,0 +1,100 @@
+//! The addresses of the services, and the proxies between them, the servers and the clients.
+
+use crate::{fault::Link, proxy::Proxy};
+use anyhow::Context;
+use off_cli::serve::Name;
+use off_kit::Addresses;
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+};
+use url::Url;
+
+/// Settings of a run that the system depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunSettings {
+    /// Simulated seconds per real second.
+    pub(crate) speed: f64,
+    pub(crate) seed: u64,
+    /// Number of orders that the run will place.
+    pub(crate) orders: f64,
+}
+
+/// A proxy on every link.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) proxies: BTreeMap<Link, Proxy>,
+    /// The addresses of each service, not proxied.
+    pub(crate) addresses: BTreeMap<Name, Addresses>,
+}
+
+impl Network {
+    /// Reserves addresses for the services, and starts the proxies. Fails if a port cannot be bound.
+    pub(crate) async fn start(postgres_url: &str, nats_url: &str) -> anyhow::Result<Self> {
+        let mut addresses = BTreeMap::new();
+        // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port may
+        // be assigned again at once.
+        let mut listeners = Vec::new();
+        for name in Name::ALL {
+            let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
+            addresses.insert(name, Addresses { api: api.local_addr()?, health: health.local_addr()? });
+            listeners.extend([api, health]);
+        }
+        let mut proxies = BTreeMap::new();
+        for link in Link::ALL {
+            let to = match link {
+                Link::ToPostgres(_) => address_of(postgres_url)?,
+                Link::ToNats(_) => address_of(nats_url)?,
+                Link::FromClients(name) | Link::FromGenerator(name) => addresses[&name].api,
+            };
+            proxies.insert(link, Proxy::start(to).await?);
+        }
+        drop(listeners);
+        Ok(Self { proxies, addresses })
+    }
+
+    /// Environment variables of a service: all its connections go through proxies. Fails if a URL of a server is invalid.
+    pub(crate) fn settings(
+        &self,
+        name: Name,
+        run: RunSettings,
+        database_url: &str,
+        nats_url: &str,
+    ) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let http = |link| format!("http://{}", self.proxies[&link].address);
+        let mut settings = vec![
+            ("HTTP_SERVICE_PORT", self.addresses[&name].api.port().to_string()),
+            ("HEALTH_PORT", self.addresses[&name].health.port().to_string()),
+            ("NATS_URL", via_proxy(nats_url, &self.proxies[&Link::ToNats(name)])?),
+            ("OFF_SPEED", run.speed.to_string()),
+            ("OFF_LOG_FORMAT", "json".to_owned()),
+        ];
+        match name {
+            Name::Users | Name::Orders => {
+                settings.push(("DATABASE_URL", via_proxy(database_url, &self.proxies[&Link::ToPostgres(name)])?));
+            }
+            Name::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
+            // The generator only plays the devices, which order low products. The clients run here, with a journal.
+            Name::Generator => settings.extend([
+                ("USERS_URL", http(Link::FromGenerator(Name::Users))),
+                ("ORDERS_URL", http(Link::FromGenerator(Name::Orders))),
+                ("GENERATOR_RATE", "0".to_owned()),
+                ("GENERATOR_HOUSEHOLDS", "0".to_owned()),
+            ]),
+        }
+        Ok(settings)
+    }
+}
+
+fn address_of(url: &str) -> anyhow::Result<SocketAddr> {
+    let url = Url::parse(url)?;
+    let host = url.host_str().context("a URL without a host")?;
+    Ok(format!("{host}:{}", url.port().context("a URL without a port")?).parse()?)
+}
+
+/// `url` with the port of a proxy.
+fn via_proxy(url: &str, proxy: &Proxy) -> anyhow::Result<String> {
+    let mut url = Url::parse(url)?;
+    url.set_port(Some(proxy.address.port())).map_err(|()| anyhow::anyhow!("a URL that cannot have a port"))?;
+    Ok(url.into())
+}

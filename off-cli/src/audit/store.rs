@@ -1,0 +1,242 @@
+//! The queries of the audit. Each is one statement, so that it sees one snapshot.
+
+use chrono::{DateTime, Utc};
+use off_events::streams;
+use serde::Serialize;
+use sqlx::PgPool;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A message that has been in the outbox for longer is stuck: a relay polls every second.
+const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
+
+/// Tolerance for the difference between the times in an order's id and in its row, and for times that are ahead of the
+/// database clock.
+const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
+
+/// A deadline of an order is at most this far in the future.
+const LONGEST_DEADLINE: Duration = Duration::from_hours(24).saturating_add(streams::LONGEST_WAIT.saturating_mul(2));
+
+/// A reminder of a shelf is at most this far in the future.
+const LONGEST_REMINDER: Duration = Duration::from_hours(48);
+
+/// How late the repeated announcement of a low shelf may be.
+const REMINDER_LIMIT_SECONDS: f64 = 30.0;
+
+/// Maximum number of findings per query.
+pub(super) const MOST: i64 = 1000;
+
+/// Numbers of rows at the end of the audit.
+#[derive(Debug, Serialize)]
+pub(crate) struct Counts {
+    pub(super) pending: i64,
+    pub(super) shipped: i64,
+    pub(super) completed: i64,
+    pub(super) deliveries: i64,
+    pub(super) consumptions: i64,
+    pub(super) shelves: i64,
+    pub(super) outbox: i64,
+}
+
+/// Reads the current time by the clock of the database.
+pub(super) async fn read_time(db: &PgPool) -> sqlx::Result<DateTime<Utc>> {
+    sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(db).await
+}
+
+/// Counts the rows of each kind.
+pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
+    sqlx::query_as!(
+        Counts,
+        r#"SELECT count(*) FILTER (WHERE status = 'pending') AS "pending!",
+                  count(*) FILTER (WHERE status = 'shipped') AS "shipped!",
+                  count(*) FILTER (WHERE status = 'completed') AS "completed!",
+                  (SELECT count(*) FROM users.deliveries) AS "deliveries!",
+                  (SELECT count(*) FROM users.consumptions) AS "consumptions!",
+                  (SELECT count(*) FROM users.shelf_items) AS "shelves!",
+                  (SELECT count(*) FROM outbox.messages) AS "outbox!"
+           FROM orders.product_orders"#
+    )
+    .fetch_one(db)
+    .await
+}
+
+/// An order whose next step is overdue, or whose deadline is too far in the future.
+#[derive(Debug)]
+pub(super) struct OverdueOrder {
+    pub(super) id: Uuid,
+    pub(super) status: String,
+    pub(super) due_at: DateTime<Utc>,
+    /// Whether the deadline is in the future, and so too far.
+    pub(super) too_late: bool,
+}
+
+/// Finds orders that are not delivered and whose deadline has passed or is too far in the future.
+pub(super) async fn find_overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<OverdueOrder>> {
+    sqlx::query_as!(
+        OverdueOrder,
+        r#"SELECT id, status::text AS "status!", due_at, due_at > now() AS "too_late!" FROM orders.product_orders AS placed
+           WHERE (due_at < coalesce($2, now()) OR due_at > now() + make_interval(secs => $3))
+             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
+           ORDER BY id LIMIT $1"#,
+        MOST,
+        as_of,
+        LONGEST_DEADLINE.as_secs_f64(),
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// An order whose times cannot be right, and which of them.
+#[derive(Debug)]
+pub(super) struct ImpossibleHistory {
+    pub(super) id: Uuid,
+    /// It was placed in the future.
+    pub(super) in_future: bool,
+    /// It reached a status in the future.
+    pub(super) state_in_future: bool,
+    /// The time in its id is another one.
+    pub(super) other_time: bool,
+}
+
+/// Finds orders whose statuses and times contradict each other or the clock.
+pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<ImpossibleHistory>> {
+    sqlx::query_as!(
+        ImpossibleHistory,
+        r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
+                  (greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)) IS TRUE AS "state_in_future!",
+                  abs(extract(epoch FROM placed_at) - id_time) > $2 AS "other_time!"
+           FROM orders.product_orders,
+                -- The time in a UUID of version 7.
+                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time) AS of_id
+           WHERE shipped_at < placed_at OR completed_at < shipped_at OR completed_at < placed_at
+              OR (status = 'pending' AND shipped_at IS NOT NULL)
+              OR (status = 'shipped' AND shipped_at IS NULL)
+              OR greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)
+              OR (status = 'completed') <> (completed_at IS NOT NULL)
+              OR placed_at > now() + make_interval(secs => $2)
+              OR abs(extract(epoch FROM placed_at) - id_time) > $2
+           ORDER BY id LIMIT $1"#,
+        MOST,
+        CLOCK_TOLERANCE_SECONDS,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A delivery that belongs to no order or differs from its order.
+#[derive(Debug)]
+pub(super) struct WrongDelivery {
+    pub(super) order_id: Uuid,
+    /// Whether there is no such order.
+    pub(super) unknown: bool,
+}
+
+/// Finds deliveries that do not match their order.
+pub(super) async fn find_wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<WrongDelivery>> {
+    sqlx::query_as!(
+        WrongDelivery,
+        r#"SELECT order_id, placed.id IS NULL AS "unknown!"
+           FROM users.deliveries AS delivery LEFT JOIN orders.product_orders AS placed ON placed.id = order_id
+           WHERE (placed.ssd_id, placed.barcode, placed.quantity)
+                 IS DISTINCT FROM (delivery.ssd_id, delivery.barcode, delivery.quantity)
+           ORDER BY order_id LIMIT $1"#,
+        MOST,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A shelf with another quantity than its deliveries and consumptions add up to.
+#[derive(Debug)]
+pub(super) struct WrongShelf {
+    pub(super) ssd_id: i64,
+    pub(super) barcode: String,
+    pub(super) holds: i64,
+    pub(super) should_hold: i64,
+}
+
+/// Finds shelves whose quantity is wrong.
+pub(super) async fn find_wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<WrongShelf>> {
+    sqlx::query_as!(
+        WrongShelf,
+        r#"WITH moved AS (
+               SELECT ssd_id, barcode, sum(units) AS units
+               FROM (SELECT ssd_id, barcode, quantity::bigint AS units FROM users.deliveries
+                     UNION ALL
+                     SELECT ssd_id, barcode, -taken FROM users.consumptions) AS movement
+               GROUP BY ssd_id, barcode
+           )
+           SELECT ssd_id AS "ssd_id!", barcode AS "barcode!", coalesce(shelf.quantity, 0)::bigint AS "holds!",
+                  coalesce(moved.units, 0)::bigint AS "should_hold!"
+           FROM users.shelf_items AS shelf FULL JOIN moved USING (ssd_id, barcode)
+           WHERE coalesce(shelf.quantity, 0) <> coalesce(moved.units, 0)
+           ORDER BY ssd_id, barcode LIMIT $1"#,
+        MOST,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A shelf whose mark as low or whose reminder is wrong.
+#[derive(Debug)]
+pub(super) struct WronglyAnnouncedShelf {
+    pub(super) ssd_id: i64,
+    pub(super) barcode: String,
+    pub(super) quantity: i32,
+    pub(super) is_low: bool,
+}
+
+/// Finds shelves that are low but not announced on time, and shelves that are marked as low but are not.
+pub(super) async fn find_wrongly_announced_shelves(
+    db: &PgPool,
+    as_of: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<WronglyAnnouncedShelf>> {
+    sqlx::query_as!(
+        WronglyAnnouncedShelf,
+        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.shelf_items
+           WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
+              OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
+              OR remind_at < coalesce($3, now()) - make_interval(secs => $2)
+              OR remind_at > now() + make_interval(secs => $4)
+           ORDER BY ssd_id, barcode LIMIT $1"#,
+        MOST,
+        REMINDER_LIMIT_SECONDS,
+        as_of,
+        LONGEST_REMINDER.as_secs_f64(),
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// A message that has been in the outbox for too long.
+#[derive(Debug)]
+pub(super) struct StuckMessage {
+    pub(super) source: String,
+    pub(super) subject: String,
+    pub(super) message_id: String,
+}
+
+/// Finds messages that the relay should have published long ago.
+pub(super) async fn find_stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<StuckMessage>> {
+    sqlx::query_as!(
+        StuckMessage,
+        "SELECT source, subject, message_id FROM outbox.messages
+         WHERE occurred_at < coalesce($3, now()) - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
+        MOST,
+        OUTBOX_LIMIT_SECONDS,
+        as_of,
+    )
+    .fetch_all(db)
+    .await
+}
+
+/// Finds which of these orders are not stored.
+pub(super) async fn find_missing_orders(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        r#"SELECT DISTINCT announced.id AS "id!" FROM unnest($1::uuid[]) AS announced (id)
+               WHERE NOT EXISTS (SELECT FROM orders.product_orders WHERE product_orders.id = announced.id)"#,
+        ids,
+    )
+    .fetch_all(db)
+    .await
+}

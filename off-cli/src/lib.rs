@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+#![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
+
+pub mod audit;
+mod colors;
+mod dead;
+mod doctor;
+mod documents;
+mod down;
+pub mod home;
+pub mod migrate;
+mod program;
+pub mod report;
+pub mod reset;
+mod secrets;
+pub mod serve;
+mod settings;
+pub mod stalls;
+mod status;
+mod system;
+mod up;
+mod view;
+mod watch;
+
+pub use program::run;
