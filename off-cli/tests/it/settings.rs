@@ -23,7 +23,7 @@ async fn an_invalid_service_setting_stops_off_up() {
     let output = home.command(&["up"]).env("SUPPLIER_DELAY_MIN", "5m").output().await.unwrap();
     assert!(!output.status.success());
     let text = stderr(&output);
-    assert!(text.contains("SUPPLIER_DELAY_MIN") && text.contains("longer than the longest"), "{text}");
+    assert!(text.contains("SUPPLIER_DELAY_MIN") && text.contains("the minimum is longer than the maximum"), "{text}");
 }
 
 #[tokio::test]

@@ -64,8 +64,17 @@ impl Service for Faulty {
 }
 
 async fn start_faulty() -> Running {
+    start_faulty_with(Clock::real(1.0)).await
+}
+
+/// A faulty service whose timeouts are `divisor` times shorter.
+async fn start_faulty_with_short_timeouts(divisor: u32) -> Running {
+    start_faulty_with(Clock::real(1.0).with_short_timeouts(divisor)).await
+}
+
+async fn start_faulty_with(clock: Clock) -> Running {
     let unused = http::Config::on_loopback(0, 0);
-    Running::start::<Faulty>(unused, Clock::real(1.0)).await
+    Running::start::<Faulty>(unused, clock).await
 }
 
 #[tokio::test]
@@ -89,7 +98,7 @@ async fn a_request_continues_the_trace_of_its_traceparent() {
 
 #[tokio::test]
 async fn a_hanging_handler_is_answered_with_503_in_time() {
-    let service = start_faulty().await;
+    let service = start_faulty_with_short_timeouts(20).await;
     let answer = service.http.get("/api/hang").await;
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "unavailable"));
 }

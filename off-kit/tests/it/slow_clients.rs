@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
-use super::start_faulty;
+use super::{start_faulty, start_faulty_with_short_timeouts};
 use futures::{StreamExt, TryStreamExt, stream};
 use off_testkit::{Running, eventually_within};
 use std::{io, net::SocketAddr, time::Duration};
@@ -12,8 +12,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-/// A little longer than the longest timeout of the service (75 s).
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(90);
+/// Divides the timeouts of the service, the longest of which is 75 s.
+const DIVISOR: u32 = 50;
+
+/// Much longer than the divided timeouts, and shorter than the others.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// More than the maximum number of concurrent requests (512).
 const REQUESTS: usize = 1024;
@@ -35,7 +38,7 @@ async fn send_many(service: &Running, text: &str) -> Vec<TcpStream> {
 
 #[tokio::test]
 async fn a_client_that_never_finishes_the_head_is_disconnected() {
-    let service = start_faulty().await;
+    let service = start_faulty_with_short_timeouts(DIVISOR).await;
     let mut slow = send(&service, "GET /api/nothing HTTP/1.1\r\nhost:").await.unwrap();
     let mut answer = Vec::new();
     let ended = async {
@@ -51,7 +54,7 @@ async fn a_client_that_never_finishes_the_head_is_disconnected() {
 
 #[tokio::test]
 async fn a_client_that_never_finishes_the_body_gets_503_in_time() {
-    let service = start_faulty().await;
+    let service = start_faulty_with_short_timeouts(DIVISOR).await;
     let head = "POST /api/echo HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf";
     let mut slow = send(&service, head).await.unwrap();
     let mut answer = String::new();
@@ -100,7 +103,7 @@ async fn a_body_with_a_too_large_content_length_is_rejected_unread() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_client_that_never_reads_is_disconnected() {
-    let service = start_faulty().await;
+    let service = start_faulty_with_short_timeouts(DIVISOR).await;
     // More responses than fit into the buffers between client and service.
     let mut client = TcpStream::connect(address(&service)).await.unwrap();
     let requests = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);

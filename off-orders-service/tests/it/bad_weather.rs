@@ -1,7 +1,7 @@
 //! Invalid requests, and outages of Postgres and NATS.
 
 use crate::{Orders, statuses};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use futures::{StreamExt, future::ready, stream::FuturesUnordered};
 use off_kit::{
     Clock,
@@ -68,7 +68,7 @@ async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
 
 #[tokio::test]
 async fn connections_to_a_vanished_postgres_are_replaced() {
-    let orders = Orders::start_in(World::with_own_postgres().await).await;
+    let orders = Orders::start_with(World::with_own_postgres().await, Clock::real(1.0).with_short_timeouts(10)).await;
     let order = orders.place(LENTILS, 1).await;
     orders.publish(&order, "shipped", DateTime::UNIX_EPOCH).await;
     orders.caught_up().await;
@@ -107,7 +107,7 @@ async fn connections_to_a_vanished_postgres_are_replaced() {
 
 #[tokio::test]
 async fn a_statement_that_times_out_also_ends_in_postgres_and_stores_nothing() {
-    let orders = Orders::start().await;
+    let orders = Orders::start_with(World::new().await, Clock::real(1.0).with_short_timeouts(6)).await;
     let mut lock = orders.world.database.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE orders.product_orders IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     let rejected = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
@@ -188,20 +188,19 @@ async fn readyz_names_a_deleted_consumer_or_stream_until_it_is_recreated() {
 
 #[tokio::test]
 async fn orders_that_the_broker_does_not_acknowledge_cause_a_warning() {
-    let orders = Orders::start().await;
+    let (clock, mover) = Clock::movable(1.0);
+    let orders = Orders::start_with(World::new().await, clock.with_short_timeouts(20)).await;
     orders.world.nats.bus.jetstream.delete_stream("ORDERS").await.unwrap();
     orders.place(LENTILS, 1).await;
     eventually("it is recorded", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
-    sqlx::query("UPDATE orders.product_orders SET placed_at = now() - interval '1 minute'")
-        .execute(&orders.world.database.pool)
-        .await
-        .unwrap();
-    eventually_within(Duration::from_secs(30), "there is a warning", || async {
+    let find_warning = async || {
         let readiness = orders.health().get("/readyz").await;
-        let warning = readiness.body["warnings"]["unpublished"].as_str()?.to_owned();
-        (warning.contains("1 orders wait") && warning.contains("the oldest for")).then_some(())
-    })
-    .await;
+        readiness.body["warnings"]["unpublished"].as_str().map(str::to_owned)
+    };
+    assert_eq!(find_warning().await, None);
+    mover.move_by(TimeDelta::minutes(1));
+    let warning = eventually("there is a warning", find_warning).await;
+    assert!(warning.contains("1 orders wait") && warning.contains("the oldest for"), "{warning}");
 }
 
 #[tokio::test]

@@ -30,8 +30,12 @@ impl Orders {
     }
 
     async fn start_in(world: World) -> Self {
+        Self::start_with(world, Clock::real(1.0)).await
+    }
+
+    async fn start_with(world: World, clock: Clock) -> Self {
         let ssd = world.add_device().await;
-        let service = Running::start_ready::<OrdersService>(config(&world), Clock::real(1.0)).await;
+        let service = Running::start_ready::<OrdersService>(config(&world), clock).await;
         Self { world, service, ssd }
     }
 

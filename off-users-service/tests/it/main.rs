@@ -23,12 +23,12 @@ impl Users {
     }
 
     async fn start_in(world: World) -> Self {
-        Self::start_at_speed(world, 1.0).await
+        Self::start_with(world, Clock::real(1.0)).await
     }
 
-    async fn start_at_speed(world: World, speed: f64) -> Self {
+    async fn start_with(world: World, clock: Clock) -> Self {
         let config = Config { db: world.db_config(), bus: world.bus_config() };
-        let service = Running::start_ready::<UsersService>(config, Clock::real(speed)).await;
+        let service = Running::start_ready::<UsersService>(config, clock).await;
         Self { world, service }
     }
 

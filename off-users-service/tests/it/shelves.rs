@@ -2,6 +2,7 @@
 
 use crate::Users;
 use off_events::streams;
+use off_kit::Clock;
 use off_testkit::{LENTILS, TEA, World};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -172,8 +173,8 @@ async fn a_full_dead_letter_stream_blocks_nothing() {
 
 #[tokio::test]
 async fn a_shelf_that_stays_low_is_announced_again() {
-    // At this speed, the first reminder would be due after 1 s; the minimum of 10 s applies.
-    let users = Users::start_at_speed(World::new().await, 900.0).await;
+    // At this speed, the first reminder would be due after 0.5 s; the minimum of 1 s applies.
+    let users = Users::start_with(World::new().await, Clock::real(1800.0).with_short_timeouts(10)).await;
     let ssd = users.world.add_device().await;
     users.world.publish("orders.completed", &completed_order(Uuid::now_v7(), ssd, TEA, 1)).await;
     let first = users.world.wait_for_messages("STOCK", "stock.low", 1).await.remove(0);
