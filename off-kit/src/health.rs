@@ -1,5 +1,6 @@
 //! Readiness checks of a service.
 
+use crate::Clock;
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
 use std::{
@@ -31,8 +32,10 @@ type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Syn
 const CACHE_TIME: Duration = Duration::from_secs(1);
 
 /// The readiness checks and warnings of a service, by name. Clones share them.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct ReadinessChecks {
+    /// Timeout after which a check is aborted.
+    abort_after: Duration,
     checks: Arc<RwLock<BTreeMap<&'static str, Check>>>,
     warnings: Arc<RwLock<BTreeMap<&'static str, Warning>>>,
     checked: Arc<Mutex<Checked>>,
@@ -74,6 +77,16 @@ pub struct Readiness {
 }
 
 impl ReadinessChecks {
+    /// No checks yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            abort_after: clock.timeout(ABORT_AFTER),
+            checks: Arc::default(),
+            warnings: Arc::default(),
+            checked: Arc::default(),
+        }
+    }
+
     /// Adds a readiness check; its error is a short text for people.
     pub fn add<F>(&self, name: &'static str, check: impl Fn() -> F + Send + Sync + 'static)
     where
@@ -126,7 +139,7 @@ impl ReadinessChecks {
                 Ok(Ok(Ok(()))) => "ok".to_owned(),
                 Ok(Ok(Err(problem))) => problem,
                 Ok(Err(_)) => "the check failed".to_owned(),
-                Err(_) if since.elapsed() > ABORT_AFTER => {
+                Err(_) if since.elapsed() > self.abort_after => {
                     answer.abort();
                     timeout_text()
                 }
@@ -154,7 +167,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn concurrent_requests_run_the_checks_once_a_second() {
         let runs = Arc::new(AtomicU32::new(0));
-        let (checks, counted) = (ReadinessChecks::default(), runs.clone());
+        let (checks, counted) = (ReadinessChecks::new(Clock::real(1.0)), runs.clone());
         checks.add("example", move || {
             let count = counted.fetch_add(1, Ordering::Relaxed);
             async move { if count == 0 { Ok(()) } else { Err("unavailable".to_owned()) } }
@@ -169,7 +182,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_check_continues_and_counts_when_it_finishes() {
         let started = Arc::new(AtomicU32::new(0));
-        let (checks, counted) = (ReadinessChecks::default(), started.clone());
+        let (checks, counted) = (ReadinessChecks::new(Clock::real(1.0)), started.clone());
         checks.add("slow", move || {
             counted.fetch_add(1, Ordering::Relaxed);
             async {

@@ -56,7 +56,7 @@ impl Kit {
             about: S::ABOUT,
             clock,
             tasks: Tasks::new(S::NAME),
-            readiness_checks: ReadinessChecks::default(),
+            readiness_checks: ReadinessChecks::new(clock),
             http,
             listeners: Arc::default(),
             addresses: Arc::default(),

@@ -103,7 +103,7 @@ async fn a_body_with_a_too_large_content_length_is_rejected_unread() {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_client_that_never_reads_is_disconnected() {
-    let service = start_faulty_with_short_timeouts(DIVISOR).await;
+    let service = start_faulty_with_short_timeouts(10).await;
     // More responses than fit into the buffers between client and service.
     let mut client = TcpStream::connect(address(&service)).await.unwrap();
     let requests = "GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
