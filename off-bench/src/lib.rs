@@ -17,3 +17,6 @@ pub use cluster::Cluster;
 pub use load::{Outcome, load};
 pub use program::start_off;
 pub use stage::Stage;
+
+#[global_allocator]
+static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;

@@ -23,6 +23,9 @@ use off_kit::print_line;
 use std::{path::PathBuf, process::ExitCode};
 use tokio::time::Instant;
 
+#[global_allocator]
+static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;
+
 /// Injects faults into a separate system, and checks that no order was lost.
 #[derive(Debug, Parser)]
 #[command(name = "off-chaos", version, disable_help_subcommand = true)]

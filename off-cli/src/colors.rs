@@ -1,5 +1,7 @@
 //! Colors that are readable on dark and light backgrounds: each has a contrast of at least 4 with black and with white.
 
+use off_events::streams::DEAD_LETTER_PREFIX;
+
 /// One of the 256 terminal colors: <https://en.wikipedia.org/wiki/ANSI_escape_code#8-bit>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Color(pub(crate) u8);
@@ -14,7 +16,7 @@ pub(crate) const ERROR: Color = Color(161);
 /// The color of a subject; `None` for less interesting ones.
 pub(crate) fn of_subject(subject: &str) -> Option<Color> {
     match subject.split('.').nth(1) {
-        _ if subject.starts_with("dead.") => Some(ERROR),
+        _ if subject.starts_with(DEAD_LETTER_PREFIX) => Some(ERROR),
         Some("pending" | "random" | "new") => Some(PENDING),
         Some("shipped") => Some(SHIPPED),
         Some("completed" | "registered") => Some(COMPLETED),

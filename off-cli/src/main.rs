@@ -2,6 +2,9 @@
 
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     off_cli::run().await

@@ -1,18 +1,16 @@
 //! `off up`: runs the whole system in one process, with a private Postgres and NATS unless external ones are set.
 
+mod catalog;
 mod store;
 
 use crate::{
     home::{Home, Running, RunningService, Servers},
     migrate::{self, ForeignTables},
-    report::counted,
     system::{System, settings},
     view::{self, Notice, View},
 };
 use anyhow::Context;
-use off_etl::{
-    ApiConfig, Choice, ImportOptions, Observer, Profile, Progress, ProgressReporter, Report, SourceName, api::Api,
-};
+use off_etl::{Profile, SourceName};
 use off_generator::Generator;
 use off_kit::{
     Bus, Clock, bus, db, http, print_line,
@@ -191,7 +189,11 @@ async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> an
         print_status(&format!("  {reason} (retrying for {} s)", START_PATIENCE.as_secs()));
     }
     migrate::all(pool, bus, options.storage, ForeignTables::allowed_if(options.yes)).await?;
-    load_catalog(home, options, pool).await
+    catalog::load(&options.catalog, options.profile, &home.folder().join("downloads"), pool).await?;
+    if !store::has_products(pool).await? {
+        print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
+    }
+    Ok(())
 }
 
 /// Writes the addresses for the other commands, and shows the live view until the time is up or something fails.
@@ -257,51 +259,6 @@ async fn recreate_missing(
         if let Err(error) = bus::declare(bus, storage).await {
             warn!("cannot recreate streams and consumers, will retry: {error:#}");
         }
-    }
-}
-
-async fn load_catalog(home: &Home, options: &Options, pool: &PgPool) -> anyhow::Result<()> {
-    print_status(&format!("loading the catalog from {}", options.catalog));
-    telemetry::describe(&off_etl::METRICS);
-    let (choice, downloads) = (Choice::from(options.profile), home.folder().join("downloads"));
-    let import_options = ImportOptions { choice: &choice, downloads: &downloads, db: Some(pool) };
-    let mut observer = CatalogObserver::default();
-    let report = match &options.catalog {
-        SourceName::Export(export) => off_etl::import(export, import_options, &mut observer).await?.complete()?,
-        SourceName::Api => {
-            let config: ApiConfig = settings(&[])?;
-            // The rate limits of the API are in real seconds, so the speed does not apply.
-            Api::new(&config, Clock::real(1.0))?.import(import_options, &mut observer).await?
-        }
-        SourceName::Deltas => {
-            anyhow::bail!("deltas are no complete catalog: start with an export, then also run `off-etl deltas`")
-        }
-    };
-    let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
-    print_status(&format!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total()));
-    if !store::has_products(pool).await? {
-        print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
-    }
-    Ok(())
-}
-
-/// Shows the progress of an import: of an export as a bar or log lines, of the API page by page.
-#[derive(Debug, Default)]
-struct CatalogObserver {
-    progress: ProgressReporter,
-}
-
-impl Observer for CatalogObserver {
-    fn on_progress(&mut self, progress: Progress) {
-        self.progress.on_progress(progress);
-    }
-
-    fn on_page(&mut self, report: &Report) {
-        print_status(&format!("  {} read, {} new so far", report.read, report.loaded));
-    }
-
-    fn on_report(&mut self, name: &str, report: &Report) {
-        self.progress.on_report(name, report);
     }
 }
 

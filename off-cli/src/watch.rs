@@ -10,7 +10,8 @@ use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
 use off_events::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, RandomRequest, StockConsumed, StockLow, UserRegistered, streams::STREAMS,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, StockConsumed, StockLow, UserRegistered,
+    streams::STREAMS,
 };
 use off_kit::Clock;
 use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
@@ -87,8 +88,8 @@ fn as_text(message: &Message, now: DateTime<Utc>) -> String {
 
 /// The subject of a wait without its last token, the order id; any other subject unchanged.
 fn without_order_id(subject: &str) -> &str {
-    match subject.strip_prefix("orders.timer.").and_then(|wait| wait.find('.')) {
-        Some(end) => &subject[.."orders.timer.".len() + end],
+    match subject.strip_prefix(OrderDue::TIMER_PREFIX).and_then(|wait| wait.find('.')) {
+        Some(end) => &subject[..OrderDue::TIMER_PREFIX.len() + end],
         None => subject,
     }
 }
@@ -131,7 +132,9 @@ fn description(subject: &str, payload: &[u8]) -> String {
         }
         StockLow::SUBJECT => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
         UserRegistered::SUBJECT => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
-        subject if subject.starts_with("orders.timer.") => format!("order {} will be {}", field("id"), field("status")),
+        subject if subject.starts_with(OrderDue::TIMER_PREFIX) => {
+            format!("order {} will be {}", field("id"), field("status"))
+        }
         _ => body.to_string(),
     }
 }

@@ -12,6 +12,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
+#[global_allocator]
+static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;
+
 /// Exit code of an import whose source is damaged.
 const INCOMPLETE: u8 = 3;
 

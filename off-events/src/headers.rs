@@ -26,9 +26,6 @@ pub const ANNOUNCED_AGAIN: &str = "Off-Announced-Again";
 /// Correlates a response on `orders.new` with its request on `orders.random`.
 pub const REQUEST_ID: &str = "Off-Request-Id";
 
-/// The subject on which `off dead` records that an operator dropped a dead letter, with the reason.
-pub const DEAD_DROPPED: &str = "dead.dropped";
-
 /// Why the message became a dead letter, as text.
 pub const DEAD_REASON: &str = "Off-Dead-Reason";
 /// The subject that the message was first published on.

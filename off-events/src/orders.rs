@@ -19,8 +19,10 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
+    /// All statuses, in the order in which an order reaches them.
     pub const ALL: [Self; 3] = [Self::Pending, Self::Shipped, Self::Completed];
 
+    /// Its name in payloads, in SQL and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -50,7 +52,12 @@ impl OrderStatus {
     /// The subject of the message schedule that waits for this status, one per order. When the schedule fires,
     /// JetStream publishes an [`OrderDue`].
     pub fn timer_subject(self, order: OrderId) -> String {
-        format!("orders.timer.{}.{order}", self.as_str())
+        format!("{}{self}.{order}", OrderDue::TIMER_PREFIX)
+    }
+
+    /// The subjects of all message schedules that wait for this status.
+    pub fn timer_subjects(self) -> String {
+        format!("{}{self}.*", OrderDue::TIMER_PREFIX)
     }
 }
 
@@ -72,6 +79,7 @@ impl fmt::Display for OrderStatus {
 /// An order, as it is published and as the API returns it. In events, the subject corresponds to the `status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
+    /// Its id, which begins with the time at which it was placed.
     pub id: OrderId,
     /// The device whose shelf the products are for.
     pub ssd_id: SsdId,
@@ -79,13 +87,18 @@ pub struct Order {
     pub barcode: Barcode,
     /// When the order was placed.
     pub timestamp: DateTime<Utc>,
+    /// Units ordered.
     pub quantity: Quantity,
+    /// Its current status; in an event, the status that it has reached.
     pub status: OrderStatus,
 }
 
 impl Order {
+    /// The subject of placed orders.
     pub const PENDING: &'static str = "orders.pending";
+    /// The subject of shipped orders.
     pub const SHIPPED: &'static str = "orders.shipped";
+    /// The subject of completed orders.
     pub const COMPLETED: &'static str = "orders.completed";
 
     /// The same order in another status.
@@ -115,7 +128,10 @@ impl Event for Order {
 pub struct OrderDue(pub Order);
 
 impl OrderDue {
+    /// The subject of this event.
     pub const SUBJECT: &'static str = "orders.due";
+    /// The beginning of the subjects of the message schedules.
+    pub const TIMER_PREFIX: &'static str = "orders.timer.";
     /// The subjects of the message schedules, see [`OrderStatus::timer_subject`].
     pub const TIMERS: &'static str = "orders.timer.*.*";
 }

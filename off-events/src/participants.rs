@@ -18,19 +18,21 @@ pub struct Participant {
     pub subscribes: &'static [&'static str],
 }
 
+/// The users service.
 pub const USERS: Participant = Participant {
     name: "users",
     publishes: &[UserRegistered::SUBJECT, StockLow::SUBJECT, ORDERS_NEW],
     subscribes: &[ORDERS_RANDOM],
 };
 
-/// Recovery publishes the event of an overdue order again, whatever its status.
+/// The orders service. Recovery publishes the event of an overdue order again, whatever its status.
 pub const ORDERS: Participant = Participant {
     name: "orders",
     publishes: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, ORDERS_NEW],
     subscribes: &[ORDERS_RANDOM],
 };
 
+/// The notifications service, which simulates the supplier and the delivery firm.
 pub const NOTIFICATIONS: Participant = Participant {
     name: "notifications",
     publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::TIMERS],

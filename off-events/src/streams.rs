@@ -6,8 +6,11 @@ use std::time::Duration;
 /// The definition of a JetStream stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stream {
+    /// Its name at the broker.
     pub name: &'static str,
+    /// What it holds, as the broker shows it.
     pub description: &'static str,
+    /// The subjects whose messages it stores.
     pub subjects: &'static [&'static str],
     /// Older messages are deleted. Acknowledged messages stay until then too, for inspection.
     pub max_age: Duration,
@@ -22,9 +25,13 @@ pub struct Stream {
 /// The definition of a durable consumer of one subject, shared by all replicas of its service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Consumer {
+    /// The name of its stream.
     pub stream: &'static str,
+    /// Its name at the broker, and its label in metrics.
     pub name: &'static str,
+    /// What it is for, as the broker shows it.
     pub description: &'static str,
+    /// The subject whose messages it receives.
     pub subject: &'static str,
     /// The name of the service that handles its messages.
     pub service: &'static str,
@@ -36,9 +43,15 @@ pub struct Consumer {
 impl Consumer {
     /// The subject of the dead letters of this consumer.
     pub fn dead_subject(&self) -> String {
-        format!("dead.{}.{}", self.stream, self.name)
+        format!("{DEAD_LETTER_PREFIX}{}.{}", self.stream, self.name)
     }
 }
+
+/// The beginning of the subjects of dead letters and of records about them.
+pub const DEAD_LETTER_PREFIX: &str = "dead.";
+
+/// The subject on which `off dead` records that an operator dropped a dead letter, with the reason.
+pub const DEAD_LETTER_DROPPED: &str = "dead.dropped";
 
 /// The subjects of all dead letters, see [`Consumer::dead_subject`].
 pub const ALL_DEAD_LETTERS: &str = "dead.*.*";
@@ -47,6 +60,7 @@ pub const ALL_DEAD_LETTERS: &str = "dead.*.*";
 /// schedule that is older than `max_age` before it fires.
 pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 
+/// Status changes of orders, and their waits.
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
     description: "Status changes of orders, and the schedules of the waits between them",
@@ -58,6 +72,7 @@ pub const ORDERS: Stream = Stream {
     keeps_schedules: true,
 };
 
+/// Registrations.
 pub const USERS: Stream = Stream {
     name: "USERS",
     description: "Registrations of people and their devices",
@@ -68,6 +83,7 @@ pub const USERS: Stream = Stream {
     keeps_schedules: false,
 };
 
+/// Consumption and low products.
 pub const STOCK: Stream = Stream {
     name: "STOCK",
     description: "Consumption from shelves, and products that are low",
@@ -90,6 +106,7 @@ pub const DEAD_LETTERS: Stream = Stream {
     keeps_schedules: false,
 };
 
+/// The supplier.
 pub const SUPPLIER: Consumer = Consumer {
     stream: ORDERS.name,
     name: "supplier",
@@ -99,6 +116,7 @@ pub const SUPPLIER: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// The delivery firm.
 pub const DELIVERY: Consumer = Consumer {
     stream: ORDERS.name,
     name: "delivery",
@@ -108,6 +126,7 @@ pub const DELIVERY: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Ends the waits of the supplier and the delivery firm.
 pub const DUE: Consumer = Consumer {
     stream: ORDERS.name,
     name: "due",
@@ -117,6 +136,7 @@ pub const DUE: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Records `shipped` in the orders service.
 pub const ORDERS_SHIPPED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-shipped",
@@ -126,6 +146,7 @@ pub const ORDERS_SHIPPED: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Records `completed` in the orders service.
 pub const ORDERS_COMPLETED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "orders-completed",
@@ -135,6 +156,7 @@ pub const ORDERS_COMPLETED: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Adds deliveries to shelves in the users service.
 pub const SHELVES_DELIVERED: Consumer = Consumer {
     stream: ORDERS.name,
     name: "shelves-delivered",
@@ -144,6 +166,7 @@ pub const SHELVES_DELIVERED: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Takes consumption from shelves in the users service.
 pub const SHELVES_CONSUMED: Consumer = Consumer {
     stream: STOCK.name,
     name: "shelves-consumed",
@@ -153,6 +176,7 @@ pub const SHELVES_CONSUMED: Consumer = Consumer {
     is_from_devices: true,
 };
 
+/// The simulated devices of the generator.
 pub const DEVICES_LOW: Consumer = Consumer {
     stream: STOCK.name,
     name: "devices-low",
@@ -162,11 +186,13 @@ pub const DEVICES_LOW: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// All streams.
 pub static STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
 
 // The shares add up to 100 percent.
 const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.share == 100);
 
+/// All consumers.
 pub const CONSUMERS: [Consumer; 8] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 

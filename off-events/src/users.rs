@@ -9,12 +9,16 @@ use utoipa::ToSchema;
 /// who may see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UserRegistered {
+    /// The person.
     pub id: UserId,
+    /// Their devices, in the order of the registration.
     pub ssd_ids: Vec<SsdId>,
+    /// When they registered.
     pub timestamp: DateTime<Utc>,
 }
 
 impl UserRegistered {
+    /// The subject of this event.
     pub const SUBJECT: &'static str = "users.registered";
 }
 

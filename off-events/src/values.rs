@@ -22,6 +22,7 @@ impl Barcode {
     /// The maximum length (GS1 codes have up to 14 digits; the catalog's in-store codes up to 24).
     pub const MAX_DIGITS: usize = 24;
 
+    /// The text in normal form.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -72,8 +73,10 @@ impl fmt::Display for Barcode {
 pub struct Quantity(i32);
 
 impl Quantity {
+    /// The maximum number of units.
     pub const MAX: i32 = 1000;
 
+    /// The number of units.
     pub fn get(self) -> i32 {
         self.0
     }
@@ -111,6 +114,7 @@ impl fmt::Display for Quantity {
 pub struct MacAddress(String);
 
 impl MacAddress {
+    /// The text in normal form.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -82,7 +82,9 @@ fn parse_url(text: &str) -> anyhow::Result<Vec<ServerAddr>> {
 /// A connection to NATS that reconnects automatically. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Bus {
+    /// The connection, for messages that no stream stores.
     pub client: async_nats::Client,
+    /// Streams and consumers, over the same connection.
     pub jetstream: jetstream::Context,
 }
 

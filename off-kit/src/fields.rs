@@ -14,6 +14,7 @@ pub struct FieldError {
     /// The path of the field in the body.
     #[schema(example = "devices[0].mac_address")]
     pub field: String,
+    /// What is wrong with it.
     #[schema(example = "a MAC address has six pairs of hex digits")]
     pub message: String,
 }

@@ -63,10 +63,13 @@ impl fmt::Debug for ReadinessChecks {
 /// The response of `/readyz`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Readiness {
+    /// The name of the service.
     #[schema(example = "orders")]
     pub service: &'static str,
+    /// The version of the program.
     #[schema(example = "0.1.0")]
     pub version: &'static str,
+    /// Whether all readiness checks passed.
     pub ready: bool,
     /// The outcome of each readiness check: `ok`, or what is wrong.
     #[schema(example = json!({"nats": "ok", "postgres": "ok"}))]

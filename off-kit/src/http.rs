@@ -43,6 +43,7 @@ pub struct Config {
     /// The port of /livez, /readyz and /metrics. Do not publish it. 0 selects any free port.
     #[arg(long, env = "HEALTH_PORT", value_name = "PORT")]
     pub health_port: u16,
+    /// The host names of requests that are accepted.
     #[command(flatten)]
     pub hosts: Hosts,
 }

@@ -29,10 +29,10 @@ pub mod text;
 /// (<https://github.com/transact-rs/sqlx/issues/3540>).
 const WORK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 
-/// Requests and messages make many small, short-lived allocations from many threads. mimalloc version 2 returns the
-/// memory of a burst to the system within a tenth of a second; version 3 keeps it for the next burst.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+/// The allocator of all programs, each of which declares it in `main.rs`. Requests and messages make many small,
+/// short-lived allocations from many threads. mimalloc version 2 returns the memory of a burst to the system within a
+/// tenth of a second; version 3 keeps it for the next burst.
+pub use mimalloc::MiMalloc as Allocator;
 
 pub use bus::Bus;
 pub use clock::Clock;

@@ -55,8 +55,11 @@ pub struct Outbox {
 /// An event to publish, with the time at which it occurred and the trace to which it belongs.
 #[derive(Debug)]
 pub struct Entry<'a, E> {
+    /// The event.
     pub event: &'a E,
+    /// When it occurred.
     pub occurred_at: DateTime<Utc>,
+    /// The trace to which it belongs, as a W3C `traceparent`.
     pub traceparent: Option<String>,
 }
 

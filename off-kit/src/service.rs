@@ -68,8 +68,10 @@ impl Kit {
 #[derive(Debug, Clone, Args)]
 #[group(skip)]
 pub struct Settings {
+    /// Addresses and host names.
     #[command(flatten)]
     pub http: http::Config,
+    /// Logs and traces.
     #[command(flatten)]
     pub log: telemetry::Config,
     /// Simulated seconds per real second: shortens all simulated waits.

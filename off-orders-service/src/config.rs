@@ -8,8 +8,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
+    /// The database.
     #[command(flatten)]
     pub db: off_kit::db::Config,
+    /// The broker.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
     /// The longest time a supplier takes, in simulated time. An order that is pending for longer is overdue and is

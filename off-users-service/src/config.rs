@@ -4,8 +4,10 @@
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Config {
+    /// The database.
     #[command(flatten)]
     pub db: off_kit::db::Config,
+    /// The broker.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
 }

@@ -3,6 +3,9 @@
 use off_users_service::UsersService;
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;
+
 #[tokio::main]
 async fn main() -> ExitCode {
     off_kit::run::<UsersService>().await

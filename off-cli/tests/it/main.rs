@@ -11,6 +11,7 @@ mod documents;
 mod full_broker;
 mod instruments;
 mod lost_broker;
+mod participants;
 mod placement;
 mod queries;
 mod rights;

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use off_events::{
     headers,
-    streams::{ALL_DEAD_LETTERS, Consumer, DEAD_LETTERS},
+    streams::{ALL_DEAD_LETTERS, Consumer, DEAD_LETTER_DROPPED, DEAD_LETTERS},
 };
 use serde::{Serialize, Serializer};
 
@@ -57,6 +57,7 @@ pub struct DeadLetter {
     pub consumer: String,
     /// The subject it was published on.
     pub subject: String,
+    /// Why it could not be handled.
     pub reason: String,
     /// Its sequence number in the stream it came from.
     pub sequence: String,
@@ -66,6 +67,7 @@ pub struct DeadLetter {
     pub time: String,
     /// The original headers, without those of the broker.
     pub headers: Vec<(String, String)>,
+    /// The original body.
     #[serde(serialize_with = "as_text")]
     pub body: Bytes,
     /// Which parts were truncated because they were too large: `headers`, `body`, or both. The complete message is in
@@ -150,7 +152,7 @@ pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> anyh
     stream.delete_message(number).await.context("cannot delete the dead letter")?;
     let note = serde_json::json!({"number": number, "subject": letter.subject, "consumer": letter.consumer,
         "reason": letter.reason, "why": why, "dropped_at": now});
-    bus.jetstream.publish(headers::DEAD_DROPPED, note.to_string().into()).await?.await?;
+    bus.jetstream.publish(DEAD_LETTER_DROPPED, note.to_string().into()).await?.await?;
     Ok(letter)
 }
 

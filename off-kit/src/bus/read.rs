@@ -33,7 +33,9 @@ pub struct Waiting {
 /// Which parts of a message are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
+    /// Headers and body.
     Whole,
+    /// Headers without the body.
     HeadersOnly,
 }
 

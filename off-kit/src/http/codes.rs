@@ -13,17 +13,29 @@ pub trait ProblemCode: Copy {
 /// The codes that every service has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommonCode {
+    /// The body is not JSON.
     MalformedJson,
+    /// The body could not be read to its end.
     UnreadableBody,
+    /// A query parameter is invalid.
     InvalidQuery,
+    /// There is no such path or resource.
     NotFound,
+    /// The path does not support the method.
     MethodNotAllowed,
+    /// The body is above the size limit.
     TooLarge,
+    /// The content type is not JSON.
     NotJson,
+    /// The body is compressed.
     UnsupportedEncoding,
+    /// The `Host` header names an unknown host.
     UnknownHost,
+    /// The body is JSON with invalid fields, which the problem lists.
     InvalidBody,
+    /// An unexpected error; its cause is only in the log.
     Internal,
+    /// A temporary condition; `Retry-After` says when to try again.
     Unavailable,
 }
 

@@ -25,8 +25,11 @@ use utoipa_swagger_ui::SwaggerUi;
 /// What the OpenAPI document of a service says besides its routes.
 #[derive(Debug, Clone, Copy)]
 pub struct Description {
+    /// The name of the service.
     pub name: &'static str,
+    /// A one-line description of the service.
     pub about: &'static str,
+    /// The default port of its health and metrics.
     pub health_port: u16,
     /// The problem codes of its own, beside [`CommonCode`].
     pub problem_codes: &'static [&'static str],

@@ -22,21 +22,26 @@ pub const METRICS: [&[Metric]; 3] = [&crate::http::METRICS, &crate::bus::METRICS
 /// The definition of a metric. Each part of the system declares the metrics that it records.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
+    /// Counter, gauge or histogram.
     pub kind: Kind,
     /// Its name in Prometheus. A name that ends with `_seconds` has that unit.
     pub name: &'static str,
+    /// What it measures, for Prometheus.
     pub description: &'static str,
 }
 
 impl Metric {
+    /// A value that only increases; its name ends with `_total`.
     pub const fn counter(name: &'static str, description: &'static str) -> Self {
         Self { kind: Kind::Counter, name, description }
     }
 
+    /// A value that increases and decreases.
     pub const fn gauge(name: &'static str, description: &'static str) -> Self {
         Self { kind: Kind::Gauge, name, description }
     }
 
+    /// A distribution of values.
     pub const fn histogram(name: &'static str, description: &'static str) -> Self {
         Self { kind: Kind::Histogram, name, description }
     }

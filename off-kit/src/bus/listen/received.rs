@@ -10,6 +10,7 @@ use tracing::{Span, info_span};
 /// An event as it was received, with its metadata.
 #[derive(Debug)]
 pub struct Received<E> {
+    /// The event itself.
     pub event: E,
     /// When the fact happened: the time in the message, or else when the broker stored it. Never in the future, even if
     /// the clock of the sender is ahead.
