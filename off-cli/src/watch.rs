@@ -88,8 +88,8 @@ fn as_text(message: &Message, now: DateTime<Utc>) -> String {
 
 /// The subject of a wait without its last token, the order id; any other subject unchanged.
 fn without_order_id(subject: &str) -> &str {
-    match subject.strip_prefix(OrderDue::TIMER_PREFIX).and_then(|wait| wait.find('.')) {
-        Some(end) => &subject[..OrderDue::TIMER_PREFIX.len() + end],
+    match subject.strip_prefix(OrderDue::SCHEDULE_PREFIX).and_then(|wait| wait.find('.')) {
+        Some(end) => &subject[..OrderDue::SCHEDULE_PREFIX.len() + end],
         None => subject,
     }
 }
@@ -132,7 +132,7 @@ fn description(subject: &str, payload: &[u8]) -> String {
         }
         StockLow::SUBJECT => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
         UserRegistered::SUBJECT => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
-        subject if subject.starts_with(OrderDue::TIMER_PREFIX) => {
+        subject if subject.starts_with(OrderDue::SCHEDULE_PREFIX) => {
             format!("order {} will be {}", field("id"), field("status"))
         }
         _ => body.to_string(),

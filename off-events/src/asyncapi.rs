@@ -66,7 +66,7 @@ const CHANNELS: [Channel; 11] = [
     Channel::of(Order::COMPLETED, &["Order"], "The order arrived; its units are added to the shelf."),
     Channel {
         address: "orders.timer.{status}.{order}",
-        subject: OrderDue::TIMERS,
+        subject: OrderDue::SCHEDULES,
         description: "A message schedule: the wait of an order for its next status.",
         payloads: &["Order"],
     },
@@ -142,7 +142,7 @@ fn channel_object(channel: &Channel, messages: &[String]) -> Value {
         object["x-stream"] = json!(stream.name);
     }
     let parameters = match channel.subject {
-        OrderDue::TIMERS => json!({
+        OrderDue::SCHEDULES => json!({
             "status": {"description": "The status that the order reaches when the wait is over."},
             "order": {"description": "The id of the order."},
         }),
@@ -186,7 +186,7 @@ const DEAD_LETTER_HEADERS: &[(&str, &str)] = &[
 fn message(channel: &Channel, payload: Option<&str>) -> Value {
     let headers = match channel.subject {
         ORDERS_RANDOM | ORDERS_NEW => vec![REQUEST_HEADERS],
-        OrderDue::TIMERS => vec![EVENT_HEADERS, SCHEDULE_HEADERS],
+        OrderDue::SCHEDULES => vec![EVENT_HEADERS, SCHEDULE_HEADERS],
         streams::ALL_DEAD_LETTERS => vec![DEAD_LETTER_HEADERS],
         _ => vec![EVENT_HEADERS],
     };

@@ -7,9 +7,9 @@ pub trait Event: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// The subject this fact is published on.
     fn subject(&self) -> &'static str;
 
-    /// The message id (`Nats-Msg-Id` and `ce-id`). The same fact always has the same id, so that the broker and
-    /// consumers can detect duplicates.
-    fn message_id(&self) -> String;
+    /// The event id (`ce-id`): always the same for the same fact. `Nats-Msg-Id`, the deduplication id, is the event id,
+    /// with a time appended when the event is announced again.
+    fn event_id(&self) -> String;
 
     /// The CloudEvents `ce-type`: the subject, and the version of the payload.
     fn event_type(&self) -> String {

@@ -14,7 +14,7 @@ pub enum OrderStatus {
     Pending,
     /// The order left the supplier; the delivery firm handles it.
     Shipped,
-    /// The order arrived and is on the shelf.
+    /// The order arrived. The users service then adds its units to the shelf, which makes it delivered.
     Completed,
 }
 
@@ -51,13 +51,13 @@ impl OrderStatus {
 
     /// The subject of the message schedule that waits for this status, one per order. When the schedule fires,
     /// JetStream publishes an [`OrderDue`].
-    pub fn timer_subject(self, order: OrderId) -> String {
-        format!("{}{self}.{order}", OrderDue::TIMER_PREFIX)
+    pub fn schedule_subject(self, order: OrderId) -> String {
+        format!("{}{self}.{order}", OrderDue::SCHEDULE_PREFIX)
     }
 
     /// The subjects of all message schedules that wait for this status.
-    pub fn timer_subjects(self) -> String {
-        format!("{}{self}.*", OrderDue::TIMER_PREFIX)
+    pub fn schedule_subjects(self) -> String {
+        format!("{}{self}.*", OrderDue::SCHEDULE_PREFIX)
     }
 }
 
@@ -85,11 +85,11 @@ pub struct Order {
     pub ssd_id: SsdId,
     /// The product's barcode.
     pub barcode: Barcode,
-    /// When the order was placed.
+    /// When the order was placed, in every event. When it reached `status` is in the header `ce-time`.
     pub timestamp: DateTime<Utc>,
     /// Units ordered.
     pub quantity: Quantity,
-    /// Its current status; in an event, the status that it has reached.
+    /// Its current status; in an event, the status that it has reached, and in [`OrderDue`] the one it reaches next.
     pub status: OrderStatus,
 }
 
@@ -113,7 +113,7 @@ impl Event for Order {
         self.status.subject()
     }
 
-    fn message_id(&self) -> String {
+    fn event_id(&self) -> String {
         format!("{}:{}", self.id, self.status)
     }
 }
@@ -131,9 +131,9 @@ impl OrderDue {
     /// The subject of this event.
     pub const SUBJECT: &'static str = "orders.due";
     /// The beginning of the subjects of the message schedules.
-    pub const TIMER_PREFIX: &'static str = "orders.timer.";
-    /// The subjects of the message schedules, see [`OrderStatus::timer_subject`].
-    pub const TIMERS: &'static str = "orders.timer.*.*";
+    pub const SCHEDULE_PREFIX: &'static str = "orders.timer.";
+    /// The subjects of the message schedules, see [`OrderStatus::schedule_subject`].
+    pub const SCHEDULES: &'static str = "orders.timer.*.*";
 }
 
 impl Event for OrderDue {
@@ -141,7 +141,7 @@ impl Event for OrderDue {
         Self::SUBJECT
     }
 
-    fn message_id(&self) -> String {
-        format!("{}:due", self.0.message_id())
+    fn event_id(&self) -> String {
+        format!("{}:due", self.0.event_id())
     }
 }

@@ -35,11 +35,11 @@ pub const ORDERS: Participant = Participant {
 /// The notifications service, which simulates the supplier and the delivery firm.
 pub const NOTIFICATIONS: Participant = Participant {
     name: "notifications",
-    publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::TIMERS],
+    publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES],
     subscribes: &[],
 };
 
-/// The generator simulates devices, and has their permissions.
+/// The generator simulates devices and has their permissions; it also requests random products.
 pub const GENERATOR: Participant =
     Participant { name: "generator", publishes: &[StockConsumed::SUBJECT, ORDERS_RANDOM], subscribes: &[] };
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 /// The subject of requests.
 pub const ORDERS_RANDOM: &str = "orders.random";
-/// The subject of responses.
+/// The subject of responses. Despite its name it carries no orders.
 pub const ORDERS_NEW: &str = "orders.new";
 
 /// The request. An empty message requests any device and any product.

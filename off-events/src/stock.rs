@@ -33,7 +33,7 @@ impl Event for StockConsumed {
         Self::SUBJECT
     }
 
-    fn message_id(&self) -> String {
+    fn event_id(&self) -> String {
         format!("{}:{}", self.ssd_id, self.id)
     }
 }
@@ -64,7 +64,7 @@ impl Event for StockLow {
         Self::SUBJECT
     }
 
-    fn message_id(&self) -> String {
+    fn event_id(&self) -> String {
         format!("low:{}:{}:{}", self.ssd_id, self.barcode, self.timestamp.timestamp_micros())
     }
 }

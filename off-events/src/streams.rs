@@ -64,7 +64,7 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
     description: "Status changes of orders, and the schedules of the waits between them",
-    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, OrderDue::TIMERS, OrderDue::SUBJECT],
+    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES, OrderDue::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
     share: 70,
     // JetStream supports no schedules in a stream that rejects new messages.
@@ -196,11 +196,11 @@ const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.sh
 pub const CONSUMERS: [Consumer; 8] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
 
-/// The consumers that move orders forward, each after the consumers that publish its messages.
+/// The consumers that move orders forward.
 pub const ORDER_CONSUMERS: [Consumer; 6] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
 
-/// The stream that stores `subject`; `None` for core NATS subjects.
+/// The stream that stores `subject`, which is given as it is declared, with its wildcards; `None` for core NATS subjects.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
     STREAMS.iter().find(|stream| stream.subjects.iter().any(|pattern| is_match(pattern, subject)))
 }

@@ -27,7 +27,7 @@ impl Event for UserRegistered {
         Self::SUBJECT
     }
 
-    fn message_id(&self) -> String {
+    fn event_id(&self) -> String {
         format!("registered:{}", self.id)
     }
 }

@@ -37,7 +37,7 @@ async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure
     }
     let started = Instant::now();
     let quantity = restock_quantity(app.seed, low);
-    let outcome = app.api.place_order(&low.message_id(), low.ssd_id, &low.barcode, quantity).await;
+    let outcome = app.api.place_order(&low.event_id(), low.ssd_id, &low.barcode, quantity).await;
     app.stats.record(RESTOCK, started.elapsed(), &outcome);
     Ok(outcome?)
 }

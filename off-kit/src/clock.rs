@@ -74,7 +74,7 @@ impl Clock {
     }
 
     /// The duration of a timeout or an interval, which is not simulated: `duration` itself, or less in a test.
-    pub fn timeout(&self, duration: Duration) -> Duration {
+    pub fn shortened(&self, duration: Duration) -> Duration {
         duration / self.shortened_by
     }
 }

@@ -10,7 +10,7 @@ pub use probe::{describe, probe};
 
 use crate::{Clock, Kit, Tasks, WORK_TIMEOUT, backoff::Backoff, secret, telemetry::Metric};
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::join_all;
 use metrics::gauge;
 use sqlx::{
@@ -50,8 +50,8 @@ pub struct Config {
     /// A file with the password, for a URL that contains only the user.
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
-    /// Maximum number of connections for requests and messages. Recovery, the outbox, health checks and the intake of
-    /// orders use one additional connection each.
+    /// Maximum number of connections for requests and messages. In addition, health checks use one; the orders service
+    /// uses one each for intake, publisher and recovery, the users service one each for outbox and reminders.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,
@@ -113,7 +113,7 @@ fn pool_options(connections: u32, options: &PgConnectOptions, clock: Clock) -> P
         .after_release(move |conn, _| {
             let options = options.clone();
             Box::pin(async move {
-                let result = tokio::time::timeout(clock.timeout(RETURN_TIMEOUT), conn.ping()).await;
+                let result = tokio::time::timeout(clock.shortened(RETURN_TIMEOUT), conn.ping()).await;
                 if let Ok(pong) = result {
                     return pong.map(|()| true);
                 }
@@ -144,7 +144,7 @@ pub async fn with_timeout<T, E: From<sqlx::Error>>(
     clock: Clock,
     work: impl Future<Output = Result<T, E>>,
 ) -> Result<T, E> {
-    tokio::time::timeout(clock.timeout(WORK_TIMEOUT), work).await.unwrap_or_else(|_| Err(timeout_error().into()))
+    tokio::time::timeout(clock.shortened(WORK_TIMEOUT), work).await.unwrap_or_else(|_| Err(timeout_error().into()))
 }
 
 /// The error of a database that did not answer in time.
@@ -160,7 +160,7 @@ fn timeout_error() -> sqlx::Error {
 /// - The session of a service that is frozen, disconnected or dead ends soon, whether it is idle or Postgres waits for
 ///   it to read. Recovery waits for the oldest transaction, and other sessions wait for its row locks.
 fn session_settings(clock: Clock) -> AssertSqlSafe<String> {
-    let milliseconds = |seconds| clock.timeout(Duration::from_secs(seconds)).as_millis();
+    let milliseconds = |seconds| clock.shortened(Duration::from_secs(seconds)).as_millis();
     let (statement, idle, unread) = (milliseconds(15), milliseconds(30), milliseconds(30));
     AssertSqlSafe(format!(
         "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; \
@@ -249,7 +249,9 @@ pub fn need_same_time(kit: &Kit, pool: &PgPool, tolerance: Duration) {
             if difference.abs().to_std().is_ok_and(|difference| difference < tolerance) {
                 return Ok(());
             }
-            Err(format!("the clock of this machine is {} s ahead of the database", difference.num_seconds()))
+            let (seconds, side) =
+                (difference.num_seconds().abs(), if difference > TimeDelta::zero() { "ahead of" } else { "behind" });
+            Err(format!("the clock of this machine is {seconds} s {side} the database"))
         }
     });
 }

@@ -83,7 +83,7 @@ impl ReadinessChecks {
     /// No checks yet.
     pub fn new(clock: Clock) -> Self {
         Self {
-            abort_after: clock.timeout(ABORT_AFTER),
+            abort_after: clock.shortened(ABORT_AFTER),
             checks: Arc::default(),
             warnings: Arc::default(),
             checked: Arc::default(),

@@ -79,7 +79,7 @@ impl Columns {
         let mut columns = Self::default();
         for entry in entries {
             columns.subjects.push(entry.event.subject().to_owned());
-            columns.message_ids.push(entry.event.message_id());
+            columns.message_ids.push(entry.event.event_id());
             columns.bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
             columns.traceparents.push(entry.traceparent.clone());
             columns.times.push(entry.occurred_at);
@@ -93,11 +93,10 @@ impl Outbox {
     pub fn start(kit: &Kit, db: &PgPool, bus: &Bus) -> Self {
         // A crash of Postgres may undo deletes; then messages are published again, which is harmless.
         let pool = db::background_pool(kit, db);
-        let waiting = Arc::default();
-        let relay = Relay { source: kit.name, db: pool, bus: bus.clone(), clock: kit.clock, waiting };
-        let (waiting, clock) = (relay.waiting.clone(), kit.clock);
+        let relay = Relay { source: kit.name, db: pool, bus: bus.clone(), clock: kit.clock, oldest: Arc::default() };
+        let (oldest, clock) = (relay.oldest.clone(), kit.clock);
         kit.readiness_checks.add_warning("outbox", move || {
-            let since = (*waiting.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let since = (*oldest.lock().unwrap_or_else(PoisonError::into_inner))?;
             let lag = (clock.now() - since).to_std().ok().filter(|lag| *lag > WARN_AFTER)?;
             let seconds = lag.as_secs();
             Some(format!(
@@ -156,7 +155,7 @@ impl Outbox {
             match relayed {
                 Ok(relayed) => {
                     backoff = Backoff::default();
-                    from = relayed.last_id - OVERLAP;
+                    from = relayed.next_from;
                     if relayed.count < usize::from(BATCH) {
                         tokio::select! {
                             () = tasks.stopping() => {}
@@ -191,8 +190,8 @@ impl Outbox {
 #[derive(Debug, Clone, Copy)]
 struct RelayedBatch {
     count: usize,
-    /// The id of the last row of the batch.
-    last_id: i64,
+    /// The id at which the next poll starts.
+    next_from: i64,
 }
 
 /// Relays the rows of one service to the broker. The relays of several replicas share the work: each skips the rows
@@ -205,7 +204,7 @@ struct Relay {
     bus: Bus,
     clock: Clock,
     /// When the oldest message of the last poll occurred; `None` if there was none.
-    waiting: Arc<Mutex<Option<DateTime<Utc>>>>,
+    oldest: Arc<Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Relay {
@@ -221,7 +220,7 @@ impl Relay {
     fn record_oldest(&self, since: Option<DateTime<Utc>>) {
         let lag = since.and_then(|since| (self.clock.now() - since).to_std().ok()).unwrap_or_default();
         gauge!("off_outbox_lag_seconds", "service" => self.source).set(lag.as_secs_f64());
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = since;
+        *self.oldest.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
     /// Publishes the oldest rows with ids from `from` on, and deletes those that the broker acknowledged. The
@@ -247,13 +246,13 @@ impl Relay {
         rows.sort_unstable_by_key(|row| row.id);
         self.record_oldest(rows.first().map(|row| row.occurred_at));
         if rows.is_empty() {
-            return Ok(RelayedBatch { count: 0, last_id: from + OVERLAP });
+            return Ok(RelayedBatch { count: 0, next_from: from });
         }
         let (ids, messages): (Vec<i64>, Vec<OutboundMessage>) = rows
             .into_iter()
             .map(|row| {
                 let body = row.body.into_bytes().into();
-                let trace = telemetry::published(&row.subject, row.occurred_at, row.traceparent.as_deref());
+                let trace = telemetry::record_publish_span(&row.subject, row.occurred_at, row.traceparent.as_deref());
                 let trace = trace.as_deref();
                 (row.id, OutboundMessage::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
             })
@@ -263,13 +262,15 @@ impl Relay {
         let results = self.bus.publish_all(messages).await;
         in_flight.set(0.0);
         histogram!("off_outbox_publish_seconds", "service" => self.source).record(started.elapsed());
-        let relayed = RelayedBatch { count: ids.len(), last_id: ids.last().copied().unwrap_or_default() };
-        let mut failure = None;
-        let acknowledged: Vec<i64> = ids
-            .into_iter()
-            .zip(results)
-            .filter_map(|(id, result)| result.map(|()| id).map_err(|error| failure = Some(error)).ok())
-            .collect();
+        let next_from = ids.last().map_or(from, |last| last - OVERLAP);
+        let relayed = RelayedBatch { count: ids.len(), next_from };
+        let (mut acknowledged, mut failure) = (Vec::with_capacity(ids.len()), None);
+        for (id, result) in ids.into_iter().zip(results) {
+            match result {
+                Ok(()) => acknowledged.push(id),
+                Err(error) => failure = Some(error),
+            }
+        }
         if failure.is_none() {
             tx.commit().await?;
         } else {

@@ -5,7 +5,7 @@ mod traces;
 
 pub use self::metrics::{Kind, METRICS, Metric, describe, render_metrics};
 pub(crate) use traces::trace_id;
-pub use traces::{continue_trace, current_traceparent, flush, is_exported, published};
+pub use traces::{continue_trace, current_traceparent, flush, is_exported, record_publish_span};
 
 use anyhow::Context;
 use clap::ValueEnum;

@@ -26,7 +26,7 @@ pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), F
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
     }
-    publish(&app, due.iter().map(|received| announce(received, &received.event.0, received.at))).await
+    publish(&app, due.iter().map(|received| event_message(received, &received.event.0, received.at))).await
 }
 
 /// Schedules the next status of each order in JetStream, or announces it at once if it is already due. The wait starts
@@ -41,21 +41,29 @@ async fn schedule_next_status(
     let messages = orders.iter().map(|received| {
         let order = received.event.with_status(next);
         let due = received.at + app.clock.real_wait(delay.wait(order.id, next, app.seed));
-        if due > now { schedule(received, order, due) } else { announce(received, &order, due) }
+        if due > now { schedule_message(received, order, due) } else { event_message(received, &order, due) }
     });
     publish(app, messages).await
 }
 
 /// A message schedule that announces at `due` that the wait of `order` is over. It follows from `received`.
-fn schedule(received: &Received<Order>, order: Order, due: DateTime<Utc>) -> serde_json::Result<OutboundMessage> {
-    let timer = order.status.timer_subject(order.id);
-    Ok(announce(received, &OrderDue(order), due)?.scheduled_at(due, timer))
+fn schedule_message(
+    received: &Received<Order>,
+    order: Order,
+    due: DateTime<Utc>,
+) -> serde_json::Result<OutboundMessage> {
+    let subject = order.status.schedule_subject(order.id);
+    Ok(event_message(received, &OrderDue(order), due)?.scheduled_at(due, subject))
 }
 
-/// A message that announces `event`, which occurred at `at` and follows from `received`.
-fn announce<R, E: Event>(received: &Received<R>, event: &E, at: DateTime<Utc>) -> serde_json::Result<OutboundMessage> {
+/// The message of `event`, which occurred at `at` and follows from `received`.
+fn event_message<R, E: Event>(
+    received: &Received<R>,
+    event: &E,
+    at: DateTime<Utc>,
+) -> serde_json::Result<OutboundMessage> {
     let message = OutboundMessage::of(NotificationsService::NAME, event, at, received.traceparent().as_deref())?;
-    Ok(match received.announced_again {
+    Ok(match received.announced_again_at {
         Some(time) => message.with_new_dedup_id(time),
         None => message,
     })

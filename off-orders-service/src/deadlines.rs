@@ -1,4 +1,4 @@
-//! Deadlines: how long an order may stay in each status.
+//! Deadlines: the time limits of each status, which add up from when an order was placed.
 
 use off_events::OrderStatus;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// limit for the last step, from `completed` to the shelf, which has no wait.
 const HANDLING_TIME: Duration = Duration::from_secs(10);
 
-/// How long an order may stay in each status before it is overdue, in real time.
+/// The time limit of each status, in real time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TimeLimits {
     supplier: Duration,
@@ -20,7 +20,7 @@ impl TimeLimits {
         Self { supplier, delivery }
     }
 
-    /// How long an order may stay in `status`; for `completed`, until its units are on the shelf.
+    /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
             OrderStatus::Pending => self.supplier + HANDLING_TIME,

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::{NoContext, Timestamp, Uuid};
 
-/// A request to place an order.
+/// The body of `POST /api/orders`.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewOrder {
     /// The device whose shelf the products are for.
@@ -25,7 +25,7 @@ pub(crate) struct NewOrder {
 
 impl NewOrder {
     /// Returns the requested order with status `pending`, or an error for every invalid field.
-    pub(crate) fn place(&self, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
+    pub(crate) fn validate(&self, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
         let mut fields = Fields::default();
         let ssd_id = fields.integer("ssd_id", &self.ssd_id).and_then(|id| fields.check("ssd_id", ssd(id)));
         let barcode = fields.text("barcode", &self.barcode);
@@ -53,7 +53,7 @@ fn id_at(time: DateTime<Utc>) -> OrderId {
 }
 
 fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
-    if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device id is greater than 0")) }
+    if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device id must be greater than 0")) }
 }
 
 /// A client's name for a request. The client can repeat a request with the same key without placing a second order.
@@ -79,7 +79,7 @@ impl TryFrom<&[u8]> for IdempotencyKey {
     }
 }
 
-/// An order that is to be stored.
+/// A valid order with its key, before it is stored.
 #[derive(Debug)]
 pub(crate) struct OrderRequest {
     pub(crate) order: Order,
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn every_invalid_field_is_reported_at_once() {
-        let errors = new_order(0, "abc", 1001).place(DateTime::UNIX_EPOCH).unwrap_err();
+        let errors = new_order(0, "abc", 1001).validate(DateTime::UNIX_EPOCH).unwrap_err();
         let fields: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
         assert_eq!(fields, ["ssd_id", "barcode", "quantity"]);
     }
@@ -146,8 +146,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_valid_requests_are_placed(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
-            let placed = new_order(ssd, &barcode, quantity).place(DateTime::UNIX_EPOCH);
+        fn only_valid_requests_are_accepted(ssd in any::<i64>(), barcode in "[0-9a-z]{0,15}", quantity in -5i64..1200) {
+            let placed = new_order(ssd, &barcode, quantity).validate(DateTime::UNIX_EPOCH);
             let valid = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
             prop_assert_eq!(placed.is_ok(), valid);
             if let Ok(order) = placed {

@@ -62,6 +62,9 @@ fn record_ages(orders: &Batch<Order>) {
 fn reject_unknown(orders: &Batch<Order>, known: &HashSet<OrderId>) -> Result<(), Failure> {
     match orders.iter().find(|received| !known.contains(&received.event.id)) {
         None => Ok(()),
-        Some(unknown) => Err(Failure::Reject(format!("there is no order {}", unknown.event.id))),
+        Some(unknown) => Err(Failure::Reject(format!(
+            "order {} is not in Postgres: it was never placed, or an older backup was restored",
+            unknown.event.id
+        ))),
     }
 }

@@ -62,7 +62,7 @@ async fn create_order(
         let detail = "a request may have at most one Idempotency-Key";
         return Err(Problem::new(Code::RepeatedIdempotencyKey, detail));
     }
-    let order = new.place(app.clock.now()).map_err(Problem::invalid)?;
+    let order = new.validate(app.clock.now()).map_err(Problem::invalid)?;
     let order = app.intake.place(order, key).await?;
     let location = format!("/api/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
@@ -71,13 +71,14 @@ async fn create_order(
 impl From<IntakeError> for Problem {
     fn from(error: IntakeError) -> Self {
         match error {
-            IntakeError::Unknown(errors) => Self::invalid(errors),
+            IntakeError::UnknownReference(errors) => Self::invalid(errors),
             IntakeError::KeyReused => {
                 let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
                 Self::new(Code::IdempotencyKeyReused, detail)
             }
-            IntakeError::Full => Self::unavailable("more orders arrive than can be stored; try again"),
+            IntakeError::Overloaded => Self::unavailable("more orders arrive than can be stored; try again"),
             IntakeError::Unavailable => Self::unavailable("the database does not answer; try again"),
+            IntakeError::Race => Self::unavailable("the device or product was just added; try again"),
             IntakeError::ClocksDisagree => Self::unavailable("no order can be placed now; try again later"),
             IntakeError::Internal => Self::internal(),
         }

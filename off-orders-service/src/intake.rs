@@ -44,13 +44,16 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IntakeError {
     #[error("no such device or product")]
-    Unknown(Vec<FieldError>),
+    UnknownReference(Vec<FieldError>),
     #[error("the Idempotency-Key was used for another order")]
     KeyReused,
-    #[error("the queue of the intake is full")]
-    Full,
+    #[error("the queue of the intake is full, or the order waited in it for too long")]
+    Overloaded,
     #[error("the database does not answer")]
     Unavailable,
+    /// The device or product was inserted while the order was placed.
+    #[error("the device or product was just added")]
+    Race,
     #[error("the clocks of this service and the database disagree")]
     ClocksDisagree,
     #[error("the order could not be stored")]
@@ -84,14 +87,15 @@ impl Caller {
 #[derive(Debug, Clone)]
 pub(crate) struct Intake {
     queue: mpsc::Sender<Queued>,
-    busy: BusyTime,
+    busy: BusyCounter,
 }
 
-/// The total time that the writer was busy since it started, in microseconds. Clones share the value.
+/// The total time that the writer was busy since it started, in microseconds, including waits for room at the publisher.
+/// Clones share the value.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BusyTime(Arc<AtomicU64>);
+pub(crate) struct BusyCounter(Arc<AtomicU64>);
 
-impl BusyTime {
+impl BusyCounter {
     pub(crate) fn get(&self) -> Duration {
         Duration::from_micros(self.0.load(Ordering::Relaxed))
     }
@@ -105,7 +109,7 @@ impl Intake {
     /// Starts the writer task. It runs until the last `Intake` is dropped, so that every queued request is answered.
     pub(crate) fn start(kit: &Kit, db: PgPool, publisher: Publisher, limits: TimeLimits) -> Self {
         let (queue, mut queued) = mpsc::channel(QUEUE_CAPACITY);
-        let busy = BusyTime::default();
+        let busy = BusyCounter::default();
         let busy_time = busy.clone();
         let mut writer = Writer {
             db: HeldConnection::new(kit, db),
@@ -118,8 +122,8 @@ impl Intake {
             let mut batch = Vec::with_capacity(MAX_BATCH_SIZE);
             while queued.recv_many(&mut batch, MAX_BATCH_SIZE).await > 0 {
                 gauge!("off_orders_waiting").set(queued.len() as f64);
-                let max_wait = batch.iter().map(|queued: &Queued| queued.since.elapsed()).max();
-                histogram!("off_order_wait_seconds").record(max_wait.unwrap_or_default());
+                let longest_wait = batch.iter().map(|queued: &Queued| queued.since.elapsed()).max();
+                histogram!("off_order_wait_seconds").record(longest_wait.unwrap_or_default());
                 let (requests, callers) = batch.drain(..).filter_map(reject_expired).unzip();
                 let started = Instant::now();
                 writer.write(requests, callers).await;
@@ -131,7 +135,7 @@ impl Intake {
     }
 
     /// How long the writer was busy. Recovery slows down by it, because it shares processors and disk with the intake.
-    pub(crate) fn busy_time(&self) -> BusyTime {
+    pub(crate) fn busy_time(&self) -> BusyCounter {
         self.busy.clone()
     }
 
@@ -140,7 +144,7 @@ impl Intake {
         let (result, stored) = oneshot::channel();
         let caller = Caller { traceparent: telemetry::current_traceparent(), result };
         let queued = Queued { request: OrderRequest { order, key }, since: Instant::now(), caller };
-        self.queue.try_send(queued).map_err(|_| IntakeError::Full)?;
+        self.queue.try_send(queued).map_err(|_| IntakeError::Overloaded)?;
         stored.await.unwrap_or(Err(IntakeError::Unavailable))
     }
 }
@@ -150,7 +154,7 @@ fn reject_expired(Queued { request, since, caller }: Queued) -> Option<(OrderReq
     if since.elapsed() < MAX_WAIT {
         return Some((request, caller));
     }
-    caller.respond(Err(IntakeError::Full));
+    caller.respond(Err(IntakeError::Overloaded));
     None
 }
 
@@ -177,7 +181,7 @@ impl Writer {
                 if let Some(suppressed) = self.log_limit.admit() {
                     let count = requests.len();
                     if is_transient {
-                        warn!(suppressed, "{count} orders were not stored, the database does not answer: {failure}");
+                        warn!(suppressed, "whether {count} orders were stored is unknown, recovery checks: {failure}");
                     } else {
                         error!(suppressed, "{count} orders were not stored: {failure}");
                     }
@@ -186,7 +190,7 @@ impl Writer {
                     caller.respond(Err(if is_transient { IntakeError::Unavailable } else { IntakeError::Internal }));
                 }
                 // If the connection is lost, the transaction may have been committed.
-                self.publisher.publish_uncertain(requests.into_iter().map(|request| request.order.id));
+                self.publisher.enqueue_uncertain(requests.into_iter().map(|request| request.order.id));
                 return;
             }
         };
@@ -201,7 +205,7 @@ impl Writer {
             };
             caller.respond(result);
         }
-        self.publisher.publish(placed).await;
+        self.publisher.enqueue(placed).await;
     }
 
     /// Stores the requests that can be stored. Returns the conflicts of the others, by order id.
@@ -219,8 +223,8 @@ impl Writer {
 
     /// Returns the earlier order if `request` repeats it; otherwise the reason why `request` was not inserted.
     fn resolve(&self, request: &OrderRequest, conflict: InsertConflict) -> Result<Order, IntakeError> {
-        if let Some(placed) = conflict.placed_before {
-            return if is_same_request(&placed, &request.order) { Ok(placed) } else { Err(IntakeError::KeyReused) };
+        if let Some(earlier) = conflict.earlier_order {
+            return if is_same_request(&earlier, &request.order) { Ok(earlier) } else { Err(IntakeError::KeyReused) };
         }
         let mut errors = Vec::new();
         if !conflict.ssd_exists {
@@ -237,9 +241,9 @@ impl Writer {
             return Err(IntakeError::ClocksDisagree);
         }
         if errors.is_empty() {
-            // The device or product was inserted between the two statements. The client can retry.
-            return Err(IntakeError::Unavailable);
+            // The device or product was inserted between the two statements.
+            return Err(IntakeError::Race);
         }
-        Err(IntakeError::Unknown(errors))
+        Err(IntakeError::UnknownReference(errors))
     }
 }

@@ -8,7 +8,7 @@ mod events;
 mod http;
 mod intake;
 mod metrics;
-mod order_age;
+mod order_monitor;
 mod publisher;
 mod recovery;
 mod store;
@@ -56,7 +56,7 @@ impl Service for OrdersService {
         let intake = Intake::start(&kit, db.clone(), publisher, limits);
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
-        order_age::start(&kit, &db);
+        order_monitor::start(&kit, &db);
         let app = App { db, clock: kit.clock, limits, intake };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);

@@ -15,7 +15,7 @@ pub(crate) const METRICS: [Metric; 12] = [
     Metric::histogram("off_order_publish_seconds", "Time until all orders of a batch were acknowledged or failed"),
     Metric::gauge(
         "off_orders_unpublished",
-        "Stored orders whose event is not acknowledged yet, after a failed publish",
+        "Stored orders whose event is not acknowledged yet, after a failed publish, an uncertain commit or a restart",
     ),
-    Metric::gauge("off_orders_overdue", "Orders that were announced again and have not moved on since"),
+    Metric::gauge("off_orders_overdue", "Orders that are past their deadline although they were announced again"),
 ];

@@ -1,11 +1,11 @@
 //! The publisher: publishes `orders.pending` from memory, as soon as orders are committed.
 //!
 //! These events need no outbox row, because the order's own row is enough to publish them again. The publisher records
-//! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the orders that
-//! were placed shortly before the last run ended. Recovery publishes both. An order that both miss, when everything
+//! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the pending orders
+//! of the minute before the newest order. Recovery publishes both. An order that both miss, when everything
 //! crashes at once, is found by recovery after its deadline.
 
-use crate::{OrdersService, store::recovery};
+use crate::{OrdersService, store::late_orders};
 use futures::{StreamExt, stream};
 use metrics::histogram;
 use off_events::{Order, OrderId};
@@ -32,9 +32,9 @@ const MAX_BATCHES_IN_FLIGHT: usize = 4;
 /// three that arrive together.
 const LINGER: Duration = Duration::from_millis(5);
 
-/// How long the publisher pauses after a message that the broker did not acknowledge: the next ones would most likely
-/// time out, too.
-const PAUSE: Duration = Duration::from_secs(1);
+/// For this long after a message that the broker did not acknowledge, orders are recorded as unpublished without an
+/// attempt, which would most likely time out, too.
+const SKIP_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// A committed order, and the trace context of its request.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Publisher {
     }
 
     /// Queues at most [`QUEUE_CAPACITY`] orders to be published. Waits until there is room for them.
-    pub(crate) async fn publish(&self, orders: Vec<PlacedOrder>) {
+    pub(crate) async fn enqueue(&self, orders: Vec<PlacedOrder>) {
         // This cannot fail: the task ends only after this handle is dropped.
         let Ok(permits) = self.0.reserve_many(orders.len()).await else { return };
         for (permit, order) in permits.zip(orders) {
@@ -81,7 +81,7 @@ impl Publisher {
 
     /// Queues orders whose commit is uncertain: those that are stored are published later by recovery. Does nothing if
     /// there is no room for them; recovery then finds them after their deadline.
-    pub(crate) fn publish_uncertain(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
+    pub(crate) fn enqueue_uncertain(&self, orders: impl ExactSizeIterator<Item = OrderId>) {
         let Ok(permits) = self.0.try_reserve_many(orders.len()) else { return };
         for (permit, order) in permits.zip(orders) {
             permit.send(Queued::MaybeStored(order));
@@ -120,7 +120,7 @@ impl Task {
             }
         }
         let ids: Vec<Uuid> = placed.iter().map(|placed| placed.order.id.0).collect();
-        unpublished.extend(if self.is_paused() { ids } else { self.publish(placed, ids).await });
+        unpublished.extend(if self.must_skip() { ids } else { self.publish(placed, ids).await });
         histogram!("off_order_publish_seconds").record(started.elapsed());
         if !unpublished.is_empty() {
             self.record_unpublished(&unpublished).await;
@@ -128,15 +128,15 @@ impl Task {
     }
 
     /// Whether publishing would most likely time out.
-    fn is_paused(&self) -> bool {
+    fn must_skip(&self) -> bool {
         let failed_at = *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.bus.is_connected() || failed_at.is_some_and(|failed_at| failed_at.elapsed() < PAUSE)
+        !self.bus.is_connected() || failed_at.is_some_and(|failed_at| failed_at.elapsed() < SKIP_AFTER_FAILURE)
     }
 
     /// Publishes orders; `ids` are their ids. Returns the ids of those that the broker did not acknowledge.
     async fn publish(&self, orders: Vec<PlacedOrder>, ids: Vec<Uuid>) -> Vec<Uuid> {
         let messages = orders.iter().map(|PlacedOrder { order, traceparent }| {
-            let trace = telemetry::published(order.status.subject(), order.timestamp, traceparent.as_deref());
+            let trace = telemetry::record_publish_span(order.status.subject(), order.timestamp, traceparent.as_deref());
             OutboundMessage::of(OrdersService::NAME, order, order.timestamp, trace.as_deref())
         });
         let results = match messages.collect() {
@@ -146,12 +146,13 @@ impl Task {
                 return ids;
             }
         };
-        let mut failure = None;
-        let unacknowledged: Vec<Uuid> = ids
-            .into_iter()
-            .zip(results)
-            .filter_map(|(id, result)| result.map_err(|error| failure = Some(error)).err().map(|()| id))
-            .collect();
+        let (mut unacknowledged, mut failure) = (Vec::new(), None);
+        for (id, result) in ids.into_iter().zip(results) {
+            if let Err(error) = result {
+                unacknowledged.push(id);
+                failure = Some(error);
+            }
+        }
         if let Some(error) = failure {
             *self.failed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
             if let Some(suppressed) = self.log_limit.admit() {
@@ -165,7 +166,7 @@ impl Task {
     /// the next start records them, or recovery finds them after their deadline.
     async fn record_unpublished(&self, ids: &[Uuid]) {
         let mut backoff = Backoff::default();
-        while let Err(error) = db::with_timeout(self.clock, recovery::record_unpublished(&self.db, ids)).await {
+        while let Err(error) = db::with_timeout(self.clock, late_orders::record_unpublished(&self.db, ids)).await {
             if let Some(suppressed) = self.log_limit.admit() {
                 warn!(suppressed, "recording {} orders as unpublished failed, retrying: {error}", ids.len());
             }

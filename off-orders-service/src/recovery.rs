@@ -13,8 +13,8 @@
 use crate::{
     OrdersService,
     deadlines::TimeLimits,
-    intake::BusyTime,
-    store::recovery::{self, Announcement},
+    intake::BusyCounter,
+    store::late_orders::{self, Announcement},
 };
 use anyhow::Context;
 use metrics::counter;
@@ -28,9 +28,8 @@ use tracing::warn;
 /// How often recovery looks for late orders. In real time, because messages are lost at any speed of the simulation.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// In one transaction, a checkpoint moves over the orders that were placed within this time: at most as many as the
-/// intake stores in it.
-const PAGE: Duration = Duration::from_secs(1);
+/// A checkpoint moves over at most this much placement time in a transaction, which bounds the rows that it reads.
+const CHECKPOINT_STEP: Duration = Duration::from_secs(1);
 
 /// Maximum number of orders with times from a clock that was ahead that are corrected per sweep: recorded as late, or
 /// checked earlier.
@@ -42,13 +41,15 @@ const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
 /// Maximum number of orders that are announced again in one batch.
 const ANNOUNCE_BATCH_SIZE: i64 = 2000;
 
-/// The pause before the same order is announced once more. It doubles each time, in case the order cannot be handled.
+/// The pause before the same order is announced once more. It doubles each time, because an order that cannot be handled
+/// would otherwise be announced every 30 s.
 const INITIAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Maximum pause between announcements of the same order.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// How much later than any correct clock sets it a check may be. A later one was set by a clock that was ahead.
+/// A check may be at most this much later than [`Recovery::max_check_delay`]. If it is later still, a clock that was ahead
+/// has set it.
 const FUTURE_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// After about this time a sweep stops moving a checkpoint, so that one far behind does not delay overdue orders.
@@ -64,8 +65,8 @@ const REST_FACTOR: f64 = 30.0;
 /// Maximum rest after a batch.
 const MAX_REST: Duration = Duration::from_secs(5);
 
-/// At a start, orders that were placed within this time before the last order may be unpublished. The publisher waits 5
-/// seconds for an acknowledgement; the rest is for a restart while other replicas go on placing orders.
+/// At a start, pending orders from this long before the newest order on are recorded as unpublished: 5 s for an
+/// acknowledgement, the rest for orders that other replicas placed during the restart.
 const RECENT: Duration = Duration::from_mins(1);
 
 /// Maximum number of recent orders that are recorded as unpublished in one statement.
@@ -75,22 +76,22 @@ const RECENT_BATCH_SIZE: i64 = 5000;
 const UNACKNOWLEDGED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts a task that announces overdue and unpublished orders again, until the service stops.
-pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intake: BusyTime) {
+pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intake_busy: BusyCounter) {
     // A crash of Postgres may undo the last writes of this pool. Then checkpoints move again and orders are announced
     // twice, which is harmless.
     let db = db::background_pool(kit, db);
     let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
     let (bus, clock, recent_recorded) = (bus.clone(), kit.clock, false);
-    let mut recovery = Recovery { db, bus, clock, tasks, limits, intake, log_limit, recent_recorded };
+    let mut run = Recovery { db, bus, clock, tasks, limits, intake_busy, log_limit, recent_recorded };
     kit.tasks.spawn("order recovery", async move {
-        // Before this run places orders, which would shift the window of recent ones.
-        recovery.record_recent().await;
-        let tasks = recovery.tasks.clone();
+        // Before the first sweep. Orders that this run places meanwhile are recorded, too, which is harmless.
+        run.record_recent().await;
+        let tasks = run.tasks.clone();
         let mut polls = tasks.every(POLL_INTERVAL);
         while polls.tick().await {
             tokio::select! {
                 () = tasks.stopping() => break,
-                () = recovery.sweep() => {}
+                () = run.sweep() => {}
             }
         }
         Ok(())
@@ -103,9 +104,9 @@ struct Recovery {
     clock: Clock,
     tasks: Tasks,
     limits: TimeLimits,
-    intake: BusyTime,
+    intake_busy: BusyCounter,
     log_limit: LogLimit,
-    /// Whether the orders that were placed shortly before the start were recorded as unpublished.
+    /// Whether the pending orders of the minute before the newest order were recorded as unpublished.
     recent_recorded: bool,
 }
 
@@ -115,46 +116,53 @@ impl Recovery {
         if !self.recent_recorded {
             self.record_recent().await;
         }
-        self.record_outcome("check", self.find_late().await);
-        self.record_outcome("announce", self.announce_overdue().await);
+        self.record_outcome("find_late", self.find_late().await);
+        self.record_outcome("announce_overdue", self.announce_overdue().await);
     }
 
     /// Records recent pending orders as unpublished: a service that crashed has not published its last orders.
     async fn record_recent(&mut self) {
         let outcome = self.record_recent_pages().await;
         self.recent_recorded = outcome.is_ok();
-        self.record_outcome("start", outcome);
+        self.record_outcome("record_recent", outcome);
     }
 
     async fn record_recent_pages(&self) -> anyhow::Result<()> {
-        let mut next = db::with_timeout(self.clock, recovery::find_recent_start(&self.db, RECENT)).await?;
+        let mut next = db::with_timeout(self.clock, late_orders::find_recent_start(&self.db, RECENT)).await?;
         while let Some(after) = next {
-            next = db::with_timeout(self.clock, recovery::record_page_unpublished(&self.db, after, RECENT_BATCH_SIZE))
-                .await?;
+            next =
+                db::with_timeout(self.clock, late_orders::record_page_unpublished(&self.db, after, RECENT_BATCH_SIZE))
+                    .await?;
         }
         Ok(())
     }
 
     /// Moves the checkpoints, and corrects orders and checks that a clock which was ahead put into the future.
     async fn find_late(&self) -> anyhow::Result<()> {
-        let horizon = db::with_timeout(self.clock, recovery::find_horizon(&self.db)).await?;
-        db::with_timeout(self.clock, recovery::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE))
+        let horizon = db::with_timeout(self.clock, late_orders::find_horizon(&self.db)).await?;
+        db::with_timeout(self.clock, late_orders::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE))
             .await?;
-        db::with_timeout(self.clock, recovery::reset_distant_checks(&self.db, self.max_wait(), FUTURE_BATCH_SIZE))
-            .await?;
+        db::with_timeout(
+            self.clock,
+            late_orders::reset_distant_checks(&self.db, self.max_check_delay(), FUTURE_BATCH_SIZE),
+        )
+        .await?;
         for status in CHECKED {
-            let placed_before = horizon.visible - self.limits.since_placed(status);
+            let placed_before = horizon.complete_before - self.limits.since_placed(status);
             let started = Instant::now();
             while started.elapsed() < MAX_CHECK_TIME
-                && db::with_timeout(self.clock, recovery::move_checkpoint(&self.db, status, placed_before, PAGE))
-                    .await?
+                && db::with_timeout(
+                    self.clock,
+                    late_orders::move_checkpoint(&self.db, status, placed_before, CHECKPOINT_STEP),
+                )
+                .await?
             {}
         }
         Ok(())
     }
 
     /// The maximum time until the next check of a late order, by correct clocks: a deadline, or a pause with jitter.
-    fn max_wait(&self) -> Duration {
+    fn max_check_delay(&self) -> Duration {
         self.limits.since_placed(OrderStatus::Completed).max(MAX_PAUSE.mul_f64(1.25)) + FUTURE_TOLERANCE
     }
 
@@ -164,17 +172,24 @@ impl Recovery {
         anyhow::ensure!(self.bus.is_connected(), "NATS is not connected");
         let sweep_started = Instant::now();
         while sweep_started.elapsed() < MAX_ANNOUNCE_TIME {
-            let (started, busy) = (Instant::now(), self.intake.get());
+            let (started, busy) = (Instant::now(), self.intake_busy.get());
             let (claimed, announcements) = db::with_timeout(
                 self.clock,
-                recovery::claim_announcements(&self.db, INITIAL_PAUSE, MAX_PAUSE, self.max_wait(), ANNOUNCE_BATCH_SIZE),
+                late_orders::claim_announcements(
+                    &self.db,
+                    INITIAL_PAUSE,
+                    MAX_PAUSE,
+                    self.max_check_delay(),
+                    ANNOUNCE_BATCH_SIZE,
+                ),
             )
             .await?;
             self.announce(&announcements).await?;
             if i64::try_from(claimed)? < ANNOUNCE_BATCH_SIZE || self.tasks.is_stopping() {
                 return Ok(());
             }
-            let rest = self.intake.get().saturating_sub(busy).min(started.elapsed()).mul_f64(REST_FACTOR).min(MAX_REST);
+            let rest =
+                self.intake_busy.get().saturating_sub(busy).min(started.elapsed()).mul_f64(REST_FACTOR).min(MAX_REST);
             tokio::select! {
                 () = self.tasks.stopping() => return Ok(()),
                 () = tokio::time::sleep(rest) => {}
@@ -189,8 +204,12 @@ impl Recovery {
             return Ok(());
         }
         if let Some(suppressed) = self.log_limit.admit() {
-            let first = announcements[0].order.id;
-            warn!(suppressed, "announcing {} overdue or unpublished orders, the first is {first}", announcements.len());
+            let unpublished = announcements.iter().filter(|announcement| announcement.is_unpublished).count();
+            let (overdue, first) = (announcements.len() - unpublished, announcements[0].order.id);
+            warn!(
+                suppressed,
+                "publishing {unpublished} unpublished and {overdue} overdue orders again, the first is {first}"
+            );
         }
         let now = self.clock.now();
         let messages = announcements.iter().map(|announcement| {
@@ -215,10 +234,10 @@ impl Recovery {
             }
         }
         if !published.is_empty() {
-            db::with_timeout(self.clock, recovery::record_published(&self.db, &published)).await?;
+            db::with_timeout(self.clock, late_orders::record_published(&self.db, &published)).await?;
         }
         let Some(error) = failure else { return Ok(()) };
-        db::with_timeout(self.clock, recovery::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))
+        db::with_timeout(self.clock, late_orders::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))
             .await?;
         Err(error).with_context(|| format!("the broker did not acknowledge {} announcements", unacknowledged.len()))
     }

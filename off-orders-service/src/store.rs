@@ -1,6 +1,6 @@
 //! All SQL of the service.
 
-pub(crate) mod recovery;
+pub(crate) mod late_orders;
 
 use crate::{
     deadlines::TimeLimits,
@@ -65,7 +65,7 @@ pub(crate) struct InsertConflict {
     /// Whether its timestamp is within [`CLOCK_TOLERANCE`] of the database's time.
     pub(crate) is_timely: bool,
     /// The order that was placed earlier with the same key, with its first status, `pending`.
-    pub(crate) placed_before: Option<Order>,
+    pub(crate) earlier_order: Option<Order>,
 }
 
 /// Lists why [`insert_orders`] did not insert these requests.
@@ -101,7 +101,7 @@ pub(crate) async fn list_conflicts(
     rows.into_iter()
         .map(|row| {
             let placed = (row.id, row.ssd_id, row.barcode, row.quantity, row.placed_at);
-            let placed_before = match placed {
+            let earlier_order = match placed {
                 (Some(id), Some(ssd_id), Some(barcode), Some(quantity), Some(placed_at)) => {
                     Some(order(id, ssd_id, &barcode, quantity, placed_at, "pending")?)
                 }
@@ -112,7 +112,7 @@ pub(crate) async fn list_conflicts(
                 ssd_exists: row.ssd_exists,
                 product_exists: row.product_exists,
                 is_timely: row.is_timely,
-                placed_before,
+                earlier_order,
             })
         })
         .collect()

@@ -48,7 +48,7 @@ async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
         low.extend(event.map(|event| (event, orders[index].traceparent())));
     }
     store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
-    publish_low(app, &mut tx, &low).await?;
+    put_low(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
     Ok(())
@@ -84,13 +84,14 @@ async fn consume(app: &App, reports: &Batch<StockConsumed>) -> sqlx::Result<()> 
     }
     store::insert_consumptions(&mut tx, &consumptions).await?;
     store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
-    publish_low(app, &mut tx, &low).await?;
+    put_low(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
     Ok(())
 }
 
-/// Rejects a message that references an unknown device or product; other database errors are retried.
+/// Names the unknown device or product, which the foreign keys of `shelf_items` find. Other errors: see
+/// [`Failure::of_database`].
 fn into_failure(error: sqlx::Error) -> Failure {
     match error.as_database_error().and_then(|error| error.constraint()) {
         Some(constraint) if constraint.ends_with("ssd_id_fkey") => {
@@ -109,7 +110,7 @@ fn has_valid_id(report: &StockConsumed) -> bool {
 }
 
 /// Stores `stock.low` events, each with the trace of the message that caused it, in the transaction of their cause.
-async fn publish_low(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
+async fn put_low(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
     let entries: Vec<_> = low
         .iter()
         .map(|(event, trace)| Entry { event, occurred_at: event.timestamp, traceparent: trace.clone() })

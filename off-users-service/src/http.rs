@@ -87,7 +87,7 @@ impl From<RegistrationError> for Problem {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_user(State(app): State<App>, ApiPath(id): ApiPath<i64>) -> Result<Json<User>, Problem> {
     let user = store::find_user(&app.db, UserId(id)).await.map_err(Problem::of_database)?;
-    user.map(|user| Json(user.into())).ok_or_else(|| Problem::not_found(format!("there is no user {id}")))
+    user.map(|user| Json(user.into())).ok_or_else(|| Problem::not_found(format!("there is no person {id}")))
 }
 
 /// A device and its shelf.

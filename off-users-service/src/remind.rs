@@ -5,10 +5,10 @@
 
 use crate::{UsersService, domain::ShelfItem, store};
 use metrics::counter;
-use off_kit::{Bus, Clock, Kit, Service, bus::OutboundMessage, db};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, bus::OutboundMessage, db};
 use sqlx::PgPool;
 use std::time::Duration;
-use tracing::{debug, info};
+use tracing::{info, warn};
 
 /// Time until the first reminder, in simulated time. Later reminders follow at doubling intervals. By default, an order
 /// takes up to eight minutes.
@@ -31,14 +31,14 @@ const BATCH_SIZE: i64 = 1000;
 
 /// Time from a product becoming low to its first reminder, in real time.
 pub(crate) fn first_pause(clock: Clock) -> Duration {
-    clock.real_wait(FIRST_PAUSE).max(clock.timeout(MIN_PAUSE))
+    clock.real_wait(FIRST_PAUSE).max(clock.shortened(MIN_PAUSE))
 }
 
 /// Starts a task that publishes reminders until the service stops.
 pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
     // The background pool commits asynchronously. A lost commit only repeats a reminder, which is harmless.
     let reminder = Reminder { db: db::background_pool(kit, db), bus: bus.clone(), clock: kit.clock };
-    let tasks = kit.tasks.clone();
+    let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
     kit.tasks.spawn("reminder", async move {
         let mut polls = tasks.every(POLL_INTERVAL);
         while polls.tick().await {
@@ -46,7 +46,9 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
                 () = tasks.stopping() => break,
                 reminded = reminder.remind() => {
                     if let Err(error) = reminded {
-                        debug!("reminders for low products failed and are retried at the next poll: {error:#}");
+                        if let Some(suppressed) = log_limit.admit() {
+                            warn!(suppressed, "reminders for low products failed, retrying at the next poll: {error:#}");
+                        }
                     }
                 }
             }

@@ -166,7 +166,7 @@ async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
 async fn wait_for_schedules(stage: &Stage) -> anyhow::Result<()> {
     let stream = stage.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await?;
     let deadline = Instant::now() + Duration::from_mins(1);
-    while stream.info_with_subjects(OrderStatus::Shipped.timer_subjects()).await?.count().await < ORDERS {
+    while stream.info_with_subjects(OrderStatus::Shipped.schedule_subjects()).await?.count().await < ORDERS {
         (Instant::now() < deadline).then_some(()).context("the message schedules are missing")?;
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

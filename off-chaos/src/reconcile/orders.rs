@@ -48,7 +48,7 @@ pub(super) async fn read_orders(db: &PgPool) -> anyhow::Result<HashMap<String, S
 pub(super) async fn read_low_stock_ids(bus: &Bus) -> anyhow::Result<HashSet<String>> {
     let messages = bus.read(streams::STOCK.name, StockLow::SUBJECT, 1).await?;
     let events = messages.iter().filter_map(|message| serde_json::from_slice::<StockLow>(&message.payload).ok());
-    Ok(events.map(|event| event.message_id()).collect())
+    Ok(events.map(|event| event.event_id()).collect())
 }
 
 /// Every order that was answered with 201 is stored, completed and delivered once.

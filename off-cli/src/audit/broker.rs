@@ -84,7 +84,7 @@ impl BrokerContents {
 }
 
 async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
-    bus.count(streams::ORDERS.name, &next.timer_subjects()).await
+    bus.count(streams::ORDERS.name, &next.schedule_subjects()).await
 }
 
 /// Orders that were announced, so they were stored, but are missing in Postgres: it was rolled back to an older state.

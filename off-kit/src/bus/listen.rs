@@ -86,7 +86,7 @@ where
             };
             if let Err(error) = consumed {
                 if let Some(suppressed) = self.subscription.log_limit.admit() {
-                    warn!(suppressed, "{}: the pull ended, retrying: {error:#}", self.name);
+                    warn!(suppressed, "{}: receives no messages, retrying: {error:#}", self.name);
                 }
                 self.subscription.pause(&mut backoff).await;
             }
@@ -180,7 +180,10 @@ where
         }
         if info.delivered > MAX_DELIVERIES {
             let deliveries = info.delivered;
-            return Err(format!("delivered {deliveries} times and never acknowledged: its handler crashes or hangs"));
+            return Err(format!(
+                "delivered {deliveries} times and never acknowledged: its handler crashes or hangs, or the service or the \
+                 broker was interrupted each time"
+            ));
         }
         Ok(Received::new(event, message, &info, &self.subscription.consumer, self.subscription.clock))
     }
@@ -232,8 +235,9 @@ where
         let span = if let [received] = &batch[..] { received.own_span() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        let mut handling =
-            pin!(timeout(self.subscription.clock.timeout(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span));
+        let mut handling = pin!(
+            timeout(self.subscription.clock.shortened(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span)
+        );
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,

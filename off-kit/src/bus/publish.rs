@@ -39,7 +39,7 @@ impl OutboundMessage {
         traceparent: Option<&str>,
     ) -> serde_json::Result<Self> {
         let body = serde_json::to_vec(event)?;
-        Ok(Self::new(event.subject(), source, &event.message_id(), body.into(), occurred_at, traceparent))
+        Ok(Self::new(event.subject(), source, &event.event_id(), body.into(), occurred_at, traceparent))
     }
 
     /// A message from its parts, as the outbox stores them.
@@ -68,9 +68,9 @@ impl OutboundMessage {
 
     /// The same message with a new deduplication id, announced again at `time`. The broker remembers
     /// the ids of messages that it has lost, and would drop this one as a duplicate. Events that follow from it must
-    /// pass on the same time, see [`Received::announced_again`].
+    /// pass on the same time, see [`Received::announced_again_at`].
     ///
-    /// [`Received::announced_again`]: super::Received::announced_again
+    /// [`Received::announced_again_at`]: super::Received::announced_again_at
     #[must_use]
     pub fn with_new_dedup_id(mut self, time: DateTime<Utc>) -> Self {
         let time = rfc3339(time);
@@ -80,13 +80,13 @@ impl OutboundMessage {
         self
     }
 
-    /// The same message as a message schedule: JetStream stores it on `timer_subject` and publishes it on its own
+    /// The same message as a message schedule: JetStream stores it on `schedule_subject` and publishes it on its own
     /// subject at `due`. Both subjects must belong to the same stream.
     #[must_use]
-    pub fn scheduled_at(mut self, due: DateTime<Utc>, timer_subject: String) -> Self {
+    pub fn scheduled_at(mut self, due: DateTime<Utc>, schedule_subject: String) -> Self {
         self.headers.insert(headers::NATS_SCHEDULE, format!("@at {}", rfc3339(due)).as_str());
         self.headers.insert(headers::NATS_SCHEDULE_TARGET, self.subject.as_str());
-        self.subject = timer_subject;
+        self.subject = schedule_subject;
         self
     }
 }

@@ -32,7 +32,7 @@ pub fn respond<App, H, F, Q, R>(
     R: Serialize + Send + Sync,
 {
     let bus = bus.clone();
-    let (tasks, work_timeout) = (kit.tasks.clone(), kit.clock.timeout(WORK_TIMEOUT));
+    let (tasks, work_timeout) = (kit.tasks.clone(), kit.clock.shortened(WORK_TIMEOUT));
     let queue = kit.name;
     kit.tasks.spawn(format!("respond {requests}"), async move {
         let received = bus.client.queue_subscribe(requests, queue.to_owned()).await;

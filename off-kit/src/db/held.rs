@@ -27,7 +27,7 @@ impl HeldConnection {
     pub async fn get(&mut self) -> sqlx::Result<&mut PgConnection> {
         if self.used_at.elapsed() > PING_AFTER
             && let Some(held) = &mut self.held
-            && !matches!(timeout(self.clock.timeout(RETURN_TIMEOUT), held.ping()).await, Ok(Ok(())))
+            && !matches!(timeout(self.clock.shortened(RETURN_TIMEOUT), held.ping()).await, Ok(Ok(())))
         {
             self.held = None;
         }

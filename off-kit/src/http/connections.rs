@@ -56,8 +56,8 @@ impl Limits {
     pub(super) fn of_api(clock: Clock) -> Self {
         Self {
             connections: max_connections(),
-            head_within: clock.timeout(HEAD_TIMEOUT),
-            read_within: clock.timeout(READ_TIMEOUT),
+            head_within: clock.shortened(HEAD_TIMEOUT),
+            read_within: clock.shortened(READ_TIMEOUT),
         }
     }
 }

@@ -55,7 +55,7 @@ impl ConcurrencyLimit {
         Self {
             requests: Arc::new(Semaphore::new(MAX_CONCURRENT)),
             large_bodies: Arc::new(Semaphore::new(MAX_LARGE_BODIES)),
-            timeout: clock.timeout(REQUEST_TIMEOUT),
+            timeout: clock.shortened(REQUEST_TIMEOUT),
         }
     }
 

@@ -116,7 +116,11 @@ fn new_traceparent() -> String {
 
 /// Adds a span to the trace of `traceparent`: a message for `subject` was created at `since` and is published now.
 /// Returns the `traceparent` for the message.
-pub fn published<'a>(subject: &str, since: DateTime<Utc>, traceparent: Option<&'a str>) -> Option<Cow<'a, str>> {
+pub fn record_publish_span<'a>(
+    subject: &str,
+    since: DateTime<Utc>,
+    traceparent: Option<&'a str>,
+) -> Option<Cow<'a, str>> {
     let traceparent = traceparent?;
     let Some(provider) = EXPORT.get() else { return Some(traceparent.into()) };
     let span = SpanBuilder::from_name(format!("publish.{subject}"))

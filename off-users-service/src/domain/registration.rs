@@ -78,7 +78,7 @@ impl Email {
     fn parse(text: &str) -> Result<Self, InvalidValue> {
         const INVALID_FORMAT: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
         if text.chars().any(is_invisible) {
-            return Err(InvalidValue("an e-mail address has no invisible characters"));
+            return Err(InvalidValue("an e-mail address must not contain invisible characters"));
         }
         let normal = text.trim().nfkc().collect::<String>().to_lowercase();
         let (name, domain) = normal.split_once('@').ok_or(INVALID_FORMAT)?;
@@ -99,9 +99,9 @@ impl Email {
 fn name(text: &str) -> Result<String, InvalidValue> {
     let name = text.trim();
     match name.chars().count() {
-        _ if name.chars().any(|c| c.is_control() || is_direction(c)) => {
-            Err(InvalidValue("a name has no control characters"))
-        }
+        _ if name.chars().any(|c| c.is_control() || is_direction(c)) => Err(InvalidValue(
+            "a name must not contain control characters, or characters that change the direction of text",
+        )),
         _ if is_blank(name) => Err(InvalidValue("a name must have visible characters")),
         1..=100 => Ok(name.to_owned()),
         _ => Err(InvalidValue("a name has 1 to 100 characters")),

@@ -43,7 +43,7 @@ impl ShelfItem {
         self.update_low(now)
     }
 
-    /// Starts a new `low_since` if the quantity is at or below the reorder point. Returns the event if so.
+    /// Only called while `low_since` is `None`: starts a new one if the quantity is at or below the reorder point. Returns the event if so.
     fn update_low(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
         if self.quantity <= self.reorder_point {
             self.low_since = Some(now);

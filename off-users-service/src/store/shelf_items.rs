@@ -10,10 +10,11 @@ use std::{
 };
 use uuid::Uuid;
 
-/// A completed order.
+/// The units of a completed order, to be put on the shelf.
 #[derive(Debug)]
 pub(crate) struct Delivery<'a> {
     pub(crate) order: &'a Order,
+    /// When the order was completed, not when its units reached the shelf.
     pub(crate) at: DateTime<Utc>,
 }
 
@@ -148,8 +149,7 @@ pub(crate) async fn claim_low_shelf_items(
         .collect()
 }
 
-/// Makes reminders due now that a clock which was ahead has scheduled later than `longest_pause` allows. Returns their
-/// number.
+/// Makes reminders due now that are later than `longest_pause` allows: a clock was ahead. Returns their number.
 pub(crate) async fn reset_distant_reminders(db: &PgPool, longest_pause: Duration, limit: i64) -> sqlx::Result<u64> {
     let reset = sqlx::query!(
         "UPDATE users.shelf_items SET remind_at = now()

@@ -16,7 +16,7 @@ pub struct Received<E> {
     /// the clock of the sender is ahead.
     pub at: DateTime<Utc>,
     /// When recovery announced this event, or the event that caused it, again.
-    pub announced_again: Option<DateTime<Utc>>,
+    pub announced_again_at: Option<DateTime<Utc>>,
     /// The span of handling this message, in the trace of the message. Disabled when no spans are exported.
     span: Span,
     /// The `traceparent` header of the message.
@@ -45,7 +45,7 @@ impl<E> Received<E> {
             Span::none()
         };
         let traceparent = traceparent.map(ToOwned::to_owned);
-        Self { event, at, announced_again: time(headers::ANNOUNCED_AGAIN), span, traceparent }
+        Self { event, at, announced_again_at: time(headers::ANNOUNCED_AGAIN), span, traceparent }
     }
 
     /// The `traceparent` for events and requests that follow from this message.

@@ -1,9 +1,9 @@
-//! SQL of recovery: checkpoints, late orders and their next checks.
+//! SQL of recovery: checkpoints, and the late orders with their next checks.
 
 use super::{CLOCK_TOLERANCE, order};
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -16,7 +16,7 @@ pub(crate) struct Horizon {
     pub(crate) now: DateTime<Utc>,
     /// Every order that was placed before this time is visible. A running transaction may still commit orders from the
     /// time at which it began.
-    pub(crate) visible: DateTime<Utc>,
+    pub(crate) complete_before: DateTime<Utc>,
 }
 
 /// Returns the current time, and the time before which no transaction of this service can still commit orders.
@@ -27,7 +27,7 @@ pub(crate) async fn find_horizon(db: &PgPool) -> sqlx::Result<Horizon> {
              AND application_name = current_setting('application_name')"#
     );
     let horizon = horizon.fetch_one(db).await?;
-    Ok(Horizon { now: horizon.now, visible: horizon.visible - CLOCK_TOLERANCE })
+    Ok(Horizon { now: horizon.now, complete_before: horizon.visible - CLOCK_TOLERANCE })
 }
 
 /// The lowest id of an order that is placed at `time` or later: ids are UUIDs of version 7, which begin with the time.
@@ -36,22 +36,22 @@ fn first_id_at(time: DateTime<Utc>) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
-/// The lowest id whose time is `page` after the time of `id`.
-fn page_end(id: Uuid, page: Duration) -> Uuid {
-    let millis = (id.as_u128() >> 80) + page.as_millis();
+/// The lowest id whose time is `step` after the time of `id`.
+fn id_after(id: Uuid, step: Duration) -> Uuid {
+    let millis = (id.as_u128() >> 80) + step.as_millis();
     Uuid::from_u128(millis << 80)
 }
 
-/// Moves the checkpoint of `status` over one `page` of orders that were placed before `horizon`. Records the orders as
-/// late that have not left this status; at the last checkpoint also those that are not delivered. Returns whether the
+/// Moves the checkpoint of `status` over one `step` of orders that were placed before `placed_before`. Records the orders
+/// as late that have not left this status; at the last checkpoint also those that are not delivered. Returns whether the
 /// checkpoint moved: it does not move if there is nothing to check, or while another replica holds its lock.
 pub(crate) async fn move_checkpoint(
     db: &PgPool,
     status: OrderStatus,
-    horizon: DateTime<Utc>,
-    page: Duration,
+    placed_before: DateTime<Utc>,
+    step: Duration,
 ) -> sqlx::Result<bool> {
-    let horizon = first_id_at(horizon);
+    let limit = first_id_at(placed_before);
     let mut tx = db.begin().await?;
     let checkpoint = sqlx::query!(
         r#"SELECT through,
@@ -61,30 +61,44 @@ pub(crate) async fn move_checkpoint(
         status.as_str(),
     );
     let Some(checkpoint) = checkpoint.fetch_optional(&mut *tx).await? else { return Ok(false) };
-    if horizon < checkpoint.through {
-        // The clock was set back, or the time limits were raised. New orders must be checked, too.
-        sqlx::query!(
-            "WITH back AS MATERIALIZED (
-                 SELECT greatest($2, (SELECT id FROM orders.product_orders WHERE id <= $3 ORDER BY id DESC OFFSET $4 LIMIT 1))
-                        AS through
-             )
-             UPDATE orders.checkpoints
-             SET through = back.through,
-                 orders = orders - (SELECT count(*) FROM orders.product_orders WHERE id > back.through AND id <= $3)
-             FROM back WHERE status = ($1::text)::orders.order_status",
-            status.as_str(),
-            horizon,
-            checkpoint.through,
-            BACK_BY,
-        )
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        return Ok(true);
+    if limit < checkpoint.through {
+        move_back(&mut tx, status, limit, checkpoint.through).await?;
+    } else {
+        let Some(next) = checkpoint.next.filter(|next| *next <= limit) else { return Ok(false) };
+        let range = (checkpoint.through, id_after(next, step).min(limit));
+        if move_forward(&mut tx, status, range).await? {
+            record_late(&mut tx, status, range).await?;
+        }
     }
-    let Some(next) = checkpoint.next.filter(|next| *next <= horizon) else { return Ok(false) };
-    let end = page_end(next, page).min(horizon);
-    let passed = sqlx::query!(
+    tx.commit().await?;
+    Ok(true)
+}
+
+/// Moves a checkpoint from `through` back to `limit`, over at most [`BACK_BY`] orders: the clock was set back, or the time
+/// limits were raised, and new orders must be checked, too.
+async fn move_back(conn: &mut PgConnection, status: OrderStatus, limit: Uuid, through: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "WITH back AS MATERIALIZED (
+             SELECT greatest($2, (SELECT id FROM orders.product_orders WHERE id <= $3 ORDER BY id DESC OFFSET $4 LIMIT 1))
+                    AS through
+         )
+         UPDATE orders.checkpoints
+         SET through = back.through,
+             orders = orders - (SELECT count(*) FROM orders.product_orders WHERE id > back.through AND id <= $3)
+         FROM back WHERE status = ($1::text)::orders.order_status",
+        status.as_str(),
+        limit,
+        through,
+        BACK_BY,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Moves a checkpoint from the first id of `range` to the second. Returns whether it passed orders that are late.
+async fn move_forward(conn: &mut PgConnection, status: OrderStatus, (from, to): (Uuid, Uuid)) -> sqlx::Result<bool> {
+    let has_late = sqlx::query_scalar!(
         // Two sets of ids are equal if their counts and the XOR of their hashes are: this costs a third of checking the
         // delivery of each order.
         r#"WITH placed AS MATERIALIZED (
@@ -101,33 +115,33 @@ pub(crate) async fn move_checkpoint(
                      OR $1 = 'shipped' AND (placed.orders, placed.ids) IS DISTINCT FROM (delivered.orders, delivered.ids)
                      AS "has_late!""#,
         status.as_str(),
-        checkpoint.through,
-        end,
-    )
-    .fetch_one(&mut *tx)
-    .await?;
-    if passed.has_late {
-        sqlx::query!(
-            "INSERT INTO orders.late_orders (order_id, check_at)
-             SELECT id, due_at FROM orders.product_orders
-             WHERE id > $2 AND id <= $3
-               AND (status <= ($1::text)::orders.order_status
-                    OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
-             -- A clock that was ahead may have set its next check long after its deadline.
-             ON CONFLICT (order_id) DO UPDATE SET check_at = least(late_orders.check_at, excluded.check_at)",
-            status.as_str(),
-            checkpoint.through,
-            end,
-        )
-        .execute(&mut *tx)
-        .await?;
-    }
-    tx.commit().await?;
-    Ok(true)
+        from,
+        to,
+    );
+    has_late.fetch_one(conn).await
 }
 
-/// Records orders as late that a clock which was ahead placed in the future: no checkpoint would reach them for a long
-/// time. Returns how many were recorded, at most `limit`.
+/// Records the orders of `range` as late that have not left `status`, or are not delivered.
+async fn record_late(conn: &mut PgConnection, status: OrderStatus, (from, to): (Uuid, Uuid)) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO orders.late_orders (order_id, check_at)
+         SELECT id, due_at FROM orders.product_orders
+         WHERE id > $2 AND id <= $3
+           AND (status <= ($1::text)::orders.order_status
+                OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
+         -- A clock that was ahead may have set its next check long after its deadline.
+         ON CONFLICT (order_id) DO UPDATE SET check_at = least(late_orders.check_at, excluded.check_at)",
+        status.as_str(),
+        from,
+        to,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Records orders as late whose time is in the future because a clock was ahead: no checkpoint would reach them for a
+/// long time. Returns how many were recorded, at most `limit`.
 pub(crate) async fn record_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
     let recorded = sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
@@ -143,8 +157,7 @@ pub(crate) async fn record_placed_in_future(db: &PgPool, now: DateTime<Utc>, lim
     Ok(recorded.execute(db).await?.rows_affected())
 }
 
-/// Makes late orders due now whose next check is more than `longest_wait` away, because a clock was ahead when it was
-/// set. Returns how many were reset, at most `limit`.
+/// Makes the next check of late orders due now if it is more than `longest_wait` away: a clock was ahead. Returns how many were reset, at most `limit`.
 pub(crate) async fn reset_distant_checks(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
     let reset = sqlx::query!(
         "UPDATE orders.late_orders SET check_at = now()
@@ -170,7 +183,7 @@ pub(crate) async fn record_unpublished(db: &PgPool, ids: &[Uuid]) -> sqlx::Resul
     Ok(())
 }
 
-/// Returns the id after which the orders come that were placed within `length` before the last; `None` if none exist.
+/// Returns the id before all orders that were placed in `length` before the newest; `None` without any order.
 pub(crate) async fn find_recent_start(db: &PgPool, length: Duration) -> sqlx::Result<Option<Uuid>> {
     let last = sqlx::query_scalar!(
         r#"SELECT least(placed_at, now()) AS "at!" FROM orders.product_orders ORDER BY id DESC LIMIT 1"#
@@ -227,7 +240,7 @@ pub(crate) struct Announcement {
 /// announced.
 ///
 /// - Delivered or deleted orders are no longer late.
-/// - Orders that have moved on are checked again at their new deadline, if that is within `longest_wait`.
+/// - Orders whose deadline is still ahead are checked again at it, if that is within `longest_wait`.
 /// - All others are overdue or unpublished, and are returned. They are checked again after a pause: `pause`, doubled
 ///   with each announcement up to `longest_pause`, plus a jitter of up to a quarter.
 ///
@@ -293,17 +306,23 @@ pub(crate) async fn claim_announcements(
         sqlx::query!("DELETE FROM orders.late_orders WHERE order_id = ANY($1)", &done).execute(&mut *tx).await?;
     }
     if !early.is_empty() {
-        sqlx::query!(
-            "UPDATE orders.late_orders
-             SET check_at = (SELECT due_at FROM orders.product_orders WHERE id = order_id), announcements = 0, unpublished = false
-             WHERE order_id = ANY($1)",
-            &early,
-        )
-        .execute(&mut *tx)
-        .await?;
+        check_at_deadline(&mut tx, &early).await?;
     }
     tx.commit().await?;
     Ok((claimed, announcements))
+}
+
+/// Sets the next check of late orders to their deadline.
+async fn check_at_deadline(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE orders.late_orders
+         SET check_at = (SELECT due_at FROM orders.product_orders WHERE id = order_id), announcements = 0, unpublished = false
+         WHERE order_id = ANY($1)",
+        ids,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// Makes late orders due again after `pause`, in seconds of the database's clock, because the broker did not acknowledge their announcement.
@@ -323,9 +342,9 @@ pub(crate) async fn retry_announcements(db: &PgPool, ids: &[Uuid], pause: Durati
 
 /// Numbers of late orders.
 #[derive(Debug)]
-pub(crate) struct Late {
-    /// Orders that were announced again and have not moved on since.
-    pub(crate) overdue: i64,
+pub(crate) struct LateCounts {
+    /// Orders that are past their deadline although they were announced again.
+    pub(crate) still_overdue: i64,
     /// Orders whose `orders.pending` event the broker has not acknowledged yet.
     pub(crate) unpublished: i64,
     /// When the first of the unpublished orders was placed.
@@ -333,13 +352,13 @@ pub(crate) struct Late {
 }
 
 /// Counts late orders.
-pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<Late> {
+pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<LateCounts> {
     let late = sqlx::query_as!(
-        Late,
+        LateCounts,
         r#"SELECT (SELECT count(*) FROM orders.late_orders JOIN orders.product_orders ON id = order_id
                    WHERE announcements > 0 AND NOT unpublished AND due_at < now()
                      AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id)))
-                  AS "overdue!",
+                  AS "still_overdue!",
                   (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
                   (SELECT placed_at FROM orders.product_orders
                    WHERE id = (SELECT order_id FROM orders.late_orders WHERE unpublished ORDER BY order_id LIMIT 1))

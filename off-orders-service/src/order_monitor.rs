@@ -1,6 +1,6 @@
-//! Metrics and readiness warnings about late orders and the age of open ones. A stuck order shows as a growing age.
+//! Metrics and readiness warnings about unpublished, overdue and open orders. A stalled order shows as a growing age.
 
-use crate::store::recovery::{self, Late};
+use crate::store::late_orders::{self, LateCounts};
 use metrics::gauge;
 use off_kit::{Kit, db};
 use sqlx::PgPool;
@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tracing::debug;
+use tracing::warn;
 
 /// How often the database is queried.
 const POLL_INTERVAL: Duration = Duration::from_secs(10);
@@ -19,11 +19,11 @@ const WARN_AFTER: Duration = Duration::from_secs(15);
 /// Starts a task that counts late orders and finds the oldest pending and shipped order, until the service stops.
 pub(crate) fn start(kit: &Kit, pool: &PgPool) {
     let (pool, clock, tasks) = (pool.clone(), kit.clock, kit.tasks.clone());
-    let late = Arc::<Mutex<Option<Late>>>::default();
+    let late = Arc::<Mutex<Option<LateCounts>>>::default();
     let warned = late.clone();
     kit.readiness_checks.add_warning("orders", move || {
         let late = warned.lock().unwrap_or_else(PoisonError::into_inner);
-        let overdue = late.as_ref().map(|late| late.overdue).filter(|overdue| *overdue > 0)?;
+        let overdue = late.as_ref().map(|late| late.still_overdue).filter(|overdue| *overdue > 0)?;
         Some(format!("{overdue} orders are overdue although they were announced again: see `off audit`"))
     });
     let warned = late.clone();
@@ -38,17 +38,17 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
         ))
     });
     kit.tasks.spawn("order ages", async move {
-        let mut polls = tasks.every(clock.timeout(POLL_INTERVAL));
+        let mut polls = tasks.every(clock.shortened(POLL_INTERVAL));
         while polls.tick().await {
-            match db::with_timeout(clock, recovery::count_late(&pool)).await {
+            match db::with_timeout(clock, late_orders::count_late(&pool)).await {
                 Ok(counted) => {
-                    gauge!("off_orders_overdue").set(counted.overdue as f64);
+                    gauge!("off_orders_overdue").set(counted.still_overdue as f64);
                     gauge!("off_orders_unpublished").set(counted.unpublished as f64);
                     *late.lock().unwrap_or_else(PoisonError::into_inner) = Some(counted);
                 }
-                Err(error) => debug!("counting late orders failed, retrying at the next poll: {error}"),
+                Err(error) => warn!("counting late orders failed, retrying at the next poll: {error}"),
             }
-            match db::with_timeout(clock, recovery::find_oldest(&pool)).await {
+            match db::with_timeout(clock, late_orders::find_oldest(&pool)).await {
                 Ok(oldest) => {
                     for (status, placed_at) in oldest {
                         let age = placed_at.and_then(|placed_at| (clock.now() - placed_at).to_std().ok());
@@ -56,7 +56,7 @@ pub(crate) fn start(kit: &Kit, pool: &PgPool) {
                             .set(age.unwrap_or_default().as_secs_f64());
                     }
                 }
-                Err(error) => debug!("finding the oldest orders failed, retrying at the next poll: {error}"),
+                Err(error) => warn!("finding the oldest orders failed, retrying at the next poll: {error}"),
             }
         }
         Ok(())
