@@ -45,10 +45,10 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus) {
             tokio::select! {
                 () = tasks.stopping() => break,
                 reminded = reminder.remind() => {
-                    if let Err(error) = reminded {
-                        if let Some(suppressed) = log_limit.admit() {
-                            warn!(suppressed, "reminders for low products failed, retrying at the next poll: {error:#}");
-                        }
+                    if let Err(error) = reminded
+                        && let Some(suppressed) = log_limit.admit()
+                    {
+                        warn!(suppressed, "reminders for low products failed, retrying at the next poll: {error:#}");
                     }
                 }
             }
