@@ -13,6 +13,13 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use utoipa::openapi::OpenApi;
 
+/// The metrics that every service has.
+#[cfg(feature = "postgres")]
+pub const METRICS: [&[Metric]; 5] =
+    [&crate::http::METRICS, &crate::bus::METRICS, &crate::outbox::METRICS, &crate::db::METRICS, &crate::tasks::METRICS];
+#[cfg(not(feature = "postgres"))]
+pub const METRICS: [&[Metric]; 3] = [&crate::http::METRICS, &crate::bus::METRICS, &crate::tasks::METRICS];
+
 /// A part of off that runs as its own process, or together with other services in one process.
 pub trait Service: 'static {
     /// Its name in logs, metrics, the outbox and NATS.
@@ -25,7 +32,7 @@ pub trait Service: 'static {
     const HEALTH_PORT: u16 = Self::PORT + 1000;
     /// The problem codes of its own API, beside [`http::CommonCode`].
     const PROBLEM_CODES: &'static [&'static str] = &[];
-    /// The metrics of its own, beside [`telemetry::METRICS`].
+    /// The metrics of its own, beside [`METRICS`].
     const METRICS: &'static [Metric] = &[];
     /// Its specific settings.
     type Config: Args + Send;
@@ -50,7 +57,7 @@ pub trait Service: 'static {
 impl Kit {
     /// The context of the service `S`.
     pub fn new<S: Service>(http: http::Config, clock: Clock) -> Self {
-        telemetry::describe(S::METRICS);
+        METRICS.into_iter().chain([S::METRICS]).for_each(telemetry::describe);
         Self {
             name: S::NAME,
             about: S::ABOUT,

@@ -3,7 +3,7 @@
 mod metrics;
 mod traces;
 
-pub use self::metrics::{Kind, METRICS, Metric, describe, render_metrics};
+pub use self::metrics::{Kind, Metric, describe, render_metrics};
 pub(crate) use traces::trace_id;
 pub use traces::{continue_trace, current_traceparent, flush, is_exported, record_publish_span};
 

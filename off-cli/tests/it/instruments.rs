@@ -2,8 +2,8 @@
 
 use off_generator::Generator;
 use off_kit::{
-    Service,
-    telemetry::{self, Kind, Metric},
+    Service, service,
+    telemetry::{Kind, Metric},
 };
 use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
@@ -30,7 +30,7 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 /// The declared metrics of all programs.
 fn declared() -> impl Iterator<Item = &'static Metric> {
     let own = [UsersService::METRICS, OrdersService::METRICS, NotificationsService::METRICS, Generator::METRICS];
-    telemetry::METRICS.into_iter().chain(own).chain([&off_etl::METRICS[..]]).flatten()
+    service::METRICS.into_iter().chain(own).chain([&off_etl::METRICS[..]]).flatten()
 }
 
 fn is_metric(word: &str) -> bool {

@@ -12,13 +12,6 @@ const DURATION_BUCKETS: [f64; 14] =
 /// Histogram buckets in seconds for ages, which the simulated waits make long.
 const AGE_BUCKETS: [f64; 14] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
 
-/// The metrics that every service has.
-#[cfg(feature = "postgres")]
-pub const METRICS: [&[Metric]; 5] =
-    [&crate::http::METRICS, &crate::bus::METRICS, &crate::outbox::METRICS, &crate::db::METRICS, &crate::tasks::METRICS];
-#[cfg(not(feature = "postgres"))]
-pub const METRICS: [&[Metric]; 3] = [&crate::http::METRICS, &crate::bus::METRICS, &crate::tasks::METRICS];
-
 /// The definition of a metric. Each part of the system declares the metrics that it records.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -74,7 +67,6 @@ pub(super) fn handle() -> anyhow::Result<&'static PrometheusHandle> {
         .context("invalid histogram buckets")?
         .install_recorder()
         .context("metrics are already initialized")?;
-    METRICS.into_iter().for_each(describe);
     // Without upkeep, single samples would use memory until the next scrape.
     let upkeep = handle.clone();
     std::thread::Builder::new()
