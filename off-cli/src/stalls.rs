@@ -194,3 +194,21 @@ pub(crate) fn check_disk(folder: &Path) -> anyhow::Result<CheckResult> {
     let gib = free as f64 / f64::from(1 << 30);
     Ok(CheckResult { name: "disk", status, detail: format!("{gib:.1} GiB free{advice}") })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use off_testkit::World;
+
+    #[tokio::test]
+    async fn a_record_of_a_dropped_dead_letter_is_no_dead_letter() {
+        let world = World::new().await;
+        let letter = streams::CONSUMERS[0].dead_subject();
+        for (subject, are_there_dead_letters) in [(streams::DEAD_LETTER_DROPPED, false), (&*letter, true)] {
+            let jetstream = &world.nats.bus.jetstream;
+            jetstream.publish(subject.to_owned(), "{}".into()).await.unwrap().await.unwrap();
+            let results = check(&world.database.pool, &world.nats.bus).await;
+            assert_eq!(results.iter().any(|result| result.name == DEAD), are_there_dead_letters, "{results:?}");
+        }
+    }
+}

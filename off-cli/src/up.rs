@@ -224,8 +224,8 @@ async fn show(
     tokio::select! {
         result = view.run() => result,
         result = Box::pin(servers.keep_running(on_restart)) => result,
-        never = Box::pin(upkeep::periodically(async || upkeep::write_heartbeat(home, heartbeat_from))) => match never {},
-        never = Box::pin(upkeep::periodically(async || upkeep::recreate_missing(bus, options.storage).await)) => match never {},
+        never = Box::pin(upkeep::write_heartbeats(home, heartbeat_from)) => match never {},
+        never = Box::pin(upkeep::recreate_deleted(bus, options.storage)) => match never {},
         // `System::stop` returns the error of the service that failed.
         () = system.stops_by_itself() => Ok(()),
         () = time_limit => Ok(()),

@@ -10,22 +10,32 @@ use tracing::warn;
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Calls `action` at once and then every [`POLL_INTERVAL`].
-pub(super) async fn periodically(mut action: impl AsyncFnMut()) -> Infallible {
+async fn periodically(mut action: impl AsyncFnMut()) -> Infallible {
     loop {
         action().await;
         tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Writes the heartbeat, from `heartbeat_from` on.
-pub(super) fn write_heartbeat(home: &Home, heartbeat_from: Instant) {
-    if Instant::now() >= heartbeat_from {
+/// Writes the heartbeat periodically, from the time `from` on.
+pub(super) async fn write_heartbeats(home: &Home, from: Instant) -> Infallible {
+    periodically(async || write_heartbeat(home, from)).await
+}
+
+/// Writes the heartbeat, unless the time `from` is in the future.
+pub(super) fn write_heartbeat(home: &Home, from: Instant) {
+    if Instant::now() >= from {
         home.write_heartbeat();
     }
 }
 
-/// Recreates streams and consumers that were deleted. Their messages are recovered from Postgres.
-pub(super) async fn recreate_missing(bus: &Bus, storage: bus::StreamStorage) {
+/// Periodically recreates streams and consumers that were deleted. Their messages are recovered from Postgres.
+pub(super) async fn recreate_deleted(bus: &Bus, storage: bus::StreamStorage) -> Infallible {
+    periodically(async || recreate_missing(bus, storage).await).await
+}
+
+/// Recreates streams and consumers that are missing.
+async fn recreate_missing(bus: &Bus, storage: bus::StreamStorage) {
     if !bus.is_connected() {
         return;
     }
