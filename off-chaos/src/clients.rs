@@ -250,7 +250,7 @@ impl Shared {
     }
 }
 
-/// Registers a household with two devices that the generator plays. Retries until the service responds; returns the
+/// Registers a household with two devices that the generator simulates. Retries until the service responds; returns the
 /// ids of the devices.
 async fn register_household(client: &Client, users_url: &str, number: u64) -> anyhow::Result<Vec<SsdId>> {
     let address = |device: u64| format!("02:0f:c0:00:{number:02x}:{device:02x}");

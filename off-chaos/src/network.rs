@@ -74,7 +74,7 @@ impl Network {
                 settings.push(("DATABASE_URL", via_proxy(database_url, &self.proxies[&Link::ToPostgres(name)])?));
             }
             ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
-            // The generator only plays the devices, which order low products. The clients run here, with a journal.
+            // The generator only simulates the devices, which order low products. The clients run here, with a journal.
             ServiceName::Generator => settings.extend([
                 ("USERS_URL", http(Link::FromGenerator(ServiceName::Users))),
                 ("ORDERS_URL", http(Link::FromGenerator(ServiceName::Orders))),
