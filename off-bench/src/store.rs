@@ -24,7 +24,7 @@ pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result
              VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
          )
          INSERT INTO users.devices (user_id, mac_address)
-         -- Addresses of the devices that the generator plays.
+         -- Addresses of the devices that the generator simulates.
          SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
          FROM person, generate_series(1, $1) AS n",
     )

@@ -2,12 +2,12 @@
 
 use crate::{
     fault::Link,
-    journal::{Journal, OrderRequest, Outcome},
+    journal::{Journal, Outcome, Request},
     parts::Parts,
     store,
 };
 use anyhow::Context;
-use off_cli::serve::Name;
+use off_cli::serve::ServiceName;
 use off_events::{Barcode, Quantity, SsdId, StockConsumed};
 use off_kit::{Bus, Clock, backoff::Backoff, bus::OutboundMessage};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
@@ -89,7 +89,7 @@ impl Clients {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let users_url = parts.url(Link::FromClients(Name::Users));
+        let users_url = parts.url(Link::FromClients(ServiceName::Users));
         let mut devices = Vec::new();
         for number in 0..HOUSEHOLDS {
             devices.extend(register_household(&client, &users_url, number).await?);
@@ -98,7 +98,7 @@ impl Clients {
         let barcodes = barcodes.iter().map(|barcode| Ok(barcode.parse()?)).collect::<anyhow::Result<_>>()?;
         Ok(Self(Arc::new(Shared {
             journal,
-            orders_url: format!("{}/api/orders", parts.url(Link::FromClients(Name::Orders))),
+            orders_url: format!("{}/api/orders", parts.url(Link::FromClients(ServiceName::Orders))),
             client,
             bus: parts.bus.clone(),
             clock,
@@ -165,7 +165,7 @@ impl Clients {
                 // Dropping the request closes its connection.
                 _ = disconnects.changed() => None,
             };
-            if let Some(outcome @ (Outcome::Accepted(_) | Outcome::Refused(_))) = response {
+            if let Some(outcome @ (Outcome::Accepted(_) | Outcome::Rejected(_))) = response {
                 let responded_at = Instant::now();
                 // A repeated request must get the same response.
                 let is_repeated = number.is_multiple_of(REPEATED_EVERY);
@@ -228,14 +228,14 @@ impl Shared {
         ChaCha8Rng::seed_from_u64(self.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (number << 1 | kind))
     }
 
-    fn request(&self, rng: &mut ChaCha8Rng, units: std::ops::RangeInclusive<i64>) -> OrderRequest {
+    fn request(&self, rng: &mut ChaCha8Rng, units: std::ops::RangeInclusive<i64>) -> Request {
         let ssd_id = self.devices.choose(rng).copied().unwrap_or(SsdId(1));
         let index = rng.random_range(0..self.barcodes.len());
-        OrderRequest { ssd_id, barcode: self.barcodes[index].clone(), quantity: rng.random_range(units) }
+        Request { ssd_id, barcode: self.barcodes[index].clone(), quantity: rng.random_range(units) }
     }
 
     /// Posts an order; `None` without a response.
-    async fn post(&self, key: &str, request: &OrderRequest) -> Option<Outcome<Uuid>> {
+    async fn post(&self, key: &str, request: &Request) -> Option<Outcome<Uuid>> {
         let body = json!({"ssd_id": request.ssd_id, "barcode": request.barcode, "quantity": request.quantity});
         let request = self.client.post(&self.orders_url).header("Idempotency-Key", key).json(&body);
         let response = request.send().await.ok()?;
@@ -245,12 +245,12 @@ impl Shared {
             StatusCode::CREATED => Some(Outcome::Accepted(body["id"].as_str()?.parse().ok()?)),
             // A 5xx does not tell whether the order was stored.
             _ if status.is_server_error() => Some(Outcome::Unknown),
-            _ => Some(Outcome::Refused(format!("{status} {}", body["detail"]))),
+            _ => Some(Outcome::Rejected(format!("{status} {}", body["detail"]))),
         }
     }
 }
 
-/// Registers a household with two devices that the generator plays. Retries until the service responds; returns the
+/// Registers a household with two devices that the generator simulates. Retries until the service responds; returns the
 /// ids of the devices.
 async fn register_household(client: &Client, users_url: &str, number: u64) -> anyhow::Result<Vec<SsdId>> {
     let address = |device: u64| format!("02:0f:c0:00:{number:02x}:{device:02x}");
@@ -270,7 +270,10 @@ async fn register_household(client: &Client, users_url: &str, number: u64) -> an
             }
             Ok(response) if response.status().is_client_error() => {
                 let status = response.status();
-                anyhow::bail!("{users_url} refused to register a household: {status} {}", response.text().await?);
+                anyhow::bail!(
+                    "{users_url} rejected the registration of a household: {status} {}",
+                    response.text().await?
+                );
             }
             _ => tokio::time::sleep(backoff.pause()).await,
         }

@@ -1,6 +1,6 @@
 //! The faults, and the links between the parts of the system that some of them act on.
 
-use off_cli::serve::Name;
+use off_cli::serve::ServiceName;
 use off_events::streams;
 use rand::{RngExt, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
@@ -10,27 +10,27 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Link {
     /// A service to Postgres.
-    ToPostgres(Name),
+    ToPostgres(ServiceName),
     /// A service to NATS.
-    ToNats(Name),
+    ToNats(ServiceName),
     /// Clients and devices to a service.
-    FromClients(Name),
+    FromClients(ServiceName),
     /// The generator's devices to a service.
-    FromGenerator(Name),
+    FromGenerator(ServiceName),
 }
 
 impl Link {
     pub(crate) const ALL: [Self; 10] = [
-        Self::ToPostgres(Name::Users),
-        Self::ToPostgres(Name::Orders),
-        Self::ToNats(Name::Users),
-        Self::ToNats(Name::Orders),
-        Self::ToNats(Name::Notifications),
-        Self::ToNats(Name::Generator),
-        Self::FromClients(Name::Users),
-        Self::FromClients(Name::Orders),
-        Self::FromGenerator(Name::Users),
-        Self::FromGenerator(Name::Orders),
+        Self::ToPostgres(ServiceName::Users),
+        Self::ToPostgres(ServiceName::Orders),
+        Self::ToNats(ServiceName::Users),
+        Self::ToNats(ServiceName::Orders),
+        Self::ToNats(ServiceName::Notifications),
+        Self::ToNats(ServiceName::Generator),
+        Self::FromClients(ServiceName::Users),
+        Self::FromClients(ServiceName::Orders),
+        Self::FromGenerator(ServiceName::Users),
+        Self::FromGenerator(ServiceName::Orders),
     ];
 }
 
@@ -49,11 +49,11 @@ impl fmt::Display for Link {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// `kill -9` of services, which are restarted later.
-    Kill(Vec<Name>),
+    Kill(Vec<ServiceName>),
     KillPostgres,
     KillNats,
     /// SIGSTOP, and later SIGCONT.
-    Freeze(Name),
+    Freeze(ServiceName),
     /// Connections are closed and refused.
     Cut(Link),
     /// Each chunk of data is delayed.
@@ -89,7 +89,7 @@ pub(crate) enum Fault {
 impl Fault {
     /// One fault of each kind, with a random target.
     pub(crate) fn kinds(rng: &mut ChaCha8Rng) -> [Self; 20] {
-        let mut names = Name::ALL;
+        let mut names = ServiceName::ALL;
         names.shuffle(rng);
         let several = rng.random_range(2..=names.len());
         let link = |rng: &mut ChaCha8Rng| Link::ALL[rng.random_range(0..Link::ALL.len())];

@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::Context;
 use futures::future::try_join_all;
-use off_cli::serve::Name;
+use off_cli::serve::ServiceName;
 use off_events::streams;
 use off_kit::Clock;
 use std::{
@@ -29,7 +29,7 @@ use tokio::{
 /// Maximum age of unhandled messages when a loss begins. A service that was frozen has the oldest ones.
 const MAX_UNHANDLED_AGE: Duration = Duration::from_mins(1);
 
-/// The same if no message was unhandled just before the loss.
+/// Maximum age of the newest handled message that a loss may still take, if all messages were handled just before it.
 const MAX_HANDLED_AGE: Duration = Duration::from_secs(1);
 
 /// What faults act on, and where they are recorded. Clones share it.
@@ -111,14 +111,14 @@ impl Injector {
         self.observations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn kill(&self, names: &[Name], hold: Sleep) -> anyhow::Result<()> {
+    async fn kill(&self, names: &[ServiceName], hold: Sleep) -> anyhow::Result<()> {
         try_join_all(names.iter().map(|&name| self.parts.kill(name))).await?;
         hold.await;
         try_join_all(names.iter().map(|&name| self.parts.start_service(name))).await?;
         Ok(())
     }
 
-    async fn freeze(&self, name: Name, hold: Sleep) -> anyhow::Result<()> {
+    async fn freeze(&self, name: ServiceName, hold: Sleep) -> anyhow::Result<()> {
         self.parts.freeze(name).await?;
         hold.await;
         self.parts.resume(name).await

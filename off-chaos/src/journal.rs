@@ -9,9 +9,9 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// An order that a client asks for, or the units that a device reports as consumed.
+/// Units of a product that a client orders or a device reports as consumed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OrderRequest {
+pub(crate) struct Request {
     pub(crate) ssd_id: SsdId,
     pub(crate) barcode: Barcode,
     pub(crate) quantity: i64,
@@ -21,7 +21,7 @@ pub(crate) struct OrderRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome<T> {
     Accepted(T),
-    Refused(String),
+    Rejected(String),
     /// No response, or an inconclusive one: the request may have taken effect.
     Unknown,
 }
@@ -36,10 +36,10 @@ pub(crate) struct Journal(Mutex<Entries>);
 #[derive(Debug, Default)]
 pub(crate) struct Entries {
     /// By their `Idempotency-Key`.
-    pub(crate) orders: HashMap<String, (OrderRequest, Outcome<Uuid>)>,
+    pub(crate) orders: HashMap<String, (Request, Outcome<Uuid>)>,
     /// Consumption reports, by device and report id.
-    pub(crate) reports: HashMap<(SsdId, String), (OrderRequest, Outcome<PublishWindow>)>,
-    /// Poison messages, by tag and the consumer that has to turn them into dead letters.
+    pub(crate) reports: HashMap<(SsdId, String), (Request, Outcome<PublishWindow>)>,
+    /// Poison messages, by the consumer that has to turn them into dead letters, and tag.
     pub(crate) poison: BTreeMap<(String, String), Poison>,
     /// Faults by which a stream may have lost unhandled messages.
     pub(crate) losses: Vec<Loss>,

@@ -1,7 +1,7 @@
 //! Polls the system during a run, and waits until it has drained.
 
 use crate::{journal::Journal, parts::Parts, print_progress, store::Left, summary::Observations};
-use off_cli::{serve::Name, stalls};
+use off_cli::{serve::ServiceName, stalls};
 use off_events::streams;
 use reqwest::Client;
 use std::{
@@ -36,7 +36,7 @@ pub(crate) async fn watch(
         let ready = are_all_ready(&client, &parts).await;
         if last_counted.elapsed() >= COUNT_INTERVAL {
             last_counted = Instant::now();
-            let overdue = timeout(COUNT_INTERVAL, stalls::find_overdue(&parts.db, Duration::ZERO)).await;
+            let overdue = timeout(COUNT_INTERVAL, stalls::count_overdue(&parts.db, Duration::ZERO)).await;
             let overdue = overdue.ok().and_then(Result::ok).map(|overdue| overdue.count);
             observations.lock().unwrap_or_else(PoisonError::into_inner).overdue.push((Instant::now(), overdue));
         }
@@ -57,7 +57,7 @@ pub(crate) async fn watch(
 }
 
 async fn are_all_ready(client: &Client, parts: &Parts) -> bool {
-    let requests = Name::ALL.map(|name| {
+    let requests = ServiceName::ALL.map(|name| {
         let url = format!("http://{}/readyz", parts.health_address(name));
         let request = client.get(url).send();
         async move { request.await.is_ok_and(|response| response.status().is_success()) }
@@ -65,8 +65,8 @@ async fn are_all_ready(client: &Client, parts: &Parts) -> bool {
     futures::future::join_all(requests).await.into_iter().all(|ready| ready)
 }
 
-/// Waits until the system has drained: all orders delivered, all messages published and handled, no shelf low. Returns
-/// how long that took, or `None` after [`DRAIN_TIMEOUT`].
+/// Waits until the system has drained: all orders delivered, all messages published and handled, no shelf item low.
+/// Returns how long that took, or `None` after [`DRAIN_TIMEOUT`].
 pub(crate) async fn wait_until_drained(parts: &Parts, started: Instant) -> anyhow::Result<Option<Duration>> {
     let began = Instant::now();
     let mut last_printed = Instant::now();
@@ -84,7 +84,7 @@ pub(crate) async fn wait_until_drained(parts: &Parts, started: Instant) -> anyho
             last_printed = Instant::now();
             let text = format!(
                 "not drained yet: {orders} orders not delivered, {unpublished} messages unpublished, {unhandled} \
-                 unhandled, {low} shelves low"
+                 unhandled, {low} shelf items low"
             );
             print_progress(started, &text);
         }

@@ -2,7 +2,7 @@
 
 use crate::{fault::Link, proxy::Proxy};
 use anyhow::Context;
-use off_cli::serve::Name;
+use off_cli::serve::ServiceName;
 use off_kit::Addresses;
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub(crate) struct RunSettings {
 pub(crate) struct Network {
     pub(crate) proxies: BTreeMap<Link, Proxy>,
     /// The addresses of each service, not proxied.
-    pub(crate) addresses: BTreeMap<Name, Addresses>,
+    pub(crate) addresses: BTreeMap<ServiceName, Addresses>,
 }
 
 impl Network {
@@ -35,7 +35,7 @@ impl Network {
         // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port may
         // be assigned again at once.
         let mut listeners = Vec::new();
-        for name in Name::ALL {
+        for name in ServiceName::ALL {
             let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
             addresses.insert(name, Addresses { api: api.local_addr()?, health: health.local_addr()? });
             listeners.extend([api, health]);
@@ -56,7 +56,7 @@ impl Network {
     /// Environment variables of a service: all its connections go through proxies. Fails if a URL of a server is invalid.
     pub(crate) fn settings(
         &self,
-        name: Name,
+        name: ServiceName,
         run: RunSettings,
         database_url: &str,
         nats_url: &str,
@@ -70,14 +70,14 @@ impl Network {
             ("OFF_LOG_FORMAT", "json".to_owned()),
         ];
         match name {
-            Name::Users | Name::Orders => {
+            ServiceName::Users | ServiceName::Orders => {
                 settings.push(("DATABASE_URL", via_proxy(database_url, &self.proxies[&Link::ToPostgres(name)])?));
             }
-            Name::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
-            // The generator only plays the devices, which order low products. The clients run here, with a journal.
-            Name::Generator => settings.extend([
-                ("USERS_URL", http(Link::FromGenerator(Name::Users))),
-                ("ORDERS_URL", http(Link::FromGenerator(Name::Orders))),
+            ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
+            // The generator only simulates the devices, which order low products. The clients run here, with a journal.
+            ServiceName::Generator => settings.extend([
+                ("USERS_URL", http(Link::FromGenerator(ServiceName::Users))),
+                ("ORDERS_URL", http(Link::FromGenerator(ServiceName::Orders))),
                 ("GENERATOR_RATE", "0".to_owned()),
                 ("GENERATOR_HOUSEHOLDS", "0".to_owned()),
             ]),

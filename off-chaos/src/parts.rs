@@ -10,7 +10,7 @@ use anyhow::Context;
 use off_cli::{
     home::Home,
     migrate::{self, ForeignTables},
-    serve::Name,
+    serve::ServiceName,
 };
 use off_kit::{Bus, bus, db};
 use off_servers::{Nats, Postgres, SmallDisk, find_nats_server, find_postgres};
@@ -49,7 +49,7 @@ pub(crate) struct Parts {
     /// `None` if this user may not mount one.
     postgres_disk: StdMutex<Option<SmallDisk>>,
     nats: Mutex<Nats>,
-    services: BTreeMap<Name, Mutex<Process>>,
+    services: BTreeMap<ServiceName, Mutex<Process>>,
     /// The folder of their logs.
     logs: PathBuf,
     network: Network,
@@ -79,7 +79,7 @@ impl Parts {
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let mut services = BTreeMap::new();
-        for name in Name::ALL {
+        for name in ServiceName::ALL {
             let settings = network.settings(name, run, &postgres.url, &nats.url)?;
             let mut process = Process::new(std::env::current_exe()?)
                 .arguments(["serve", name.as_str()])
@@ -101,7 +101,7 @@ impl Parts {
     }
 
     /// Health address of a service, not proxied.
-    pub(crate) fn health_address(&self, name: Name) -> SocketAddr {
+    pub(crate) fn health_address(&self, name: ServiceName) -> SocketAddr {
         self.network.addresses[&name].health
     }
 
@@ -111,22 +111,22 @@ impl Parts {
     }
 
     /// Sends SIGKILL to a service and does not restart it.
-    pub(crate) async fn kill(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&self, name: ServiceName) -> anyhow::Result<()> {
         self.services[&name].lock().await.kill().await
     }
 
     /// Starts a service if it does not run.
-    pub(crate) async fn start_service(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn start_service(&self, name: ServiceName) -> anyhow::Result<()> {
         self.services[&name].lock().await.start()
     }
 
     /// Freezes a service with SIGSTOP.
-    pub(crate) async fn freeze(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn freeze(&self, name: ServiceName) -> anyhow::Result<()> {
         self.services[&name].lock().await.freeze()
     }
 
     /// Resumes a service that is frozen.
-    pub(crate) async fn resume(&self, name: Name) -> anyhow::Result<()> {
+    pub(crate) async fn resume(&self, name: ServiceName) -> anyhow::Result<()> {
         self.services[&name].lock().await.resume()
     }
 
@@ -227,6 +227,6 @@ impl Parts {
 }
 
 /// The log of a service.
-fn log_file(logs: &Path, name: Name) -> PathBuf {
+fn log_file(logs: &Path, name: ServiceName) -> PathBuf {
     logs.join(format!("{name}.log"))
 }

@@ -13,7 +13,7 @@ use crate::{
     summary::{self, Observations, RunTimes, Summary},
 };
 use anyhow::Context;
-use off_cli::{audit, home::Home, reset, serve::Name};
+use off_cli::{audit, home::Home, reset, serve::ServiceName};
 use off_etl::{Choice, Export, ImportOptions, NoObserver, Profile};
 use off_kit::{Clock, bus::dead_letters, print_line, service::parse_speed, telemetry};
 use std::{
@@ -138,7 +138,7 @@ async fn load_and_check(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
     anyhow::ensure!(monitor.try_join_next().is_none(), "the monitoring of the services ended early");
     monitor.shutdown().await;
     // A device whose order failed orders again after a pause, even if its shelf has been restocked meanwhile.
-    parts.kill(Name::Generator).await?;
+    parts.kill(ServiceName::Generator).await?;
     if drained_after.is_some() {
         wait_until_drained(parts, started).await?;
     }

@@ -11,7 +11,7 @@ pub(crate) struct Left {
     pub(crate) orders: i64,
     /// Messages that are not published.
     pub(crate) unpublished: i64,
-    /// Shelves that are low.
+    /// Shelf items that are low.
     pub(crate) low: i64,
 }
 
@@ -81,18 +81,18 @@ pub(crate) async fn read_reports(db: &PgPool) -> sqlx::Result<Vec<ReportRow>> {
     rows.fetch_all(db).await
 }
 
-/// A product that is low on a shelf.
+/// A shelf item that is low, or marked as low.
 #[derive(Debug)]
-pub(crate) struct LowShelf {
+pub(crate) struct LowShelfItem {
     pub(crate) ssd_id: i64,
     pub(crate) barcode: String,
     pub(crate) quantity: i32,
 }
 
-/// Finds the shelves that are low, or marked as low.
-pub(crate) async fn find_low_shelves(db: &PgPool) -> sqlx::Result<Vec<LowShelf>> {
+/// Finds the shelf items that are low, or marked as low.
+pub(crate) async fn find_low_shelf_items(db: &PgPool) -> sqlx::Result<Vec<LowShelfItem>> {
     let low = sqlx::query_as!(
-        LowShelf,
+        LowShelfItem,
         "SELECT ssd_id, barcode, quantity FROM users.shelf_items
          WHERE low_since IS NOT NULL OR quantity <= reorder_point"
     );

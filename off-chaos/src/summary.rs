@@ -163,7 +163,7 @@ pub(crate) fn print_all(summaries: &[Summary]) {
         let drained_after =
             summary.drained_after.map_or_else(|| "never".to_owned(), |after| format!("{:.1} s", after.as_secs_f64()));
         let outcome = if summary.passed {
-            "nothing was lost".to_owned()
+            "no order was lost".to_owned()
         } else {
             format!("FAILED: {}", summary.failed.join(", "))
         };

@@ -85,7 +85,7 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     if options.json {
         print_line!("{}", serde_json::to_string_pretty(&audit)?);
     } else {
-        report::print(&audit);
+        report::print(&audit, options.patience);
     }
     Ok(audit)
 }

@@ -64,7 +64,7 @@ pub(crate) struct Replay {
     /// Only dead letters of this consumer.
     #[arg(long, value_name = "NAME", requires = "all")]
     consumer: Option<String>,
-    /// Only messages that were given up at this time or later, like 2026-01-31T12:00:00Z.
+    /// Only messages that became dead letters at this time or later, like 2026-01-31T12:00:00Z.
     #[arg(long, value_name = "TIME", requires = "all")]
     since: Option<DateTime<Utc>>,
     /// Prints what would be published, and publishes nothing.
@@ -110,7 +110,7 @@ async fn list(bus: &Bus) -> anyhow::Result<()> {
         print_line!("there are no dead letters");
         return Ok(());
     }
-    let mut table = table(&["number", "given up", "subject", "consumer", "reason"]);
+    let mut table = table(&["number", "dead since", "subject", "consumer", "reason"]);
     for letter in letters {
         let reason: String = letter.reason.chars().take(80).collect();
         let columns = [letter.number.to_string(), letter.time, letter.subject, letter.consumer, reason];
@@ -126,7 +126,7 @@ fn show(letter: &DeadLetter) {
     print_line!("reason      {}", printable(&letter.reason));
     print_line!("sequence    {}", printable(&letter.sequence));
     print_line!("deliveries  {}", printable(&letter.deliveries));
-    print_line!("given up    {}", printable(&letter.time));
+    print_line!("dead since  {}", printable(&letter.time));
     for (name, value) in &letter.headers {
         print_line!("header      {}: {}", printable(name), printable(value));
     }
@@ -171,9 +171,9 @@ impl Replay {
     }
 
     fn matches(&self, letter: &DeadLetter) -> bool {
-        let given_up = letter.time.parse::<DateTime<Utc>>().ok();
+        let dead_since = letter.time.parse::<DateTime<Utc>>().ok();
         self.consumer.as_ref().is_none_or(|consumer| *consumer == letter.consumer)
-            && self.since.is_none_or(|since| given_up.is_some_and(|given_up| given_up >= since))
+            && self.since.is_none_or(|since| dead_since.is_some_and(|dead_since| dead_since >= since))
     }
 }
 

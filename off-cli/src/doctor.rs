@@ -2,7 +2,7 @@
 
 use crate::{
     home::{Home, Session},
-    report::{State, check, printable_line},
+    report::{Status, check, printable_line},
     stalls,
 };
 use off_kit::{db, print_line};
@@ -10,56 +10,56 @@ use off_servers::{find_nats_server, find_postgres};
 use serde::Deserialize;
 use std::{collections::BTreeMap, env, process::ExitCode, time::Duration};
 
-/// Prints findings and remembers whether all are healthy.
-struct Findings {
+/// Prints the results of checks and remembers whether all are healthy.
+struct Results {
     all_healthy: bool,
 }
 
-impl Findings {
-    fn record(&mut self, name: &str, found: Result<String, String>) {
-        let (state, detail) = match found {
-            Ok(detail) => (State::Healthy, detail),
-            Err(detail) => (State::Stalled, detail),
+impl Results {
+    fn record(&mut self, name: &str, result: Result<String, String>) {
+        let (status, detail) = match result {
+            Ok(detail) => (Status::Healthy, detail),
+            Err(detail) => (Status::Failed, detail),
         };
-        self.print(state, name, &detail);
+        self.print(status, name, &detail);
     }
 
-    fn print(&mut self, state: State, name: &str, detail: &str) {
-        self.all_healthy &= state != State::Stalled;
-        print_line!("{}", check(state, name, detail));
+    fn print(&mut self, status: Status, name: &str, detail: &str) {
+        self.all_healthy &= status != Status::Failed;
+        print_line!("{}", check(status, name, detail));
     }
 }
 
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
-    let mut findings = Findings { all_healthy: true };
-    find_programs(home, &mut findings).await;
+    let mut results = Results { all_healthy: true };
+    find_programs(home, &mut results).await;
     let is_external = is_set("DATABASE_URL") && is_set("NATS_URL");
     let running = if home.lock().is_err() { home.running() } else { None };
     match (&running, is_external) {
         (Some(running), _) => {
-            findings.record("off up", Ok(format!("process {} in {}", running.pid, home.folder().display())));
+            results.record("off up", Ok(format!("process {} in {}", running.pid, home.folder().display())));
         }
-        (None, true) => findings.record("off up", Ok("external servers, set by DATABASE_URL and NATS_URL".to_owned())),
+        (None, true) => results.record("off up", Ok("external servers, set by DATABASE_URL and NATS_URL".to_owned())),
         (None, false) => {
-            findings.record("off up", Ok(format!("nothing runs in {}; `off up` starts it", home.folder().display())));
-            return Ok(conclude(&findings));
+            results.record("off up", Ok(format!("nothing runs in {}; `off up` starts it", home.folder().display())));
+            return Ok(conclude(&results));
         }
     }
     match home.session().await {
         Ok(session) => {
-            check_servers(&session, &mut findings).await;
+            check_servers(&session, &mut results).await;
             session.end().await?;
         }
-        Err(error) => findings.record("connections", Err(format!("{error:#}"))),
+        Err(error) => results.record("connections", Err(format!("{error:#}"))),
     }
     if running.is_some() {
         let disk = stalls::check_disk(home.folder())?;
-        findings.print(disk.state, disk.name, &disk.detail);
+        results.print(disk.status, disk.name, &disk.detail);
     }
     for service in running.iter().flat_map(|running| &running.services) {
-        findings.record(&service.name, check_readiness(&service.health_url).await);
+        results.record(&service.name, check_readiness(&service.health_url).await);
     }
-    Ok(conclude(&findings))
+    Ok(conclude(&results))
 }
 
 fn is_set(name: &str) -> bool {
@@ -67,33 +67,32 @@ fn is_set(name: &str) -> bool {
 }
 
 /// Looks for the programs of the private servers.
-async fn find_programs(home: &Home, findings: &mut Findings) {
+async fn find_programs(home: &Home, results: &mut Results) {
     if !is_set("DATABASE_URL") {
         let found = find_postgres().await.map(|(folder, version)| format!("{version} in {}", folder.display()));
-        findings.record("PostgreSQL", found.map_err(|error| format!("{error:#}")));
+        results.record("PostgreSQL", found.map_err(|error| format!("{error:#}")));
     }
     if !is_set("NATS_URL") {
         let found = find_nats_server(home.tools()).await;
         let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
-        findings.record("nats-server", found.map_err(|error| format!("{error:#}")));
+        results.record("nats-server", found.map_err(|error| format!("{error:#}")));
     }
 }
 
 /// Checks both servers, and whether anything in them is stalled.
-async fn check_servers(session: &Session, findings: &mut Findings) {
+async fn check_servers(session: &Session, results: &mut Results) {
     let database = db::check(&session.db, off_migrations::newest()).await;
-    findings.record("database", database.map(|()| "answers, all migrations are applied".to_owned()));
+    results.record("database", database.map(|()| "answers, all migrations are applied".to_owned()));
     let broker = session.bus.check().await;
-    findings
-        .record("broker", broker.map(|()| format!("answers, version {}", session.bus.client.server_info().version)));
-    for finding in stalls::check(&session.db, &session.bus).await {
-        findings.print(finding.state, finding.name, &finding.detail);
+    results.record("broker", broker.map(|()| format!("answers, version {}", session.bus.client.server_info().version)));
+    for result in stalls::check(&session.db, &session.bus).await {
+        results.print(result.status, result.name, &result.detail);
     }
 }
 
 /// Prints the overall result and returns the exit code.
-fn conclude(findings: &Findings) -> ExitCode {
-    if findings.all_healthy {
+fn conclude(results: &Results) -> ExitCode {
+    if results.all_healthy {
         print_line!("all is well");
         ExitCode::SUCCESS
     } else {
@@ -120,7 +119,7 @@ async fn check_readiness(address: &str) -> Result<String, String> {
     let is_ready = response.status().is_success();
     let readiness = response.json().await;
     let readiness: Readiness = readiness.map_err(|error| format!("{address} sent an invalid response: {error}"))?;
-    let failed = readiness.checks.iter().filter(|(_, state)| *state != "ok");
+    let failed = readiness.checks.iter().filter(|(_, status)| *status != "ok");
     let problems: Vec<String> = failed
         .chain(&readiness.warnings)
         .map(|(name, problem)| format!("{name}: {}", printable_line(problem)))

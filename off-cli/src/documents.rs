@@ -1,6 +1,6 @@
 //! `off openapi` and `off asyncapi`: print the API documents, which are generated from the code.
 
-use crate::serve::Name;
+use crate::serve::ServiceName;
 use off_generator::Generator;
 use off_kit::{Service, print_line};
 use off_notifications_service::NotificationsService;
@@ -11,15 +11,15 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// The service to document.
-    service: Name,
+    service: ServiceName,
 }
 
 pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
     let document = match options.service {
-        Name::Users => UsersService::openapi(),
-        Name::Orders => OrdersService::openapi(),
-        Name::Notifications => NotificationsService::openapi(),
-        Name::Generator => Generator::openapi(),
+        ServiceName::Users => UsersService::openapi(),
+        ServiceName::Orders => OrdersService::openapi(),
+        ServiceName::Notifications => NotificationsService::openapi(),
+        ServiceName::Generator => Generator::openapi(),
     };
     print_line!("{}", document.to_pretty_json()?);
     Ok(ExitCode::SUCCESS)

@@ -29,16 +29,16 @@ pub struct Home {
 
 /// The addresses of a running system, written by `off up` for the other commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Running {
+pub(crate) struct RunningSystem {
     pub(crate) pid: u32,
     pub(crate) database_url: String,
     pub(crate) nats_url: String,
-    pub(crate) services: Vec<RunningService>,
+    pub(crate) services: Vec<ServiceAddresses>,
 }
 
-/// A service of a running system.
+/// The addresses of a service of a running system.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct RunningService {
+pub(crate) struct ServiceAddresses {
     pub(crate) name: String,
     /// The base URL of its API.
     pub(crate) url: String,
@@ -46,7 +46,7 @@ pub(crate) struct RunningService {
     pub(crate) health_url: String,
 }
 
-impl RunningService {
+impl ServiceAddresses {
     /// Succeeds if the service is ready; the error has the reason why it is not.
     pub(crate) async fn check_readiness(&self) -> anyhow::Result<()> {
         let address = self.health_url.strip_prefix("http://").and_then(|address| address.parse::<SocketAddr>().ok());
@@ -113,14 +113,16 @@ impl Home {
             File::options().create(true).append(true).open(self.folder.join("lock")).with_context(cannot_write)?;
         match file.try_lock() {
             Ok(()) => Ok(Lock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                let process = self.running().map_or_else(String::new, |running| format!(" (process {})", running.pid));
-                bail!(
-                    "off is already up in {}{process}: watch it with `off watch`, stop it with `off down`, or \
+            Err(TryLockError::WouldBlock) => match self.running() {
+                Some(RunningSystem { pid, .. }) => bail!(
+                    "off is already up in {} (process {pid}): watch it with `off watch`, stop it with `off down`, or \
                      start another one with --home FOLDER",
                     self.folder.display()
-                )
-            }
+                ),
+                None => {
+                    bail!("another command is using {}, or off is starting there: try again", self.folder.display())
+                }
+            },
             Err(TryLockError::Error(error)) => Err(error).with_context(cannot_write),
         }
     }
@@ -131,12 +133,12 @@ impl Home {
     }
 
     /// The addresses of the running system; `None` if none runs.
-    pub(crate) fn running(&self) -> Option<Running> {
+    pub(crate) fn running(&self) -> Option<RunningSystem> {
         let text = fs::read_to_string(self.folder.join("running.json")).ok()?;
         serde_json::from_str(&text).ok()
     }
 
-    pub(crate) fn write_running(&self, running: &Running) -> anyhow::Result<()> {
+    pub(crate) fn write_running(&self, running: &RunningSystem) -> anyhow::Result<()> {
         let path = self.folder.join("running.json");
         // The URLs contain passwords.
         let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path);

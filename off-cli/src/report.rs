@@ -4,20 +4,20 @@ use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
 use std::fmt::Display;
 
-/// The state of something that was checked.
+/// The status of something that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum Status {
     /// Works.
     Healthy,
     /// Needs attention, but blocks nothing.
     Warning,
-    /// Does not work, or does not move on.
-    Stalled,
+    /// Does not work, or is stalled.
+    Failed,
 }
 
-impl From<bool> for State {
+impl From<bool> for Status {
     fn from(is_healthy: bool) -> Self {
-        if is_healthy { Self::Healthy } else { Self::Stalled }
+        if is_healthy { Self::Healthy } else { Self::Failed }
     }
 }
 
@@ -28,25 +28,24 @@ pub fn table(headings: &[&str]) -> Table {
     table
 }
 
-/// A line with a mark for the state: `✓` healthy, `!` warning, `✗` stalled or failed.
-pub fn check(state: State, what: &str, detail: &str) -> String {
-    let mark = match state {
-        State::Healthy => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
-        State::Warning => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),
-        State::Stalled => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
+/// A line with a mark for the status: `✓` healthy, `!` warning, `✗` failed.
+pub fn check(status: Status, what: &str, detail: &str) -> String {
+    let mark = match status {
+        Status::Healthy => "✓".if_supports_color(Stdout, |mark| mark.green()).to_string(),
+        Status::Warning => "!".if_supports_color(Stdout, |mark| mark.yellow()).to_string(),
+        Status::Failed => "✗".if_supports_color(Stdout, |mark| mark.red()).to_string(),
     };
     format!("{mark} {what:<16}{detail}")
 }
 
-/// A number with its noun: `1 order`, `2 orders`, `2 deliveries`, `2 shelves`.
+/// A number with its noun: `1 order`, `2 orders`, `2 deliveries`.
 pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     if number == N::from(1) {
         return format!("1 {noun}");
     }
-    match (noun.strip_suffix('y'), noun.strip_suffix('f')) {
-        (Some(stem), _) => format!("{number} {stem}ies"),
-        (_, Some(stem)) => format!("{number} {stem}ves"),
-        _ => format!("{number} {noun}s"),
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
     }
 }
 
@@ -79,9 +78,9 @@ mod tests {
 
     #[test]
     fn counted_adapts_the_noun_to_the_number() {
-        let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery"), (2, "shelf")];
+        let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery")];
         let texts = counts.map(|(number, noun)| counted(number, noun));
-        assert_eq!(texts, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries", "2 shelves"]);
+        assert_eq!(texts, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries"]);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     print_line!(
-        "nothing starts with these: create others with deploy/make-secrets FOLDER and set OFF_SECRETS to FOLDER"
+        "these passwords are not accepted: create others with deploy/make-secrets FOLDER and set OFF_SECRETS to FOLDER"
     );
     Ok(ExitCode::FAILURE)
 }

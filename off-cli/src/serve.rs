@@ -35,7 +35,7 @@ pub struct Settings {
 
 /// The name of a service on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
-pub enum Name {
+pub enum ServiceName {
     /// The users service.
     Users,
     /// The orders service.
@@ -46,7 +46,7 @@ pub enum Name {
     Generator,
 }
 
-impl Name {
+impl ServiceName {
     /// All services, in start order.
     pub const ALL: [Self; 4] = [Self::Users, Self::Orders, Self::Notifications, Self::Generator];
 
@@ -61,7 +61,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ServiceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }

@@ -74,7 +74,7 @@ fn row(arg: &Arg) -> String {
     let default = match arg.get_id().as_str() {
         "http_service_port" => format!("{}–{}", UsersService::PORT, Generator::PORT),
         "health_port" => format!("{}–{}", UsersService::HEALTH_PORT, Generator::HEALTH_PORT),
-        "log_format" => "automatic".to_owned(),
+        "log_format" if defaults.is_empty() => "automatic".to_owned(),
         _ if defaults.is_empty() => "none".to_owned(),
         _ => defaults.join(", "),
     };

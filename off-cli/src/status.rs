@@ -1,8 +1,8 @@
 //! `off status`: reports whether the system runs in the folder and which services are ready.
 
 use crate::{
-    home::{Home, RunningService},
-    report::{State, check, printable_line},
+    home::{Home, ServiceAddresses},
+    report::{Status, check, printable_line},
 };
 use futures::future::join_all;
 use off_kit::print_line;
@@ -19,14 +19,14 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(NOT_RUNNING));
     };
     print_line!("off runs in {folder}, process {}", running.pid);
-    let results = join_all(running.services.iter().map(RunningService::check_readiness)).await;
+    let results = join_all(running.services.iter().map(ServiceAddresses::check_readiness)).await;
     let all_ready = results.iter().all(Result::is_ok);
     for (service, result) in running.services.iter().zip(results) {
-        let (state, detail) = match result {
-            Ok(()) => (State::Healthy, format!("ready, documentation at {}/docs", service.url)),
-            Err(reason) => (State::Stalled, printable_line(&format!("{reason:#}"))),
+        let (status, detail) = match result {
+            Ok(()) => (Status::Healthy, format!("ready, documentation at {}/docs", service.url)),
+            Err(reason) => (Status::Failed, printable_line(&format!("{reason:#}"))),
         };
-        print_line!("{}", check(state, &service.name, &detail));
+        print_line!("{}", check(status, &service.name, &detail));
     }
     Ok(if all_ready { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -55,12 +55,12 @@ impl System {
     }
 
     /// Whether a service has stopped without being asked to.
-    pub(crate) fn has_failed(&self) -> bool {
+    pub(crate) fn has_stopped_by_itself(&self) -> bool {
         self.services.iter().any(Running::is_stopping)
     }
 
     /// Completes when a service stops without being asked to, which is a failure.
-    pub(crate) async fn stopping(&self) {
+    pub(crate) async fn stops_by_itself(&self) {
         if self.services.is_empty() {
             return std::future::pending().await;
         }

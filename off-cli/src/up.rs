@@ -2,9 +2,10 @@
 
 mod catalog;
 mod store;
+mod upkeep;
 
 use crate::{
-    home::{Home, Running, RunningService, Servers},
+    home::{Home, RunningSystem, Servers, ServiceAddresses},
     migrate::{self, ForeignTables},
     system::{System, settings},
     view::{self, Notice, View},
@@ -30,9 +31,6 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use url::Url;
-
-/// How often to check for deleted streams and consumers.
-const RECREATE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long recovery may take to handle the deadlines that passed while off did not run.
 const CATCH_UP_TIME: Duration = Duration::from_secs(30);
@@ -93,7 +91,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     telemetry::init("off", &log)?;
     home.remove_running();
 
-    print_status(&Servers::announcement()?);
+    print_status(&Servers::start_line()?);
     let mut servers = tokio::select! {
         servers = Servers::start(home) => servers?,
         () = shutdown.cancelled() => return Ok(ExitCode::SUCCESS),
@@ -152,8 +150,8 @@ async fn run_system(
         () = shutdown.cancelled() => return Ok(()),
     }
     let mut system = System::new(options.hosts.clone());
-    // After a pause, deadlines that passed meanwhile are kept late: until then the earlier heartbeat is what the audit of a
-    // stopped system compares them with.
+    // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that of
+    // the previous run, so that an audit after an early stop compares with that time.
     let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
     let started = start_services(&mut system, options, servers).await;
     let outcome = match started {
@@ -165,13 +163,11 @@ async fn run_system(
         }
         Err(error) => Err(error),
     };
-    if outcome.is_err() || system.has_failed() {
+    if outcome.is_err() || system.has_stopped_by_itself() {
         print_status("something failed; shutting down");
     }
     let stopped = system.stop(|name| print_status(&format!("stopped {name}"))).await;
-    if Instant::now() >= heartbeat_from {
-        home.write_heartbeat();
-    }
+    upkeep::write_heartbeat(home, heartbeat_from);
     let summary = timeout(CLOSE_TIMEOUT, view::summary(&pool)).await;
     bus.close().await;
     if timeout(CLOSE_TIMEOUT, pool.close()).await.is_err() {
@@ -206,7 +202,7 @@ async fn show(
     bus: &Bus,
     heartbeat_from: Instant,
 ) -> anyhow::Result<()> {
-    home.write_running(&Running {
+    home.write_running(&RunningSystem {
         pid: std::process::id(),
         database_url: servers.database_url.clone(),
         nats_url: servers.nats_url.clone(),
@@ -228,37 +224,11 @@ async fn show(
     tokio::select! {
         result = view.run() => result,
         result = Box::pin(servers.keep_running(on_restart)) => result,
-        result = Box::pin(recreate_missing(home, bus, options.storage, heartbeat_from)) => result,
+        never = Box::pin(upkeep::write_heartbeats(home, heartbeat_from)) => match never {},
+        never = Box::pin(upkeep::recreate_deleted(bus, options.storage)) => match never {},
         // `System::stop` returns the error of the service that failed.
-        () = system.stopping() => Ok(()),
+        () = system.stops_by_itself() => Ok(()),
         () = time_limit => Ok(()),
-    }
-}
-
-/// Periodically writes the heartbeat, and recreates streams and consumers that were deleted. Their messages are
-/// recovered from Postgres.
-async fn recreate_missing(
-    home: &Home,
-    bus: &Bus,
-    storage: bus::StreamStorage,
-    heartbeat_from: Instant,
-) -> anyhow::Result<()> {
-    loop {
-        if Instant::now() >= heartbeat_from {
-            home.write_heartbeat();
-        }
-        tokio::time::sleep(RECREATE_INTERVAL).await;
-        if !bus.is_connected() {
-            continue;
-        }
-        let missing = bus::find_missing(bus).await;
-        if missing.is_empty() {
-            continue;
-        }
-        warn!("recreating {}", missing.join(", "));
-        if let Err(error) = bus::declare(bus, storage).await {
-            warn!("cannot recreate streams and consumers, will retry: {error:#}");
-        }
     }
 }
 
@@ -288,8 +258,8 @@ async fn start_services(system: &mut System, options: &Options, servers: &Server
     Ok(())
 }
 
-fn running_services(system: &System) -> Vec<RunningService> {
-    let services = system.services().iter().map(|service| RunningService {
+fn running_services(system: &System) -> Vec<ServiceAddresses> {
+    let services = system.services().iter().map(|service| ServiceAddresses {
         name: service.name().to_owned(),
         url: format!("http://{}", service.addresses().api),
         health_url: format!("http://{}", service.addresses().health),

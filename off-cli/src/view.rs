@@ -5,7 +5,7 @@ mod screen;
 mod state;
 mod store;
 
-use crate::{home::RunningService, report::counted};
+use crate::{home::ServiceAddresses, report::counted};
 use futures::{Stream, StreamExt, stream::select_all};
 use health::Health;
 use off_events::{Order, StockLow, UserRegistered, streams::DEAD_LETTERS};
@@ -40,7 +40,7 @@ pub(crate) struct View {
     bus: Bus,
     clock: Clock,
     speed: f64,
-    services: Vec<RunningService>,
+    services: Vec<ServiceAddresses>,
     started: Instant,
     notices: watch::Receiver<Option<Notice>>,
 }
@@ -57,7 +57,7 @@ impl View {
         pool: PgPool,
         bus: Bus,
         speed: f64,
-        services: Vec<RunningService>,
+        services: Vec<ServiceAddresses>,
         notices: watch::Receiver<Option<Notice>>,
     ) -> Self {
         Self { pool, bus, clock: Clock::real(1.0), speed, services, started: Instant::now(), notices }
@@ -134,6 +134,6 @@ pub(crate) async fn summary(pool: &PgPool) -> anyhow::Result<String> {
         snapshot.pending,
         counted(snapshot.households, "household"),
         counted(snapshot.deliveries, "delivery"),
-        counted(snapshot.low, "shelf")
+        counted(snapshot.low, "shelf item")
     ))
 }

@@ -8,7 +8,7 @@ use crate::{
     import::ImportOptions,
     observer::Observer,
     record::{FIELDS, Record},
-    reject::Reject,
+    reject::RejectReason,
     report::Report,
     sink::Sink,
     source::{Place, SourceName},
@@ -150,10 +150,7 @@ impl Api {
             sink.add(validate_page(&records, place, &rules), choice);
             sink.flush().await?;
             let report = sink.report();
-            info!(
-                "imported page {page} of the API: {} records read so far, {} new products",
-                report.read, report.loaded
-            );
+            info!("imported page {page} of the API: {} records read so far, {} new products", report.read, report.new);
             observer.on_page(report);
             if !(page == self.max_runs || sink.has_enough(choice)) {
                 schedule.next().await?;
@@ -247,7 +244,7 @@ fn validate_page(records: &[Box<RawValue>], place: Place, rules: &Rules) -> Vali
     let end = Place { offset: place.offset + 1, line: place.line + records.len() as u64 };
     let mut validated = ValidatedChunk::new(end);
     for (number, record) in (place.line + 1..).zip(records) {
-        validated.validate(rules, number, Record::read(record.get().as_bytes()).map_err(|_| Reject::NotJson));
+        validated.validate(rules, number, Record::read(record.get().as_bytes()).map_err(|_| RejectReason::NotJson));
     }
     validated
 }

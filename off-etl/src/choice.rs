@@ -21,7 +21,7 @@ pub struct Choice {
 impl Choice {
     /// The profile and the filter as JSON, without `keep_rejects`. An interrupted import is found by this text, so its
     /// format must not change.
-    pub(crate) fn rules(&self) -> String {
+    pub(crate) fn stored_rules(&self) -> String {
         let Filter { country, category, brand, limit } = &self.filter;
         let profile = self.profile.name();
         serde_json::json!({"profile": profile, "country": country, "category": category, "brand": brand, "limit": limit})
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn the_stored_form_of_the_rules_is_stable() {
         let nothing = r#"{"brand":null,"category":null,"country":null,"limit":null,"profile":"strict"}"#;
-        assert_eq!(Choice::from(Profile::Strict).rules(), nothing);
+        assert_eq!(Choice::from(Profile::Strict).stored_rules(), nothing);
         let filter = Filter {
             country: Some("en:france".to_owned()),
             category: None,
@@ -52,6 +52,6 @@ mod tests {
         };
         let choice = Choice { profile: Profile::All, filter, keep_rejects: true };
         let all = r#"{"brand":"so \"good\"","category":null,"country":"en:france","limit":7,"profile":"all"}"#;
-        assert_eq!(choice.rules(), all);
+        assert_eq!(choice.stored_rules(), all);
     }
 }

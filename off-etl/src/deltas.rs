@@ -113,7 +113,7 @@ async fn apply_new_deltas(
 async fn fresh_until(db: Option<&PgPool>, choice: &Choice) -> anyhow::Result<Option<DateTime<Utc>>> {
     let Some(db) = db else { return Ok(None) };
     let mut catalog = Catalog::open(db).await?;
-    let fresh_until = catalog.fresh_until(&choice.rules()).await?;
+    let fresh_until = catalog.fresh_until(&choice.stored_rules()).await?;
     catalog.close().await?;
     if fresh_until.is_none() {
         warn!(

@@ -32,6 +32,6 @@ pub use metrics::METRICS;
 pub use observer::{NoObserver, Observer, Progress};
 pub use profile::Profile;
 pub use progress::ProgressReporter;
-pub use reject::Reject;
+pub use reject::RejectReason;
 pub use report::{Report, Tally};
 pub use source::{Damage, Export, SourceName};

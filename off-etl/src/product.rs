@@ -18,7 +18,7 @@ use crate::{
     correction::{Corrections, text},
     profile::Profile,
     record::Record,
-    reject::Reject,
+    reject::RejectReason,
 };
 use amount::amount;
 use barcode::barcode;
@@ -85,13 +85,13 @@ pub struct Product {
 impl Product {
     /// The product that `record` describes, and the corrections of the record. Fails with the reason if it cannot
     /// become a product.
-    pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Corrections), Reject> {
+    pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Corrections), RejectReason> {
         let mut corrections = record.corrections;
-        let barcode = barcode(record).ok_or(Reject::NoBarcode)?;
-        let name = name(record, &mut corrections).ok_or(Reject::NoName)?;
-        let quantity = text(&record.quantity, MAX_QUANTITY_LENGTH, &mut corrections).ok_or(Reject::NoQuantity)?;
+        let barcode = barcode(record).ok_or(RejectReason::NoBarcode)?;
+        let name = name(record, &mut corrections).ok_or(RejectReason::NoName)?;
+        let quantity = text(&record.quantity, MAX_QUANTITY_LENGTH, &mut corrections).ok_or(RejectReason::NoQuantity)?;
         check_states(record, profile)?;
-        let image_url = image_url(record, &barcode).ok_or(Reject::NoPhoto)?;
+        let image_url = image_url(record, &barcode).ok_or(RejectReason::NoPhoto)?;
         let nova_group = nova_group(record, &mut corrections)?;
         let nutriscore_score = nutriscore_score(record, &mut corrections)?;
         let nutriscore_grade = nutriscore_grade(record)?;
@@ -148,10 +148,10 @@ impl Product {
 }
 
 /// Fails if the record lacks a state tag that the profile needs.
-fn check_states(record: &Record, profile: Profile) -> Result<(), Reject> {
+fn check_states(record: &Record, profile: Profile) -> Result<(), RejectReason> {
     let states = record.states_tags.texts();
     let has = |tag: &str| states.iter().any(|state| state == tag);
-    if profile.tags().iter().all(|tag| has(tag)) { Ok(()) } else { Err(Reject::MissingState) }
+    if profile.tags().iter().all(|tag| has(tag)) { Ok(()) } else { Err(RejectReason::MissingState) }
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
         Record::read(format!("{{{valid}{comma}{fields}}}").as_bytes()).unwrap()
     }
 
-    fn product(fields: &str) -> Result<Product, Reject> {
+    fn product(fields: &str) -> Result<Product, RejectReason> {
         Product::from_record(&record(fields), Profile::Default).map(|(product, _)| product)
     }
 
@@ -223,19 +223,19 @@ mod tests {
     #[test]
     fn every_broken_rule_has_its_reject_reason() {
         for (fields, reason) in [
-            (r#""code": "2-KG-PACK""#, Reject::NoBarcode),
-            (r#""code": "0000""#, Reject::NoBarcode),
+            (r#""code": "2-KG-PACK""#, RejectReason::NoBarcode),
+            (r#""code": "0000""#, RejectReason::NoBarcode),
             // Too many digits for a number: rounded, it would be the barcode of another product.
-            (r#""code": 123456789012345678901234"#, Reject::NoBarcode),
-            (r#""product_name": " \u0000 ""#, Reject::NoName),
-            (r#""quantity": """#, Reject::NoQuantity),
-            (r#""states_tags": []"#, Reject::MissingState),
-            (r#""images": {}"#, Reject::NoPhoto),
-            (r#""nova_group": 5"#, Reject::NovaGroup),
-            (r#""nova_group": 1.5"#, Reject::NovaGroup),
-            (r#""nutriscore_score": 56"#, Reject::NutriscoreScore),
-            (r#""nutriscore_score": "-19""#, Reject::NutriscoreScore),
-            (r#""nutriscore_grade": "unknown""#, Reject::NutriscoreGrade),
+            (r#""code": 123456789012345678901234"#, RejectReason::NoBarcode),
+            (r#""product_name": " \u0000 ""#, RejectReason::NoName),
+            (r#""quantity": """#, RejectReason::NoQuantity),
+            (r#""states_tags": []"#, RejectReason::MissingState),
+            (r#""images": {}"#, RejectReason::NoPhoto),
+            (r#""nova_group": 5"#, RejectReason::NovaGroup),
+            (r#""nova_group": 1.5"#, RejectReason::NovaGroup),
+            (r#""nutriscore_score": 56"#, RejectReason::NutriscoreScore),
+            (r#""nutriscore_score": "-19""#, RejectReason::NutriscoreScore),
+            (r#""nutriscore_grade": "unknown""#, RejectReason::NutriscoreGrade),
         ] {
             assert_eq!(product(fields).unwrap_err(), reason, "{fields}");
         }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn profiles_ask_for_different_tags() {
-        assert_eq!(Product::from_record(&record(""), Profile::Strict), Err(Reject::MissingState));
+        assert_eq!(Product::from_record(&record(""), Profile::Strict), Err(RejectReason::MissingState));
         assert!(Product::from_record(&record(r#""states_tags": null"#), Profile::All).is_ok());
     }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// of an import and must not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "kebab-case")]
-pub enum Reject {
+pub enum RejectReason {
     /// The line or row is longer than the importer reads.
     #[error("longer than 4 MiB")]
     TooLong,

@@ -3,7 +3,7 @@
 mod metrics;
 mod table;
 
-use crate::{correction::Correction, reject::Reject};
+use crate::{correction::Correction, reject::RejectReason};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ pub struct Report {
     pub read: u64,
     /// Filtered out: of another country, category or brand.
     pub filtered_out: u64,
-    /// Became a product. A dry run does not count `loaded`, `updated`, `unchanged` and `withdrawn`.
+    /// Became a product. A dry run does not count `new`, `updated`, `unchanged` and `withdrawn`.
     pub products: u64,
     /// Products that are new in the catalog.
-    pub loaded: u64,
+    pub new: u64,
     /// Products that are newer than in the catalog.
     pub updated: u64,
     /// Products that are as new as in the catalog, or older.
@@ -28,7 +28,7 @@ pub struct Report {
     /// When the most recently changed record changed, also if it was rejected or filtered out.
     pub newest: Option<DateTime<Utc>>,
     /// Rejected records, by reason.
-    pub rejected: BTreeMap<Reject, Tally>,
+    pub rejected: BTreeMap<RejectReason, Tally>,
     /// Corrections of records that became products. A record counts once for each kind of correction.
     pub corrected: BTreeMap<Correction, Tally>,
 }
@@ -60,11 +60,12 @@ impl Report {
     /// Whether none of the lines or rows could be read as a record.
     pub(crate) fn is_all_unreadable(&self) -> bool {
         let count = |reason| self.rejected.get(&reason).map_or(0, |tally: &Tally| tally.count);
-        self.read == [Reject::TooLong, Reject::NotJson, Reject::BadRow].into_iter().map(count).sum::<u64>()
+        self.read
+            == [RejectReason::TooLong, RejectReason::NotJson, RejectReason::BadRow].into_iter().map(count).sum::<u64>()
     }
 
     /// Counts a rejected record in `line`.
-    pub(crate) fn add_reject(&mut self, reason: Reject, line: u64) {
+    pub(crate) fn add_reject(&mut self, reason: RejectReason, line: u64) {
         self.rejected.entry(reason).or_default().add(line);
     }
 
@@ -75,6 +76,6 @@ impl Report {
 
     /// Products that were not written because it is a dry run.
     fn not_written(&self) -> u64 {
-        self.products - self.loaded - self.updated - self.unchanged
+        self.products - self.new - self.updated - self.unchanged
     }
 }

@@ -42,7 +42,7 @@ impl Sink {
         // An import without stored rejects is not resumed as one with them: the earlier rejects would be missing.
         let suffix = if choice.keep_rejects { ", rejects kept" } else { "" };
         let identity = identity.map(|identity| format!("{identity}{suffix}"));
-        let import = catalog.begin(identity.as_deref(), &choice.rules(), name).await?;
+        let import = catalog.begin(identity.as_deref(), &choice.stored_rules(), name).await?;
         if import.report.read > 0 {
             info!("{name}: resuming an import that was interrupted after {} records", import.report.read);
         }

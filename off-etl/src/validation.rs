@@ -7,7 +7,7 @@ use crate::{
     product::{self, Product, Withdrawal},
     profile::Profile,
     record::Record,
-    reject::Reject,
+    reject::RejectReason,
     source::{Broken, Chunk, Place},
 };
 use chrono::{DateTime, Utc};
@@ -38,7 +38,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Rejected {
     /// Why it cannot become a product.
-    pub(crate) reason: Reject,
+    pub(crate) reason: RejectReason,
     /// The barcode as written; `None` unless rejects are kept.
     pub(crate) code: Option<String>,
     /// Marks a product that the catalog may have as no longer sold.
@@ -72,7 +72,7 @@ impl ValidatedChunk {
     }
 
     /// Validates the record in `line`.
-    pub(crate) fn validate(&mut self, rules: &Rules, line: u64, record: Result<Record, Reject>) {
+    pub(crate) fn validate(&mut self, rules: &Rules, line: u64, record: Result<Record, RejectReason>) {
         // A time in the future is an error and does not tell how fresh the source is.
         let changed = record.as_ref().ok().and_then(product::changed).filter(|changed| *changed <= rules.now);
         self.newest = self.newest.max(changed);
@@ -103,7 +103,7 @@ impl Rules {
     }
 
     /// The outcome of a record that was read, or that is unreadable for a reason.
-    fn validate(&self, record: Result<Record, Reject>) -> Outcome {
+    fn validate(&self, record: Result<Record, RejectReason>) -> Outcome {
         let record = match record {
             Ok(record) if self.filter.matches(&record) => record,
             Ok(_) => return Outcome::FilteredOut,

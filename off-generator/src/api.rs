@@ -26,7 +26,7 @@ pub(crate) struct Api {
 pub(crate) enum ApiError {
     /// The service rejected the request; a retry would fail again.
     #[error("the service answered {status}: {detail}")]
-    Refused { status: StatusCode, detail: String },
+    Rejected { status: StatusCode, detail: String },
     /// The service is unavailable or overloaded; the request can be retried.
     #[error("{0:#}")]
     Unavailable(anyhow::Error),
@@ -145,5 +145,5 @@ async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
     }
     let problem: serde_json::Value = response.json().await.unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or("no detail in the response").to_owned();
-    Err(ApiError::Refused { status, detail })
+    Err(ApiError::Rejected { status, detail })
 }

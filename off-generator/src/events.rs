@@ -45,7 +45,7 @@ async fn restock(app: &App, received: &Received<StockLow>) -> Result<(), Failure
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
         match error {
-            ApiError::Refused { .. } => Self::Reject(error.to_string()),
+            ApiError::Rejected { .. } => Self::Reject(error.to_string()),
             ApiError::Unavailable(cause) => Self::Unavailable(cause),
         }
     }

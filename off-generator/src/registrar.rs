@@ -83,7 +83,7 @@ impl Registrar {
             let outcome = self.app.api.register(&household).await;
             self.app.stats.record(Kind::Registration.as_str(), started.elapsed(), &outcome);
             let result = match outcome {
-                Err(rejection @ ApiError::Refused { .. }) => self.find_devices(&rejection).await,
+                Err(rejection @ ApiError::Rejected { .. }) => self.find_devices(&rejection).await,
                 other => other,
             };
             match result {

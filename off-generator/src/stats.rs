@@ -19,7 +19,7 @@ pub(crate) struct Stats(Arc<Mutex<BTreeMap<&'static str, KindStats>>>);
 struct KindStats {
     sent: u64,
     accepted: u64,
-    refused: u64,
+    rejected: u64,
     failed: u64,
     /// Latencies of what was accepted, in microseconds.
     latencies: Histogram<u64>,
@@ -33,7 +33,7 @@ impl Stats {
     pub(crate) fn new() -> anyhow::Result<Self> {
         // From 1 µs to one minute, with two significant digits.
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 2)?;
-        let stats = KindStats { sent: 0, accepted: 0, refused: 0, failed: 0, latencies };
+        let stats = KindStats { sent: 0, accepted: 0, rejected: 0, failed: 0, latencies };
         let kinds = Kind::ALL.map(Kind::as_str).into_iter().chain([RESTOCK]);
         Ok(Self(Arc::new(Mutex::new(kinds.map(|kind| (kind, stats.clone())).collect()))))
     }
@@ -46,7 +46,7 @@ impl Stats {
     pub(crate) fn record<T>(&self, kind: &'static str, latency: Duration, outcome: &Result<T, ApiError>) {
         let name = match outcome {
             Ok(_) => "accepted",
-            Err(ApiError::Refused { .. }) => "refused",
+            Err(ApiError::Rejected { .. }) => "rejected",
             Err(ApiError::Unavailable(_)) => "failed",
         };
         counter!("off_generator_events_total", "kind" => kind, "outcome" => name).increment(1);
@@ -59,7 +59,7 @@ impl Stats {
                 stats.accepted += 1;
                 stats.latencies.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
             }
-            Err(ApiError::Refused { .. }) => stats.refused += 1,
+            Err(ApiError::Rejected { .. }) => stats.rejected += 1,
             Err(ApiError::Unavailable(_)) => stats.failed += 1,
         }
     }
@@ -74,10 +74,10 @@ impl fmt::Display for Stats {
             let separator = if index == 0 { "" } else { "; " };
             write!(
                 f,
-                "{separator}{kind}: sent {}, accepted {}, refused {}, failed {}, p50 {:.1} ms, p99 {:.1} ms",
+                "{separator}{kind}: sent {}, accepted {}, rejected {}, failed {}, p50 {:.1} ms, p99 {:.1} ms",
                 stats.sent,
                 stats.accepted,
-                stats.refused,
+                stats.rejected,
                 stats.failed,
                 ms(0.5),
                 ms(0.99)

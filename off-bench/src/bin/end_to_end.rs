@@ -1,5 +1,5 @@
 //! An order end to end: `POST`, supplier and delivery without waits, shelf. Finds the highest rate at which the backlog
-//! does not grow, then measures at half that rate how long an order takes to each state. The services run as separate
+//! does not grow, then measures at half that rate how long an order takes to each status. The services run as separate
 //! processes, so that the processor time of each can be measured.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
@@ -61,7 +61,7 @@ struct Measurement {
     accepted: f64,
     /// Backlog of all consumers and the outbox at the end of the load.
     backlog: u64,
-    /// Microseconds from `POST` to each state.
+    /// Microseconds from `POST` to each status.
     times: [Histogram<u64>; 3],
     /// Processor time per order in milliseconds, by process.
     costs: Vec<(&'static str, f64)>,

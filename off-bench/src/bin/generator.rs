@@ -101,7 +101,7 @@ async fn start(
     Ok((program, ports.health))
 }
 
-/// Memory of a generator that has registered many households and plays them at its default rate, in megabytes.
+/// Memory of a generator that has registered many households and simulates them at its default rate, in megabytes.
 async fn measure_memory(stage: &Stage) -> anyhow::Result<f64> {
     let stand_in = StandIn::start(stage).await?;
     let (mut generator, address) = start(stage, stand_in.address, stand_in.address, "1", MANY_HOUSEHOLDS).await?;

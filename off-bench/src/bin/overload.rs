@@ -76,10 +76,10 @@ async fn offer_rates(stage: &Stage, address: SocketAddr, capacity: f64) -> anyho
         "offered/s",
         "sent/s",
         "accepted/s",
-        "refused (503)/s",
+        "rejected (503)/s",
         "no response",
         "accepted p50 / p99 ms",
-        "refused p99 ms",
+        "rejected p99 ms",
     ]);
     let mut accepted = Vec::new();
     for part in LOAD_FACTORS {
@@ -89,15 +89,15 @@ async fn offer_rates(stage: &Stage, address: SocketAddr, capacity: f64) -> anyho
         let offered = load::offer(address, rate, LENGTH, MAX_IN_FLIGHT, order);
         let offered = offered.await?;
         offered.outcome.expect_only(&[201, 503])?;
-        let (admitted, refused) = (offered.outcome.of(201), offered.outcome.of(503));
+        let (admitted, rejected) = (offered.outcome.of(201), offered.outcome.of(503));
         table.add_row([
             format!("{rate:.0} ({part} ×)"),
             format!("{:.0}", offered.outcome.rate()),
             format!("{:.0}", admitted.rate()),
-            format!("{:.0}", refused.rate()),
+            format!("{:.0}", rejected.rate()),
             offered.unanswered.to_string(),
             format!("{:.1} / {:.1}", admitted.ms(0.5), admitted.ms(0.99)),
-            format!("{:.1}", refused.ms(0.99)),
+            format!("{:.1}", rejected.ms(0.99)),
         ]);
         accepted.push(admitted);
         stage.wait_until_published().await?;

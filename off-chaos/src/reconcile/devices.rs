@@ -49,10 +49,10 @@ pub(super) async fn check_reports(db: &PgPool, entries: &Entries) -> anyhow::Res
     Ok(Verdict::new("reports", claim, findings))
 }
 
-/// Every `stock.low` led to an order, so no shelf is low.
+/// Every `stock.low` led to an order, so no shelf item is low.
 pub(super) async fn check_shelves(db: &PgPool) -> anyhow::Result<Verdict> {
-    let low = store::find_low_shelves(db).await?;
+    let low = store::find_low_shelf_items(db).await?;
     let findings =
         low.iter().map(|row| format!("device {} has {} of {} and stays low", row.ssd_id, row.quantity, row.barcode));
-    Ok(Verdict::new("restocked", "every stock.low led to an order, and no shelf is low", findings.collect()))
+    Ok(Verdict::new("restocked", "every stock.low led to an order, and no shelf item is low", findings.collect()))
 }

@@ -2,7 +2,7 @@
 
 use super::Verdict;
 use crate::{
-    journal::{Entries, OrderRequest, Outcome},
+    journal::{Entries, Outcome, Request},
     store,
 };
 use anyhow::Context;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 /// An order as stored in Postgres, with its deliveries.
 pub(super) struct StoredOrder {
     id: Uuid,
-    request: OrderRequest,
+    request: Request,
     is_complete: bool,
     is_in_order: bool,
     is_shipping_known: bool,
@@ -28,7 +28,7 @@ pub(super) async fn read_orders(db: &PgPool) -> anyhow::Result<HashMap<String, S
     rows.into_iter()
         .map(|row| {
             let (ssd_id, barcode) = (SsdId(row.ssd_id), row.barcode.parse()?);
-            let request = OrderRequest { ssd_id, barcode, quantity: row.quantity.into() };
+            let request = Request { ssd_id, barcode, quantity: row.quantity.into() };
             // All clients here send an idempotency key, so an order without one was requested by no client.
             let key = if row.key.is_empty() { format!("no key, order {}", row.id) } else { row.key };
             let order = StoredOrder {
@@ -84,7 +84,7 @@ pub(super) fn check_answered(orders: &HashMap<String, StoredOrder>, entries: &En
     Verdict::new("answered", claim, findings)
 }
 
-/// Every stored order was requested by a client or a device, and no request was refused.
+/// Every stored order was requested by a client or a device, and no request was rejected.
 pub(super) fn check_unrequested(
     orders: &HashMap<String, StoredOrder>,
     entries: &Entries,
@@ -103,7 +103,7 @@ pub(super) fn check_unrequested(
             }
             None => "was not requested",
             Some((request, _)) if order.request != *request => "has another device, product or quantity than requested",
-            Some((_, Outcome::Refused(_))) => "was refused but is stored",
+            Some((_, Outcome::Rejected(_))) => "was rejected but is stored",
             Some((_, Outcome::Unknown)) if !order.is_complete || order.deliveries != 1 => {
                 "got no response and is not completed and delivered exactly once"
             }
@@ -116,7 +116,7 @@ pub(super) fn check_unrequested(
         findings.push(format!("order {} ({key}) {problem}", order.id));
     }
     findings.extend(entries.orders.iter().filter_map(|(key, (_, outcome))| match outcome {
-        Outcome::Refused(reason) => Some(format!("{key} was refused: {reason}")),
+        Outcome::Rejected(reason) => Some(format!("{key} was rejected: {reason}")),
         _ => None,
     }));
     let unanswered = entries.orders.values().filter(|(_, outcome)| *outcome == Outcome::Unknown).count();
@@ -128,6 +128,6 @@ pub(super) fn check_unrequested(
 }
 
 /// Whether this is the id of a `stock.low` of that device and product. Used when the broker may have lost the event.
-fn is_key_of_low(key: &str, request: &OrderRequest) -> bool {
+fn is_key_of_low(key: &str, request: &Request) -> bool {
     key.starts_with(&format!("low:{}:{}:", request.ssd_id, request.barcode))
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::journal::{Loss, OrderRequest, Outcome, Poison};
+use crate::journal::{Loss, Outcome, Poison, Request};
 use off_events::{Order, SsdId, streams};
 use off_kit::bus::dead_letters;
 use off_testkit::{LENTILS, TEA, World};
@@ -25,7 +25,7 @@ async fn consistent_world() -> (World, Entries) {
     )
     .await;
     let mut entries = Entries::default();
-    let request = |quantity| OrderRequest { ssd_id, barcode: LENTILS.parse().unwrap(), quantity };
+    let request = |quantity| Request { ssd_id, barcode: LENTILS.parse().unwrap(), quantity };
     let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
     entries.orders.insert("order-1".to_owned(), (request(5), Outcome::Accepted(id)));
     let now = Instant::now();
@@ -47,7 +47,7 @@ async fn findings(world: &World, entries: &Entries) -> String {
 #[tokio::test]
 async fn a_journal_that_agrees_with_the_database_has_no_findings() {
     let (world, mut entries) = consistent_world().await;
-    let unanswered = OrderRequest { ssd_id: SsdId(1), barcode: TEA.parse().unwrap(), quantity: 1 };
+    let unanswered = Request { ssd_id: SsdId(1), barcode: TEA.parse().unwrap(), quantity: 1 };
     entries.orders.insert("order-2".to_owned(), (unanswered.clone(), Outcome::Unknown));
     entries.reports.insert((SsdId(1), "report-2".to_owned()), (unanswered, Outcome::Unknown));
     assert_eq!(findings(&world, &entries).await, "");

@@ -1,7 +1,7 @@
 //! Reads the contents of the broker.
 
 use super::{
-    finding::Found,
+    finding::{Check, Finding},
     store::{self, MOST},
 };
 use anyhow::Context;
@@ -24,6 +24,8 @@ pub(crate) struct BrokerContents {
     pub(super) waiting_for_supplier: u64,
     /// Orders whose wait for the delivery is a message schedule.
     pub(super) waiting_for_delivery: u64,
+    /// Dead letters, without the records of those that were dropped.
+    pub(super) dead_letters: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -51,6 +53,7 @@ impl BrokerContents {
             consumers: Vec::new(),
             waiting_for_supplier: count_waits(bus, OrderStatus::Shipped).await?,
             waiting_for_delivery: count_waits(bus, OrderStatus::Completed).await?,
+            dead_letters: bus.count(streams::DEAD_LETTERS.name, streams::ALL_DEAD_LETTERS).await?,
         };
         for stream in STREAMS {
             let found = bus.jetstream.get_stream(stream.name).await;
@@ -73,23 +76,15 @@ impl BrokerContents {
         }
         Ok(contents)
     }
-
-    pub(super) fn dead_letters(&self) -> u64 {
-        self.streams
-            .iter()
-            .filter(|stream| stream.name == streams::DEAD_LETTERS.name)
-            .map(|stream| stream.messages)
-            .sum()
-    }
 }
 
 async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
     bus.count(streams::ORDERS.name, &next.schedule_subjects()).await
 }
 
-/// Orders that were announced, so they were stored, but are missing in Postgres: it was rolled back to an older state.
-/// Reads the stream page by page; it holds the announcements of the last days.
-pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Found>> {
+/// Orders that were published, so they were stored, but are missing in Postgres: it was rolled back to an older state.
+/// Reads the stream page by page; it holds the events of the last days.
+pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Finding>> {
     let mut unknown = BTreeSet::new();
     let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
     while let Some(page) = pages.next().await? {
@@ -103,14 +98,14 @@ pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow
     pages.end().await;
     Ok(unknown
         .into_iter()
-        .map(|id| Found {
-            about: format!("order {id}"),
-            text: format!("order {id} was announced but is not in Postgres: was an older backup restored?"),
+        .map(|id| {
+            let text = format!("order {id} was published but is not in Postgres: was an older backup restored?");
+            Finding::of_order(Check::Broker, id, text)
         })
         .collect())
 }
 
-/// The order id in the message id of an announcement.
+/// The order id in the deduplication id of a published order.
 fn order_of(map: &async_nats::HeaderMap) -> Option<Uuid> {
     map.get(headers::NATS_MSG_ID)?.as_str().split(':').next()?.parse().ok()
 }

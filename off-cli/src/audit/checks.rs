@@ -2,7 +2,7 @@
 
 use super::{
     broker,
-    finding::{Check, Finding, Found},
+    finding::{Check, Finding},
     store,
 };
 use chrono::{DateTime, Utc};
@@ -17,20 +17,19 @@ impl Check {
         bus: &Bus,
         as_of: Option<DateTime<Utc>>,
     ) -> anyhow::Result<Vec<Finding>> {
-        let found = match self {
-            Self::Orders => overdue_orders(db, as_of).await?,
+        Ok(match self {
+            Self::Orders => wrong_deadlines(db, as_of).await?,
             Self::History => impossible_histories(db).await?,
             Self::Deliveries => wrong_deliveries(db).await?,
-            Self::Shelves => [wrong_shelves(db).await?, wrongly_announced_shelves(db, as_of).await?].concat(),
-            Self::Outbox => stuck_messages(db, as_of).await?,
+            Self::Shelves => [wrong_quantities(db).await?, wrong_reminders(db, as_of).await?].concat(),
+            Self::Outbox => stalled_messages(db, as_of).await?,
             Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
-        };
-        Ok(found.into_iter().map(|Found { about, text }| Finding { check: self, about, text }).collect())
+        })
     }
 }
 
-async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
-    let rows = store::find_overdue_orders(db, as_of).await?;
+async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_deadlines(db, as_of).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -40,7 +39,7 @@ async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
                 _ => "was never delivered",
             };
             let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
-            let text = if row.too_late {
+            let text = if row.is_too_far {
                 format!(
                     "order {} is {} with the deadline {due} UTC, too far in the future: a clock was wrong",
                     row.id, row.status
@@ -48,74 +47,76 @@ async fn overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Resu
             } else {
                 format!("order {} is {} and {next}: that was due at {due} UTC", row.id, row.status)
             };
-            Found { about: format!("order {} {}", row.id, row.status), text }
+            Finding { check: Check::Orders, about: format!("order {} {}", row.id, row.status), text }
         })
         .collect())
 }
 
-async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Found>> {
+async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
     let rows = store::find_impossible_histories(db).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
             let what = if row.in_future {
                 "was placed in the future: a clock was wrong"
-            } else if row.state_in_future {
+            } else if row.status_in_future {
                 "reached a status in the future: a clock was wrong"
-            } else if row.other_time {
+            } else if row.id_time_differs {
                 "was placed at a time that differs from the time in its id"
             } else {
                 "reached its statuses in an impossible order"
             };
-            Found::of_order(row.id, format!("order {} {what}", row.id))
+            Finding::of_order(Check::History, row.id, format!("order {} {what}", row.id))
         })
         .collect())
 }
 
-async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Found>> {
+async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
     let rows = store::find_wrong_deliveries(db).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
             let what =
                 if row.unknown { "was delivered but never placed" } else { "has a delivery that differs from it" };
-            Found::of_order(row.order_id, format!("order {} {what}", row.order_id))
+            Finding::of_order(Check::Deliveries, row.order_id, format!("order {} {what}", row.order_id))
         })
         .collect())
 }
 
-async fn wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<Found>> {
-    let rows = store::find_wrong_shelves(db).await?;
+async fn wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_quantities(db).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
             let (ssd, barcode, holds, should) = (row.ssd_id, row.barcode, row.holds, row.should_hold);
-            let text = format!("ssd {ssd} holds {holds} of {barcode} and should hold {should}");
-            Found::of_shelf(ssd, &barcode, "quantity", text)
+            let text = format!("device {ssd} holds {holds} of {barcode} and should hold {should}");
+            Finding::of_shelf_item(ssd, &barcode, "quantity", text)
         })
         .collect())
 }
 
-/// Shelves that are low but not announced on time, and shelves that are marked as low but are not.
-async fn wrongly_announced_shelves(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
-    let rows = store::find_wrongly_announced_shelves(db, as_of).await?;
+/// Shelf items that are low although `stock.low` was not published on time, and those that are marked as low but are not.
+async fn wrong_reminders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_reminders(db, as_of).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
-            let what = if row.is_low { "low, but not announced on time" } else { "marked as low, but is not" };
-            let text = format!("ssd {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode);
-            Found::of_shelf(row.ssd_id, &row.barcode, "reminder", text)
+            let what =
+                if row.is_low { "low, but `stock.low` was not published on time" } else { "marked as low, but is not" };
+            let text = format!("device {} holds {} of {}: {what}", row.ssd_id, row.quantity, row.barcode);
+            Finding::of_shelf_item(row.ssd_id, &row.barcode, "reminder", text)
         })
         .collect())
 }
 
-async fn stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Found>> {
-    let rows = store::find_stuck_messages(db, as_of).await?;
+async fn stalled_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_stalled_messages(db, as_of).await?;
     Ok(rows
         .into_iter()
-        .map(|row| Found {
+        .map(|row| Finding {
+            check: Check::Outbox,
             about: format!("{} {}", row.source, row.message_id),
-            text: format!("{} of {} is stuck in the outbox ({})", row.subject, row.source, row.message_id),
+            text: format!("{} of {} is stalled in the outbox ({})", row.subject, row.source, row.message_id),
         })
         .collect())
 }

@@ -13,11 +13,12 @@ pub enum Check {
     History,
     /// Each delivery belongs to one order and matches it.
     Deliveries,
-    /// Each shelf holds what was delivered minus what was consumed, and is announced when low.
+    /// Each shelf item has the quantity that was delivered minus what was consumed, and `stock.low` is published while
+    /// it is low.
     Shelves,
-    /// No message is stuck in the outbox.
+    /// No message is stalled in the outbox.
     Outbox,
-    /// Each announced order is in Postgres.
+    /// Each published order is in Postgres.
     Broker,
 }
 
@@ -31,25 +32,18 @@ impl Check {
 pub struct Finding {
     /// The invariant.
     pub check: Check,
-    /// Identifies the order, shelf or message; the same each time it is checked.
+    /// Identifies the order, shelf item or message; the same each time it is checked.
     pub(super) about: String,
-    /// What was found.
+    /// What was found; may differ each time.
     pub text: String,
 }
 
-/// A violation: `about` identifies what violates the check and is stable; `text` may differ each time.
-#[derive(Debug, Clone)]
-pub(super) struct Found {
-    pub(super) about: String,
-    pub(super) text: String,
-}
-
-impl Found {
-    pub(super) fn of_order(id: Uuid, text: String) -> Self {
-        Self { about: format!("order {id}"), text }
+impl Finding {
+    pub(super) fn of_order(check: Check, id: Uuid, text: String) -> Self {
+        Self { check, about: format!("order {id}"), text }
     }
 
-    pub(super) fn of_shelf(ssd_id: i64, barcode: &str, what: &str, text: String) -> Self {
-        Self { about: format!("ssd {ssd_id} {barcode} {what}"), text }
+    pub(super) fn of_shelf_item(ssd_id: i64, barcode: &str, what: &str, text: String) -> Self {
+        Self { check: Check::Shelves, about: format!("device {ssd_id} {barcode} {what}"), text }
     }
 }

@@ -8,12 +8,13 @@ use super::{
 };
 use crate::report::{check, counted};
 use off_kit::print_line;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Maximum number of findings that are listed per check.
 const MAX_LISTED: usize = 10;
 
-pub(super) fn print(audit: &Audit) {
+/// Prints `audit`; for a stopped system also that deadlines are compared with `patience` before it stopped.
+pub(super) fn print(audit: &Audit, patience: Duration) {
     let Audit { began_at, as_of, counts, broker, findings } = audit;
     print_line!(
         "read at {} UTC: {} pending, {} shipped, {} completed; {}, {}, {}",
@@ -23,11 +24,12 @@ pub(super) fn print(audit: &Audit) {
         counts.completed,
         counted(counts.deliveries, "delivery"),
         counted(counts.consumptions, "consumption"),
-        counted(counts.shelves, "shelf")
+        counted(counts.shelf_items, "shelf item")
     );
     if let Some(as_of) = as_of {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
-        print_line!("off is not running, so deadlines are compared with {as_of} UTC, the patience before it stopped");
+        let patience = humantime::format_duration(patience);
+        print_line!("off is not running: deadlines are compared with {as_of} UTC, {patience} before it stopped");
     }
     print_checks(counts, findings);
     print_broker(broker);
@@ -44,9 +46,12 @@ fn print_checks(counts: &Counts, findings: &BTreeSet<Finding>) {
         (Check::Orders, "each is delivered, or the deadline of its next step has not passed".to_owned()),
         (Check::History, "the statuses of each order are in chronological order".to_owned()),
         (Check::Deliveries, "each belongs to one order and matches it".to_owned()),
-        (Check::Shelves, "each holds what was delivered minus what was consumed, and is announced when low".to_owned()),
-        (Check::Outbox, format!("no message is stuck; {} waiting", counted(counts.outbox, "message"))),
-        (Check::Broker, "each announced order is in Postgres".to_owned()),
+        (
+            Check::Shelves,
+            "each item is what was delivered minus what was consumed, and `stock.low` is published when low".to_owned(),
+        ),
+        (Check::Outbox, format!("no message is stalled; {} waiting", counted(counts.outbox, "message"))),
+        (Check::Broker, "each published order is in Postgres".to_owned()),
     ] {
         let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
         print_line!("{}", check(found.is_empty().into(), which.name(), &claim));
@@ -79,8 +84,8 @@ fn print_broker(broker: &BrokerContents) {
         counted(broker.waiting_for_supplier, "order"),
         broker.waiting_for_delivery
     );
-    if broker.dead_letters() > 0 {
-        print_line!("  {}: `off dead list` shows them", counted(broker.dead_letters(), "dead letter"));
+    if broker.dead_letters > 0 {
+        print_line!("  {}: `off dead list` shows them", counted(broker.dead_letters, "dead letter"));
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// A message that has been in the outbox for longer is stuck: a relay polls every second.
+/// A message that has been in the outbox for longer is stalled: a relay polls every second.
 const OUTBOX_LIMIT_SECONDS: f64 = 10.0;
 
 /// Tolerance for the difference between the times in an order's id and in its row, and for times that are ahead of the
@@ -17,10 +17,10 @@ const CLOCK_TOLERANCE_SECONDS: f64 = 30.0;
 /// A deadline of an order is at most this far in the future.
 const LONGEST_DEADLINE: Duration = Duration::from_hours(24).saturating_add(streams::LONGEST_WAIT.saturating_mul(2));
 
-/// A reminder of a shelf is at most this far in the future.
+/// The next reminder of a low shelf item is at most this far in the future.
 const LONGEST_REMINDER: Duration = Duration::from_hours(48);
 
-/// How late the repeated announcement of a low shelf may be.
+/// How late the reminder of a low shelf item may be.
 const REMINDER_LIMIT_SECONDS: f64 = 30.0;
 
 /// Maximum number of findings per query.
@@ -34,7 +34,7 @@ pub(crate) struct Counts {
     pub(super) completed: i64,
     pub(super) deliveries: i64,
     pub(super) consumptions: i64,
-    pub(super) shelves: i64,
+    pub(super) shelf_items: i64,
     pub(super) outbox: i64,
 }
 
@@ -52,7 +52,7 @@ pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
                   count(*) FILTER (WHERE status = 'completed') AS "completed!",
                   (SELECT count(*) FROM users.deliveries) AS "deliveries!",
                   (SELECT count(*) FROM users.consumptions) AS "consumptions!",
-                  (SELECT count(*) FROM users.shelf_items) AS "shelves!",
+                  (SELECT count(*) FROM users.shelf_items) AS "shelf_items!",
                   (SELECT count(*) FROM outbox.messages) AS "outbox!"
            FROM orders.product_orders"#
     )
@@ -60,21 +60,24 @@ pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
     .await
 }
 
-/// An order whose next step is overdue, or whose deadline is too far in the future.
+/// An order that is not delivered and whose deadline has passed or is too far in the future.
 #[derive(Debug)]
-pub(super) struct OverdueOrder {
+pub(super) struct WrongDeadline {
     pub(super) id: Uuid,
     pub(super) status: String,
     pub(super) due_at: DateTime<Utc>,
-    /// Whether the deadline is in the future, and so too far.
-    pub(super) too_late: bool,
+    /// The deadline is too far in the future; otherwise it has passed.
+    pub(super) is_too_far: bool,
 }
 
 /// Finds orders that are not delivered and whose deadline has passed or is too far in the future.
-pub(super) async fn find_overdue_orders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<OverdueOrder>> {
+pub(super) async fn find_wrong_deadlines(
+    db: &PgPool,
+    as_of: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<WrongDeadline>> {
     sqlx::query_as!(
-        OverdueOrder,
-        r#"SELECT id, status::text AS "status!", due_at, due_at > now() AS "too_late!" FROM orders.product_orders AS placed
+        WrongDeadline,
+        r#"SELECT id, status::text AS "status!", due_at, due_at > now() AS "is_too_far!" FROM orders.product_orders AS placed
            WHERE (due_at < coalesce($2, now()) OR due_at > now() + make_interval(secs => $3))
              AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
            ORDER BY id LIMIT $1"#,
@@ -93,9 +96,9 @@ pub(super) struct ImpossibleHistory {
     /// It was placed in the future.
     pub(super) in_future: bool,
     /// It reached a status in the future.
-    pub(super) state_in_future: bool,
-    /// The time in its id is another one.
-    pub(super) other_time: bool,
+    pub(super) status_in_future: bool,
+    /// The time in its id differs from the time it was placed.
+    pub(super) id_time_differs: bool,
 }
 
 /// Finds orders whose statuses and times contradict each other or the clock.
@@ -103,8 +106,8 @@ pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<I
     sqlx::query_as!(
         ImpossibleHistory,
         r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
-                  (greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)) IS TRUE AS "state_in_future!",
-                  abs(extract(epoch FROM placed_at) - id_time) > $2 AS "other_time!"
+                  (greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)) IS TRUE AS "status_in_future!",
+                  abs(extract(epoch FROM placed_at) - id_time) > $2 AS "id_time_differs!"
            FROM orders.product_orders,
                 -- The time in a UUID of version 7.
                 LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time) AS of_id
@@ -146,19 +149,19 @@ pub(super) async fn find_wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Wrong
     .await
 }
 
-/// A shelf with another quantity than its deliveries and consumptions add up to.
+/// A shelf item with another quantity than its deliveries and consumptions add up to.
 #[derive(Debug)]
-pub(super) struct WrongShelf {
+pub(super) struct WrongQuantity {
     pub(super) ssd_id: i64,
     pub(super) barcode: String,
     pub(super) holds: i64,
     pub(super) should_hold: i64,
 }
 
-/// Finds shelves whose quantity is wrong.
-pub(super) async fn find_wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<WrongShelf>> {
+/// Finds shelf items whose quantity is wrong.
+pub(super) async fn find_wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<WrongQuantity>> {
     sqlx::query_as!(
-        WrongShelf,
+        WrongQuantity,
         r#"WITH moved AS (
                SELECT ssd_id, barcode, sum(units) AS units
                FROM (SELECT ssd_id, barcode, quantity::bigint AS units FROM users.deliveries
@@ -177,22 +180,23 @@ pub(super) async fn find_wrong_shelves(db: &PgPool) -> sqlx::Result<Vec<WrongShe
     .await
 }
 
-/// A shelf whose mark as low or whose reminder is wrong.
+/// A shelf item whose mark as low or whose next reminder is wrong.
 #[derive(Debug)]
-pub(super) struct WronglyAnnouncedShelf {
+pub(super) struct WrongReminder {
     pub(super) ssd_id: i64,
     pub(super) barcode: String,
     pub(super) quantity: i32,
     pub(super) is_low: bool,
 }
 
-/// Finds shelves that are low but not announced on time, and shelves that are marked as low but are not.
-pub(super) async fn find_wrongly_announced_shelves(
+/// Finds shelf items that are low although `stock.low` was not published on time, and those that are marked as low but
+/// are not.
+pub(super) async fn find_wrong_reminders(
     db: &PgPool,
     as_of: Option<DateTime<Utc>>,
-) -> sqlx::Result<Vec<WronglyAnnouncedShelf>> {
+) -> sqlx::Result<Vec<WrongReminder>> {
     sqlx::query_as!(
-        WronglyAnnouncedShelf,
+        WrongReminder,
         r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.shelf_items
            WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
               OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
@@ -210,16 +214,19 @@ pub(super) async fn find_wrongly_announced_shelves(
 
 /// A message that has been in the outbox for too long.
 #[derive(Debug)]
-pub(super) struct StuckMessage {
+pub(super) struct StalledMessage {
     pub(super) source: String,
     pub(super) subject: String,
     pub(super) message_id: String,
 }
 
 /// Finds messages that the relay should have published long ago.
-pub(super) async fn find_stuck_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<StuckMessage>> {
+pub(super) async fn find_stalled_messages(
+    db: &PgPool,
+    as_of: Option<DateTime<Utc>>,
+) -> sqlx::Result<Vec<StalledMessage>> {
     sqlx::query_as!(
-        StuckMessage,
+        StalledMessage,
         "SELECT source, subject, message_id FROM outbox.messages
          WHERE occurred_at < coalesce($3, now()) - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
         MOST,

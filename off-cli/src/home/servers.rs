@@ -30,7 +30,7 @@ pub(super) fn external_urls() -> anyhow::Result<(Option<String>, Option<String>)
 
 impl Servers {
     /// A line for people: which servers will be started, and which external ones are used.
-    pub(crate) fn announcement() -> anyhow::Result<String> {
+    pub(crate) fn start_line() -> anyhow::Result<String> {
         let describe = |server: &str, setting: &str, url: Option<String>| match url {
             None => format!("starting {server}"),
             Some(url) => format!("using the {server} that {setting} names, {}", db::redact(&url)),

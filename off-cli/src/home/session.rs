@@ -1,4 +1,4 @@
-//! A command's connections to a system.
+//! A session: a command's connections to the servers of a system, which it starts if the system is stopped.
 
 use super::{
     Home, Lock,
@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Timeout for the connection to a running broker.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A command's connections to the database and the broker of a system.
+/// A command's connections to the servers of a system, which it starts if the system is stopped.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) db: PgPool,

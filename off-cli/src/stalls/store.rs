@@ -33,8 +33,9 @@ pub struct Overdue {
     pub(super) seconds: f64,
 }
 
-/// Counts orders that are overdue by more than `longer_than`. Below the last checkpoint, only late orders can be.
-pub async fn find_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<Overdue> {
+/// Counts orders that are overdue by more than `longer_than`. Up to the last checkpoint, only
+/// late orders can be overdue.
+pub async fn count_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<Overdue> {
     let overdue = sqlx::query_as!(
         Overdue,
         r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),

@@ -26,8 +26,8 @@ pub(super) async fn load(source: &SourceName, profile: Profile, downloads: &Path
             anyhow::bail!("deltas are no complete catalog: start with an export, then also run `off-etl deltas`")
         }
     };
-    let (read, loaded, updated) = (counted(report.read, "record"), report.loaded, report.updated);
-    print_line!("  {read} read: {loaded} new, {updated} updated, {} rejected", report.rejected_total());
+    let (read, new, updated) = (counted(report.read, "record"), report.new, report.updated);
+    print_line!("  {read} read: {new} new, {updated} updated, {} rejected", report.rejected_total());
     Ok(())
 }
 
@@ -43,7 +43,7 @@ impl Observer for CatalogObserver {
     }
 
     fn on_page(&mut self, report: &Report) {
-        print_line!("  {} read, {} new so far", report.read, report.loaded);
+        print_line!("  {} read, {} new so far", report.read, report.new);
     }
 
     fn on_report(&mut self, name: &str, report: &Report) {

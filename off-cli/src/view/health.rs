@@ -1,9 +1,9 @@
 //! The health of the services, the consumers and the data.
 
 use crate::{
-    home::RunningService,
-    report::State,
-    stalls::{self, Finding},
+    home::ServiceAddresses,
+    report::Status,
+    stalls::{self, CheckResult},
 };
 use futures::future::join_all;
 use off_kit::Bus;
@@ -18,31 +18,31 @@ pub(crate) struct Health {
     pub(crate) consumers: String,
     /// How many dead letters there are, with advice; `None` if there are none.
     pub(crate) dead_letters: Option<String>,
-    /// A notice of `off up`, or else the first stalled check with advice.
+    /// A notice of `off up`, or else the first failed check with advice.
     pub(crate) notice: Option<String>,
 }
 
 impl Health {
     /// Checks readiness and stalls. A `notice` takes precedence over stalls.
     pub(crate) async fn check(
-        services: &[RunningService],
+        services: &[ServiceAddresses],
         db: &PgPool,
         bus: &Bus,
         notice: impl FnOnce() -> Option<String>,
     ) -> Self {
-        let ready = join_all(services.iter().map(RunningService::check_readiness));
-        let (ready, findings) = tokio::join!(ready, stalls::check(db, bus));
+        let ready = join_all(services.iter().map(ServiceAddresses::check_readiness));
+        let (ready, results) = tokio::join!(ready, stalls::check(db, bus));
         let services = services.iter().zip(ready).map(|(service, ready)| (service.name.clone(), ready.is_ok()));
         let detail = |name: &str| {
-            let finding = findings.iter().find(|finding| finding.name == name);
-            finding.map(|Finding { detail, .. }| detail.clone())
+            let result = results.iter().find(|result| result.name == name);
+            result.map(|CheckResult { detail, .. }| detail.clone())
         };
-        let stalled = findings.iter().find(|finding| finding.state == State::Stalled);
+        let failed = results.iter().find(|result| result.status == Status::Failed);
         Self {
             services: services.collect(),
             consumers: detail(stalls::CONSUMERS).unwrap_or_else(|| "unknown".to_owned()),
             dead_letters: detail(stalls::DEAD),
-            notice: notice().or_else(|| stalled.map(|finding| format!("{}: {}", finding.name, finding.detail))),
+            notice: notice().or_else(|| failed.map(|result| format!("{}: {}", result.name, result.detail))),
         }
     }
 }

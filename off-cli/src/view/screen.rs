@@ -39,7 +39,7 @@ orders        orders by status: pending at a supplier, shipped or
               completed; unpublished ones are stored, but the broker has
               not acknowledged them yet
 households    registered people, their devices, and their deliveries
-shelves low   products at or below their reorder point: reordered
+items low     shelf items at or below their reorder point: reordered
 consumers     messages that wait for a service, or are unacknowledged
 dead letters  messages that could not be handled: see `off dead list`
 events        messages on NATS; `off watch` prints all of them
@@ -134,11 +134,11 @@ fn action_of(event: &Event) -> Action {
 fn draw(frame: &mut Frame<'_>, context: &ViewContext, state: &State) {
     let lists = frame.area().height.saturating_sub(HEADER_HEIGHT + COUNTS_HEIGHT);
     // Events get two thirds, or everything if there is not enough space for both lists.
-    let shelves = if lists >= 2 * MIN_LIST_HEIGHT { (lists / 3).max(MIN_LIST_HEIGHT) } else { 0 };
-    let [header, counts, shelves, events] = Layout::vertical([
+    let shelf_items = if lists >= 2 * MIN_LIST_HEIGHT { (lists / 3).max(MIN_LIST_HEIGHT) } else { 0 };
+    let [header, counts, shelf_items, events] = Layout::vertical([
         Constraint::Length(HEADER_HEIGHT),
         Constraint::Length(COUNTS_HEIGHT),
-        Constraint::Length(shelves),
+        Constraint::Length(shelf_items),
         Constraint::Fill(1),
     ])
     .areas(frame.area());
@@ -146,7 +146,7 @@ fn draw(frame: &mut Frame<'_>, context: &ViewContext, state: &State) {
     let [orders, households] = Layout::horizontal([Constraint::Fill(3), Constraint::Fill(2)]).areas(counts);
     draw_orders(frame, orders, state);
     draw_households(frame, households, &state.snapshot);
-    draw_shelves(frame, shelves, &state.snapshot);
+    draw_shelf_items(frame, shelf_items, &state.snapshot);
     draw_events(frame, events, state);
     if context.shows_help {
         draw_help(frame);
@@ -212,23 +212,23 @@ fn draw_households(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
         Row::new(vec![Line::from("households"), number(snapshot.households)]),
         Row::new(vec![Line::from("devices"), number(snapshot.devices)]),
         Row::new(vec![Line::from("deliveries"), number(snapshot.deliveries)]),
-        Row::new(vec![colored("shelves low", colors::LOW), number(snapshot.low)]),
+        Row::new(vec![colored("items low", colors::LOW), number(snapshot.low)]),
     ];
     let widths = [Constraint::Length(13), Constraint::Length(11)];
     frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" Households ")), area);
 }
 
-fn draw_shelves(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
-    let rows = snapshot.low_longest.iter().take(usize::from(area.height.saturating_sub(2))).map(|shelf| {
+fn draw_shelf_items(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
+    let rows = snapshot.low_longest.iter().take(usize::from(area.height.saturating_sub(2))).map(|item| {
         Row::new(vec![
-            Line::from(format!("ssd {}", shelf.ssd_id)),
-            Line::from(format!("{} left", shelf.quantity)),
-            Line::from(printable_line(&shelf.name)),
-            Line::from(format!("for {:.0} s", shelf.seconds)).dim().right_aligned(),
+            Line::from(format!("ssd {}", item.ssd_id)),
+            Line::from(format!("{} left", item.quantity)),
+            Line::from(printable_line(&item.name)),
+            Line::from(format!("for {:.0} s", item.seconds)).dim().right_aligned(),
         ])
     });
     let widths = [Constraint::Length(10), Constraint::Length(8), Constraint::Fill(1), Constraint::Length(10)];
-    let block = Block::bordered().title(" Low shelves, reordered ");
+    let block = Block::bordered().title(" Low shelf items, reordered ");
     frame.render_widget(Table::new(rows, widths).block(block), area);
 }
 
@@ -266,7 +266,7 @@ fn number(count: i64) -> Line<'static> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::store::LowShelf;
+    use crate::view::store::LowShelfItem;
     use chrono::DateTime;
     use ratatui::{Terminal, backend::TestBackend};
     use serde_json::json;
@@ -286,7 +286,7 @@ mod tests {
             low: 25,
             unpublished: 0,
             low_longest: (1..=20)
-                .map(|ssd_id| LowShelf { ssd_id, name: "Green tea".to_owned(), quantity: 1, seconds: 9.0 })
+                .map(|ssd_id| LowShelfItem { ssd_id, name: "Green tea".to_owned(), quantity: 1, seconds: 9.0 })
                 .collect(),
         });
         state.health = Health {

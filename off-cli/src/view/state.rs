@@ -131,7 +131,7 @@ impl State {
             self.rates.0,
             self.rates.1,
             counted(households, "household"),
-            counted(low, "shelf"),
+            counted(low, "shelf item"),
         )
     }
 }

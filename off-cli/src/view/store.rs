@@ -18,13 +18,13 @@ pub(crate) struct Snapshot {
     pub(crate) deliveries: i64,
     pub(crate) low: i64,
     pub(crate) unpublished: i64,
-    /// The shelves that have been low for the longest time.
-    pub(crate) low_longest: Vec<LowShelf>,
+    /// The shelf items that have been low for the longest time.
+    pub(crate) low_longest: Vec<LowShelfItem>,
 }
 
-/// A low product on a shelf.
+/// A low shelf item, with the name of its product.
 #[derive(Debug, Clone)]
-pub(crate) struct LowShelf {
+pub(crate) struct LowShelfItem {
     pub(crate) ssd_id: i64,
     pub(crate) name: String,
     pub(crate) quantity: i32,
@@ -59,7 +59,7 @@ impl Snapshot {
         .fetch_one(pool)
         .await?;
         let low_longest = sqlx::query_as!(
-            LowShelf,
+            LowShelfItem,
             r#"SELECT ssd_id, products.name, shelf_items.quantity,
                       extract(epoch FROM now() - low_since)::double precision AS "seconds!"
                FROM users.shelf_items JOIN catalog.products USING (barcode)

@@ -68,7 +68,10 @@ async fn a_consistent_system_passes() {
     let output = audit(&world, &[]).await;
     let text = stdout(&output);
     assert!(output.status.success() && text.contains("every order is accounted for"), "{text}{}", stderr(&output));
-    assert!(text.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf"), "{text}");
+    assert!(
+        text.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf item"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -79,10 +82,10 @@ async fn every_inconsistency_is_found() {
             "DELETE FROM users.deliveries; DELETE FROM users.consumptions; DELETE FROM users.shelf_items",
             "is completed and was never delivered",
         ),
-        ("DELETE FROM users.consumptions", "ssd 1 holds 4 of 2000000000015 and should hold 5"),
-        ("DELETE FROM users.shelf_items", "ssd 1 holds 0 of 2000000000015 and should hold 4"),
+        ("DELETE FROM users.consumptions", "device 1 holds 4 of 2000000000015 and should hold 5"),
+        ("DELETE FROM users.shelf_items", "device 1 holds 0 of 2000000000015 and should hold 4"),
         ("DELETE FROM orders.product_orders WHERE status = 'completed'", "was delivered but never placed"),
-        ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was announced but is not in Postgres"),
+        ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was published but is not in Postgres"),
         // The event or timer of the next step is lost.
         (
             "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'",
@@ -96,7 +99,7 @@ async fn every_inconsistency_is_found() {
         (
             "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 minute')",
-            "users.registered of users is stuck in the outbox",
+            "users.registered of users is stalled in the outbox",
         ),
         (
             "UPDATE orders.product_orders SET due_at = now() + interval '400 days' WHERE status = 'pending'",
@@ -109,7 +112,7 @@ async fn every_inconsistency_is_found() {
         ),
         (
             "INSERT INTO users.consumptions VALUES (1, 'supper', '2000000000015', 1, 1, now())",
-            "ssd 1 holds 4 of 2000000000015 and should hold 3",
+            "device 1 holds 4 of 2000000000015 and should hold 3",
         ),
         (
             "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
@@ -118,7 +121,7 @@ async fn every_inconsistency_is_found() {
         ),
         (
             "INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000022', 9, 2)",
-            "ssd 1 holds 9 of 2000000000022 and should hold 0",
+            "device 1 holds 9 of 2000000000022 and should hold 0",
         ),
         // A quantity, a time or a status is wrong.
         (
@@ -129,7 +132,7 @@ async fn every_inconsistency_is_found() {
             "UPDATE orders.product_orders SET quantity = 4 WHERE status = 'completed'",
             "has a delivery that differs from it",
         ),
-        ("UPDATE users.shelf_items SET quantity = 3", "ssd 1 holds 3 of 2000000000015 and should hold 4"),
+        ("UPDATE users.shelf_items SET quantity = 3", "device 1 holds 3 of 2000000000015 and should hold 4"),
         ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered but never placed"),
         ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
         ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "differs from the time in its id"),
@@ -147,15 +150,15 @@ async fn every_inconsistency_is_found() {
             "UPDATE orders.product_orders SET completed_at = now() + interval '1 h' WHERE status = 'completed'",
             "reached a status in the future",
         ),
-        ("UPDATE users.shelf_items SET reorder_point = 4", "low, but not announced on time"),
+        ("UPDATE users.shelf_items SET reorder_point = 4", "low, but `stock.low` was not published on time"),
         ("UPDATE users.shelf_items SET low_since = now(), remind_at = now()", "marked as low, but is not"),
         (
             "UPDATE users.shelf_items SET reorder_point = 4, low_since = now(), remind_at = now() - interval '1 h'",
-            "low, but not announced on time",
+            "low, but `stock.low` was not published on time",
         ),
         (
             "UPDATE users.shelf_items SET reorder_point = 4, low_since = now(), remind_at = now() + interval '400 days'",
-            "low, but not announced on time",
+            "low, but `stock.low` was not published on time",
         ),
     ];
     // An audit mostly waits for its patience to elapse, so several run at a time.

@@ -3,7 +3,7 @@
 use crate::{
     correction::{Correction, Corrections, whole},
     record::Record,
-    reject::Reject,
+    reject::RejectReason,
 };
 use std::ops::RangeInclusive;
 
@@ -13,15 +13,15 @@ use std::ops::RangeInclusive;
 pub(super) const NUTRISCORES: RangeInclusive<i64> = -18..=55;
 
 /// The NOVA group, from 1 to 4.
-pub(super) fn nova_group(record: &Record, corrections: &mut Corrections) -> Result<i16, Reject> {
+pub(super) fn nova_group(record: &Record, corrections: &mut Corrections) -> Result<i16, RejectReason> {
     match whole(&record.nova_group, corrections) {
-        Some(group @ 1..=4) => i16::try_from(group).map_err(|_| Reject::NovaGroup),
-        _ => Err(Reject::NovaGroup),
+        Some(group @ 1..=4) => i16::try_from(group).map_err(|_| RejectReason::NovaGroup),
+        _ => Err(RejectReason::NovaGroup),
     }
 }
 
 /// The Nutri-Score; `None` if it is absent or not a whole number.
-pub(super) fn nutriscore_score(record: &Record, corrections: &mut Corrections) -> Result<Option<i16>, Reject> {
+pub(super) fn nutriscore_score(record: &Record, corrections: &mut Corrections) -> Result<Option<i16>, RejectReason> {
     match whole(&record.nutriscore_score, corrections) {
         None => {
             if !record.nutriscore_score.is_empty() {
@@ -30,14 +30,14 @@ pub(super) fn nutriscore_score(record: &Record, corrections: &mut Corrections) -
             Ok(None)
         }
         Some(score) if NUTRISCORES.contains(&score) => Ok(i16::try_from(score).ok()),
-        Some(_) => Err(Reject::NutriscoreScore),
+        Some(_) => Err(RejectReason::NutriscoreScore),
     }
 }
 
 /// The grade of the Nutri-Score, from `a` to `e`.
-pub(super) fn nutriscore_grade(record: &Record) -> Result<String, Reject> {
+pub(super) fn nutriscore_grade(record: &Record) -> Result<String, RejectReason> {
     let grade = record.nutriscore_grade.text().unwrap_or_default().trim().to_ascii_lowercase();
-    if matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") { Ok(grade) } else { Err(Reject::NutriscoreGrade) }
+    if matches!(grade.as_str(), "a" | "b" | "c" | "d" | "e") { Ok(grade) } else { Err(RejectReason::NutriscoreGrade) }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ impl Report {
     /// Adds the counts since `before`, an earlier report of the same import, to the metrics of the process.
     pub(crate) fn count_since(&self, before: &Self) {
         let outcomes = [
-            ("loaded", self.loaded - before.loaded),
+            ("new", self.new - before.new),
             ("updated", self.updated - before.updated),
             ("unchanged", self.unchanged - before.unchanged),
             ("not written", self.not_written() - before.not_written()),

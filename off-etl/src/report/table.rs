@@ -31,8 +31,8 @@ impl Report {
         }
         rows.push(row("products", self.products));
         // A dry run does not know these counts.
-        if self.loaded + self.updated + self.unchanged > 0 {
-            rows.push(row("  loaded", self.loaded));
+        if self.new + self.updated + self.unchanged > 0 {
+            rows.push(row("  new", self.new));
             rows.push(row("  updated", self.updated));
             rows.push(row("  unchanged", self.unchanged));
         }

@@ -1,7 +1,7 @@
 //! Parts of a source that are parsed in parallel.
 
 use super::{Broken, Place, lines::Lines, parquet::Group, table::Rows};
-use crate::{record::Record, reject::Reject};
+use crate::{record::Record, reject::RejectReason};
 
 /// A part of a source with whole records.
 #[derive(Debug)]
@@ -29,14 +29,14 @@ impl Chunk {
     /// `emit` returns false. A record that cannot be read is passed as the reason.
     ///
     /// Fails if the chunk is damaged, after the records before the damage.
-    pub(crate) fn read(&self, mut emit: impl FnMut(u64, Result<Record, Reject>) -> bool) -> Result<(), Broken> {
+    pub(crate) fn read(&self, mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) -> Result<(), Broken> {
         let first = self.start.line + 1;
         let mut emit = |number, record| emit(first + number, record);
         match &self.content {
             Content::Lines(lines) => lines.read(emit),
             Content::Rows(rows) => rows.read(emit),
             Content::Group(group) => group.read(emit)?,
-            Content::TooLong => drop(emit(0, Err(Reject::TooLong))),
+            Content::TooLong => drop(emit(0, Err(RejectReason::TooLong))),
         }
         Ok(())
     }

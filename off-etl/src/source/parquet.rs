@@ -8,7 +8,7 @@ mod view;
 pub(super) use footer::MAGIC;
 
 use super::{Broken, Place};
-use crate::{record::Record, reject::Reject};
+use crate::{record::Record, reject::RejectReason};
 use ::parquet::{
     basic::Compression,
     errors::ParquetError,
@@ -95,7 +95,7 @@ impl Group {
     /// Passes each record to `emit`, with its row counted from 0, until they end or `emit` returns false.
     ///
     /// Fails with the approximate place of damage, after the records before it.
-    pub(super) fn read(&self, emit: impl FnMut(u64, Result<Record, Reject>) -> bool) -> Result<(), Broken> {
+    pub(super) fn read(&self, emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) -> Result<(), Broken> {
         let mut near = self.place.start;
         let read = AssertUnwindSafe(|| self.read_rows(&mut near, emit));
         // The reader of `parquet` does not check everything, and may panic on a damaged file.
@@ -108,7 +108,7 @@ impl Group {
     fn read_rows(
         &self,
         near: &mut u64,
-        mut emit: impl FnMut(u64, Result<Record, Reject>) -> bool,
+        mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool,
     ) -> Result<(), ParquetError> {
         // Statistics are not used.
         let options = ReadOptionsBuilder::new()

@@ -6,7 +6,7 @@ use crate::{
     correction::{Correction, Corrections},
     lenient::Lenient,
     record::Record,
-    reject::Reject,
+    reject::RejectReason,
 };
 use ::csv::{ByteRecord, ReaderBuilder, Terminator};
 use std::{
@@ -100,9 +100,9 @@ impl Header {
     }
 
     /// The record in a row. Fails if the row has another number of fields than the header.
-    fn record(&self, fields: &[&[u8]]) -> Result<Record, Reject> {
+    fn record(&self, fields: &[&[u8]]) -> Result<Record, RejectReason> {
         if fields.len() != self.count {
-            return Err(Reject::BadRow);
+            return Err(RejectReason::BadRow);
         }
         let (mut record, mut corrections) = (Record::default(), Corrections::default());
         let mut value = |place: usize| {
@@ -150,11 +150,11 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Passes each record to `emit`, with its line counted from 0, until they end or `emit` returns false.
-    pub(super) fn read(&self, emit: impl FnMut(u64, Result<Record, Reject>) -> bool) {
+    pub(super) fn read(&self, emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) {
         if self.header.is_quoted { self.read_quoted(emit) } else { self.read_unquoted(emit) }
     }
 
-    fn read_unquoted(&self, mut emit: impl FnMut(u64, Result<Record, Reject>) -> bool) {
+    fn read_unquoted(&self, mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) {
         let mut fields = Vec::with_capacity(self.header.count);
         for (number, line) in (0..).zip(self.text.split(|&byte| byte == b'\n')) {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -166,7 +166,7 @@ impl Rows {
         }
     }
 
-    fn read_quoted(&self, mut emit: impl FnMut(u64, Result<Record, Reject>) -> bool) {
+    fn read_quoted(&self, mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) {
         let text = &self.text[..];
         let mut reader = ReaderBuilder::new();
         reader.delimiter(b'\t').terminator(Terminator::Any(b'\n')).has_headers(false).flexible(true);

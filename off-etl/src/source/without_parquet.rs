@@ -1,7 +1,7 @@
 //! Takes the place of `parquet` in a program built without it: Parquet files are recognized and refused.
 
 use super::{Broken, Place};
-use crate::{record::Record, reject::Reject};
+use crate::{record::Record, reject::RejectReason};
 use std::{convert::Infallible, fs::File, io};
 
 /// First bytes of a Parquet file.
@@ -29,7 +29,7 @@ pub(super) fn cut(
 
 impl Group {
     /// Never called, because there is no row group.
-    pub(super) fn read(&self, _: impl FnMut(u64, Result<Record, Reject>) -> bool) -> Result<(), Broken> {
+    pub(super) fn read(&self, _: impl FnMut(u64, Result<Record, RejectReason>) -> bool) -> Result<(), Broken> {
         match self.0 {}
     }
 }

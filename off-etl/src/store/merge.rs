@@ -14,9 +14,9 @@ use std::collections::HashMap;
 pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batch) -> sqlx::Result<Import> {
     let mut tx = conn.begin().await?;
     let known = find_known(&mut tx, &batch.products).await?;
-    let Decision { written, loaded, updated, unchanged } = decide(&known, &batch.products);
+    let Decision { written, new, updated, unchanged } = decide(&known, &batch.products);
     let mut report = batch.report.clone();
-    report.loaded = import.report.loaded + loaded;
+    report.new = import.report.new + new;
     report.updated = import.report.updated + updated;
     report.unchanged = import.report.unchanged + unchanged;
     if !written.is_empty() {
@@ -63,7 +63,7 @@ struct Decision<'a> {
     /// The newest product of each barcode, if it is newer than the one in the catalog. A barcode that is new to the
     /// catalog also has its position among the new barcodes of the batch, counted from 1.
     written: Vec<(&'a Validated, Option<i64>)>,
-    loaded: u64,
+    new: u64,
     updated: u64,
     unchanged: u64,
 }
@@ -72,7 +72,7 @@ struct Decision<'a> {
 fn decide<'a>(known: &HashMap<String, Recency>, products: &'a [Validated]) -> Decision<'a> {
     let mut decision = Decision::default();
     let mut newest: HashMap<&str, (Recency, &Validated, Option<i64>)> = HashMap::with_capacity(products.len());
-    let mut new = 0;
+    let mut last_new_position = 0;
     for validated in products {
         let product = &validated.product;
         let (barcode, recency) =
@@ -91,9 +91,9 @@ fn decide<'a>(known: &HashMap<String, Recency>, products: &'a [Validated]) -> De
                 new_position
             }
             None => {
-                decision.loaded += 1;
-                new += 1;
-                Some(new)
+                decision.new += 1;
+                last_new_position += 1;
+                Some(last_new_position)
             }
         };
         newest.insert(barcode, (recency, validated, new_position));

@@ -3,7 +3,7 @@
 
 use crate::{
     correction::Correction,
-    reject::Reject,
+    reject::RejectReason,
     report::{self, Tally},
 };
 use chrono::{DateTime, Utc};
@@ -17,14 +17,15 @@ pub(super) struct Report {
     #[serde(rename = "passed_over")]
     filtered_out: u64,
     products: u64,
-    loaded: u64,
+    #[serde(rename = "loaded")]
+    new: u64,
     updated: u64,
     unchanged: u64,
     /// The first programs did not store it.
     #[serde(default)]
     withdrawn: u64,
     newest: Option<DateTime<Utc>>,
-    rejected: BTreeMap<Reject, StoredTally>,
+    rejected: BTreeMap<RejectReason, StoredTally>,
     corrected: BTreeMap<Correction, StoredTally>,
 }
 
@@ -41,7 +42,7 @@ impl From<&report::Report> for Report {
             read: report.read,
             filtered_out: report.filtered_out,
             products: report.products,
-            loaded: report.loaded,
+            new: report.new,
             updated: report.updated,
             unchanged: report.unchanged,
             withdrawn: report.withdrawn,
@@ -58,7 +59,7 @@ impl From<Report> for report::Report {
             read: stored.read,
             filtered_out: stored.filtered_out,
             products: stored.products,
-            loaded: stored.loaded,
+            new: stored.new,
             updated: stored.updated,
             unchanged: stored.unchanged,
             withdrawn: stored.withdrawn,
@@ -90,23 +91,23 @@ mod tests {
     fn report() -> report::Report {
         let tally = |number: u64| Tally { count: number, first: number + 100 };
         let rejects = [
-            Reject::TooLong,
-            Reject::NotJson,
-            Reject::BadRow,
-            Reject::NoBarcode,
-            Reject::NoName,
-            Reject::NoQuantity,
-            Reject::MissingState,
-            Reject::NoPhoto,
-            Reject::NovaGroup,
-            Reject::NutriscoreScore,
-            Reject::NutriscoreGrade,
+            RejectReason::TooLong,
+            RejectReason::NotJson,
+            RejectReason::BadRow,
+            RejectReason::NoBarcode,
+            RejectReason::NoName,
+            RejectReason::NoQuantity,
+            RejectReason::MissingState,
+            RejectReason::NoPhoto,
+            RejectReason::NovaGroup,
+            RejectReason::NutriscoreScore,
+            RejectReason::NutriscoreGrade,
         ];
         report::Report {
             read: 1,
             filtered_out: 2,
             products: 3,
-            loaded: 4,
+            new: 4,
             updated: 5,
             unchanged: 6,
             withdrawn: 7,

@@ -101,7 +101,7 @@ async fn a_broken_download_is_resumed() {
     server.breaks_after.lock().unwrap().extend([300_000, 0, 200_000]);
     let address = listen(&server).await;
     let report = import_from(&address, folder.path(), &db).await.unwrap();
-    assert_eq!((report.read, report.loaded), (2000, 2000));
+    assert_eq!((report.read, report.new), (2000, 2000));
     let requests = server.requests.lock().unwrap().clone();
     assert_eq!(requests.len(), 4);
     let begins: Vec<u64> = requests[1..]
@@ -125,7 +125,7 @@ async fn a_partial_download_of_another_version_is_discarded() {
     std::fs::write(folder.path().join("products.jsonl.part"), "{\"code\": \"of another version").unwrap();
     std::fs::write(folder.path().join("products.jsonl.part.etag"), "\"one\"").unwrap();
     let report = import_from(&listen(&server).await, folder.path(), &db).await.unwrap();
-    assert_eq!((report.read, report.loaded), (1, 1));
+    assert_eq!((report.read, report.new), (1, 1));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn deltas(place: &str, folder: &Path, db: Option<&PgPool>) -> anyhow::Resu
     let mut applied = Vec::new();
     let config = DeltasConfig { deltas_from: place.to_owned(), deltas_every: None };
     let mut observer =
-        OnReport(|name: &str, report: &Report| applied.push((name.to_owned(), report.products, report.loaded)));
+        OnReport(|name: &str, report: &Report| applied.push((name.to_owned(), report.products, report.new)));
     let options = ImportOptions { choice: &choice_of(None), downloads: folder, db };
     apply_deltas(&config, options, &mut observer).await?;
     Ok(applied)
@@ -280,7 +280,7 @@ async fn a_delta_that_was_reported_and_not_finished_is_reported_again() {
     let config = DeltasConfig { deltas_from: address.clone(), deltas_every: None };
     let options = ImportOptions { choice: &choice_of(None), downloads: folder.path(), db: Some(&db.pool) };
     // A panic has the effect of a kill here: nothing after the report happens.
-    let mut kill = OnReport(|_: &str, report: &Report| panic!("{} loaded", report.loaded));
+    let mut kill = OnReport(|_: &str, report: &Report| panic!("{} new", report.new));
     let killed = AssertUnwindSafe(apply_deltas(&config, options, &mut kill));
     assert!(killed.catch_unwind().await.is_err());
     assert_eq!(deltas(&address, folder.path(), Some(&db.pool)).await.unwrap(), [(delta(10, 20), 1, 1)]);

@@ -50,9 +50,9 @@ impl<F: FnMut(&str, &Report)> Observer for OnReport<F> {
     }
 }
 
-/// Read, loaded, updated, unchanged, rejected.
+/// Read, new, updated, unchanged, rejected.
 fn counts(report: &Report) -> [u64; 5] {
-    [report.read, report.loaded, report.updated, report.unchanged, report.rejected_total()]
+    [report.read, report.new, report.updated, report.unchanged, report.rejected_total()]
 }
 
 /// Reject reasons as the report shows them, with their counts.

@@ -241,7 +241,7 @@ async fn filters_and_limits_are_applied() {
     let before = count_products(&db.pool).await;
     let source = Export::File(path);
     let dry = import(&source, options(&choice(Some("france"), None), None), &mut NoObserver).await.unwrap().report;
-    assert_eq!((dry.read, dry.products, dry.filtered_out, dry.loaded), (4, 3, 1, 0));
+    assert_eq!((dry.read, dry.products, dry.filtered_out, dry.new), (4, 3, 1, 0));
     assert_eq!(count_products(&db.pool).await, before);
 }
 
