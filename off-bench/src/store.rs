@@ -136,7 +136,7 @@ pub(crate) async fn insert_plain_order(db: &PgPool, order: &PlainOrder) -> anyho
     .execute(&mut *tx)
     .await?;
     sqlx::query(
-        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at) VALUES ($1, $2, $3, $4, $5)",
     )
     .bind(OrdersService::NAME)
     .bind(Order::PENDING)

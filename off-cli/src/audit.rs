@@ -125,12 +125,12 @@ mod tests {
         let world = World::new().await;
         world.add_device().await;
         sqlx::raw_sql(
-            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
              VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
                      now() - interval '1 h');
              INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point, low_since, remind_at)
              VALUES (1, '2000000000015', 0, 2, now() - interval '1 h', now() - interval '1 h');
-             INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+             INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 h')",
         )
         .execute(&world.database.pool)

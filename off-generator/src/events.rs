@@ -15,7 +15,7 @@ use tracing::{Instrument, debug};
 /// Maximum number of orders per batch that are placed concurrently.
 const MAX_CONCURRENT: usize = 32;
 
-/// `stock.low`: a device of a generated household orders. The message id is the idempotency key, so that the device
+/// `stock.low`: a device of a generated household orders. The event id is the idempotency key, so that the device
 /// orders once.
 pub(crate) async fn on_stock_low(app: App, batch: Batch<StockLow>) -> Result<(), Failure> {
     let outcomes: Vec<Result<(), Failure>> = stream::iter(0..batch.len())

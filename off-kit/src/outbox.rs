@@ -1,7 +1,7 @@
 //! The transactional outbox: events are committed together with their fact, and relayed to the broker afterwards.
 //!
 //! A crash cannot lose an event: a row is deleted only after the broker has acknowledged its message. If that publishes
-//! a message twice, the broker deduplicates it by its message id.
+//! a message twice, the broker deduplicates it by its id.
 
 use crate::{Bus, Clock, Kit, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry, telemetry::Metric};
 use chrono::{DateTime, Utc};
@@ -67,7 +67,7 @@ pub struct Entry<'a, E> {
 #[derive(Debug, Default)]
 struct Columns {
     subjects: Vec<String>,
-    message_ids: Vec<String>,
+    event_ids: Vec<String>,
     bodies: Vec<String>,
     traceparents: Vec<Option<String>>,
     times: Vec<DateTime<Utc>>,
@@ -79,7 +79,7 @@ impl Columns {
         let mut columns = Self::default();
         for entry in entries {
             columns.subjects.push(entry.event.subject().to_owned());
-            columns.message_ids.push(entry.event.event_id());
+            columns.event_ids.push(entry.event.event_id());
             columns.bodies.push(serde_json::to_string(entry.event).map_err(|error| sqlx::Error::Encode(error.into()))?);
             columns.traceparents.push(entry.traceparent.clone());
             columns.times.push(entry.occurred_at);
@@ -120,12 +120,12 @@ impl Outbox {
         }
         let columns = Columns::of(entries)?;
         sqlx::query!(
-            "INSERT INTO outbox.messages (source, subject, message_id, body, traceparent, occurred_at)
+            "INSERT INTO outbox.messages (source, subject, event_id, body, traceparent, occurred_at)
              SELECT $1, message.*
              FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
             self.relay.source,
             &columns.subjects,
-            &columns.message_ids,
+            &columns.event_ids,
             &columns.bodies,
             &columns.traceparents as &[Option<String>],
             &columns.times,
@@ -236,7 +236,7 @@ impl Relay {
             "DELETE FROM outbox.messages WHERE ctid = ANY (ARRAY(
                  SELECT ctid FROM outbox.messages WHERE source = $1 AND id >= $2 ORDER BY id LIMIT $3
                  FOR UPDATE SKIP LOCKED))
-             RETURNING id, subject, message_id, body, traceparent, occurred_at",
+             RETURNING id, subject, event_id, body, traceparent, occurred_at",
             self.source,
             from,
             i64::from(BATCH),
@@ -254,7 +254,7 @@ impl Relay {
                 let body = row.body.into_bytes().into();
                 let trace = telemetry::record_publish_span(&row.subject, row.occurred_at, row.traceparent.as_deref());
                 let trace = trace.as_deref();
-                (row.id, OutboundMessage::new(&row.subject, self.source, &row.message_id, body, row.occurred_at, trace))
+                (row.id, OutboundMessage::new(&row.subject, self.source, &row.event_id, body, row.occurred_at, trace))
             })
             .unzip();
         let (in_flight, started) = (gauge!("off_outbox_in_flight", "service" => self.source), Instant::now());

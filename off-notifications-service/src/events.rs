@@ -77,7 +77,7 @@ async fn publish(
     let messages: serde_json::Result<Vec<_>> = messages.collect();
     let messages = messages.map_err(|error| Failure::Reject(error.to_string()))?;
     let results = app.bus.publish_all(messages).await;
-    // A retry also publishes the acknowledged messages again, with the same message ids. The broker drops them within
+    // A retry also publishes the acknowledged messages again, with the same ids. The broker drops them within
     // its duplicate window; later duplicates have no effect.
     results.into_iter().collect::<Result<(), _>>().map_err(|error| Failure::Unavailable(error.into()))
 }

@@ -27,7 +27,7 @@ pub(crate) async fn insert_orders(
     let columns = Columns::of(requests);
     let stored = sqlx::query!(
         // OFFSET 0 prevents a join: one index lookup per request costs the same regardless of table sizes and statistics.
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, due_at)
+        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, deadline)
          SELECT request.*, now() + make_interval(secs => $7)
          FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
               AS request (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
@@ -167,15 +167,15 @@ pub(crate) async fn mark_reached(
                  completed_at = CASE WHEN $1 = 'completed'
                                      THEN coalesce(orders.completed_at, greatest(locked.at, orders.placed_at, orders.shipped_at))
                                      ELSE orders.completed_at END,
-                 due_at = CASE WHEN orders.status < ($1::text)::orders.order_status
+                 deadline = CASE WHEN orders.status < ($1::text)::orders.order_status
                                THEN greatest(orders.placed_at + make_interval(secs => $4), now() + make_interval(secs => $5))
-                               ELSE orders.due_at END
+                               ELSE orders.deadline END
              FROM locked WHERE orders.id = locked.id
-             RETURNING orders.id, orders.due_at
+             RETURNING orders.id, orders.deadline
          ), late AS (
              -- Ends recovery's backoff for orders that moved on: only those have a deadline in the future.
-             UPDATE orders.late_orders SET check_at = moved.due_at, announcements = 0, unpublished = false
-             FROM moved WHERE order_id = moved.id AND moved.due_at > now()
+             UPDATE orders.late_orders SET check_at = moved.deadline, announcements = 0, unpublished = false
+             FROM moved WHERE order_id = moved.id AND moved.deadline > now()
          )
          SELECT id FROM moved",
         status.as_str(),

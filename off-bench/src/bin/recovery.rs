@@ -134,7 +134,7 @@ async fn pending_in_stream(stage: &Stage) -> anyhow::Result<u64> {
 /// Stores `count` pending orders, placed at the SQL expression `placed_at` and overdue after the SQL interval `due_in`.
 async fn store_pending(db: &PgPool, count: i64, placed_at: &str, due_in: &str) -> anyhow::Result<()> {
     let statement = format!(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
          SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
                 1 + n % {DEVICES}, lpad((1 + n % {PRODUCTS})::text, 13, '2000000000000'), 5, date_trunc('milliseconds', at), at + {due_in}
          FROM generate_series(1, {count}) AS n, LATERAL (SELECT {placed_at} AS at) AS time"
@@ -259,7 +259,7 @@ async fn announce_all<L>(
     let before = published(stage).await?;
     sqlx::query(
         "INSERT INTO orders.late_orders (order_id, check_at)
-         SELECT id, due_at FROM orders.product_orders WHERE status = 'pending' AND due_at < now() - interval '30 min'
+         SELECT id, deadline FROM orders.product_orders WHERE status = 'pending' AND deadline < now() - interval '30 min'
          ON CONFLICT (order_id) DO UPDATE SET check_at = excluded.check_at, announcements = 0",
     )
     .execute(&stage.db)

@@ -38,7 +38,7 @@ async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
                 "shipped" => "was never completed",
                 _ => "was never delivered",
             };
-            let due = row.due_at.format("%Y-%m-%d %H:%M:%S");
+            let due = row.deadline.format("%Y-%m-%d %H:%M:%S");
             let text = if row.is_too_far {
                 format!(
                     "order {} is {} with the deadline {due} UTC, too far in the future: a clock was wrong",
@@ -115,8 +115,8 @@ async fn stalled_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Re
         .into_iter()
         .map(|row| Finding {
             check: Check::Outbox,
-            about: format!("{} {}", row.source, row.message_id),
-            text: format!("{} of {} is stalled in the outbox ({})", row.subject, row.source, row.message_id),
+            about: format!("{} {}", row.source, row.event_id),
+            text: format!("{} of {} is stalled in the outbox ({})", row.subject, row.source, row.event_id),
         })
         .collect())
 }

@@ -65,7 +65,7 @@ pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
 pub(super) struct WrongDeadline {
     pub(super) id: Uuid,
     pub(super) status: String,
-    pub(super) due_at: DateTime<Utc>,
+    pub(super) deadline: DateTime<Utc>,
     /// The deadline is too far in the future; otherwise it has passed.
     pub(super) is_too_far: bool,
 }
@@ -77,8 +77,8 @@ pub(super) async fn find_wrong_deadlines(
 ) -> sqlx::Result<Vec<WrongDeadline>> {
     sqlx::query_as!(
         WrongDeadline,
-        r#"SELECT id, status::text AS "status!", due_at, due_at > now() AS "is_too_far!" FROM orders.product_orders AS placed
-           WHERE (due_at < coalesce($2, now()) OR due_at > now() + make_interval(secs => $3))
+        r#"SELECT id, status::text AS "status!", deadline, deadline > now() AS "is_too_far!" FROM orders.product_orders AS placed
+           WHERE (deadline < coalesce($2, now()) OR deadline > now() + make_interval(secs => $3))
              AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
            ORDER BY id LIMIT $1"#,
         MOST,
@@ -217,7 +217,7 @@ pub(super) async fn find_wrong_reminders(
 pub(super) struct StalledMessage {
     pub(super) source: String,
     pub(super) subject: String,
-    pub(super) message_id: String,
+    pub(super) event_id: String,
 }
 
 /// Finds messages that the relay should have published long ago.
@@ -227,7 +227,7 @@ pub(super) async fn find_stalled_messages(
 ) -> sqlx::Result<Vec<StalledMessage>> {
     sqlx::query_as!(
         StalledMessage,
-        "SELECT source, subject, message_id FROM outbox.messages
+        "SELECT source, subject, event_id FROM outbox.messages
          WHERE occurred_at < coalesce($3, now()) - make_interval(secs => $2) ORDER BY source, id LIMIT $1",
         MOST,
         OUTBOX_LIMIT_SECONDS,

@@ -40,14 +40,14 @@ pub async fn count_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<O
         Overdue,
         r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),
                 under_way AS (
-                    SELECT id, status, due_at FROM orders.product_orders WHERE id > (SELECT through FROM checked)
+                    SELECT id, status, deadline FROM orders.product_orders WHERE id > (SELECT through FROM checked)
                     UNION ALL
-                    SELECT id, status, due_at FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                    SELECT id, status, deadline FROM orders.late_orders JOIN orders.product_orders ON id = order_id
                     WHERE order_id <= (SELECT through FROM checked)
                 )
-           SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 AS "seconds!"
+           SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(deadline)), 0)::float8 AS "seconds!"
            FROM under_way
-           WHERE due_at < now() - make_interval(secs => $1)
+           WHERE deadline < now() - make_interval(secs => $1)
              AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id))"#,
         longer_than.as_secs_f64(),
     );

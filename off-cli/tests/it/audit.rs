@@ -97,7 +97,7 @@ async fn every_inconsistency_is_found() {
             "is shipped and was never completed",
         ),
         (
-            "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+            "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
              VALUES ('users', 'users.registered', 'registered:1', '{}', now() - interval '1 minute')",
             "users.registered of users is stalled in the outbox",
         ),

@@ -27,7 +27,7 @@ async fn stalls_are_reported_with_advice() {
     // A recent message is not stalled.
     sql(
         &world,
-        "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+        "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
          VALUES ('orders', 'orders.pending', 'young', '{}', now())",
     )
     .await;

@@ -213,7 +213,7 @@ async fn no_program_can_do_more_than_its_work() {
         ("orders", "SELECT FROM outbox.messages"),
         (
             "users",
-            "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
+            "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
                     VALUES ('orders', 'orders.pending', 'x', '{}', now())",
         ),
         ("operator", "SELECT FROM users.users"),
@@ -227,7 +227,7 @@ async fn no_program_can_do_more_than_its_work() {
         assert_eq!(code, "42501", "{user}: {statement}: {error}");
     }
     // A service does not see the outbox messages of another service.
-    sqlx::query("INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
+    sqlx::query("INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
         .execute(&production.database.pool)
         .await
         .unwrap();

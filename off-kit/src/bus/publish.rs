@@ -46,7 +46,7 @@ impl OutboundMessage {
     pub fn new(
         subject: &str,
         source: &str,
-        message_id: &str,
+        event_id: &str,
         body: Bytes,
         occurred_at: DateTime<Utc>,
         traceparent: Option<&str>,
@@ -54,8 +54,8 @@ impl OutboundMessage {
         let mut map = HeaderMap::new();
         // `from_static` neither validates nor copies the name.
         let mut insert = |name, value: &str| map.insert(HeaderName::from_static(name), value);
-        insert(headers::NATS_MSG_ID, message_id);
-        insert(headers::CE_ID, message_id);
+        insert(headers::NATS_MSG_ID, event_id);
+        insert(headers::CE_ID, event_id);
         insert(headers::CE_SOURCE, &format!("/{source}"));
         insert(headers::CE_SPECVERSION, "1.0");
         insert(headers::CE_TIME, &rfc3339(occurred_at));

@@ -125,7 +125,7 @@ async fn move_forward(conn: &mut PgConnection, status: OrderStatus, (from, to): 
 async fn record_late(conn: &mut PgConnection, status: OrderStatus, (from, to): (Uuid, Uuid)) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
-         SELECT id, due_at FROM orders.product_orders
+         SELECT id, deadline FROM orders.product_orders
          WHERE id > $2 AND id <= $3
            AND (status <= ($1::text)::orders.order_status
                 OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
@@ -216,7 +216,7 @@ pub(crate) async fn record_published(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<
     sqlx::query!(
         "UPDATE orders.late_orders
          SET unpublished = false, announcements = 0,
-             check_at = (SELECT CASE WHEN due_at > now() THEN due_at ELSE check_at END
+             check_at = (SELECT CASE WHEN deadline > now() THEN deadline ELSE check_at END
                          FROM orders.product_orders WHERE id = order_id)
          WHERE order_id = ANY($1)",
         ids,
@@ -275,11 +275,11 @@ pub(crate) async fn claim_announcements(
                   AS "is_done!",
                   coalesce(due.unpublished AND placed.status = 'pending', false) AS "is_unpublished!",
                   -- Not if a clock was ahead when it reached its status.
-                  coalesce(placed.due_at BETWEEN now() AND now() + make_interval(secs => $5)
+                  coalesce(placed.deadline BETWEEN now() AND now() + make_interval(secs => $5)
                            AND greatest(placed.placed_at, placed.shipped_at, placed.completed_at)
                                <= now() + make_interval(secs => $4), false) AS "has_time!"
            FROM due LEFT JOIN LATERAL
-                (SELECT id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at
+                (SELECT id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline
                  FROM orders.product_orders WHERE id = due.order_id OFFSET 0) AS placed ON true"#,
         limit,
         pause.as_secs_f64(),
@@ -316,7 +316,7 @@ pub(crate) async fn claim_announcements(
 async fn check_at_deadline(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(
         "UPDATE orders.late_orders
-         SET check_at = (SELECT due_at FROM orders.product_orders WHERE id = order_id), announcements = 0, unpublished = false
+         SET check_at = (SELECT deadline FROM orders.product_orders WHERE id = order_id), announcements = 0, unpublished = false
          WHERE order_id = ANY($1)",
         ids,
     )
@@ -356,7 +356,7 @@ pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<LateCounts> {
     let late = sqlx::query_as!(
         LateCounts,
         r#"SELECT (SELECT count(*) FROM orders.late_orders JOIN orders.product_orders ON id = order_id
-                   WHERE announcements > 0 AND NOT unpublished AND due_at < now()
+                   WHERE announcements > 0 AND NOT unpublished AND deadline < now()
                      AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id)))
                   AS "still_overdue!",
                   (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
