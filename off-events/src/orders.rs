@@ -40,7 +40,7 @@ impl OrderStatus {
         }
     }
 
-    /// The subject on which an order in this status is announced.
+    /// The subject on which an order in this status is published.
     pub const fn subject(self) -> &'static str {
         match self {
             Self::Pending => Order::PENDING,
@@ -118,7 +118,7 @@ impl Event for Order {
     }
 }
 
-/// The wait of an order is over. The order has the status that is to be announced now.
+/// The wait of an order is over. The order has the status that it reaches next.
 ///
 /// A message that JetStream publishes when a schedule fires reaches the stream's consumers, but not core NATS
 /// subscribers (nats-server 2.15.1). So the schedule does not publish the order's next subject itself: it triggers the

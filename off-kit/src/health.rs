@@ -23,7 +23,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 /// A check that takes longer than this is aborted, and started again by the next readiness request.
 const ABORT_AFTER: Duration = Duration::from_secs(15);
 
-/// Returns a text if something is slow or stuck.
+/// Returns a text if something is slow or stalled.
 type Warning = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 type Check = Arc<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
@@ -74,7 +74,7 @@ pub struct Readiness {
     /// The outcome of each readiness check: `ok`, or what is wrong.
     #[schema(example = json!({"nats": "ok", "postgres": "ok"}))]
     pub checks: BTreeMap<&'static str, String>,
-    /// What is slow or stuck, and what to do about it. Warnings do not affect readiness.
+    /// What is slow or stalled, and what to do about it. Warnings do not affect readiness.
     #[schema(example = json!({"outbox": "messages wait for the broker, the oldest for 42 s"}))]
     pub warnings: BTreeMap<&'static str, String>,
 }
@@ -99,7 +99,7 @@ impl ReadinessChecks {
         self.checks.write().unwrap_or_else(PoisonError::into_inner).insert(name, check);
     }
 
-    /// Adds a warning: one sentence that says what is slow or stuck and what to do about it, or `None`.
+    /// Adds a warning: one sentence that says what is slow or stalled and what to do about it, or `None`.
     pub fn add_warning(&self, name: &'static str, warning: impl Fn() -> Option<String> + Send + Sync + 'static) {
         self.warnings.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(warning));
     }

@@ -97,9 +97,9 @@ fn overloaded() -> Problem {
 /// Enforces the limits of body size, concurrency and time. One layer for all three, because each layer costs one or two
 /// allocations per request.
 pub(super) async fn enforce_limits(State(limit): State<ConcurrencyLimit>, request: Request, next: Next) -> Response {
-    // A body whose announced length is too large is rejected before it is read.
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+    // A body whose declared length is too large is rejected before it is read.
+    let content_length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if content_length.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
         return Problem::too_large().into_response();
     }
     tokio::time::timeout(limit.timeout, limit.handle(request, next)).await.unwrap_or_else(|_| {
