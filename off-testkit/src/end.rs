@@ -130,7 +130,7 @@ fn compare(found: &[Found], expected: &[Leftover]) -> Option<String> {
     if !unexpected.is_empty() {
         let shown = unexpected[..unexpected.len().min(MAX_SHOWN)].join("\n  ");
         return Some(format!(
-            "the test leaves {} things behind:\n  {shown}\nIf that is its purpose, finish it with `end_leaving`.",
+            "left behind by the test ({}):\n  {shown}\nIf that is its purpose, finish it with `end_leaving`.",
             unexpected.len()
         ));
     }
@@ -158,12 +158,12 @@ async fn find_leftovers(bus: &Bus, db: Option<&PgPool>, running: &[&str]) -> any
         found.push(Found { kind: Some(Leftover::DeadLetters), description });
     }
     if let Some(db) = db {
-        let query = "SELECT source, subject, message_id FROM outbox.messages ORDER BY occurred_at";
-        let rows: Vec<(String, String, String)> =
+        let query = "SELECT source, id, subject FROM outbox.messages ORDER BY id";
+        let rows: Vec<(String, i64, String)> =
             sqlx::query_as(query).fetch_all(db).await.context("cannot read the outbox")?;
-        found.extend(rows.into_iter().map(|(source, subject, id)| Found {
+        found.extend(rows.into_iter().map(|(source, id, subject)| Found {
             kind: Some(Leftover::OutboxRows),
-            description: format!("outbox row: {subject} of {source} with the message id {id}"),
+            description: format!("outbox row {id} of {source} on {subject}"),
         }));
     }
     Ok(found)
@@ -200,13 +200,8 @@ mod tests {
     }
 
     async fn leave_outbox_row(world: &World) {
-        sqlx::raw_sql(
-            "INSERT INTO outbox.messages (source, subject, message_id, body, occurred_at)
-             VALUES ('users', 'users.registered', 'registered:1', '{}', now())",
-        )
-        .execute(&world.database.pool)
-        .await
-        .expect("the row is inserted");
+        let row = "INSERT INTO outbox.messages VALUES ('users', DEFAULT, 'users.registered', '1', '{}', now())";
+        sqlx::query(row).execute(&world.database.pool).await.expect("the row is inserted");
     }
 
     async fn leave_unacknowledged_message(world: &World) {
@@ -232,8 +227,8 @@ mod tests {
         leave_dead_letter(&world).await;
         let failure = failure_of(world.end()).await;
         for leftover in [
-            "the test leaves 3 things behind:\n",
-            "  outbox row: users.registered of users with the message id registered:1\n",
+            "left behind by the test (3):\n",
+            "  outbox row 1 of users on users.registered\n",
             "  consumer supplier: 1 unacknowledged messages on orders.pending\n",
             "  dead letter 1 of supplier on orders.pending: not readable\n",
         ] {
