@@ -118,7 +118,7 @@ pub async fn audit(db: &PgPool, bus: &Bus, patience: Duration, as_of: Option<Dat
 mod tests {
     use super::*;
     use off_kit::Clock;
-    use off_testkit::World;
+    use off_testkit::{Leftover, World};
 
     #[tokio::test]
     async fn deadlines_are_compared_with_as_of() {
@@ -143,6 +143,7 @@ mod tests {
             let audit = audit(&world.database.pool, &world.nats.bus, Duration::ZERO, as_of).await.unwrap();
             assert_eq!(audit.findings.len(), findings, "{as_of:?}: {:?}", audit.findings);
         }
+        world.end_leaving(&[Leftover::OutboxRows]).await;
     }
 
     #[tokio::test]
@@ -172,5 +173,6 @@ mod tests {
         let audit = audit(&world.database.pool, &world.nats.bus, Duration::from_secs(2), None).await.unwrap();
         consumption.abort();
         assert_eq!(audit.findings.len(), 1, "{:?}", audit.findings);
+        world.end().await;
     }
 }

@@ -1,5 +1,6 @@
 //! An HTTP client with short methods for tests.
 
+use crate::eventually;
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use std::sync::Once;
@@ -77,6 +78,18 @@ impl Http {
     /// [`Http::post`] with an idempotency key.
     pub async fn post_with_key(&self, path: &str, key: &str, body: &Value) -> Answer {
         send(self.request(Method::POST, path).header("Idempotency-Key", key).json(body)).await
+    }
+
+    /// Waits until the service is ready; for the client of a health port.
+    pub async fn wait_until_ready(&self) {
+        eventually("the service is ready", || async { self.get("/readyz").await.status.is_success().then_some(()) })
+            .await;
+    }
+
+    /// Waits until the service is not ready; for the client of a health port.
+    pub async fn wait_until_not_ready(&self) {
+        eventually("the service is not ready", || async { (self.get("/readyz").await.status == 503).then_some(()) })
+            .await;
     }
 }
 

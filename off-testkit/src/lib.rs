@@ -10,7 +10,9 @@
 mod catalog;
 mod clients;
 mod database;
+mod end;
 mod eventually;
+mod messages;
 mod nats;
 mod process;
 mod program;
@@ -20,6 +22,7 @@ mod world;
 pub use catalog::{BISCUITS, LENTILS, TEA, add_product};
 pub use clients::{Answer, Http};
 pub use database::{Database, SHARED_POSTGRES, start_postgres};
+pub use end::Leftover;
 pub use eventually::{eventually, eventually_within};
 pub use nats::TestNats;
 pub use process::{Log, Process};

@@ -1,5 +1,6 @@
 //! A NATS server for one test.
 
+use crate::end::EndGuard;
 use off_kit::{
     Bus,
     bus::{self, StreamStorage},
@@ -8,7 +9,8 @@ use off_servers::SmallDisk;
 use std::{path::Path, time::Duration};
 use tempfile::TempDir;
 
-/// A private NATS server, killed when the test ends.
+/// A private NATS server, killed when the test ends. A test finishes one that [`TestNats::new`] created with
+/// [`TestNats::end`] or a method like it; dropping it otherwise is a panic.
 #[derive(Debug)]
 pub struct TestNats {
     /// Its URL.
@@ -17,6 +19,7 @@ pub struct TestNats {
     pub bus: Bus,
     /// The server, to stop and restart it.
     pub server: off_servers::Nats,
+    pub(crate) end_guard: EndGuard,
     /// Declared before `_folder`, so that it is dropped, and thereby unmounted, before the folder is removed.
     disk: Option<SmallDisk>,
     _folder: TempDir,
@@ -25,7 +28,7 @@ pub struct TestNats {
 impl TestNats {
     /// A server with all streams declared.
     pub async fn new() -> Self {
-        let nats = Self::without_streams().await;
+        let nats = Self { end_guard: EndGuard::armed(), ..Self::without_streams().await };
         bus::declare(&nats.bus, StreamStorage::default()).await.expect("the streams are declared");
         nats
     }
@@ -58,12 +61,13 @@ impl TestNats {
         self.bus.connected(Duration::from_secs(10)).await.expect("a connection to NATS");
     }
 
-    /// A server without streams.
+    /// A server without streams. What its test leaves behind is not checked.
     pub async fn without_streams() -> Self {
         Self::start_in(new_folder(), None).await
     }
 
-    /// A server with all streams declared, on a disk of `mebibytes` MiB; `None` if this user may not mount one.
+    /// A server with all streams declared, on a disk of `mebibytes` MiB; `None` if this user may not mount one. What its
+    /// test leaves behind is not checked.
     pub async fn on_small_disk(mebibytes: u32) -> Option<Self> {
         let folder = new_folder();
         let disk = SmallDisk::mount(folder.path(), mebibytes)?;
@@ -84,7 +88,7 @@ impl TestNats {
         let config = bus::Config::at(&server.url);
         let bus = Bus::connect(&config, "test").await.expect("the client connects");
         bus.connected(Duration::from_secs(10)).await.expect("a connection to NATS");
-        Self { url: server.url.clone(), bus, server, disk, _folder: folder }
+        Self { url: server.url.clone(), bus, server, end_guard: EndGuard::unarmed(), disk, _folder: folder }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A service that runs in the process of the test.
 
-use crate::{Http, eventually};
+use crate::Http;
 use off_kit::{Clock, Kit, Service, http, telemetry};
 use std::sync::Once;
 
@@ -33,11 +33,13 @@ impl Running {
     /// Starts `S` and waits until it is ready.
     pub async fn start_ready<S: Service>(config: S::Config, clock: Clock) -> Self {
         let running = Self::start::<S>(config, clock).await;
-        eventually("the service is ready", || async {
-            running.health.get("/readyz").await.status.is_success().then_some(())
-        })
-        .await;
+        running.health.wait_until_ready().await;
         running
+    }
+
+    /// The name of the service.
+    pub fn name(&self) -> &'static str {
+        self.service.name()
     }
 
     /// Stops the service gracefully. Panics if one of its tasks failed.

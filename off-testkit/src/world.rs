@@ -1,11 +1,10 @@
 //! The common fixture: a database with three products, and a NATS server.
 
-use crate::{BISCUITS, Database, LENTILS, TEA, TestNats, add_product, eventually};
-use async_nats::jetstream::Message;
+use crate::{BISCUITS, Database, LENTILS, Leftover, Running, TEA, TestNats, add_product};
 use off_kit::{bus, db};
-use serde_json::Value;
 
-/// A private database and a private NATS server.
+/// A private database and a private NATS server. A test finishes it with [`World::end`] or a method like it; dropping it
+/// otherwise is a panic.
 #[derive(Debug)]
 pub struct World {
     /// The database.
@@ -62,46 +61,24 @@ impl World {
         bus::Config::at(&self.nats.url)
     }
 
-    /// Publishes a message on a stream's `subject` without headers, as a minimal device does.
-    pub async fn publish(&self, subject: &'static str, body: &Value) {
-        self.publish_bytes(subject, body.to_string().into_bytes()).await;
+    /// Ends the test: asserts that it leaves no outbox rows, no unacknowledged messages and no dead letters behind. Waits
+    /// 15 seconds for what is still being handled.
+    pub async fn end(self) {
+        self.end_leaving(&[]).await;
     }
 
-    /// [`World::publish`] with any body.
-    pub async fn publish_bytes(&self, subject: &'static str, body: Vec<u8>) {
-        let sent = self.nats.bus.jetstream.publish(subject, body.into()).await.expect("the message is sent");
-        sent.await.expect("the stream acknowledges the message");
+    /// [`World::end`] of a test that leaves exactly these kinds of leftovers behind.
+    pub async fn end_leaving(self, leftovers: &[Leftover]) {
+        self.end_after(Vec::new(), leftovers).await;
     }
 
-    /// The messages of a stream on `subject`, oldest first.
-    pub async fn messages(&self, stream: &str, subject: &str) -> Vec<Message> {
-        self.nats.bus.read(stream, subject, 1).await.expect("the stream can be read")
+    /// [`World::end_leaving`], after `services` have handled all their messages. Stops them one after another.
+    pub async fn end_after(self, services: Vec<Running>, leftovers: &[Leftover]) {
+        Box::pin(self.nats.end_with(Some(&self.database.pool), services, leftovers)).await;
     }
 
-    /// Waits until a stream has `count` messages on `subject`.
-    pub async fn wait_for_messages(&self, stream: &str, subject: &str, count: usize) -> Vec<Message> {
-        eventually(&format!("{count} messages on {subject}"), || async {
-            let messages = self.messages(stream, subject).await;
-            (messages.len() >= count).then_some(messages)
-        })
-        .await
-    }
-
-    /// Waits until there are `count` dead letters.
-    pub async fn wait_for_dead_letters(&self, count: usize) -> Vec<bus::dead_letters::DeadLetter> {
-        eventually(&format!("{count} dead letters"), || async {
-            let letters = bus::dead_letters::list(&self.nats.bus).await.expect("the dead letters can be read");
-            (letters.len() >= count).then_some(letters)
-        })
-        .await
-    }
-
-    /// Waits until `consumer` has no pending and no unacknowledged messages.
-    pub async fn caught_up(&self, consumer: &off_events::streams::Consumer) {
-        eventually(&format!("{} has caught up", consumer.name), || async {
-            let waiting = self.nats.bus.waiting(consumer).await.ok()?;
-            (waiting.pending == 0 && waiting.unacknowledged == 0).then_some(())
-        })
-        .await;
+    /// Ends the test without a check: its broker or its Postgres is dead, or lost what the check needs.
+    pub fn abandon(self) {
+        self.nats.abandon();
     }
 }

@@ -2,7 +2,7 @@ use super::*;
 use crate::journal::{Loss, Outcome, Poison, Request};
 use off_events::{Order, SsdId, streams};
 use off_kit::bus::dead_letters;
-use off_testkit::{LENTILS, TEA, World};
+use off_testkit::{LENTILS, Leftover, TEA, World};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -51,6 +51,7 @@ async fn a_journal_that_agrees_with_the_database_has_no_findings() {
     entries.orders.insert("order-2".to_owned(), (unanswered.clone(), Outcome::Unknown));
     entries.reports.insert((SsdId(1), "report-2".to_owned()), (unanswered, Outcome::Unknown));
     assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
 }
 
 #[tokio::test]
@@ -73,6 +74,7 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
         sql(&world, statement).await;
         let found = findings(&world, &entries).await;
         assert!(found.contains(finding), "after {statement} it found: {found}");
+        world.end().await;
     }
 }
 
@@ -94,6 +96,7 @@ async fn missing_repeated_and_unexpected_dead_letters_are_findings() {
     assert!(findings(&world, &entries).await.contains("has 2 dead letters"));
     publish_dead_letter("poison-2").await.unwrap().await.unwrap();
     assert!(findings(&world, &entries).await.contains("has an unexpected dead letter"));
+    world.end_leaving(&[Leftover::DeadLetters]).await;
 }
 
 #[tokio::test]
@@ -104,6 +107,7 @@ async fn only_a_loss_in_its_own_stream_explains_a_missing_report() {
     assert!(findings(&world, &entries).await.contains("was acknowledged but is not stored"));
     entries.losses.push(loss(streams::STOCK.name, Some(1)));
     assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
 }
 
 #[tokio::test]
@@ -112,6 +116,7 @@ async fn a_loss_explains_no_more_missing_reports_than_were_unhandled() {
     sql(&world, "DELETE FROM users.consumptions").await;
     entries.losses.push(loss(streams::STOCK.name, Some(0)));
     assert!(findings(&world, &entries).await.contains("1 reports are missing"));
+    world.end().await;
 }
 
 #[tokio::test]
@@ -120,6 +125,7 @@ async fn a_loss_in_the_orders_stream_explains_a_missing_time_of_shipping() {
     sql(&world, "UPDATE orders.product_orders SET shipped_at = NULL").await;
     entries.losses.push(loss(streams::ORDERS.name, None));
     assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
 }
 
 /// A loss one second from now, with this many unhandled messages.

@@ -2,7 +2,12 @@
 
 use crate::{off, stderr, stdout};
 use futures::StreamExt as _;
-use off_testkit::{TEA, World};
+use off_events::{
+    Order, OrderDue,
+    headers::{NATS_MSG_ID, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
+    streams,
+};
+use off_testkit::{Leftover, TEA, World};
 use serde_json::{Value, json};
 use std::process::Output;
 
@@ -57,9 +62,8 @@ async fn announce(world: &World, order: &str) {
     let body = json!({"id": order, "ssd_id": 1, "barcode": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
         "status": "pending"});
     let mut headers = async_nats::HeaderMap::new();
-    headers.insert("Nats-Msg-Id", format!("{order}:pending").as_str());
-    let jetstream = &world.nats.bus.jetstream;
-    jetstream.publish_with_headers("orders.pending", headers, body.to_string().into()).await.unwrap().await.unwrap();
+    headers.insert(NATS_MSG_ID, format!("{order}:pending").as_str());
+    world.nats.publish_with_headers(Order::PENDING, headers, body.to_string()).await;
 }
 
 #[tokio::test]
@@ -72,6 +76,7 @@ async fn a_consistent_system_passes() {
         text.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf item"),
         "{text}"
     );
+    world.end().await;
 }
 
 #[tokio::test]
@@ -169,6 +174,8 @@ async fn every_inconsistency_is_found() {
             let output = audit(&world, &[]).await;
             let text = stdout(&output);
             assert!(output.status.code() == Some(1) && text.contains(finding), "after\n{fault}\nit printed\n{text}");
+            let leftovers: &[Leftover] = if fault.contains("outbox") { &[Leftover::OutboxRows] } else { &[] };
+            world.end_leaving(leftovers).await;
         })
         .await;
 }
@@ -177,12 +184,11 @@ async fn every_inconsistency_is_found() {
 async fn the_contents_of_the_broker_are_shown_but_are_no_proof() {
     let world = consistent_world().await;
     let mut headers = async_nats::HeaderMap::new();
-    headers.insert("Nats-Schedule", "@at 2100-01-01T00:00:00Z");
-    headers.insert("Nats-Schedule-Target", "orders.due");
+    headers.insert(NATS_SCHEDULE, "@at 2100-01-01T00:00:00Z");
+    headers.insert(NATS_SCHEDULE_TARGET, OrderDue::SUBJECT);
     let subject = format!("orders.timer.shipped.{WAITING}");
-    let jetstream = &world.nats.bus.jetstream;
-    jetstream.publish_with_headers(subject, headers, "{}".into()).await.unwrap().await.unwrap();
-    world.publish_bytes("dead.ORDERS.supplier", b"not readable".to_vec()).await;
+    world.nats.publish_with_headers(subject, headers, "{}").await;
+    world.nats.publish_bytes(streams::SUPPLIER.dead_subject(), "not readable").await;
     let output = audit(&world, &[]).await;
     let text = stdout(&output);
     assert!(output.status.success(), "{text}");
@@ -192,6 +198,7 @@ async fn the_contents_of_the_broker_are_shown_but_are_no_proof() {
     sql(&world, "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'").await;
     let output = audit(&world, &[]).await;
     assert_eq!(output.status.code(), Some(1), "overdue, although a message schedule exists: {}", stdout(&output));
+    world.end_leaving(&[Leftover::DeadLetters]).await;
 }
 
 #[tokio::test]
@@ -204,6 +211,7 @@ async fn findings_are_printed_as_json() {
     assert_eq!(document["findings"][0]["check"], "shelves", "{document}");
     assert_eq!(document["counts"]["completed"], 1, "{document}");
     assert!(document["broker"]["streams"].as_array().unwrap().len() == 4, "{document}");
+    world.end().await;
 }
 
 #[tokio::test]
@@ -213,4 +221,5 @@ async fn an_audit_without_a_broker_exits_with_4() {
     let output = audit(&world, &[]).await;
     assert_eq!(output.status.code(), Some(4), "{}{}", stdout(&output), stderr(&output));
     assert!(stderr(&output).contains("could not check everything"), "{}", stderr(&output));
+    world.abandon();
 }

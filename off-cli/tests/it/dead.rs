@@ -1,17 +1,21 @@
 //! `off dead replay --all`.
 
 use crate::{Home, stderr, stdout};
-use off_testkit::World;
+use off_events::{
+    Order,
+    headers::{DEAD_CUT, DEAD_SUBJECT},
+    streams,
+};
+use off_testkit::{Leftover, World};
 
 #[tokio::test]
 async fn replay_all_skips_a_dead_letter_with_a_truncated_body() {
     let (home, world) = (Home::new(), World::new().await);
     for cut in ["body", ""] {
         let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Off-Dead-Subject", "orders.pending");
-        headers.insert("Off-Dead-Cut", cut);
-        let jetstream = &world.nats.bus.jetstream;
-        jetstream.publish_with_headers("dead.ORDERS.supplier", headers, "{}".into()).await.unwrap().await.unwrap();
+        headers.insert(DEAD_SUBJECT, Order::PENDING);
+        headers.insert(DEAD_CUT, cut);
+        world.nats.publish_with_headers(streams::SUPPLIER.dead_subject(), headers, "{}").await;
     }
     for (arguments, expected) in [
         (&["--dry-run"][..], "dead letter 2 would be published on orders.pending"),
@@ -23,6 +27,7 @@ async fn replay_all_skips_a_dead_letter_with_a_truncated_body() {
         let text = stdout(&output) + &stderr(&output);
         assert!(output.status.success() && text.contains("dead letter 1 stays") && text.contains(expected), "{text}");
     }
-    assert_eq!(world.wait_for_messages("ORDERS", "orders.pending", 1).await.len(), 1);
-    assert_eq!(world.wait_for_dead_letters(1).await.len(), 1);
+    assert_eq!(world.nats.wait_for_messages(streams::ORDERS.name, Order::PENDING, 1).await.len(), 1);
+    assert_eq!(world.nats.dead_letters().await.len(), 1);
+    world.end_leaving(&[Leftover::DeadLetters]).await;
 }

@@ -1,7 +1,9 @@
 //! `off doctor` reports stalls in a system that responds, with advice.
 
 use crate::{Home, stderr, stdout};
-use off_testkit::{TEA, World};
+use off_events::{Order, streams};
+use off_testkit::{Leftover, TEA, World};
+use serde_json::json;
 
 async fn run_doctor(home: &Home, world: &World) -> (bool, String) {
     let mut doctor = home.command(&["doctor"]);
@@ -50,25 +52,26 @@ async fn stalls_are_reported_with_advice() {
     assert!(!healthy && text.contains("✗ orders          1 overdue, the first for 36"), "{text}");
     sql(&world, "DELETE FROM orders.product_orders").await;
 
-    let jetstream = &world.nats.bus.jetstream;
-    jetstream.publish("dead.ORDERS.supplier", "poison".into()).await.unwrap().await.unwrap();
+    world.nats.publish_bytes(streams::SUPPLIER.dead_subject(), "poison").await;
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(healthy && text.contains("! dead letters    1 message ") && text.contains("`off dead list`"), "{text}");
 
-    jetstream.publish("orders.pending", "{}".into()).await.unwrap().await.unwrap();
+    world.nats.publish(Order::PENDING, &json!({})).await;
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(!healthy && text.contains("supplier has a backlog of 1 message and no pull request"), "{text}");
 
-    jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
+    let jetstream = &world.nats.bus.jetstream;
+    jetstream.delete_consumer_from_stream(streams::SUPPLIER.name, streams::ORDERS.name).await.unwrap();
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(
         !healthy && text.contains("✗ consumers") && text.contains("supplier") && text.contains("`off migrate`"),
         "{text}"
     );
-    jetstream.delete_stream("USERS").await.unwrap();
+    jetstream.delete_stream(streams::USERS.name).await.unwrap();
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(
         !healthy && text.contains("✗ streams") && text.contains("USERS") && text.contains("`off migrate`"),
         "{text}"
     );
+    world.end_leaving(&[Leftover::DeadLetters]).await;
 }

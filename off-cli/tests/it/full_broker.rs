@@ -3,7 +3,7 @@
 use crate::services::Services;
 use off_events::streams;
 use off_kit::bus;
-use off_testkit::{World, eventually_within};
+use off_testkit::World;
 use std::time::Duration;
 
 const ORDERS: usize = 6000;
@@ -17,22 +17,14 @@ const ARRIVE_TIMEOUT: Duration = Duration::from_mins(2);
 async fn a_full_stream_drops_its_oldest_messages_and_no_order_is_lost() {
     let world = World::new().await;
     bus::declare(&world.nats.bus, bus::StreamStorage { max_mib: ROOM, ..bus::StreamStorage::default() }).await.unwrap();
-    let ssd = world.add_device().await;
-    let services = Services::start(&world, Duration::ZERO).await;
+    let services = Services::start(world, Duration::ZERO).await;
 
-    services.place(ssd, ORDERS).await;
-    eventually_within(ARRIVE_TIMEOUT, "everything is on the shelf", || async {
-        let on_the_shelf: i64 = sqlx::query_scalar("SELECT quantity::bigint FROM users.shelf_items")
-            .fetch_one(&world.database.pool)
-            .await
-            .ok()?;
-        (usize::try_from(on_the_shelf).ok()? == ORDERS).then_some(())
-    })
-    .await;
+    services.place(ORDERS).await;
+    services.assert_shelf_holds(ORDERS, ARRIVE_TIMEOUT).await;
 
-    let mut stream = world.nats.bus.jetstream.get_stream(streams::ORDERS.name).await.unwrap();
+    let mut stream = services.world.nats.bus.jetstream.get_stream(streams::ORDERS.name).await.unwrap();
     let state = &stream.info().await.unwrap().state;
     assert!(state.bytes <= u64::from(ROOM) * 1024 * 1024, "it holds {} bytes", state.bytes);
     assert!(state.first_sequence > 1, "it has dropped nothing");
-    services.stop().await;
+    services.end().await;
 }

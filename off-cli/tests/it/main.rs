@@ -22,7 +22,8 @@ mod terminal;
 mod traces;
 mod up;
 
-use serde_json::Value;
+use off_testkit::{Answer, Http, LENTILS, eventually};
+use serde_json::{Value, json};
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
@@ -89,12 +90,35 @@ impl Home {
         serde_json::from_str(&std::fs::read_to_string(self.path().join("running.json")).unwrap()).unwrap()
     }
 
-    /// The URL of a service of the running system.
-    fn address(&self, service: &str) -> String {
+    /// An HTTP client of a service of the running system.
+    fn http(&self, service: &str) -> Http {
         let running = self.running();
         let services = running["services"].as_array().unwrap();
         let found = services.iter().find(|entry| entry["name"] == service).unwrap();
-        found["url"].as_str().unwrap().to_owned()
+        Http::new(found["url"].as_str().unwrap().to_owned())
+    }
+
+    /// Registers Ada with one device; returns the device's id.
+    async fn register_device(&self) -> i64 {
+        let ada = json!({
+            "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
+            "devices": [{"mac_address": "02:00:00:00:00:01"}],
+        });
+        let registered = self.http("users").post("/api/register", &ada).await;
+        registered.body["devices"][0]["ssd_id"].as_i64().unwrap()
+    }
+
+    /// Places an order of lentils; returns the response with the status 201.
+    async fn place_order(&self, ssd: i64, quantity: i64) -> Answer {
+        let order = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": quantity});
+        // The service may answer 503 while everything is starting.
+        let placed = eventually("the order is placed", || async {
+            let placed = self.http("orders").post("/api/orders", &order).await;
+            (placed.status != 503).then_some(placed)
+        })
+        .await;
+        assert_eq!(placed.status, 201, "{placed:?}");
+        placed
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{off, stderr, stdout};
 use futures::{FutureExt, StreamExt};
+use off_events::{ORDERS_NEW, ORDERS_RANDOM, Order, headers::REQUEST_ID, streams};
 use off_kit::{Bus, bus};
 use off_servers::{find_nats_server, free_port};
 use off_testkit::{Database, LENTILS, Log, Process, Program, add_product, eventually};
@@ -93,8 +94,7 @@ impl Production {
         settings.extend_from_slice(more);
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, &**value)).collect();
         let program = Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await;
-        eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) })
-            .await;
+        program.health.wait_until_ready().await;
         program
     }
 
@@ -170,25 +170,25 @@ async fn services_respond_only_to_inboxes(production: &Production) {
         Bus::connect(&config, user).await.unwrap()
     };
     let (bus, operator) = (connect("generator").await, connect("operator").await);
-    let mut responses = operator.client.subscribe("orders.new").await.unwrap();
-    let mut completed = operator.client.subscribe("orders.completed").await.unwrap();
+    let mut responses = operator.client.subscribe(ORDERS_NEW).await.unwrap();
+    let mut completed = operator.client.subscribe(Order::COMPLETED).await.unwrap();
     operator.client.flush().await.unwrap();
-    for reply in ["orders.completed", "$JS.API.STREAM.PURGE.ORDERS"] {
-        bus.client.publish_with_reply("orders.random", reply, "".into()).await.unwrap();
+    for reply in [Order::COMPLETED, "$JS.API.STREAM.PURGE.ORDERS"] {
+        bus.client.publish_with_reply(ORDERS_RANDOM, reply, "".into()).await.unwrap();
     }
     let mut last = async_nats::HeaderMap::new();
-    last.insert("Off-Request-Id", "last");
-    bus.client.publish_with_headers("orders.random", last, "".into()).await.unwrap();
+    last.insert(REQUEST_ID, "last");
+    bus.client.publish_with_headers(ORDERS_RANDOM, last, "".into()).await.unwrap();
     let mut received = 0;
     while received < 2 {
         let response = timeout(Duration::from_secs(10), responses.next()).await.unwrap().unwrap();
-        let id = response.headers.as_ref().and_then(|headers| headers.get("Off-Request-Id"));
+        let id = response.headers.as_ref().and_then(|headers| headers.get(REQUEST_ID));
         received += usize::from(id.is_some_and(|id| id.as_str() == "last"));
     }
     while let Some(Some(message)) = completed.next().now_or_never() {
         assert!(message.payload.windows(6).any(|part| part == b"status"), "a response arrived on orders.completed");
     }
-    let orders = bus.jetstream.get_stream("ORDERS").await.unwrap();
+    let orders = bus.jetstream.get_stream(streams::ORDERS.name).await.unwrap();
     assert_eq!(orders.cached_info().state.first_sequence, 1, "the stream was purged");
     operator.close().await;
     bus.close().await;

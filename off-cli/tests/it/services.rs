@@ -1,15 +1,18 @@
-//! Runs the three services on the servers of a test world, and places orders.
+//! The three services on the servers of a test world, and a device that orders.
 
 use futures::{StreamExt, stream};
+use off_events::streams::ORDER_CONSUMERS;
 use off_kit::Clock;
 use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
-use off_testkit::{LENTILS, Running, World};
+use off_testkit::{LENTILS, Running, World, eventually_within};
 use off_users_service::UsersService;
 use serde_json::json;
 use std::time::Duration;
 
 pub(crate) struct Services {
+    pub(crate) world: World,
+    ssd: i64,
     users: Running,
     orders: Running,
     notifications: Running,
@@ -17,7 +20,8 @@ pub(crate) struct Services {
 
 impl Services {
     /// Starts the services; suppliers take `supplier_delay`, deliveries take no time.
-    pub(crate) async fn start(world: &World, supplier_delay: Duration) -> Self {
+    pub(crate) async fn start(world: World, supplier_delay: Duration) -> Self {
+        let ssd = world.add_device().await;
         let users = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
         let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), supplier_delay);
         let notifications = off_notifications_service::Config {
@@ -33,20 +37,39 @@ impl Services {
             users: Running::start_ready::<UsersService>(users, clock()).await,
             orders: Running::start_ready::<OrdersService>(orders, clock()).await,
             notifications: Running::start_ready::<NotificationsService>(notifications, clock()).await,
+            world,
+            ssd,
         }
     }
 
     /// Places `count` orders of one pack of lentils each.
-    pub(crate) async fn place(&self, ssd: i64, count: usize) {
-        let order_request = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
+    pub(crate) async fn place(&self, count: usize) {
+        let order_request = json!({"ssd_id": self.ssd, "barcode": LENTILS, "quantity": 1});
         let responses = stream::iter(0..count).map(|_| self.orders.http.post("/api/orders", &order_request));
         let responses = responses.buffer_unordered(128);
         assert!(responses.all(|response| async move { response.status == 201 }).await);
     }
 
-    pub(crate) async fn stop(self) {
-        for service in [self.notifications, self.orders, self.users] {
-            service.stop().await;
+    /// The first value of a query. Panics if there is none.
+    pub(crate) async fn count(&self, query: &'static str) -> i64 {
+        sqlx::query_scalar(query).fetch_one(&self.world.database.pool).await.unwrap()
+    }
+
+    /// Waits until the shelf of the device holds `quantity` units.
+    pub(crate) async fn assert_shelf_holds(&self, quantity: usize, timeout: Duration) {
+        let on_the_shelf = "SELECT coalesce(sum(quantity), 0)::bigint FROM users.shelf_items";
+        eventually_within(timeout, "everything is on the shelf", || async {
+            (usize::try_from(self.count(on_the_shelf).await) == Ok(quantity)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the services have handled everything, stops them, and asserts that the test leaves nothing behind.
+    pub(crate) async fn end(self) {
+        // Thousands of messages take longer than the end of a test waits.
+        for consumer in ORDER_CONSUMERS {
+            self.world.nats.caught_up(&consumer).await;
         }
+        self.world.end_after(vec![self.notifications, self.orders, self.users], &[]).await;
     }
 }

@@ -81,8 +81,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
         programs.insert(name, Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await);
     }
     let orders = &programs["orders"].http;
-    let health = &programs["orders"].health;
-    eventually("it is ready", || async { health.get("/readyz").await.status.is_success().then_some(()) }).await;
+    programs["orders"].health.wait_until_ready().await;
 
     let placed = orders
         .request(reqwest::Method::POST, "/api/orders")
@@ -130,4 +129,5 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
     for (_, program) in programs {
         assert!(program.terminate().await);
     }
+    world.end().await;
 }

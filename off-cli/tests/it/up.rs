@@ -6,7 +6,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use off_testkit::{Http, eventually};
+use off_events::{Order, streams};
+use off_testkit::{LENTILS, eventually};
 use serde_json::{Value, json};
 use sqlx::{Connection, PgConnection};
 use std::{
@@ -27,22 +28,9 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
     let up = home.up(&QUICK).await;
 
     // A real device takes part over HTTP.
-    let users = Http::new(home.address("users"));
-    let orders = Http::new(home.address("orders"));
-    let ada = json!({
-        "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
-        "devices": [{"mac_address": "02:00:00:00:00:01"}],
-    });
-    let registered = users.post("/api/register", &ada).await;
-    let ssd = registered.body["devices"][0]["ssd_id"].as_i64().unwrap();
-    let order_request = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 4});
-    // The service may answer 503 while everything is starting.
-    let placed = eventually("the order is placed", || async {
-        let placed = orders.post("/api/orders", &order_request).await;
-        (placed.status != 503).then_some(placed)
-    })
-    .await;
-    assert_eq!(placed.status, 201, "{placed:?}");
+    let (users, orders) = (home.http("users"), home.http("orders"));
+    let ssd = home.register_device().await;
+    let placed = home.place_order(ssd, 4).await;
     let completed = eventually("the order is completed", || async {
         let order = orders.get(placed.header("location")).await;
         // The shipping may be recorded after the completion, because events can arrive out of order.
@@ -55,7 +43,7 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
     eventually("the delivery is on the shelf", || async {
         let device = users.get(&format!("/api/devices/{ssd}")).await;
         // The generator orders for any device, so the shelf may hold other products too.
-        let item = device.body["shelf"].as_array()?.iter().find(|item| item["barcode"] == "2000000000015")?;
+        let item = device.body["shelf"].as_array()?.iter().find(|item| item["barcode"] == LENTILS)?;
         (item["quantity"].as_i64()? >= 4).then_some(())
     })
     .await;
@@ -82,7 +70,7 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success() && stdout(&audit).contains("every order is accounted for"), "{}", stdout(&audit));
     let up = home.up(&QUICK).await;
-    let orders = Http::new(home.address("orders"));
+    let orders = home.http("orders");
     assert_eq!(orders.get(placed.header("location")).await.body["status"], "completed");
     assert!(up.interrupt().await.0);
 
@@ -97,7 +85,7 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
 async fn a_killed_system_continues_after_a_restart() {
     let home = Home::new();
     let mut up = home.up(&QUICK).await;
-    let orders = Http::new(home.address("orders"));
+    let orders = home.http("orders");
     eventually("some orders", || async {
         let page = orders.get("/api/orders").await;
         (page.body["orders"].as_array()?.len() >= 5).then_some(())
@@ -108,7 +96,7 @@ async fn a_killed_system_continues_after_a_restart() {
     let again = home.up(&["--speed", "600", "--no-generator"]).await;
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success(), "{}", stdout(&audit));
-    let orders = Http::new(home.address("orders"));
+    let orders = home.http("orders");
     eventually("everything is completed", || async {
         let pending = orders.get("/api/orders?status=pending").await;
         let shipped = orders.get("/api/orders?status=shipped").await;
@@ -148,8 +136,8 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
     let (user, password) = credentials.split_once(':').unwrap();
     let client =
         ConnectOptions::with_user_and_password(user.to_owned(), password.to_owned()).connect(address).await.unwrap();
-    client.publish("orders.pending", "{\"id\": 7}".into()).await.unwrap();
-    client.publish("orders.pending", "\u{1b}[31mred".into()).await.unwrap();
+    client.publish(Order::PENDING, "{\"id\": 7}".into()).await.unwrap();
+    client.publish(Order::PENDING, "\u{1b}[31mred".into()).await.unwrap();
     client.flush().await.unwrap();
 
     let list = eventually("the dead letters are listed", || async {
@@ -165,9 +153,10 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
 
     // A deleted consumer is recreated.
     let jetstream = async_nats::jetstream::new(client);
-    jetstream.delete_consumer_from_stream("supplier", "ORDERS").await.unwrap();
+    jetstream.delete_consumer_from_stream(streams::SUPPLIER.name, streams::ORDERS.name).await.unwrap();
     eventually("the consumer is there again", || async {
-        let found: Result<PullConsumer, _> = jetstream.get_consumer_from_stream("supplier", "ORDERS").await;
+        let found: Result<PullConsumer, _> =
+            jetstream.get_consumer_from_stream(streams::SUPPLIER.name, streams::ORDERS.name).await;
         found.ok()
     })
     .await;
@@ -175,14 +164,8 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
     // A dead letter can be repaired and replayed.
     let body = stdout(&home.run(&["dead", "show", "1", "--body"]).await);
     assert_eq!(body, "{\"id\": 7}");
-    let ada = json!({
-        "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
-        "devices": [{"mac_address": "02:00:00:00:00:01"}],
-    });
-    let registered = Http::new(home.address("users")).post("/api/register", &ada).await.body;
-    let ssd = &registered["devices"][0]["ssd_id"];
-    let order_request = json!({"ssd_id": ssd, "barcode": "2000000000015", "quantity": 3});
-    let repaired = Http::new(home.address("orders")).post("/api/orders", &order_request).await.body;
+    let ssd = home.register_device().await;
+    let repaired = home.place_order(ssd, 3).await.body;
     let file = home.path().join("repaired.json");
     std::fs::write(&file, repaired.to_string()).unwrap();
     let replay = home.run(&["dead", "replay", "1", "--body", file.to_str().unwrap()]).await;

@@ -9,12 +9,13 @@ mod registration;
 mod repeated_runs;
 mod stock;
 
+use off_events::StockLow;
 use off_generator::{Config, Generator};
 use off_kit::Clock;
 use off_orders_service::OrdersService;
-use off_testkit::{Running, World, eventually};
+use off_testkit::{Leftover, Running, World, eventually};
 use off_users_service::UsersService;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{net::TcpListener, time::Duration};
 
 /// The users service and the orders service with a private database and NATS server.
@@ -108,6 +109,36 @@ impl TestSystem {
             (orders.len() >= count).then_some(orders)
         })
         .await
+    }
+
+    /// Publishes that a device has too little of a product on its shelf.
+    async fn report_low(&self, ssd: i64, barcode: &str) {
+        let low = json!({"ssd_id": ssd, "barcode": barcode, "quantity": 1, "reorder_point": 2,
+            "timestamp": "2026-01-01T00:00:00.000007Z"});
+        self.world.nats.publish(StockLow::SUBJECT, &low).await;
+    }
+
+    /// Waits until a device that is low has ordered.
+    async fn wait_until_reordered(&self) {
+        let query = "SELECT quantity FROM orders.product_orders WHERE idempotency_key LIKE 'low:%'";
+        eventually("an order of a device that is low", || async {
+            sqlx::query_scalar::<_, i32>(query)
+                .fetch_optional(&self.world.database.pool)
+                .await
+                .expect("the orders can be listed")
+        })
+        .await;
+    }
+
+    /// Stops the services after they have handled everything, and asserts that the test leaves nothing behind. The
+    /// generator was stopped before.
+    async fn end(self) {
+        self.end_leaving(&[]).await;
+    }
+
+    /// [`TestSystem::end`] of a test that leaves exactly these kinds of leftovers behind.
+    async fn end_leaving(self, leftovers: &[Leftover]) {
+        self.world.end_after(vec![self.orders, self.users], leftovers).await;
     }
 }
 

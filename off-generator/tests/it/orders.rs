@@ -2,6 +2,7 @@
 
 use crate::TestSystem;
 use futures::StreamExt;
+use off_events::ORDERS_NEW;
 use off_generator::Config;
 use std::collections::HashSet;
 
@@ -15,6 +16,7 @@ async fn generated_households_order_various_products_and_real_ones_nothing() {
     assert!(placed.iter().all(|order| order["ssd_id"] != real), "{placed:?}");
     let products: HashSet<&str> = placed.iter().filter_map(|order| order["barcode"].as_str()).collect();
     assert!(products.len() > 1, "{products:?}");
+    system.end().await;
 }
 
 #[tokio::test]
@@ -24,6 +26,7 @@ async fn with_a_period_orders_are_placed_one_by_one() {
     let placed = system.wait_for_orders(2).await;
     assert_eq!(placed.len(), 2, "{placed:?}");
     generator.stop().await;
+    system.end().await;
 }
 
 #[tokio::test]
@@ -38,11 +41,12 @@ async fn orders_are_placed_once_the_catalog_has_products() {
     };
     set_obsolete(true).await;
     let generator = system.start(system.config_that_orders(10.0)).await;
-    let mut answers = system.world.nats.bus.client.subscribe("orders.new").await.expect("a subscription");
+    let mut answers = system.world.nats.bus.client.subscribe(ORDERS_NEW).await.expect("a subscription");
     let answer = answers.next().await.expect("an answer");
     assert_eq!(answer.payload.as_ref(), br#"{"barcode":null}"#);
     assert!(system.list_orders().await.is_empty());
     set_obsolete(false).await;
     system.wait_for_orders(2).await;
     generator.stop().await;
+    system.end().await;
 }

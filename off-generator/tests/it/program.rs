@@ -16,4 +16,5 @@ async fn the_program_starts_and_exits_successfully_on_sigterm() {
     let program = Program::start(env!("CARGO_BIN_EXE_off-generator"), &settings).await;
     system.wait_until_registered(2).await;
     assert!(program.terminate().await);
+    system.end().await;
 }

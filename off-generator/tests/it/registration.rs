@@ -22,6 +22,8 @@ async fn the_same_seed_registers_the_same_households_once() {
     generator.stop().await;
     assert_eq!(other.list_emails().await, system.list_emails().await);
     assert_eq!(other.list_generated_devices().await, system.list_generated_devices().await);
+    other.end().await;
+    system.end().await;
 }
 
 #[tokio::test]
@@ -41,6 +43,7 @@ async fn a_household_with_a_taken_address_is_skipped() {
     system.wait_until_registered(3).await;
     system.wait_for_orders(5).await;
     generator.stop().await;
+    system.end().await;
 }
 
 #[tokio::test]
@@ -50,4 +53,5 @@ async fn households_register_once_the_users_service_is_available() {
     system.wait_until_registered(3).await;
     generator.stop().await;
     users.stop().await;
+    system.end().await;
 }

@@ -95,4 +95,6 @@ async fn the_same_seed_generates_the_same_events_under_any_load() {
     assert_same(&one, &other, 45);
     let devices: HashSet<i64> = one.values().map(|(ssd, ..)| *ssd).collect();
     assert!(devices.len() > 5 && !devices.contains(&other_device), "{devices:?}");
+    idle.end().await;
+    busy.end().await;
 }

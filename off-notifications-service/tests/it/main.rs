@@ -2,15 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure in a helper must fail the calling test")]
 
-mod bad_weather;
 mod openapi;
 mod orders;
+mod outages;
 mod program;
 mod settings;
 
+use off_events::{Order, streams};
 use off_kit::{Clock, bus};
 use off_notifications_service::{Config, NotificationsService};
-use off_testkit::{Running, TestNats, eventually};
+use off_testkit::{LENTILS, Leftover, Running, TestNats};
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
@@ -27,37 +28,68 @@ fn config(nats: &TestNats, supplier: Duration, delivery: Duration) -> Config {
     }
 }
 
-/// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
-async fn start(nats: &TestNats, wait: Duration) -> Running {
-    Running::start_ready::<NotificationsService>(config(nats, wait, wait), Clock::real(1.0)).await
-}
-
 /// The body of an order that was placed long ago.
 fn new_order() -> Value {
-    json!({"id": Uuid::now_v7(), "ssd_id": 1, "barcode": "2000000000015", "timestamp": "2026-01-01T00:00:00Z",
-        "quantity": 1, "status": "pending"})
+    json!({"id": Uuid::now_v7(), "ssd_id": 1, "barcode": LENTILS, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1,
+        "status": "pending"})
 }
 
-/// Publishes a message without headers.
-async fn publish(nats: &TestNats, subject: &'static str, body: &Value) {
-    let sent = nats.bus.jetstream.publish(subject, body.to_string().into()).await.unwrap();
-    sent.await.unwrap();
+/// Publishes that `order` is pending, without headers.
+async fn announce(nats: &TestNats, order: &Value) {
+    nats.publish(Order::PENDING, order).await;
 }
 
 /// Announces a new order, as the orders service does; returns its body.
 async fn place_order(nats: &TestNats) -> Value {
     let order = new_order();
-    publish(nats, "orders.pending", &order).await;
+    announce(nats, &order).await;
     order
 }
 
-/// Waits until there are `count` messages on `subject`; returns their bodies.
-async fn wait_for_messages(nats: &TestNats, subject: &str, count: usize) -> Vec<Value> {
-    eventually(&format!("{count} messages on {subject}"), || async {
-        let messages = nats.bus.read("ORDERS", subject, 1).await.ok()?;
-        let bodies: Vec<Value> =
-            messages.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect();
-        (bodies.len() >= count).then_some(bodies)
-    })
-    .await
+/// The running service with its own NATS server.
+struct Notifications {
+    nats: TestNats,
+    service: Running,
+}
+
+impl Notifications {
+    /// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
+    async fn start(wait: Duration) -> Self {
+        Self::start_on(TestNats::new().await, wait).await
+    }
+
+    async fn start_on(nats: TestNats, wait: Duration) -> Self {
+        let config = config(&nats, wait, wait);
+        let service = Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await;
+        Self { nats, service }
+    }
+
+    async fn place_order(&self) -> Value {
+        place_order(&self.nats).await
+    }
+
+    /// Waits until there are `count` messages that an order was shipped; returns their bodies.
+    async fn wait_for_shipped(&self, count: usize) -> Vec<Value> {
+        self.wait_for(Order::SHIPPED, count).await
+    }
+
+    /// Waits until there are `count` messages that an order was completed; returns their bodies.
+    async fn wait_for_completed(&self, count: usize) -> Vec<Value> {
+        self.wait_for(Order::COMPLETED, count).await
+    }
+
+    async fn wait_for(&self, subject: &str, count: usize) -> Vec<Value> {
+        let messages = self.nats.wait_for_messages(streams::ORDERS.name, subject, count).await;
+        messages.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
+    }
+
+    /// Waits until the service has handled everything, stops it, and asserts that the test leaves nothing behind.
+    async fn end(self) {
+        self.end_leaving(&[]).await;
+    }
+
+    /// [`Notifications::end`] of a test that leaves exactly these kinds of leftovers behind.
+    async fn end_leaving(self, leftovers: &[Leftover]) {
+        self.nats.end_after(vec![self.service], leftovers).await;
+    }
 }

@@ -15,4 +15,5 @@ async fn a_wait_longer_than_the_retention_of_its_stream_is_rejected_at_startup()
     let kit = Kit::new::<NotificationsService>(http::Config::on_loopback(0, 0), Clock::real(1.0));
     let rejection = NotificationsService::start(config(&nats, month, Duration::ZERO), kit).await.unwrap_err();
     assert!(format!("{rejection:#}").contains("SUPPLIER_DELAY_MAX"), "{rejection:#}");
+    nats.end().await;
 }

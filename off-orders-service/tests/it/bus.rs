@@ -1,9 +1,11 @@
 //! The event handlers of the service.
 
-use crate::{Orders, statuses};
+use crate::Orders;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
-use off_testkit::{Answer, LENTILS};
+use off_events::{ORDERS_NEW, ORDERS_RANDOM, Order, headers::REQUEST_ID};
+use off_kit::bus::dead_letters;
+use off_testkit::{Answer, LENTILS, Leftover};
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -23,31 +25,28 @@ fn reached(found: &Answer) -> Vec<i64> {
 async fn an_order_is_shipped_and_completed() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.publish(&order, "shipped", after(&order, 10)).await;
-    orders.publish(&order, "completed", after(&order, 20)).await;
+    orders.ship_at(&order, after(&order, 10)).await;
+    orders.complete_at(&order, after(&order, 20)).await;
     orders.caught_up().await;
-    let found = orders.find(&order).await;
-    assert_eq!(found.body["status"], "completed");
-    assert_eq!(statuses(&found), ["pending", "shipped", "completed"]);
-    assert_eq!(reached(&found), [0, 10, 20]);
-    orders.service.stop().await;
+    orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
+    assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn a_status_never_moves_backwards_on_late_or_repeated_events() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.publish(&order, "completed", after(&order, 20)).await;
+    orders.complete_at(&order, after(&order, 20)).await;
     orders.caught_up().await;
-    assert_eq!(statuses(&orders.find(&order).await), ["pending", "completed"]);
-    for (status, micros) in [("shipped", 10), ("completed", 99), ("shipped", 98)] {
-        orders.publish(&order, status, after(&order, micros)).await;
-    }
+    orders.assert_statuses(&order, &["pending", "completed"]).await;
+    orders.ship_at(&order, after(&order, 10)).await;
+    orders.complete_at(&order, after(&order, 99)).await;
+    orders.ship_at(&order, after(&order, 98)).await;
     orders.caught_up().await;
-    let found = orders.find(&order).await;
-    assert_eq!(found.body["status"], "completed");
-    assert_eq!(statuses(&found), ["pending", "shipped", "completed"]);
-    assert_eq!(reached(&found), [0, 10, 20]);
+    orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
+    assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -59,37 +58,38 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
     unknown["status"] = json!("shipped");
     let mut wrong_subject = order.clone();
     wrong_subject["status"] = json!("completed");
-    orders.world.publish_bytes("orders.shipped", b"\x00\xffnot json".to_vec()).await;
-    orders.world.publish("orders.shipped", &json!({"id": 1})).await;
-    orders.world.publish("orders.completed", &json!([])).await;
-    orders.world.publish("orders.shipped", &unknown).await;
-    orders.world.publish("orders.shipped", &wrong_subject).await;
-    orders.publish(&order, "shipped", after(&order, 10)).await;
+    orders.world.nats.publish_bytes(Order::SHIPPED, &b"\x00\xffnot json"[..]).await;
+    orders.world.nats.publish(Order::SHIPPED, &json!({"id": 1})).await;
+    orders.world.nats.publish(Order::COMPLETED, &json!([])).await;
+    orders.world.nats.publish(Order::SHIPPED, &unknown).await;
+    orders.world.nats.publish(Order::SHIPPED, &wrong_subject).await;
+    orders.ship_at(&order, after(&order, 10)).await;
     orders.caught_up().await;
-    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
+    orders.assert_statuses(&order, &["pending", "shipped"]).await;
 
-    let letters = orders.world.wait_for_dead_letters(5).await;
+    let letters = orders.world.nats.wait_for_dead_letters(5).await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert!(reasons.iter().any(|reason| reason.starts_with("not readable: expected value")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("there is no order 01890a5d")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("but the event belongs on orders.completed")), "{reasons:?}");
     let unreadable = letters.iter().find(|letter| letter.body.starts_with(b"\x00\xff")).unwrap();
     assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.shipped", "orders-shipped"));
+    orders.end_leaving(&[Leftover::DeadLetters]).await;
 }
 
 #[tokio::test]
 async fn a_dead_letter_that_is_replayed_with_a_repaired_body_is_handled() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.world.publish_bytes("orders.shipped", b"{broken".to_vec()).await;
-    let letter = orders.world.wait_for_dead_letters(1).await.remove(0);
+    orders.world.nats.publish_bytes(Order::SHIPPED, "{broken").await;
+    let letter = orders.world.nats.wait_for_dead_letters(1).await.remove(0);
     let mut repaired = order.clone();
     repaired["status"] = json!("shipped");
     let bus = &orders.world.nats.bus;
-    off_kit::bus::dead_letters::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
+    dead_letters::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
     orders.caught_up().await;
-    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
-    assert!(off_kit::bus::dead_letters::list(bus).await.unwrap().is_empty());
+    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -98,7 +98,7 @@ async fn the_same_seed_draws_the_same_product_and_never_an_obsolete_one() {
     let client = &orders.world.nats.bus.client;
     let draw = async |seed: u32| {
         let question = json!({"ssd_id": 1, "product_seed": seed}).to_string();
-        let answer = client.request("orders.random", question.into()).await.unwrap();
+        let answer = client.request(ORDERS_RANDOM, question.into()).await.unwrap();
         let body: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         body["barcode"].as_str().unwrap().to_owned()
     };
@@ -117,22 +117,24 @@ async fn the_same_seed_draws_the_same_product_and_never_an_obsolete_one() {
         let now = draw(seed).await;
         assert!(if before == LENTILS { now != LENTILS } else { now == before }, "{seed}: {before}, {now}");
     }
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn every_request_for_a_random_product_is_answered() {
     let orders = Orders::start().await;
     let client = &orders.world.nats.bus.client;
-    let mut answers = client.subscribe("orders.new").await.unwrap();
+    let mut answers = client.subscribe(ORDERS_NEW).await.unwrap();
     let mut drawn = HashSet::new();
     for question in 0..60 {
         let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Off-Request-Id", format!("q{question}").as_str());
-        client.publish_with_headers("orders.random", headers, "".into()).await.unwrap();
+        headers.insert(REQUEST_ID, format!("q{question}").as_str());
+        client.publish_with_headers(ORDERS_RANDOM, headers, "".into()).await.unwrap();
         let answer = answers.next().await.unwrap();
-        assert_eq!(answer.headers.unwrap().get("Off-Request-Id").unwrap().as_str(), format!("q{question}"));
+        assert_eq!(answer.headers.unwrap().get(REQUEST_ID).unwrap().as_str(), format!("q{question}"));
         let body: serde_json::Value = serde_json::from_slice(&answer.payload).unwrap();
         drawn.insert(body["barcode"].as_str().unwrap().to_owned());
     }
     assert_eq!(drawn.len(), 3, "not every product was drawn in 60 draws of 3");
+    orders.end().await;
 }

@@ -2,18 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
-mod bad_weather;
 mod bus;
+mod invalid_requests;
 mod openapi;
 mod orders;
+mod outages;
 mod program;
 mod recovery;
 
+use async_nats::jetstream::Message;
 use chrono::{DateTime, Utc};
-use off_events::streams;
+use off_events::{Order, OrderStatus, headers::CE_TIME, streams};
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
-use off_testkit::{Answer, Http, Running, World};
+use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -62,25 +64,57 @@ impl Orders {
         self.http().get(&format!("/api/orders/{}", order["id"].as_str().unwrap())).await
     }
 
+    /// Publishes the event that `order` was shipped now.
+    async fn ship(&self, order: &Value) {
+        self.ship_at(order, Clock::real(1.0).now()).await;
+    }
+
+    async fn ship_at(&self, order: &Value, at: DateTime<Utc>) {
+        self.publish(order, OrderStatus::Shipped, at).await;
+    }
+
+    /// Publishes the event that `order` was completed now.
+    async fn complete(&self, order: &Value) {
+        self.complete_at(order, Clock::real(1.0).now()).await;
+    }
+
+    async fn complete_at(&self, order: &Value, at: DateTime<Utc>) {
+        self.publish(order, OrderStatus::Completed, at).await;
+    }
+
     /// Publishes the event that `order` reached `status` at `at`.
-    async fn publish(&self, order: &Value, status: &str, at: DateTime<Utc>) {
+    async fn publish(&self, order: &Value, status: OrderStatus, at: DateTime<Utc>) {
         let mut order = order.clone();
         order["status"] = json!(status);
-        let subject = match status {
-            "shipped" => "orders.shipped",
-            _ => "orders.completed",
-        };
         let mut headers = async_nats::HeaderMap::new();
-        headers.insert("ce-time", at.to_rfc3339().as_str());
-        let jetstream = &self.world.nats.bus.jetstream;
-        let sent = jetstream.publish_with_headers(subject, headers, order.to_string().into()).await.unwrap();
-        sent.await.unwrap();
+        headers.insert(CE_TIME, at.to_rfc3339().as_str());
+        self.world.nats.publish_with_headers(status.subject(), headers, order.to_string()).await;
+    }
+
+    /// Waits until there are `count` messages that an order is pending; returns them.
+    async fn wait_for_announcements(&self, count: usize) -> Vec<Message> {
+        self.world.nats.wait_for_messages(streams::ORDERS.name, Order::PENDING, count).await
+    }
+
+    /// Waits until `order` has this status.
+    async fn wait_for_status(&self, order: &Value, status: &str) {
+        eventually(&format!("the order is {status}"), || async {
+            (self.find(order).await.body["status"] == status).then_some(())
+        })
+        .await;
+    }
+
+    /// Asserts that the history of `order` has these statuses, and that it has the last of them.
+    async fn assert_statuses(&self, order: &Value, expected: &[&str]) {
+        let found = self.find(order).await;
+        assert_eq!(statuses(&found), expected);
+        assert_eq!(found.body["status"], expected[expected.len() - 1]);
     }
 
     /// Waits until both consumers of the service have no backlog.
     async fn caught_up(&self) {
-        self.world.caught_up(&streams::ORDERS_SHIPPED).await;
-        self.world.caught_up(&streams::ORDERS_COMPLETED).await;
+        self.world.nats.caught_up(&streams::ORDERS_SHIPPED).await;
+        self.world.nats.caught_up(&streams::ORDERS_COMPLETED).await;
     }
 
     async fn count_orders(&self) -> i64 {
@@ -96,6 +130,21 @@ impl Orders {
             .fetch_one(&self.world.database.pool)
             .await
             .unwrap()
+    }
+
+    /// Waits until no order is recorded as unpublished.
+    async fn wait_until_all_are_published(&self) {
+        eventually("all orders are published", || async { (self.count_unpublished().await == 0).then_some(()) }).await;
+    }
+
+    /// Waits until the service has handled everything, stops it, and asserts that the test leaves nothing behind.
+    async fn end(self) {
+        self.end_leaving(&[]).await;
+    }
+
+    /// [`Orders::end`] of a test that leaves exactly these kinds of leftovers behind.
+    async fn end_leaving(self, leftovers: &[Leftover]) {
+        self.world.end_after(vec![self.service], leftovers).await;
     }
 }
 

@@ -17,4 +17,5 @@ async fn the_document_is_served_and_readable_in_a_browser() {
     let page = orders.http().get("/docs/").await;
     assert!(page.status.is_success() && page.body.as_str().unwrap().contains("swagger-ui"), "{page:?}");
     assert!(orders.health().get("/metrics").await.status.is_success());
+    orders.end().await;
 }

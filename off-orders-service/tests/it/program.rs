@@ -9,11 +9,12 @@ async fn the_program_starts_and_exits_successfully_on_sigterm() {
     let world = World::new().await;
     let settings = [("DATABASE_URL", &*world.database.url), ("NATS_URL", &*world.nats.url), ("HTTP_SERVICE_PORT", "0")];
     let program = Program::start(PROGRAM, &settings).await;
-    eventually("it is ready", || async { program.health.get("/readyz").await.status.is_success().then_some(()) }).await;
+    program.health.wait_until_ready().await;
     assert_eq!(program.http.get("/api/orders").await.status, 200);
     let metrics = program.health.get("/metrics").await;
     assert!(metrics.body.as_str().unwrap().contains("# HELP off_http_request_duration_seconds"), "{metrics:?}");
     assert!(program.terminate().await);
+    world.end().await;
 }
 
 #[tokio::test]
@@ -45,6 +46,7 @@ async fn a_port_that_is_taken_is_a_clear_error() {
         let (code, stderr) = Program::refuse(PROGRAM, &[&valid[..], &[(setting, &*port)]].concat()).await;
         assert!(code == Some(1) && stderr.contains(&format!("Choose another port with {setting}")), "{stderr}");
     }
+    world.end().await;
 }
 
 #[tokio::test]
@@ -70,4 +72,5 @@ async fn the_health_command_uses_the_settings_of_the_service() {
     program.kill().await;
     let (code, stderr) = Program::run(PROGRAM, &["health"], &health_settings).await;
     assert!(code == Some(1) && stderr.contains("nothing listens on 127.0.0.1"), "{stderr}");
+    world.end().await;
 }

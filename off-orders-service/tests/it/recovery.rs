@@ -2,10 +2,15 @@
 
 use crate::{Orders, config};
 use chrono::TimeDelta;
+use off_events::{
+    Order, OrderDue, OrderStatus,
+    headers::{ANNOUNCED_AGAIN, CE_TIME, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
+    streams,
+};
 use off_kit::Clock;
 use off_orders_service::OrdersService;
-use off_testkit::{LENTILS, Running, World, eventually, eventually_within};
-use serde_json::Value;
+use off_testkit::{LENTILS, Leftover, Running, World, eventually, eventually_within};
+use serde_json::{Value, json};
 use sqlx::PgPool;
 use std::{sync::mpsc, time::Duration};
 use tokio::sync::oneshot;
@@ -54,7 +59,7 @@ impl Row {
 
 /// The ids of the orders that were announced on a subject, one per announcement.
 async fn announced(world: &World, subject: &str) -> Vec<Uuid> {
-    let messages = world.messages("ORDERS", subject).await;
+    let messages = world.nats.messages(streams::ORDERS.name, subject).await;
     let orders = messages.iter().map(|message| serde_json::from_slice::<Value>(&message.payload).unwrap());
     orders.map(|order| order["id"].as_str().unwrap().parse().unwrap()).collect()
 }
@@ -67,14 +72,17 @@ async fn wait_for_announcement(world: &World, subject: &str, order: Uuid) {
     .await;
 }
 
+/// The body of an event of `order`, without a status.
+fn event_of(order: Uuid) -> Value {
+    json!({"id": order, "ssd_id": 1, "barcode": LENTILS, "quantity": 1, "timestamp": "2026-01-01T00:00:00Z"})
+}
+
 /// Creates a message schedule for `order`, as the notifications service does for its supplier, that fires in 2100.
 async fn create_schedule(world: &World, order: Uuid) {
     let mut headers = async_nats::HeaderMap::new();
-    headers.insert("Nats-Schedule", "@at 2100-01-01T00:00:00Z");
-    headers.insert("Nats-Schedule-Target", "orders.due");
-    let jetstream = &world.nats.bus.jetstream;
-    let sent = jetstream.publish_with_headers(format!("orders.timer.shipped.{order}"), headers, "{}".into()).await;
-    sent.unwrap().await.unwrap();
+    headers.insert(NATS_SCHEDULE, "@at 2100-01-01T00:00:00Z");
+    headers.insert(NATS_SCHEDULE_TARGET, OrderDue::SUBJECT);
+    world.nats.publish_with_headers(format!("orders.timer.shipped.{order}"), headers, "{}").await;
 }
 
 #[tokio::test]
@@ -88,23 +96,24 @@ async fn only_overdue_orders_are_announced_again() {
     Row { status: "shipped", due_in: 3600, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
     orders.place(LENTILS, 2).await;
-    orders.world.wait_for_messages("ORDERS", "orders.pending", 2).await;
+    orders.wait_for_announcements(2).await;
 
-    wait_for_announcement(&orders.world, "orders.pending", pending).await;
-    wait_for_announcement(&orders.world, "orders.shipped", shipped).await;
-    wait_for_announcement(&orders.world, "orders.completed", undelivered).await;
+    wait_for_announcement(&orders.world, Order::PENDING, pending).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, shipped).await;
+    wait_for_announcement(&orders.world, Order::COMPLETED, undelivered).await;
     let announced = announced(&orders.world, "orders.*").await;
     assert_eq!(announced.len(), 4, "three were overdue and one is new: {announced:?}");
 
-    let messages = orders.world.messages("ORDERS", "orders.shipped").await;
+    let messages = orders.world.nats.messages(streams::ORDERS.name, Order::SHIPPED).await;
     let reached: String =
         sqlx::query_scalar("SELECT to_char(shipped_at, 'HH24:MI:SS.US') FROM orders.product_orders WHERE id = $1")
             .bind(shipped)
             .fetch_one(&orders.world.database.pool)
             .await
             .unwrap();
-    let time = messages[0].headers.as_ref().unwrap().get("ce-time").unwrap().as_str();
+    let time = messages[0].headers.as_ref().unwrap().get(CE_TIME).unwrap().as_str();
     assert!(time.contains(&reached), "a wait counts from when the status was reached, {reached}, not {time}");
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -114,10 +123,10 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
     let orders = Orders::start_in(world).await;
     let placed = orders.place(LENTILS, 1).await;
     let now = Clock::real(1.0).now();
-    for (status, early_limit, late_limit) in [("shipped", 20.0, 10.0), ("completed", 30.0, 10.0)] {
+    let late_order = event_of(late);
+    for (status, early_limit, late_limit) in [(OrderStatus::Shipped, 20.0, 10.0), (OrderStatus::Completed, 30.0, 10.0)]
+    {
         orders.publish(&placed, status, now).await;
-        let late_order = serde_json::json!({"id": late, "ssd_id": 1, "barcode": LENTILS, "quantity": 1,
-            "timestamp": placed["timestamp"]});
         orders.publish(&late_order, status, now).await;
         orders.caught_up().await;
         // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its status.
@@ -129,9 +138,10 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
         .fetch_all(&orders.world.database.pool)
         .await
         .unwrap();
-        assert!((limits[0].0 - early_limit).abs() < 0.001, "{status}: {limits:?}");
-        assert!(limits[1].1 > late_limit - 8.0 && limits[1].1 <= late_limit, "{status}: {limits:?}");
+        assert!((limits[0].0 - early_limit).abs() < 0.001, "{status:?}: {limits:?}");
+        assert!(limits[1].1 > late_limit - 8.0 && limits[1].1 <= late_limit, "{status:?}: {limits:?}");
     }
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -140,30 +150,31 @@ async fn an_overdue_order_is_announced_even_if_its_schedule_exists() {
     let order = OVERDUE.insert(&world).await;
     create_schedule(&world, order).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, "orders.pending", order).await;
+    wait_for_announcement(&orders.world, Order::PENDING, order).await;
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn a_stuck_consumer_does_not_block_recovery() {
     let world = World::new().await;
     // The supplier consumer gets this message, and it is never acknowledged.
-    world.publish_bytes("orders.pending", b"poison".to_vec()).await;
+    world.nats.publish_bytes(Order::PENDING, "poison").await;
     let supplier: async_nats::jetstream::consumer::PullConsumer =
-        world.nats.bus.jetstream.get_consumer_from_stream("supplier", "ORDERS").await.unwrap();
+        world.nats.bus.jetstream.get_consumer_from_stream(streams::SUPPLIER.name, streams::ORDERS.name).await.unwrap();
     let mut fetched = supplier.fetch().max_messages(1).messages().await.unwrap();
     let _poison = futures::StreamExt::next(&mut fetched).await.unwrap().unwrap();
     world.add_device().await;
     let order = OVERDUE.insert(&world).await;
     let service = Running::start_ready::<OrdersService>(config(&world), Clock::real(1.0)).await;
     eventually_within(Duration::from_secs(15), "the order is announced", || async {
-        let messages = world.messages("ORDERS", "orders.pending").await;
+        let messages = world.nats.messages(streams::ORDERS.name, Order::PENDING).await;
         messages
             .iter()
             .any(|message| String::from_utf8_lossy(&message.payload).contains(&order.to_string()))
             .then_some(())
     })
     .await;
-    service.stop().await;
+    world.end_after(vec![service], &[Leftover::UnacknowledgedMessages]).await;
 }
 
 #[tokio::test]
@@ -178,15 +189,16 @@ async fn the_last_orders_of_a_crashed_service_are_published_at_the_next_start() 
     }
     let orders = Orders::start_in(world).await;
     for order in &unpublished {
-        wait_for_announcement(&orders.world, "orders.pending", *order).await;
+        wait_for_announcement(&orders.world, Order::PENDING, *order).await;
     }
-    eventually("they are published", || async { (orders.count_unpublished().await == 0).then_some(()) }).await;
-    let messages = orders.world.messages("ORDERS", "orders.*").await;
+    orders.wait_until_all_are_published().await;
+    let messages = orders.world.nats.messages(streams::ORDERS.name, "orders.*").await;
     assert_eq!(messages.len(), unpublished.len(), "not the shipped one, nor the one placed long before the last");
     for message in messages {
         let headers = message.headers.as_ref().unwrap();
-        assert!(headers.get("Off-Announced-Again").is_none(), "the broker can deduplicate it: {headers:?}");
+        assert!(headers.get(ANNOUNCED_AGAIN).is_none(), "the broker can deduplicate it: {headers:?}");
     }
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -199,15 +211,14 @@ async fn an_order_that_moves_on_is_checked_again_at_its_new_deadline() {
         .await
         .unwrap();
     let orders = Orders::start_in(world).await;
-    let event = serde_json::json!({"id": order, "ssd_id": 1, "barcode": LENTILS, "quantity": 1,
-        "timestamp": "2026-01-01T00:00:00Z"});
-    orders.publish(&event, "shipped", Clock::real(1.0).now()).await;
+    orders.ship(&event_of(order)).await;
     eventually("it is checked again at its deadline, not in an hour", || async {
         let is_reset = "SELECT announcements = 0 AND check_at = due_at AND check_at < now() + interval '1 min'
                         FROM orders.late_orders JOIN orders.product_orders ON id = order_id";
         sqlx::query_scalar::<_, bool>(is_reset).fetch_one(&orders.world.database.pool).await.unwrap().then_some(())
     })
     .await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -216,18 +227,17 @@ async fn a_repeated_event_does_not_end_the_pause_of_a_late_order() {
     let order = Row { status: "shipped", ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
     // After this the checkpoints have passed it, and the service has handled the announcement.
-    wait_for_announcement(&orders.world, "orders.shipped", order).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
     orders.caught_up().await;
     sqlx::query("UPDATE orders.late_orders SET check_at = now() + interval '1 h', announcements = 7")
         .execute(&orders.world.database.pool)
         .await
         .unwrap();
-    let event = serde_json::json!({"id": order, "ssd_id": 1, "barcode": LENTILS, "quantity": 1,
-        "timestamp": "2026-01-01T00:00:00Z"});
-    orders.publish(&event, "shipped", Clock::real(1.0).now()).await;
+    orders.ship(&event_of(order)).await;
     orders.caught_up().await;
     let is_paused = "SELECT announcements = 7 AND check_at > now() + interval '59 min' FROM orders.late_orders";
     assert!(sqlx::query_scalar::<_, bool>(is_paused).fetch_one(&orders.world.database.pool).await.unwrap());
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -249,8 +259,9 @@ async fn one_undelivered_order_is_found_among_many_delivered_ones() {
     .unwrap();
     let lost = Row { status: "completed", ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, "orders.completed", lost).await;
+    wait_for_announcement(&orders.world, Order::COMPLETED, lost).await;
     assert_eq!(announced(&orders.world, "orders.*").await, [lost]);
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -264,20 +275,20 @@ async fn replicas_share_recovery_and_a_restart_loses_nothing() {
     let one = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
     let other = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
     for order in &overdue {
-        wait_for_announcement(&world, "orders.pending", *order).await;
+        wait_for_announcement(&world, Order::PENDING, *order).await;
     }
     one.stop().await;
     other.stop().await;
     // Placed while no service runs.
     let lost = Row { placed_in: -8, due_in: -1, ..OVERDUE }.insert(&world).await;
     let again = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
-    wait_for_announcement(&world, "orders.pending", lost).await;
-    let mut announced = announced(&world, "orders.pending").await;
+    wait_for_announcement(&world, Order::PENDING, lost).await;
+    let mut announced = announced(&world, Order::PENDING).await;
     announced.sort_unstable();
     overdue.push(lost);
     overdue.sort_unstable();
     assert_eq!(announced, overdue, "each once");
-    again.stop().await;
+    world.end_after(vec![again], &[]).await;
 }
 
 #[tokio::test]
@@ -306,11 +317,12 @@ async fn a_replica_frozen_in_a_transaction_blocks_the_others_for_at_most_half_a_
     let lost = Row { placed_in: 0, due_in: 1, ..OVERDUE }.insert(&world).await;
     let other = Running::start::<OrdersService>(config(&world), clock).await;
     eventually("the order is announced", || async {
-        announced(&world, "orders.pending").await.contains(&lost).then_some(())
+        announced(&world, Order::PENDING).await.contains(&lost).then_some(())
     })
     .await;
     other.stop().await;
     drop(frozen);
+    world.end().await;
 }
 
 /// A replica on a thread and a runtime of its own.
@@ -361,7 +373,7 @@ async fn a_delivered_order_is_no_longer_late() {
     let world = World::new().await;
     let order = OVERDUE.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, "orders.pending", order).await;
+    wait_for_announcement(&orders.world, Order::PENDING, order).await;
     sqlx::raw_sql(
         "UPDATE orders.product_orders SET status = 'completed', completed_at = now();
          INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders;
@@ -378,6 +390,7 @@ async fn a_delivered_order_is_no_longer_late() {
         (late == 0).then_some(())
     })
     .await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -385,7 +398,8 @@ async fn an_order_that_a_wrong_clock_placed_in_the_future_is_overdue_now() {
     let world = World::new().await;
     let order = Row { placed_in: 400 * 86_400, due_in: 400 * 86_400, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, "orders.pending", order).await;
+    wait_for_announcement(&orders.world, Order::PENDING, order).await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -400,7 +414,8 @@ async fn an_order_whose_check_a_wrong_clock_set_far_ahead_is_announced_now() {
         .await
         .unwrap();
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, "orders.shipped", order).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -410,11 +425,10 @@ async fn with_a_wrong_clock_no_order_is_placed_and_the_service_is_not_ready() {
     let (clock, mover) = Clock::movable(1.0);
     mover.move_by(TimeDelta::days(400));
     let service = Running::start::<OrdersService>(config(&world), clock).await;
-    let answer =
-        service.http.post("/api/orders", &serde_json::json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1})).await;
+    let answer = service.http.post("/api/orders", &json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1})).await;
     assert_eq!((answer.status.as_u16(), &answer.body["code"]), (503, &"unavailable".into()), "{answer:?}");
     let readiness = service.health.get("/readyz").await;
     let clock = readiness.body["checks"]["clock"].as_str().unwrap();
     assert!(readiness.status == 503 && clock.contains("ahead of the database"), "{readiness:?}");
-    service.stop().await;
+    world.end_after(vec![service], &[]).await;
 }

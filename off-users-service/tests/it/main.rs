@@ -1,15 +1,19 @@
 //! Black-box tests of the service over HTTP and NATS.
 
-mod bad_weather;
+mod invalid_requests;
 mod openapi;
+mod outages;
 mod program;
 mod registration;
 mod shelves;
 
+use async_nats::jetstream::Message;
+use off_events::{Order, StockConsumed, StockLow, streams};
 use off_kit::Clock;
-use off_testkit::{Http, Running, World, eventually};
+use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
 use off_users_service::{Config, UsersService};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// The running service with a private database and NATS server.
 struct Users {
@@ -40,8 +44,31 @@ impl Users {
         &self.service.health
     }
 
-    /// Waits until a device's shelf holds `quantity` units of a product.
-    async fn wait_for_quantity(&self, ssd: i64, barcode: &str, quantity: i64) {
+    /// Registers Ada with a device for each of these MAC addresses.
+    async fn register(&self, mac_addresses: &[&str]) -> Answer {
+        self.http().post("/api/register", &ada("ada@example.org", mac_addresses)).await
+    }
+
+    /// Completes a new order of a device, so that its units are delivered; returns the order.
+    async fn deliver(&self, ssd: i64, barcode: &str, quantity: i64) -> Value {
+        let order = json!({"id": Uuid::now_v7(), "ssd_id": ssd, "barcode": barcode, "quantity": quantity,
+            "timestamp": "2026-01-01T00:00:00Z", "status": "completed"});
+        self.complete(&order).await;
+        order
+    }
+
+    /// Publishes the event that `order` is completed.
+    async fn complete(&self, order: &Value) {
+        self.world.nats.publish(Order::COMPLETED, order).await;
+    }
+
+    /// Publishes the report `id` that `quantity` units were consumed from the shelf of a device.
+    async fn consume(&self, id: &str, ssd: i64, barcode: &str, quantity: i64) {
+        self.world.nats.publish(StockConsumed::SUBJECT, &consumption(id, ssd, barcode, quantity)).await;
+    }
+
+    /// Waits until the shelf of a device holds `quantity` units of a product.
+    async fn assert_shelf_holds(&self, ssd: i64, barcode: &str, quantity: i64) {
         eventually(&format!("{quantity} of {barcode} on the shelf of {ssd}"), || async {
             let device = self.http().get(&format!("/api/devices/{ssd}")).await;
             let items = device.body["shelf"].as_array()?;
@@ -50,6 +77,32 @@ impl Users {
         })
         .await;
     }
+
+    /// Waits until there are `count` messages that a product is low; returns them.
+    async fn wait_for_low(&self, count: usize) -> Vec<Message> {
+        self.world.nats.wait_for_messages(streams::STOCK.name, StockLow::SUBJECT, count).await
+    }
+
+    /// Waits until both consumers of the service have no backlog.
+    async fn caught_up(&self) {
+        self.world.nats.caught_up(&streams::SHELVES_DELIVERED).await;
+        self.world.nats.caught_up(&streams::SHELVES_CONSUMED).await;
+    }
+
+    /// Waits until the service has handled everything, stops it, and asserts that the test leaves nothing behind.
+    async fn end(self) {
+        self.end_leaving(&[]).await;
+    }
+
+    /// [`Users::end`] of a test that leaves exactly these kinds of leftovers behind.
+    async fn end_leaving(self, leftovers: &[Leftover]) {
+        self.world.end_after(vec![self.service], leftovers).await;
+    }
+}
+
+/// The report `id` of a device that `quantity` units were consumed.
+fn consumption(id: &str, ssd: i64, barcode: &str, quantity: i64) -> Value {
+    json!({"id": id, "ssd_id": ssd, "barcode": barcode, "timestamp": "2026-01-01T00:00:00Z", "quantity": quantity})
 }
 
 /// The body of a registration with these devices.

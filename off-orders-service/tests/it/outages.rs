@@ -1,96 +1,56 @@
-//! Invalid requests, and outages of Postgres and NATS.
+//! Outages of Postgres and NATS, and overload.
 
-use crate::{Orders, statuses};
-use chrono::{DateTime, TimeDelta};
+use crate::Orders;
+use chrono::TimeDelta;
 use futures::{StreamExt, future::ready, stream::FuturesUnordered};
+use off_events::streams;
 use off_kit::{
     Clock,
     bus::{self, StreamStorage},
 };
 use off_orders_service::{Config, OrdersService};
-use off_testkit::{LENTILS, Running, World, eventually, eventually_within};
-use reqwest::Method;
+use off_testkit::{LENTILS, Running, World, eventually};
 use serde_json::json;
 use std::time::Duration;
-
-#[tokio::test]
-async fn an_invalid_body_is_rejected_with_a_clear_error() {
-    let orders = Orders::start().await;
-    for (body, status, code) in [
-        ("", 400, "malformed_json"),
-        ("{\"ssd_id\": 1", 400, "malformed_json"),
-        (r#"{"ssd_id": 1, "barcode": "2000000000015", "quantity": 1} and more"#, 400, "malformed_json"),
-        ("{\"ssd_id\": 1, \"barcode\": \"\u{0}\"}", 400, "malformed_json"),
-        ("[]", 422, "invalid_body"),
-        (r#"[1, "2000000000015", 1]"#, 422, "invalid_body"),
-        ("{}", 422, "invalid_body"),
-        ("null", 422, "invalid_body"),
-    ] {
-        let answer = orders.http().post_text("/api/orders", body).await;
-        assert_eq!((answer.status.as_u16(), answer.code()), (status, code), "{body}");
-    }
-    let empty = orders.http().post_text("/api/orders", "{}").await;
-    assert_eq!(empty.wrong_fields(), ["ssd_id", "barcode", "quantity"]);
-    let huge = orders.http().post_text("/api/orders", vec![b' '; 100 * 1024]).await;
-    assert_eq!((huge.status.as_u16(), huge.code()), (413, "too_large"));
-    let form = orders.http().request(Method::POST, "/api/orders").body("ssd_id=1").send().await.unwrap();
-    assert_eq!(form.status(), 415);
-    let compressed = orders.http().request(Method::POST, "/api/orders").header("content-type", "application/json");
-    let compressed = compressed.header("content-encoding", "gzip").body("{}").send().await.unwrap();
-    assert_eq!(compressed.status(), 415);
-    let wrong_method = orders.http().request(Method::DELETE, "/api/orders").send().await.unwrap();
-    assert_eq!(wrong_method.status(), 405);
-    assert_eq!(orders.count_orders().await, 0);
-}
 
 #[tokio::test]
 async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
     let mut orders = Orders::start_in(World::with_own_postgres().await).await;
     let order = orders.place(LENTILS, 1).await;
     orders.world.database.server.as_mut().unwrap().stop().await.unwrap();
-    orders.publish(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    orders.ship(&order).await;
     let rejected = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
     assert_eq!((rejected.status.as_u16(), rejected.code()), (503, "unavailable"));
     assert_eq!(rejected.header("retry-after"), "2");
-    eventually("it is not ready", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
-        .await;
+    orders.health().wait_until_not_ready().await;
     assert_eq!(orders.health().get("/livez").await.status, 200);
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
     orders.caught_up().await;
-    assert_eq!(statuses(&orders.find(&order).await), ["pending", "shipped"]);
-    eventually("the service is ready again", || async {
-        orders.health().get("/readyz").await.status.is_success().then_some(())
-    })
-    .await;
-    assert!(off_kit::bus::dead_letters::list(&orders.world.nats.bus).await.unwrap().is_empty());
+    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.health().wait_until_ready().await;
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn connections_to_a_vanished_postgres_are_replaced() {
     let orders = Orders::start_with(World::with_own_postgres().await, Clock::real(1.0).with_short_timeouts(10)).await;
     let order = orders.place(LENTILS, 1).await;
-    orders.publish(&order, "shipped", DateTime::UNIX_EPOCH).await;
+    orders.ship(&order).await;
     orders.caught_up().await;
     let frozen = orders.world.database.freeze_sessions("off-orders").await;
     assert!(frozen.count() > 1, "{frozen:?}");
 
-    orders.publish(&order, "completed", DateTime::UNIX_EPOCH).await;
+    orders.complete(&order).await;
     let lost = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
     assert_eq!((lost.status.as_u16(), lost.code()), (503, "unavailable"));
-    eventually_within(Duration::from_mins(1), "orders are placed again", || async {
+    eventually("orders are placed again", || async {
         let answer = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
         (answer.status == 201).then_some(())
     })
     .await;
-    eventually_within(Duration::from_mins(1), "events are handled again", || async {
-        (orders.find(&order).await.body["status"] == "completed").then_some(())
-    })
-    .await;
-    eventually_within(Duration::from_mins(1), "the service is ready again", || async {
-        orders.health().get("/readyz").await.status.is_success().then_some(())
-    })
-    .await;
+    orders.wait_for_status(&order, "completed").await;
+    orders.health().wait_until_ready().await;
     sqlx::query(
         "INSERT INTO orders.late_orders SELECT id, now(), 0, true FROM orders.product_orders WHERE status = 'pending'
          ON CONFLICT (order_id) DO UPDATE SET unpublished = true, check_at = now()",
@@ -98,11 +58,9 @@ async fn connections_to_a_vanished_postgres_are_replaced() {
     .execute(&orders.world.database.pool)
     .await
     .unwrap();
-    eventually_within(Duration::from_mins(1), "recovery publishes the orders", || async {
-        (orders.count_unpublished().await == 0).then_some(())
-    })
-    .await;
+    orders.wait_until_all_are_published().await;
     drop(frozen);
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -121,6 +79,7 @@ async fn a_statement_that_times_out_also_ends_in_postgres_and_stores_nothing() {
     lock.rollback().await.unwrap();
     orders.place(LENTILS, 1).await;
     assert_eq!(orders.count_orders().await, 1);
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -140,21 +99,21 @@ async fn orders_beyond_the_intake_queue_get_503_with_retry_after() {
     let placed = answers.filter(|answer| ready(answer.status == 201)).count().await;
     assert_eq!(placed, 512, "all queued orders are placed");
     assert_eq!(orders.count_orders().await, i64::try_from(placed).unwrap());
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn while_nats_is_down_orders_are_accepted_and_published_later() {
     let mut orders = Orders::start().await;
     orders.world.nats.server.kill().await.unwrap();
-    eventually("the service notices", || async { (orders.health().get("/readyz").await.status == 503).then_some(()) })
-        .await;
+    orders.health().wait_until_not_ready().await;
     let order = orders.place(LENTILS, 1).await;
     assert_eq!(orders.find(&order).await.status, 200);
     eventually("it is recorded", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
     orders.world.nats.server.start_again().await.unwrap();
-    orders.world.wait_for_messages("ORDERS", "orders.pending", 1).await;
-    eventually("it is published", || async { (orders.count_unpublished().await == 0).then_some(()) }).await;
-    assert_eq!(orders.world.messages("ORDERS", "orders.pending").await.len(), 1);
+    orders.wait_until_all_are_published().await;
+    assert_eq!(orders.wait_for_announcements(1).await.len(), 1);
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -166,31 +125,28 @@ async fn readyz_names_a_deleted_consumer_or_stream_until_it_is_recreated() {
         assert_eq!(readiness.status.is_success(), readiness.body["ready"] == true);
         readiness.body["checks"].clone()
     };
-    jetstream.delete_consumer_from_stream("orders-shipped", "ORDERS").await.unwrap();
+    jetstream.delete_consumer_from_stream(streams::ORDERS_SHIPPED.name, streams::ORDERS.name).await.unwrap();
     let missing = "consumer orders-shipped of stream ORDERS is missing: run `off migrate`";
     eventually("the consumer is named", || async { (checks().await["orders-shipped"] == missing).then_some(()) }).await;
-    jetstream.delete_stream("ORDERS").await.unwrap();
+    jetstream.delete_stream(streams::ORDERS.name).await.unwrap();
     eventually("the stream is named", || async {
         checks().await["nats"].as_str()?.contains("stream ORDERS: it is missing: run `off migrate`").then_some(())
     })
     .await;
 
     bus::declare(&orders.world.nats.bus, StreamStorage::default()).await.unwrap();
-    eventually("it is ready", || async { orders.health().get("/readyz").await.status.is_success().then_some(()) })
-        .await;
+    orders.health().wait_until_ready().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.publish(&order, "shipped", Clock::real(1.0).now()).await;
-    eventually("the order is shipped", || async {
-        (orders.find(&order).await.body["status"] == "shipped").then_some(())
-    })
-    .await;
+    orders.ship(&order).await;
+    orders.wait_for_status(&order, "shipped").await;
+    orders.end().await;
 }
 
 #[tokio::test]
 async fn orders_that_the_broker_does_not_acknowledge_cause_a_warning() {
     let (clock, mover) = Clock::movable(1.0);
     let orders = Orders::start_with(World::new().await, clock.with_short_timeouts(20)).await;
-    orders.world.nats.bus.jetstream.delete_stream("ORDERS").await.unwrap();
+    orders.world.nats.bus.jetstream.delete_stream(streams::ORDERS.name).await.unwrap();
     orders.place(LENTILS, 1).await;
     eventually("it is recorded", || async { (orders.count_unpublished().await == 1).then_some(()) }).await;
     let find_warning = async || {
@@ -201,6 +157,10 @@ async fn orders_that_the_broker_does_not_acknowledge_cause_a_warning() {
     mover.move_by(TimeDelta::minutes(1));
     let warning = eventually("there is a warning", find_warning).await;
     assert!(warning.contains("1 orders wait") && warning.contains("the oldest for"), "{warning}");
+
+    bus::declare(&orders.world.nats.bus, StreamStorage::default()).await.unwrap();
+    orders.wait_until_all_are_published().await;
+    orders.end().await;
 }
 
 #[tokio::test]
@@ -218,11 +178,8 @@ async fn it_starts_without_postgres_and_nats_and_becomes_ready_later() {
 
     world.database.server.as_mut().unwrap().start_again().await.unwrap();
     world.nats.server.start_again().await.unwrap();
-    eventually("the service is ready", || async {
-        service.health.get("/readyz").await.status.is_success().then_some(())
-    })
-    .await;
+    service.health.wait_until_ready().await;
     let order_body = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": 1});
     assert_eq!(service.http.post("/api/orders", &order_body).await.status, 201);
-    service.stop().await;
+    world.end_after(vec![service], &[]).await;
 }
