@@ -129,7 +129,7 @@ impl Stage {
     pub async fn backlog(&self) -> anyhow::Result<u64> {
         let mut backlog = u64::try_from(store::count_outbox(&self.db).await?)?;
         for consumer in &streams::ORDER_CONSUMERS {
-            let waiting = self.bus.waiting(consumer).await?;
+            let waiting = self.bus.backlog(consumer).await?;
             backlog += waiting.pending + waiting.unacknowledged;
         }
         Ok(backlog)

@@ -79,7 +79,7 @@ fn wildcard_subject(stream: &Stream) -> Option<&'static str> {
 pub(crate) async fn count_unhandled(bus: &Bus, stream: &str) -> Option<u64> {
     let mut unhandled = 0;
     for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream) {
-        let waiting = bus.waiting(consumer).await.ok()?;
+        let waiting = bus.backlog(consumer).await.ok()?;
         unhandled += waiting.pending + waiting.unacknowledged;
     }
     Some(unhandled)

@@ -108,7 +108,7 @@ async fn check_consumers(bus: &Bus) -> Vec<CheckResult> {
     let (mut pending, mut unacknowledged) = (0, 0);
     for consumer in &streams::CONSUMERS {
         let failed = |detail| CheckResult { name: CONSUMERS, status: Status::Failed, detail };
-        match bus.waiting(consumer).await {
+        match bus.backlog(consumer).await {
             Ok(waiting) => {
                 pending += waiting.pending;
                 unacknowledged += waiting.unacknowledged;

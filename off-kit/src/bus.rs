@@ -10,7 +10,7 @@ mod respond;
 pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{OutboundMessage, PublishFailed};
-pub use read::{Content, Pages, Waiting};
+pub use read::{Backlog, Content, Pages};
 pub use respond::respond;
 
 use crate::{Kit, secret, telemetry::Metric};

@@ -34,6 +34,6 @@ impl Config {
 
     /// The time limits of each status, in real time.
     pub(crate) fn time_limits(&self, clock: &Clock) -> TimeLimits {
-        TimeLimits::new(clock.real_wait(self.supplier_delay_max), clock.real_wait(self.delivery_delay_max))
+        TimeLimits::new(clock, self.supplier_delay_max, self.delivery_delay_max)
     }
 }

@@ -1,6 +1,7 @@
 //! Deadlines: the time limits of each status, which add up from when an order was placed.
 
 use off_events::OrderStatus;
+use off_kit::Clock;
 use std::time::Duration;
 
 /// The time that a step may take in addition to its wait, to deliver and handle the messages. It is also the whole
@@ -12,20 +13,22 @@ const HANDLING_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct TimeLimits {
     supplier: Duration,
     delivery: Duration,
+    handling: Duration,
 }
 
 impl TimeLimits {
-    /// The limits if a supplier and a delivery take at most this long, in real time.
-    pub(crate) fn new(supplier: Duration, delivery: Duration) -> Self {
-        Self { supplier, delivery }
+    /// The limits if a supplier and a delivery take at most this long, in simulated time.
+    pub(crate) fn new(clock: &Clock, supplier: Duration, delivery: Duration) -> Self {
+        let (supplier, delivery) = (clock.real_wait(supplier), clock.real_wait(delivery));
+        Self { supplier, delivery, handling: clock.shortened(HANDLING_TIME) }
     }
 
     /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
-            OrderStatus::Pending => self.supplier + HANDLING_TIME,
-            OrderStatus::Shipped => self.delivery + HANDLING_TIME,
-            OrderStatus::Completed => HANDLING_TIME,
+            OrderStatus::Pending => self.supplier + self.handling,
+            OrderStatus::Shipped => self.delivery + self.handling,
+            OrderStatus::Completed => self.handling,
         }
     }
 
@@ -41,7 +44,7 @@ mod tests {
 
     #[test]
     fn time_limits_since_placement_are_cumulative() {
-        let limits = TimeLimits::new(Duration::from_secs(4), Duration::from_secs(2));
+        let limits = TimeLimits::new(&Clock::real(1.0), Duration::from_secs(4), Duration::from_secs(2));
         let seconds = OrderStatus::ALL.map(|status| limits.since_placed(status).as_secs());
         assert_eq!(seconds, [14, 26, 36]);
     }

@@ -171,8 +171,8 @@ async fn find_leftovers(bus: &Bus, db: Option<&PgPool>, running: &[&str]) -> any
 
 /// The numbers of pending and of unacknowledged messages. A consumer that the test deleted has none.
 async fn count_waiting(bus: &Bus, consumer: &Consumer) -> anyhow::Result<(u64, u64)> {
-    match bus.waiting(consumer).await {
-        Ok(waiting) => Ok((waiting.pending, waiting.unacknowledged)),
+    match bus.backlog(consumer).await {
+        Ok(backlog) => Ok((backlog.pending, backlog.unacknowledged)),
         Err(error) => match error.downcast_ref::<ConsumerInfoError>().map(ConsumerInfoError::kind) {
             Some(ConsumerInfoErrorKind::NotFound | ConsumerInfoErrorKind::StreamNotFound) => Ok((0, 0)),
             _ => Err(error),

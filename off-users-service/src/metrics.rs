@@ -3,4 +3,4 @@
 use off_kit::telemetry::Metric;
 
 pub(crate) const METRICS: [Metric; 1] =
-    [Metric::counter("off_shelves_reminded_total", "Low shelves that were announced again")];
+    [Metric::counter("off_shelf_items_reminded_total", "Low shelf items whose `stock.low` was published again")];

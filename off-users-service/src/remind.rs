@@ -91,7 +91,7 @@ impl Reminder {
             items.iter().zip(&results).filter_map(|(item, result)| result.is_err().then_some(item)).collect();
         let announced = items.len() - unacknowledged.len();
         info!("published reminders for {announced} low products");
-        counter!("off_shelves_reminded_total").increment(announced as u64);
+        counter!("off_shelf_items_reminded_total").increment(announced as u64);
         if !unacknowledged.is_empty() {
             db::with_timeout(self.clock, store::postpone_reminders(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))
                 .await?;

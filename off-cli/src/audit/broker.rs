@@ -67,7 +67,7 @@ impl BrokerContents {
             });
         }
         for consumer in CONSUMERS {
-            let waiting = bus.waiting(&consumer).await?;
+            let waiting = bus.backlog(&consumer).await?;
             contents.consumers.push(ConsumerContents {
                 name: consumer.name,
                 pending: waiting.pending,

@@ -38,11 +38,11 @@ async fn consistent_world() -> World {
     sql(
         &world,
         "INSERT INTO orders.product_orders
-             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at)
+             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline)
          SELECT '01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, 'completed', at, at + interval '2 s',
                 at + interval '3 s', at + interval '13 s'
          FROM (SELECT timestamptz '2023-06-30 03:34:18.518Z' AS at) AS placed;
-         INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+         INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
          VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
                  now() + interval '1 minute');
          INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
@@ -93,11 +93,11 @@ async fn every_inconsistency_is_found() {
         ("DELETE FROM orders.product_orders WHERE status = 'pending'", "was published but is not in Postgres"),
         // The event or timer of the next step is lost.
         (
-            "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'",
+            "UPDATE orders.product_orders SET deadline = now() WHERE status = 'pending'",
             "is pending and was never shipped",
         ),
         (
-            "UPDATE orders.product_orders SET status = 'shipped', shipped_at = placed_at, due_at = now()
+            "UPDATE orders.product_orders SET status = 'shipped', shipped_at = placed_at, deadline = now()
              WHERE status = 'pending'",
             "is shipped and was never completed",
         ),
@@ -107,7 +107,7 @@ async fn every_inconsistency_is_found() {
             "users.registered of users is stalled in the outbox",
         ),
         (
-            "UPDATE orders.product_orders SET due_at = now() + interval '400 days' WHERE status = 'pending'",
+            "UPDATE orders.product_orders SET deadline = now() + interval '400 days' WHERE status = 'pending'",
             "too far in the future",
         ),
         // There is a row too many.
@@ -148,7 +148,7 @@ async fn every_inconsistency_is_found() {
         ),
         ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
         (
-            "UPDATE orders.product_orders SET status = 'shipped', due_at = now() + interval '1 h' WHERE status = 'pending'",
+            "UPDATE orders.product_orders SET status = 'shipped', deadline = now() + interval '1 h' WHERE status = 'pending'",
             "in an impossible order",
         ),
         (
@@ -195,7 +195,7 @@ async fn the_contents_of_the_broker_are_shown_but_are_no_proof() {
     assert!(text.contains("1 order waiting for the supplier, 0 for the delivery"), "{text}");
     assert!(text.contains("1 dead letter: `off dead list` shows them"), "{text}");
 
-    sql(&world, "UPDATE orders.product_orders SET due_at = now() WHERE status = 'pending'").await;
+    sql(&world, "UPDATE orders.product_orders SET deadline = now() WHERE status = 'pending'").await;
     let output = audit(&world, &[]).await;
     assert_eq!(output.status.code(), Some(1), "overdue, although a message schedule exists: {}", stdout(&output));
     world.end_leaving(&[Leftover::DeadLetters]).await;

@@ -41,7 +41,7 @@ async fn stalls_are_reported_with_advice() {
     sql(&world, "DELETE FROM outbox.messages").await;
 
     sqlx::query(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, due_at)
+        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
          VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, $1, 1, '2023-06-30 03:34:18.519Z', now() - interval '1 h')",
     )
     .bind(TEA)

@@ -19,7 +19,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The backlog of a durable consumer.
 #[derive(Debug, Clone, Copy)]
-pub struct Waiting {
+pub struct Backlog {
     /// Messages that were not delivered yet.
     pub pending: u64,
     /// Messages that were delivered and not acknowledged yet.
@@ -124,11 +124,11 @@ impl Bus {
     }
 
     /// The current backlog of `consumer`.
-    pub async fn waiting(&self, consumer: &Consumer) -> anyhow::Result<Waiting> {
+    pub async fn backlog(&self, consumer: &Consumer) -> anyhow::Result<Backlog> {
         let stream = self.jetstream.get_stream_no_info(consumer.stream).await?;
         let info = stream.consumer_info(consumer.name).await;
         let info = info.with_context(|| format!("cannot get the info of consumer {}", consumer.name))?;
-        Ok(Waiting {
+        Ok(Backlog {
             pending: info.num_pending,
             unacknowledged: info.num_ack_pending as u64,
             pulls: info.num_waiting as u64,
@@ -144,7 +144,7 @@ impl Bus {
             let stream = stream.with_context(|| format!("cannot get the info of stream {}", consumer.stream))?;
             let newest = stream.cached_info().state.last_sequence;
             loop {
-                let waiting = self.waiting(consumer).await?;
+                let waiting = self.backlog(consumer).await?;
                 if waiting.ack_floor >= newest || (waiting.pending == 0 && waiting.unacknowledged == 0) {
                     break;
                 }

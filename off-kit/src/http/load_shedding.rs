@@ -98,7 +98,8 @@ fn overloaded() -> Problem {
 /// allocations per request.
 pub(super) async fn enforce_limits(State(limit): State<ConcurrencyLimit>, request: Request, next: Next) -> Response {
     // A body whose declared length is too large is rejected before it is read.
-    let content_length = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let content_length =
+        request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     if content_length.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
         return Problem::too_large().into_response();
     }

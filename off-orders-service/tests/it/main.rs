@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
-mod bus;
+mod events;
 mod invalid_requests;
 mod openapi;
 mod orders;

@@ -26,7 +26,11 @@ struct Row {
     delivered: bool,
 }
 
-const OVERDUE: Row = Row { status: "pending", placed_in: -3600, due_in: -3000, delivered: false };
+/// Shipped, because the start of a service publishes recent pending orders, whether they are overdue or not.
+const OVERDUE: Row = Row { status: "shipped", placed_in: -3600, due_in: -3000, delivered: false };
+
+/// An order so much newer than [`OVERDUE`] that the start does not publish pending ones from that time.
+const NEWEST: Row = Row { status: "completed", placed_in: -60, due_in: -60, delivered: true };
 
 impl Row {
     async fn insert(&self, world: &World) -> Uuid {
@@ -36,7 +40,7 @@ impl Row {
         sqlx::query(
             "WITH placed AS (
                  INSERT INTO orders.product_orders
-                     (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, due_at)
+                     (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline)
                  SELECT $1, 1, $2, 1, status, at, CASE WHEN status >= 'shipped' THEN at END,
                         CASE WHEN status = 'completed' THEN at END, now() + make_interval(secs => $5)
                  FROM (SELECT $3::orders.order_status AS status, now() + make_interval(secs => $4) AS at) AS given
@@ -77,23 +81,24 @@ fn event_of(order: Uuid) -> Value {
     json!({"id": order, "ssd_id": 1, "barcode": LENTILS, "quantity": 1, "timestamp": "2026-01-01T00:00:00Z"})
 }
 
-/// Creates a message schedule for `order`, as the notifications service does for its supplier, that fires in 2100.
+/// Creates a message schedule for `order`, as the notifications service does for its delivery, that fires in 2100.
 async fn create_schedule(world: &World, order: Uuid) {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert(NATS_SCHEDULE, "@at 2100-01-01T00:00:00Z");
     headers.insert(NATS_SCHEDULE_TARGET, OrderDue::SUBJECT);
-    world.nats.publish_with_headers(format!("orders.timer.shipped.{order}"), headers, "{}").await;
+    world.nats.publish_with_headers(format!("orders.timer.completed.{order}"), headers, "{}").await;
 }
 
 #[tokio::test]
 async fn only_overdue_orders_are_announced_again() {
     let world = World::new().await;
-    let pending = OVERDUE.insert(&world).await;
-    let shipped = Row { status: "shipped", ..OVERDUE }.insert(&world).await;
+    NEWEST.insert(&world).await;
+    let pending = Row { status: "pending", ..OVERDUE }.insert(&world).await;
+    let shipped = OVERDUE.insert(&world).await;
     let undelivered = Row { status: "completed", ..OVERDUE }.insert(&world).await;
     Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
     // Late, but before its deadline: it was late in an earlier status.
-    Row { status: "shipped", due_in: 3600, ..OVERDUE }.insert(&world).await;
+    Row { due_in: 3600, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
     orders.place(LENTILS, 2).await;
     orders.wait_for_announcements(2).await;
@@ -119,7 +124,7 @@ async fn only_overdue_orders_are_announced_again() {
 #[tokio::test]
 async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
     let world = World::new().await;
-    let late = OVERDUE.insert(&world).await;
+    let late = Row { status: "pending", ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
     let placed = orders.place(LENTILS, 1).await;
     let now = Clock::real(1.0).now();
@@ -131,7 +136,7 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
         orders.caught_up().await;
         // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its status.
         let limits: Vec<(f64, f64)> = sqlx::query_as(
-            "SELECT extract(epoch FROM due_at - placed_at)::float8, extract(epoch FROM due_at - now())::float8
+            "SELECT extract(epoch FROM deadline - placed_at)::float8, extract(epoch FROM deadline - now())::float8
              FROM orders.product_orders WHERE id = ANY($1) ORDER BY placed_at DESC",
         )
         .bind([placed["id"].as_str().unwrap().parse::<Uuid>().unwrap(), late])
@@ -150,12 +155,12 @@ async fn an_overdue_order_is_announced_even_if_its_schedule_exists() {
     let order = OVERDUE.insert(&world).await;
     create_schedule(&world, order).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, Order::PENDING, order).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
     orders.end().await;
 }
 
 #[tokio::test]
-async fn a_stuck_consumer_does_not_block_recovery() {
+async fn a_message_that_is_never_acknowledged_does_not_block_recovery() {
     let world = World::new().await;
     // The supplier consumer gets this message, and it is never acknowledged.
     world.nats.publish_bytes(Order::PENDING, "poison").await;
@@ -166,14 +171,7 @@ async fn a_stuck_consumer_does_not_block_recovery() {
     world.add_device().await;
     let order = OVERDUE.insert(&world).await;
     let service = Running::start_ready::<OrdersService>(config(&world), Clock::real(1.0)).await;
-    eventually_within(Duration::from_secs(15), "the order is announced", || async {
-        let messages = world.nats.messages(streams::ORDERS.name, Order::PENDING).await;
-        messages
-            .iter()
-            .any(|message| String::from_utf8_lossy(&message.payload).contains(&order.to_string()))
-            .then_some(())
-    })
-    .await;
+    wait_for_announcement(&world, Order::SHIPPED, order).await;
     world.end_after(vec![service], &[Leftover::UnacknowledgedMessages]).await;
 }
 
@@ -181,11 +179,11 @@ async fn a_stuck_consumer_does_not_block_recovery() {
 async fn the_last_orders_of_a_crashed_service_are_published_at_the_next_start() {
     let world = World::new().await;
     let hour = 3600;
-    Row { placed_in: -600, due_in: hour, ..OVERDUE }.insert(&world).await;
-    Row { placed_in: -420, due_in: hour, status: "shipped", ..OVERDUE }.insert(&world).await;
+    Row { status: "pending", placed_in: -600, due_in: hour, ..OVERDUE }.insert(&world).await;
+    Row { placed_in: -420, due_in: hour, ..OVERDUE }.insert(&world).await;
     let mut unpublished = Vec::new();
     for placed_in in [-430, -425, -420] {
-        unpublished.push(Row { placed_in, due_in: hour, ..OVERDUE }.insert(&world).await);
+        unpublished.push(Row { status: "pending", placed_in, due_in: hour, ..OVERDUE }.insert(&world).await);
     }
     let orders = Orders::start_in(world).await;
     for order in &unpublished {
@@ -204,7 +202,7 @@ async fn the_last_orders_of_a_crashed_service_are_published_at_the_next_start() 
 #[tokio::test]
 async fn an_order_that_moves_on_is_checked_again_at_its_new_deadline() {
     let world = World::new().await;
-    let order = Row { placed_in: -60, due_in: 3600, ..OVERDUE }.insert(&world).await;
+    let order = Row { status: "pending", placed_in: -60, due_in: 3600, ..OVERDUE }.insert(&world).await;
     sqlx::query("INSERT INTO orders.late_orders VALUES ($1, now() + interval '1 h', 7)")
         .bind(order)
         .execute(&world.database.pool)
@@ -213,7 +211,7 @@ async fn an_order_that_moves_on_is_checked_again_at_its_new_deadline() {
     let orders = Orders::start_in(world).await;
     orders.ship(&event_of(order)).await;
     eventually("it is checked again at its deadline, not in an hour", || async {
-        let is_reset = "SELECT announcements = 0 AND check_at = due_at AND check_at < now() + interval '1 min'
+        let is_reset = "SELECT announcements = 0 AND check_at = deadline AND check_at < now() + interval '1 min'
                         FROM orders.late_orders JOIN orders.product_orders ON id = order_id";
         sqlx::query_scalar::<_, bool>(is_reset).fetch_one(&orders.world.database.pool).await.unwrap().then_some(())
     })
@@ -224,7 +222,7 @@ async fn an_order_that_moves_on_is_checked_again_at_its_new_deadline() {
 #[tokio::test]
 async fn a_repeated_event_does_not_end_the_pause_of_a_late_order() {
     let world = World::new().await;
-    let order = Row { status: "shipped", ..OVERDUE }.insert(&world).await;
+    let order = OVERDUE.insert(&world).await;
     let orders = Orders::start_in(world).await;
     // After this the checkpoints have passed it, and the service has handled the announcement.
     wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
@@ -266,24 +264,26 @@ async fn one_undelivered_order_is_found_among_many_delivered_ones() {
 
 #[tokio::test]
 async fn replicas_share_recovery_and_a_restart_loses_nothing() {
+    // The time limits are 1 s for each status here.
+    let clock = Clock::real(1.0).with_short_timeouts(10);
     let world = World::new().await;
     world.add_device().await;
     let mut overdue = Vec::new();
     for _ in 0..20 {
         overdue.push(OVERDUE.insert(&world).await);
     }
-    let one = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
-    let other = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
+    let one = Running::start::<OrdersService>(config(&world), clock).await;
+    let other = Running::start::<OrdersService>(config(&world), clock).await;
     for order in &overdue {
-        wait_for_announcement(&world, Order::PENDING, *order).await;
+        wait_for_announcement(&world, Order::SHIPPED, *order).await;
     }
     one.stop().await;
     other.stop().await;
     // Placed while no service runs.
     let lost = Row { placed_in: -8, due_in: -1, ..OVERDUE }.insert(&world).await;
-    let again = Running::start::<OrdersService>(config(&world), Clock::real(1.0)).await;
-    wait_for_announcement(&world, Order::PENDING, lost).await;
-    let mut announced = announced(&world, Order::PENDING).await;
+    let again = Running::start::<OrdersService>(config(&world), clock).await;
+    wait_for_announcement(&world, Order::SHIPPED, lost).await;
+    let mut announced = announced(&world, Order::SHIPPED).await;
     announced.sort_unstable();
     overdue.push(lost);
     overdue.sort_unstable();
@@ -316,8 +316,9 @@ async fn a_replica_frozen_in_a_transaction_blocks_the_others_for_at_most_half_a_
     // No checkpoint moves past the start of a running transaction.
     let lost = Row { placed_in: 0, due_in: 1, ..OVERDUE }.insert(&world).await;
     let other = Running::start::<OrdersService>(config(&world), clock).await;
-    eventually("the order is announced", || async {
-        announced(&world, Order::PENDING).await.contains(&lost).then_some(())
+    // The transaction ends after 3 s; the checkpoint reaches the order after 7 s.
+    eventually_within(Duration::from_secs(25), "the order is announced", || async {
+        announced(&world, Order::SHIPPED).await.contains(&lost).then_some(())
     })
     .await;
     other.stop().await;
@@ -373,7 +374,7 @@ async fn a_delivered_order_is_no_longer_late() {
     let world = World::new().await;
     let order = OVERDUE.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, Order::PENDING, order).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
     sqlx::raw_sql(
         "UPDATE orders.product_orders SET status = 'completed', completed_at = now();
          INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders;
@@ -398,7 +399,7 @@ async fn an_order_that_a_wrong_clock_placed_in_the_future_is_overdue_now() {
     let world = World::new().await;
     let order = Row { placed_in: 400 * 86_400, due_in: 400 * 86_400, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, Order::PENDING, order).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
     orders.end().await;
 }
 
@@ -406,8 +407,7 @@ async fn an_order_that_a_wrong_clock_placed_in_the_future_is_overdue_now() {
 async fn an_order_whose_check_a_wrong_clock_set_far_ahead_is_announced_now() {
     let world = World::new().await;
     let year = 365 * 86_400;
-    // Not pending, because the start records recent pending orders as unpublished.
-    let order = Row { status: "shipped", placed_in: -60, due_in: year, ..OVERDUE }.insert(&world).await;
+    let order = Row { placed_in: -60, due_in: year, ..OVERDUE }.insert(&world).await;
     sqlx::query("INSERT INTO orders.late_orders VALUES ($1, now() + interval '1 year', 7)")
         .bind(order)
         .execute(&world.database.pool)

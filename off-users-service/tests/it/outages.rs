@@ -19,7 +19,7 @@ async fn a_delivery_during_a_postgres_outage_is_retried_and_counted_once() {
 
 /// Messages of `stock.consumed` that the service received and did not acknowledge yet.
 async fn unacknowledged(users: &Users) -> Option<u64> {
-    Some(users.world.nats.bus.waiting(&streams::SHELVES_CONSUMED).await.ok()?.unacknowledged)
+    Some(users.world.nats.bus.backlog(&streams::SHELVES_CONSUMED).await.ok()?.unacknowledged)
 }
 
 #[tokio::test]
