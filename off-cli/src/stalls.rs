@@ -198,7 +198,7 @@ pub(crate) fn check_disk(folder: &Path) -> anyhow::Result<CheckResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use off_testkit::World;
+    use off_testkit::{Leftover, World};
 
     #[tokio::test]
     async fn a_record_of_a_dropped_dead_letter_is_no_dead_letter() {
@@ -210,5 +210,6 @@ mod tests {
             let results = check(&world.database.pool, &world.nats.bus).await;
             assert_eq!(results.iter().any(|result| result.name == DEAD), are_there_dead_letters, "{results:?}");
         }
+        world.end_leaving(&[Leftover::DeadLetters]).await;
     }
 }

@@ -85,11 +85,12 @@ pub struct Order {
     pub ssd_id: SsdId,
     /// The product's barcode.
     pub barcode: Barcode,
-    /// When the order was placed, in every event. When it reached `status` is in the header `ce-time`.
+    /// When the order was placed.
+    // When it reached `status` is in the header `ce-time` of the event.
     pub timestamp: DateTime<Utc>,
     /// Units ordered.
     pub quantity: Quantity,
-    /// Its current status; in an event, the status that it has reached, and in [`OrderDue`] the one it reaches next.
+    /// The status that it has reached; on `orders.due`, the one that it reaches next.
     pub status: OrderStatus,
 }
 

@@ -97,6 +97,11 @@ async fn kill_repeatedly(arguments: &[&str]) {
         }
         child.kill().await.unwrap();
         kills += 1;
+        let is_finished = "SELECT EXISTS (SELECT FROM catalog.imports WHERE finished_at IS NOT NULL)";
+        if sqlx::query_scalar(is_finished).fetch_one(&db.pool).await.unwrap() {
+            // Killed between its last commit and its exit: it has printed the report.
+            break String::from_utf8_lossy(&child.wait_with_output().await.unwrap().stdout).into_owned();
+        }
         let place: Option<i64> =
             sqlx::query_scalar("SELECT place FROM catalog.imports").fetch_optional(&db.pool).await.unwrap();
         resumptions += u32::from(place.is_some_and(|place| place > 0));

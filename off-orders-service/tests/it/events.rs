@@ -70,7 +70,7 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
     let letters = orders.world.nats.wait_for_dead_letters(5).await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
     assert!(reasons.iter().any(|reason| reason.starts_with("not readable: expected value")), "{reasons:?}");
-    assert!(reasons.iter().any(|reason| reason.contains("there is no order 01890a5d")), "{reasons:?}");
+    assert!(reasons.iter().any(|reason| reason.starts_with("order 01890a5d")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("but the event belongs on orders.completed")), "{reasons:?}");
     let unreadable = letters.iter().find(|letter| letter.body.starts_with(b"\x00\xff")).unwrap();
     assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.shipped", "orders-shipped"));
