@@ -52,12 +52,12 @@ impl Database {
                     url.to_str().and_then(|url| url.rsplit_once('/')).expect("the URL contains a database name");
                 Self::create_from_template(base, template).await
             }
-            None => Self::in_own().await,
+            None => Self::with_own_server().await,
         }
     }
 
     /// A migrated, empty database in a private server, which the test may stop or kill.
-    pub async fn in_own() -> Self {
+    pub async fn with_own_server() -> Self {
         let folder = tempfile::Builder::new().prefix("off-test-").tempdir().expect("a temporary folder");
         let server = start_postgres(folder.path()).await.expect("Postgres starts");
         let pool = PgPool::connect(&server.url).await.expect("a connection to Postgres");

@@ -60,7 +60,7 @@ impl TestNats {
     }
 
     /// Waits until `consumer` has no pending and no unacknowledged messages.
-    pub async fn caught_up(&self, consumer: &Consumer) {
+    pub async fn wait_until_caught_up(&self, consumer: &Consumer) {
         eventually(&format!("{} has caught up", consumer.name), || async {
             let waiting = self.bus.backlog(consumer).await.ok()?;
             (waiting.pending == 0 && waiting.unacknowledged == 0).then_some(())

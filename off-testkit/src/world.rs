@@ -21,7 +21,7 @@ impl World {
 
     /// [`World::new`] with a private Postgres server.
     pub async fn with_own_postgres() -> Self {
-        Self::with(Database::in_own().await, TestNats::new().await).await
+        Self::with(Database::with_own_server().await, TestNats::new().await).await
     }
 
     async fn with(database: Database, nats: TestNats) -> Self {

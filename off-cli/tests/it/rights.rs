@@ -51,7 +51,7 @@ impl Production {
             .log(Log::Appended(nats_log.clone()));
         nats.start().unwrap();
         // Roles are global to a server, so this test needs its own.
-        let database = Database::in_own().await;
+        let database = Database::with_own_server().await;
         Self { database, nats_port, nats_log, folder, _nats: nats }
     }
 

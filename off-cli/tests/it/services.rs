@@ -68,7 +68,7 @@ impl Services {
     pub(crate) async fn end(self) {
         // Thousands of messages take longer than the end of a test waits.
         for consumer in ORDER_CONSUMERS {
-            self.world.nats.caught_up(&consumer).await;
+            self.world.nats.wait_until_caught_up(&consumer).await;
         }
         self.world.end_after(vec![self.notifications, self.orders, self.users], &[]).await;
     }

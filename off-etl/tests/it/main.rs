@@ -6,11 +6,11 @@ mod any_order;
 mod api;
 mod download;
 mod file;
-mod oddities;
 mod parquet;
 mod process;
 mod real_data;
 mod tables;
+mod unusual_records;
 
 use off_etl::{Choice, Export, ImportOptions, Imported, NoObserver, Observer, Profile, Progress, Report, import};
 use off_testkit::Database;

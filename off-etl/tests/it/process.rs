@@ -228,7 +228,7 @@ async fn an_unusable_database_is_a_clear_error() {
 async fn an_unavailable_database_is_retried() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
-    let mut db = Database::in_own().await;
+    let mut db = Database::with_own_server().await;
     let child = importer(&path, &db).spawn().unwrap();
     off_testkit::eventually("the import has started", || async {
         let place: i64 =

@@ -18,7 +18,7 @@ async fn a_generated_device_that_is_low_orders_once_and_a_real_one_does_not() {
     system.report_low(real, LENTILS).await;
     system.world.nats.publish_bytes(StockLow::SUBJECT, "poison").await;
     system.world.nats.wait_for_dead_letters(1).await;
-    system.world.nats.caught_up(&streams::DEVICES_LOW).await;
+    system.world.nats.wait_until_caught_up(&streams::DEVICES_LOW).await;
     let placed = system.list_orders().await;
     assert_eq!(placed.len(), 1, "{placed:?}");
     assert_eq!((&placed[0]["ssd_id"], &placed[0]["barcode"]), (&json!(generated), &json!(LENTILS)));

@@ -10,7 +10,7 @@ const LARGE: usize = 32 * 1024 * 1024;
 
 #[tokio::test]
 async fn a_pool_replaces_a_connection_whose_peer_vanished() {
-    let database = Database::in_own().await;
+    let database = Database::with_own_server().await;
     let clock = Clock::real(1.0).with_short_timeouts(10);
     let kit = Kit::new::<Faulty>(http::Config::on_loopback(0, 0), clock);
     let pool = db::pool_for(&kit, &db::Config::at(&database.url, 1), off_migrations::newest()).unwrap();

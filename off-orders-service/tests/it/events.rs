@@ -27,7 +27,7 @@ async fn an_order_is_shipped_and_completed() {
     let order = orders.place(LENTILS, 1).await;
     orders.ship_at(&order, after(&order, 10)).await;
     orders.complete_at(&order, after(&order, 20)).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
     assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
     orders.end().await;
@@ -38,12 +38,12 @@ async fn a_status_never_moves_backwards_on_late_or_repeated_events() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
     orders.complete_at(&order, after(&order, 20)).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "completed"]).await;
     orders.ship_at(&order, after(&order, 10)).await;
     orders.complete_at(&order, after(&order, 99)).await;
     orders.ship_at(&order, after(&order, 98)).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
     assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
     orders.end().await;
@@ -64,7 +64,7 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
     orders.world.nats.publish(Order::SHIPPED, &unknown).await;
     orders.world.nats.publish(Order::SHIPPED, &wrong_subject).await;
     orders.ship_at(&order, after(&order, 10)).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "shipped"]).await;
 
     let letters = orders.world.nats.wait_for_dead_letters(5).await;
@@ -87,7 +87,7 @@ async fn a_dead_letter_that_is_replayed_with_a_repaired_body_is_handled() {
     repaired["status"] = json!("shipped");
     let bus = &orders.world.nats.bus;
     dead_letters::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "shipped"]).await;
     orders.end().await;
 }

@@ -112,9 +112,9 @@ impl Orders {
     }
 
     /// Waits until both consumers of the service have no backlog.
-    async fn caught_up(&self) {
-        self.world.nats.caught_up(&streams::ORDERS_SHIPPED).await;
-        self.world.nats.caught_up(&streams::ORDERS_COMPLETED).await;
+    async fn wait_until_caught_up(&self) {
+        self.world.nats.wait_until_caught_up(&streams::ORDERS_SHIPPED).await;
+        self.world.nats.wait_until_caught_up(&streams::ORDERS_COMPLETED).await;
     }
 
     async fn count_orders(&self) -> i64 {

@@ -5,7 +5,7 @@ use off_kit::Service;
 use off_orders_service::OrdersService;
 
 #[test]
-fn the_document_is_what_was_agreed() {
+fn the_openapi_document_matches_its_snapshot() {
     insta::assert_json_snapshot!(OrdersService::openapi());
 }
 

@@ -92,7 +92,7 @@ async fn a_repeated_request_with_a_key_places_one_order() {
     let first = orders.http().post_with_key("/api/orders", "breakfast", &order_body).await;
     assert_eq!(first.status, 201);
     orders.ship(&first.body).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
 
     let again = orders.http().post_with_key("/api/orders", "breakfast", &order_body).await;
     assert_eq!((again.status.as_u16(), &again.body), (201, &first.body));

@@ -26,7 +26,7 @@ async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
     assert_eq!(orders.health().get("/livez").await.status, 200);
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "shipped"]).await;
     orders.health().wait_until_ready().await;
     orders.end().await;
@@ -37,7 +37,7 @@ async fn connections_to_a_vanished_postgres_are_replaced() {
     let orders = Orders::start_with(World::with_own_postgres().await, Clock::real(1.0).with_short_timeouts(10)).await;
     let order = orders.place(LENTILS, 1).await;
     orders.ship(&order).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     let frozen = orders.world.database.freeze_sessions("off-orders").await;
     assert!(frozen.count() > 1, "{frozen:?}");
 

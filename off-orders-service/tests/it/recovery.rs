@@ -133,7 +133,7 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
     {
         orders.publish(&placed, status, now).await;
         orders.publish(&late_order, status, now).await;
-        orders.caught_up().await;
+        orders.wait_until_caught_up().await;
         // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its status.
         let limits: Vec<(f64, f64)> = sqlx::query_as(
             "SELECT extract(epoch FROM deadline - placed_at)::float8, extract(epoch FROM deadline - now())::float8
@@ -226,13 +226,13 @@ async fn a_repeated_event_does_not_end_the_pause_of_a_late_order() {
     let orders = Orders::start_in(world).await;
     // After this the checkpoints have passed it, and the service has handled the announcement.
     wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     sqlx::query("UPDATE orders.late_orders SET check_at = now() + interval '1 h', announcements = 7")
         .execute(&orders.world.database.pool)
         .await
         .unwrap();
     orders.ship(&event_of(order)).await;
-    orders.caught_up().await;
+    orders.wait_until_caught_up().await;
     let is_paused = "SELECT announcements = 7 AND check_at > now() + interval '59 min' FROM orders.late_orders";
     assert!(sqlx::query_scalar::<_, bool>(is_paused).fetch_one(&orders.world.database.pool).await.unwrap());
     orders.end().await;

@@ -84,9 +84,9 @@ impl Users {
     }
 
     /// Waits until both consumers of the service have no backlog.
-    async fn caught_up(&self) {
-        self.world.nats.caught_up(&streams::SHELVES_DELIVERED).await;
-        self.world.nats.caught_up(&streams::SHELVES_CONSUMED).await;
+    async fn wait_until_caught_up(&self) {
+        self.world.nats.wait_until_caught_up(&streams::SHELVES_DELIVERED).await;
+        self.world.nats.wait_until_caught_up(&streams::SHELVES_CONSUMED).await;
     }
 
     /// Waits until the service has handled everything, stops it, and asserts that the test leaves nothing behind.

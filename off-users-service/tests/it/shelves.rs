@@ -16,7 +16,7 @@ async fn a_repeated_delivery_is_added_to_the_shelf_once() {
     }
     users.deliver(ssd, LENTILS, 2).await;
     users.assert_shelf_holds(ssd, LENTILS, 7).await;
-    users.caught_up().await;
+    users.wait_until_caught_up().await;
     users.assert_shelf_holds(ssd, LENTILS, 7).await;
     let device = users.http().get(&format!("/api/devices/{ssd}")).await;
     let shelf = json!([{"barcode": LENTILS, "name": "Red lentils", "quantity": 7, "reorder_point": 2}]);
@@ -37,7 +37,7 @@ async fn a_repeated_consumption_counts_once_and_never_below_zero() {
     users.consume("feast", ssd, LENTILS, 100).await;
     users.assert_shelf_holds(ssd, LENTILS, 0).await;
     users.consume("crumbs", ssd, LENTILS, 1).await;
-    users.caught_up().await;
+    users.wait_until_caught_up().await;
     users.assert_shelf_holds(ssd, LENTILS, 0).await;
     users.end().await;
 }
@@ -116,7 +116,7 @@ async fn invalid_messages_of_devices_are_counted_and_dropped() {
     users.world.nats.publish_with_headers(StockConsumed::SUBJECT, headers, "junk").await;
     users.consume("good", ssd, LENTILS, 1).await;
     users.assert_shelf_holds(ssd, LENTILS, 4).await;
-    users.caught_up().await;
+    users.wait_until_caught_up().await;
     let metrics = users.health().get("/metrics").await.body;
     let dropped = "off_messages_dropped_total{consumer=\"shelves-consumed\"} 7";
     assert!(metrics.as_str().unwrap().contains(dropped), "{metrics}");
@@ -151,7 +151,7 @@ async fn a_full_dead_letter_stream_blocks_nothing() {
     users.world.nats.publish_bytes(Order::COMPLETED, "two").await;
     users.deliver(ssd, LENTILS, 5).await;
     users.assert_shelf_holds(ssd, LENTILS, 5).await;
-    users.caught_up().await;
+    users.wait_until_caught_up().await;
     assert_eq!(users.world.nats.dead_letters().await.len(), 1);
     let metrics = users.health().get("/metrics").await.body;
     let refused = "off_messages_dead_refused_total{consumer=\"shelves-delivered\"} 1";
