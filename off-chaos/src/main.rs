@@ -21,7 +21,10 @@ use clap::{Parser, Subcommand};
 use off_cli::{home::Home, serve};
 use off_kit::print_line;
 use std::{path::PathBuf, process::ExitCode};
-use tokio::time::Instant;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
 
 #[global_allocator]
 static ALLOCATOR: off_kit::Allocator = off_kit::Allocator;
@@ -55,7 +58,10 @@ async fn main() -> ExitCode {
     let outcome = tokio::select! {
         outcome = run(home, options) => outcome,
         // Dropping the run ends the processes that it started.
-        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+        signaled = wait_for_signal() => signaled.map(|()| {
+            eprintln!("interrupted");
+            ExitCode::from(130)
+        }),
     };
     match outcome {
         Ok(code) => code,
@@ -64,6 +70,19 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Waits for Ctrl-C, SIGTERM, or the end of the terminal.
+async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
 }
 
 async fn run(home: PathBuf, options: run::Options) -> anyhow::Result<ExitCode> {

@@ -62,12 +62,30 @@ pub struct Lock {
 }
 
 impl Home {
-    /// The home in `folder`; nothing is created yet. Fails if the working directory is needed and unknown.
+    /// The home in `folder`; nothing is created yet. Fails if the working directory is needed and unknown, or if the
+    /// folder exists and cannot be read.
     pub fn new(folder: PathBuf) -> anyhow::Result<Self> {
         // The servers run in other working directories, so they need the absolute path.
         let folder = std::path::absolute(folder).context("OFF_HOME is not a path")?;
         let tools = folder.join("bin");
-        Ok(Self { folder, tools })
+        let home = Self { folder, tools };
+        home.check_readable()?;
+        Ok(home)
+    }
+
+    /// Fails if another user's system runs here. Otherwise that would look as if nothing ran.
+    fn check_readable(&self) -> anyhow::Result<()> {
+        match File::open(self.running_file()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot read {}", self.folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The file with the addresses of the running system.
+    fn running_file(&self) -> PathBuf {
+        self.folder.join("running.json")
     }
 
     /// A subfolder for another system, which uses the same tools.
@@ -134,12 +152,12 @@ impl Home {
 
     /// The addresses of the running system; `None` if none runs.
     pub(crate) fn running(&self) -> Option<RunningSystem> {
-        let text = fs::read_to_string(self.folder.join("running.json")).ok()?;
+        let text = fs::read_to_string(self.running_file()).ok()?;
         serde_json::from_str(&text).ok()
     }
 
     pub(crate) fn write_running(&self, running: &RunningSystem) -> anyhow::Result<()> {
-        let path = self.folder.join("running.json");
+        let path = self.running_file();
         // The URLs contain passwords.
         let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path);
         file.and_then(|mut file| file.write_all(serde_json::to_string_pretty(running)?.as_bytes()))
@@ -165,6 +183,6 @@ impl Home {
 
     pub(crate) fn remove_running(&self) {
         // The file may not exist.
-        let _ = fs::remove_file(self.folder.join("running.json"));
+        let _ = fs::remove_file(self.running_file());
     }
 }

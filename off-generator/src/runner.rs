@@ -10,7 +10,7 @@ use crate::{
 };
 use anyhow::anyhow;
 use off_events::{Barcode, Quantity, SsdId, StockConsumed};
-use off_kit::{Bus, Clock, Kit, Service, Tasks, bus::OutboundMessage, schedule::Schedule, telemetry};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, schedule::Schedule, telemetry};
 use std::{iter, sync::Arc, time::Duration};
 use tokio::{
     sync::{Semaphore, watch},
@@ -44,6 +44,7 @@ pub(crate) struct Runner {
     run: Uuid,
     /// One for each event in progress.
     permits: Arc<Semaphore>,
+    log_limit: Arc<LogLimit>,
 }
 
 /// A job of the schedule.
@@ -65,6 +66,7 @@ impl Runner {
             tasks: kit.tasks.clone(),
             run: Uuid::now_v7(),
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT as usize)),
+            log_limit: Arc::default(),
         }
     }
 
@@ -153,8 +155,10 @@ impl Runner {
             if runner.tasks.is_stopping() {
                 return;
             }
-            if let Err(error) = runner.execute(number, action).instrument(new_span(kind)).await {
-                warn!("{} {number} failed: {error:#}", kind.as_str());
+            if let Err(error) = runner.execute(number, action).instrument(new_span(kind)).await
+                && let Some(suppressed) = runner.log_limit.admit()
+            {
+                warn!(suppressed, "{} {number} failed: {error:#}", kind.as_str());
             }
         });
     }

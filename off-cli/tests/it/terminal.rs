@@ -87,3 +87,13 @@ async fn reset_on_a_terminal_deletes_only_after_yes() {
         assert!(stdout(&output).contains("nats") && stdout(&output).contains("keeps"), "{}", stdout(&output));
     }
 }
+
+#[tokio::test]
+async fn a_home_that_cannot_be_read_is_an_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for command in ["status", "doctor", "down"] {
+        let output = off(&["--home", file.path().to_str().unwrap(), command]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {}", stdout(&output));
+        assert!(stderr(&output).contains("cannot read"), "{command}: {}", stderr(&output));
+    }
+}
