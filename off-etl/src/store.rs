@@ -21,7 +21,7 @@ use tracing::warn;
 const RETRY_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// How long to wait for the lock: a killed importer holds it until Postgres notices that its connection is gone.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Advisory lock of the running importer. The number is the word `off-etl` in ASCII.
 const LOCK: i64 = 0x006f_6666_2d65_746c;
@@ -138,7 +138,7 @@ impl Catalog {
 /// Takes the lock of the importer. Waits for another importer to release it, at most [`LOCK_TIMEOUT`].
 async fn lock(conn: &mut PgConnection) -> Result<(), StoreError> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
-    let mut backoff = Backoff::default();
+    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(500));
     loop {
         let is_free = sqlx::query_scalar!(r#"SELECT pg_try_advisory_lock($1) AS "is_free!""#, LOCK);
         if is_free.fetch_one(&mut *conn).await? {

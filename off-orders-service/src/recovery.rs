@@ -177,7 +177,7 @@ impl Recovery {
                 self.clock,
                 late_orders::claim_announcements(
                     &self.db,
-                    INITIAL_PAUSE,
+                    self.clock.shortened(INITIAL_PAUSE),
                     MAX_PAUSE,
                     self.max_check_delay(),
                     ANNOUNCE_BATCH_SIZE,

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use std::time::Duration;
 
 /// Timeout for the connection to a running broker.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A command's connections to the servers of a system, which it starts if the system is stopped.
 #[derive(Debug)]

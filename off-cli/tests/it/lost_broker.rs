@@ -2,7 +2,7 @@
 
 use crate::services::Services;
 use futures::StreamExt;
-use off_events::streams;
+use off_events::{OrderStatus, streams};
 use off_testkit::{World, eventually_within};
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ const PHASE_TIMEOUT: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_waiting_orders_survive_the_loss_of_the_brokers_disk() {
-    // Long enough that all orders wait when the disk is lost, and short enough that they are due when that is detected.
-    let mut services = Services::start(World::new().await, Duration::from_secs(45)).await;
-
+    let mut services = Services::start(World::new().await, Duration::from_hours(1)).await;
     services.place(ORDERS).await;
     eventually_within(PHASE_TIMEOUT, "every order waits at its supplier", || async {
         let stream = services.world.nats.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await.ok()?;
-        let waits = stream.info_with_subjects("orders.timer.shipped.*").await.ok()?.count().await;
+        let waits = stream.info_with_subjects(OrderStatus::Shipped.schedule_subjects()).await.ok()?.count().await;
         (waits == ORDERS).then_some(())
     })
     .await;
     assert_eq!(services.count("SELECT count(*) FROM orders.product_orders WHERE status = 'pending'").await, 10_000);
 
     services.world.nats.lose_everything().await;
+    // Recovery announces the orders again, and now their supplier ships them at once.
+    services.change_supplier_delay(Duration::ZERO).await;
     eventually_within(PHASE_TIMEOUT, "every order has arrived", || async {
         let open_orders = "SELECT count(*) FROM orders.product_orders WHERE status <> 'completed'";
         (services.count(open_orders).await == 0).then_some(())

@@ -2,7 +2,7 @@
 
 use futures::{StreamExt, stream};
 use off_events::streams::ORDER_CONSUMERS;
-use off_kit::Clock;
+use off_kit::{Clock, bus::dead_letters};
 use off_notifications_service::NotificationsService;
 use off_orders_service::OrdersService;
 use off_testkit::{LENTILS, Running, World, eventually_within};
@@ -19,27 +19,26 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts the services; suppliers take `supplier_delay`, deliveries take no time.
+    /// Starts the services; suppliers take `supplier_delay`, deliveries take no time. The orders service expects that
+    /// suppliers take no time, either, so that an order which waits is overdue after 2 s.
     pub(crate) async fn start(world: World, supplier_delay: Duration) -> Self {
         let ssd = world.add_device().await;
         let users = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
-        let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), supplier_delay);
-        let notifications = off_notifications_service::Config {
-            bus: world.bus_config(),
-            supplier_delay_min: supplier_delay,
-            supplier_delay_max: supplier_delay,
-            delivery_delay_min: Duration::ZERO,
-            delivery_delay_max: Duration::ZERO,
-            seed: 0,
-        };
-        let clock = || Clock::real(1.0);
+        let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::ZERO);
+        let clock = Clock::real(1.0);
         Self {
-            users: Running::start_ready::<UsersService>(users, clock()).await,
-            orders: Running::start_ready::<OrdersService>(orders, clock()).await,
-            notifications: Running::start_ready::<NotificationsService>(notifications, clock()).await,
+            users: Running::start_ready::<UsersService>(users, clock).await,
+            orders: Running::start_ready::<OrdersService>(orders, clock.with_short_timeouts(5)).await,
+            notifications: start_notifications(&world, supplier_delay).await,
             world,
             ssd,
         }
+    }
+
+    /// Restarts the notifications service with suppliers that take `supplier_delay`.
+    pub(crate) async fn change_supplier_delay(&mut self, supplier_delay: Duration) {
+        let restarted = start_notifications(&self.world, supplier_delay).await;
+        std::mem::replace(&mut self.notifications, restarted).stop().await;
     }
 
     /// Places `count` orders of one pack of lentils each.
@@ -72,4 +71,26 @@ impl Services {
         }
         self.world.end_after(vec![self.notifications, self.orders, self.users], &[]).await;
     }
+
+    /// Stops the services, and asserts that there are no dead letters. For a test whose broker dropped messages: those
+    /// that were delivered count as unacknowledged until the ack wait of half a minute ends.
+    pub(crate) async fn end_with_dropped_messages(self) {
+        for service in [self.notifications, self.orders, self.users] {
+            service.stop().await;
+        }
+        assert!(dead_letters::list(&self.world.nats.bus).await.unwrap().is_empty());
+        self.world.abandon();
+    }
+}
+
+async fn start_notifications(world: &World, supplier_delay: Duration) -> Running {
+    let config = off_notifications_service::Config {
+        bus: world.bus_config(),
+        supplier_delay_min: supplier_delay,
+        supplier_delay_max: supplier_delay,
+        delivery_delay_min: Duration::ZERO,
+        delivery_delay_max: Duration::ZERO,
+        seed: 0,
+    };
+    Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await
 }
