@@ -74,8 +74,8 @@ pub(crate) async fn wait_until_drained(parts: &Parts, started: Instant) -> anyho
         let Left { orders, unpublished, low } = Left::count(&parts.db).await?;
         let mut unhandled = 0;
         for consumer in &streams::CONSUMERS {
-            let waiting = parts.bus.backlog(consumer).await?;
-            unhandled += waiting.pending + waiting.unacknowledged;
+            let backlog = parts.bus.backlog(consumer).await?;
+            unhandled += backlog.pending + backlog.unacknowledged;
         }
         if orders == 0 && unpublished == 0 && low == 0 && unhandled == 0 {
             return Ok(Some(began.elapsed()));

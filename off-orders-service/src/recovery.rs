@@ -14,7 +14,10 @@ use crate::{
     OrdersService,
     deadlines::TimeLimits,
     intake::BusyCounter,
-    store::late_orders::{self, Announcement},
+    store::{
+        checkpoints,
+        late_orders::{self, Announcement},
+    },
 };
 use anyhow::Context;
 use metrics::counter;
@@ -82,16 +85,16 @@ pub(crate) fn start(kit: &Kit, db: &PgPool, bus: &Bus, limits: TimeLimits, intak
     let db = db::background_pool(kit, db);
     let (tasks, log_limit) = (kit.tasks.clone(), LogLimit::default());
     let (bus, clock, recent_recorded) = (bus.clone(), kit.clock, false);
-    let mut run = Recovery { db, bus, clock, tasks, limits, intake_busy, log_limit, recent_recorded };
+    let mut recovery = Recovery { db, bus, clock, tasks, limits, intake_busy, log_limit, recent_recorded };
     kit.tasks.spawn("order recovery", async move {
         // Before the first sweep. Orders that this run places meanwhile are recorded, too, which is harmless.
-        run.record_recent().await;
-        let tasks = run.tasks.clone();
+        recovery.record_recent().await;
+        let tasks = recovery.tasks.clone();
         let mut polls = tasks.every(POLL_INTERVAL);
         while polls.tick().await {
             tokio::select! {
                 () = tasks.stopping() => break,
-                () = run.sweep() => {}
+                () = recovery.sweep() => {}
             }
         }
         Ok(())
@@ -139,7 +142,7 @@ impl Recovery {
 
     /// Moves the checkpoints, and corrects orders and checks that a clock which was ahead put into the future.
     async fn find_late(&self) -> anyhow::Result<()> {
-        let horizon = db::with_timeout(self.clock, late_orders::find_horizon(&self.db)).await?;
+        let horizon = db::with_timeout(self.clock, checkpoints::find_horizon(&self.db)).await?;
         db::with_timeout(self.clock, late_orders::record_placed_in_future(&self.db, horizon.now, FUTURE_BATCH_SIZE))
             .await?;
         db::with_timeout(
@@ -153,7 +156,7 @@ impl Recovery {
             while started.elapsed() < MAX_CHECK_TIME
                 && db::with_timeout(
                     self.clock,
-                    late_orders::move_checkpoint(&self.db, status, placed_before, CHECKPOINT_STEP),
+                    checkpoints::move_checkpoint(&self.db, status, placed_before, CHECKPOINT_STEP),
                 )
                 .await?
             {}

@@ -1,5 +1,6 @@
 //! All SQL of the service.
 
+pub(crate) mod checkpoints;
 pub(crate) mod late_orders;
 
 use crate::{
@@ -272,6 +273,12 @@ pub(crate) async fn find_drawn_barcode(db: &PgPool, draws: &[f64]) -> sqlx::Resu
     .fetch_optional(db)
     .await?;
     barcode.map(|barcode| barcode.parse().map_err(unreadable)).transpose()
+}
+
+/// The lowest id of an order that is placed at `time` or later: ids are UUIDs of version 7, which begin with the time.
+fn first_id_at(time: DateTime<Utc>) -> Uuid {
+    let millis = u128::try_from(time.timestamp_millis()).unwrap_or_default();
+    Uuid::from_u128(millis << 80)
 }
 
 /// Builds an order from its columns. Fails with a decode error if a value is not valid in the domain.

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod events;
+mod freezable;
 mod invalid_requests;
 mod openapi;
 mod orders;

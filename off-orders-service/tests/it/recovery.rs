@@ -1,6 +1,6 @@
 //! Recovery of overdue and unpublished orders.
 
-use crate::{Orders, config};
+use crate::{Orders, config, freezable::FreezableReplica};
 use chrono::TimeDelta;
 use off_events::{
     Order, OrderDue, OrderStatus,
@@ -12,8 +12,7 @@ use off_orders_service::OrdersService;
 use off_testkit::{LENTILS, Leftover, Running, World, eventually, eventually_within};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use std::{sync::mpsc, time::Duration};
-use tokio::sync::oneshot;
+use std::time::Duration;
 use uuid::Uuid;
 
 /// An order row as an earlier run of the service left it.
@@ -323,40 +322,6 @@ async fn a_replica_frozen_in_a_transaction_blocks_the_others_for_at_most_half_a_
     drop(frozen);
     // The frozen replica may have received the announcement, and never acknowledges it.
     world.abandon();
-}
-
-/// A replica on a thread and a runtime of its own.
-struct FreezableReplica {
-    freeze: oneshot::Sender<oneshot::Sender<()>>,
-    /// The thread ends when this is dropped.
-    end: mpsc::Sender<()>,
-}
-
-impl FreezableReplica {
-    fn start(world: &World, clock: Clock) -> Self {
-        let (freeze, freezing) = oneshot::channel::<oneshot::Sender<()>>();
-        let (end, ended) = mpsc::channel();
-        let config = config(world);
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let service = Running::start::<OrdersService>(config, clock).await;
-                freezing.await.unwrap().send(()).unwrap();
-                // Blocks the only thread of the runtime.
-                let _ = ended.recv();
-                drop(service);
-            });
-        });
-        Self { freeze, end }
-    }
-
-    /// Freezes the replica; returns what it needs to stay frozen.
-    async fn freeze(self) -> mpsc::Sender<()> {
-        let (frozen, is_frozen) = oneshot::channel();
-        self.freeze.send(frozen).unwrap();
-        is_frozen.await.unwrap();
-        self.end
-    }
 }
 
 /// Counts the transactions of orders services that match `condition`.
