@@ -130,15 +130,16 @@ impl TestSystem {
         .await;
     }
 
-    /// Stops the services after they have handled everything, and asserts that the test leaves nothing behind. The
-    /// generator was stopped before.
+    /// Stops the services after they have handled everything, and asserts that the test leaves nothing behind. An idle
+    /// generator handles what the stopped one did not.
     async fn end(self) {
         self.end_leaving(&[]).await;
     }
 
     /// [`TestSystem::end`] of a test that leaves exactly these kinds of leftovers behind.
     async fn end_leaving(self, leftovers: &[Leftover]) {
-        self.world.end_after(vec![self.orders, self.users], leftovers).await;
+        let generator = self.start(self.config()).await;
+        self.world.end_after(vec![generator, self.orders, self.users], leftovers).await;
     }
 }
 

@@ -1,10 +1,11 @@
 //! Devices consume products, and order what is low.
 
-use crate::TestSystem;
+use crate::{TestSystem, find_free_port};
 use off_events::{StockConsumed, StockLow, streams};
 use off_generator::Config;
-use off_testkit::{LENTILS, Leftover};
+use off_testkit::{LENTILS, Leftover, eventually};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 #[tokio::test]
 async fn a_generated_device_that_is_low_orders_once_and_a_real_one_does_not() {
@@ -37,6 +38,29 @@ async fn an_ordered_product_is_consumed_and_reordered() {
     assert!(placed.iter().any(is_ordered), "{report} in {placed:?}");
     // Nothing is delivered in this test, so the product is low.
     system.wait_until_reordered().await;
+    generator.stop().await;
+    system.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_a_stopped_generator_could_not_handle_is_delivered_again_at_once() {
+    let system = TestSystem::new().await;
+    let households = Config { households: 1, ..system.config() };
+    let orders_url = format!("http://127.0.0.1:{}", find_free_port()).parse().expect("a URL");
+    let generator = system.start(Config { orders_url, ..households.clone() }).await;
+    system.wait_until_registered(1).await;
+    system.report_low(system.list_generated_devices().await[0].0, LENTILS).await;
+    eventually("the generator retries", || async {
+        let backlog = system.world.nats.bus.backlog(&streams::DEVICES_LOW).await.expect("the broker answers");
+        (backlog.unacknowledged == 1).then_some(())
+    })
+    .await;
+    generator.stop().await;
+    let stopped_at = Instant::now();
+    let generator = system.start(households).await;
+    system.wait_until_reordered().await;
+    // Without a NAK the broker waits for 30 s.
+    assert!(stopped_at.elapsed() < Duration::from_secs(15), "{:?}", stopped_at.elapsed());
     generator.stop().await;
     system.end().await;
 }

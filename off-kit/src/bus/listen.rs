@@ -123,9 +123,7 @@ where
             // After a reconnect the broker may have been restored from a backup. NAK these messages: it delivers them
             // again.
             if !self.subscription.is_current() {
-                for message in &messages {
-                    self.subscription.acknowledge(message, AckKind::Nak(None)).await;
-                }
+                self.subscription.nak_all(&messages).await;
                 nak_prefetched(chunks).await;
                 return Ok(());
             }
@@ -257,7 +255,7 @@ where
 
     /// Retries `messages` until the dependency is available again. Halves the batch size with each retry, because a
     /// slow dependency may not handle all of them in time. Pulls nothing meanwhile, so that no messages exceed their
-    /// ack wait in a buffer, and reports progress to the broker.
+    /// ack wait in a buffer, and reports progress to the broker. NAKs the messages when the service stops.
     async fn retry_until_available(&self, mut messages: Vec<Message>, mut cause: anyhow::Error) {
         let (mut backoff, mut size) = (Backoff::default(), messages.len());
         loop {
@@ -267,7 +265,7 @@ where
             self.subscription.record_wait_start();
             self.subscription.pause(&mut backoff).await;
             if self.subscription.tasks.is_stopping() {
-                return;
+                return self.subscription.nak_all(&messages).await;
             }
             self.subscription.report_progress(&messages).await;
             size = (size / 2).max(MIN_BATCH);

@@ -229,6 +229,13 @@ impl Subscription {
             warn!("{}: cannot send an acknowledgement: {error}", self.consumer.name);
         }
     }
+
+    /// NAKs `messages`, so that another replica receives them at once.
+    pub(super) async fn nak_all(&self, messages: &[Message]) {
+        for message in messages {
+            self.acknowledge(message, AckKind::Nak(None)).await;
+        }
+    }
 }
 
 /// NAKs prefetched messages, so that another replica receives them at once. Ends the pull first, because the broker
