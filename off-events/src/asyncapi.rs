@@ -1,8 +1,12 @@
 //! Generates the AsyncAPI 3 document of all subjects from the types of this crate.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, StockConsumed, StockLow,
-    UserRegistered, event::event_type, headers, participants::PARTICIPANTS, streams,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, Revoked, StockConsumed,
+    StockLow, UserRegistered,
+    event::event_type,
+    headers,
+    participants::{PARTICIPANTS, Participant},
+    streams,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -39,7 +43,10 @@ impl Channel {
 
     /// The programs that receive its messages.
     fn receivers(&self) -> Vec<&'static str> {
-        let subscribers = PARTICIPANTS.iter().filter(|participant| participant.subscribes.contains(&self.subject));
+        let is_received = |participant: &&Participant| {
+            participant.subscribes.contains(&self.subject) || participant.follows.contains(&self.subject)
+        };
+        let subscribers = PARTICIPANTS.iter().filter(is_received);
         let consumers = streams::CONSUMERS.iter().filter(|consumer| consumer.subject == self.subject);
         distinct(subscribers.map(|subscriber| subscriber.name).chain(consumers.map(|consumer| consumer.service)))
     }
@@ -49,7 +56,7 @@ fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-const CHANNELS: [Channel; 11] = [
+const CHANNELS: [Channel; 12] = [
     Channel::of(
         ORDERS_RANDOM,
         &["RandomRequest"],
@@ -82,6 +89,11 @@ const CHANNELS: [Channel; 11] = [
         StockLow::SUBJECT,
         &["StockLow"],
         "A product is at or below its reorder point. The device orders with POST /api/orders.",
+    ),
+    Channel::of(
+        Revoked::SUBJECT,
+        &["Revoked"],
+        "A session or a key ended before its access tokens expire. Every program that verifies tokens follows it.",
     ),
     Channel {
         address: "dead.{stream}.{consumer}",
@@ -225,6 +237,7 @@ fn schemas() -> Map<String, Value> {
     collect::<RandomRequest>(&mut schemas);
     collect::<RandomDevice>(&mut schemas);
     collect::<RandomBarcode>(&mut schemas);
+    collect::<Revoked>(&mut schemas);
     collect::<StockConsumed>(&mut schemas);
     collect::<StockLow>(&mut schemas);
     collect::<UserRegistered>(&mut schemas);

@@ -4,6 +4,7 @@
 //! share its types, so subject strings are written only here.
 
 pub mod asyncapi;
+mod auth;
 mod event;
 pub mod headers;
 mod ids;
@@ -15,6 +16,7 @@ pub mod streams;
 mod users;
 mod values;
 
+pub use auth::Revoked;
 pub use event::{Event, event_type};
 pub use ids::{OrderId, SsdId, UserId};
 pub use orders::{Order, OrderDue, OrderStatus};

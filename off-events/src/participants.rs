@@ -5,7 +5,7 @@
 //!
 //! [`streams::CONSUMERS`]: crate::streams::CONSUMERS
 
-use crate::{ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, StockConsumed, StockLow, UserRegistered};
+use crate::{ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, Revoked, StockConsumed, StockLow, UserRegistered};
 
 /// A program that publishes or receives messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,13 +16,19 @@ pub struct Participant {
     pub publishes: &'static [&'static str],
     /// The subjects to which it subscribes without a durable consumer.
     pub subscribes: &'static [&'static str],
+    /// The subjects whose streams every replica reads from the beginning and follows, without acknowledgements.
+    pub follows: &'static [&'static str],
 }
+
+/// What a program that verifies access tokens follows.
+const VERIFIES_TOKENS: &[&str] = &[Revoked::SUBJECT];
 
 /// The users service.
 pub const USERS: Participant = Participant {
     name: "users",
     publishes: &[UserRegistered::SUBJECT, StockLow::SUBJECT, ORDERS_NEW],
     subscribes: &[ORDERS_RANDOM],
+    follows: VERIFIES_TOKENS,
 };
 
 /// The orders service. Recovery publishes the event of an overdue order again, whatever its status.
@@ -30,6 +36,7 @@ pub const ORDERS: Participant = Participant {
     name: "orders",
     publishes: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, ORDERS_NEW],
     subscribes: &[ORDERS_RANDOM],
+    follows: VERIFIES_TOKENS,
 };
 
 /// The notifications service, which simulates the supplier and the delivery firm.
@@ -37,15 +44,32 @@ pub const NOTIFICATIONS: Participant = Participant {
     name: "notifications",
     publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES],
     subscribes: &[],
+    follows: VERIFIES_TOKENS,
 };
 
 /// The generator simulates devices and has their permissions; it also requests random products.
-pub const GENERATOR: Participant =
-    Participant { name: "generator", publishes: &[StockConsumed::SUBJECT, ORDERS_RANDOM], subscribes: &[] };
+pub const GENERATOR: Participant = Participant {
+    name: "generator",
+    publishes: &[StockConsumed::SUBJECT, ORDERS_RANDOM],
+    subscribes: &[],
+    follows: VERIFIES_TOKENS,
+};
+
+/// The auth service.
+pub const AUTH: Participant =
+    Participant { name: "auth", publishes: &[Revoked::SUBJECT], subscribes: &[], follows: VERIFIES_TOKENS };
+
+/// The gateway.
+pub const GATEWAY: Participant =
+    Participant { name: "gateway", publishes: &[], subscribes: &[], follows: VERIFIES_TOKENS };
 
 /// A real device. Its user at the broker is not part of this project.
-pub const DEVICE: Participant =
-    Participant { name: "device", publishes: &[StockConsumed::SUBJECT], subscribes: &[StockLow::SUBJECT] };
+pub const DEVICE: Participant = Participant {
+    name: "device",
+    publishes: &[StockConsumed::SUBJECT],
+    subscribes: &[StockLow::SUBJECT],
+    follows: &[],
+};
 
 /// All programs that exchange messages.
-pub const PARTICIPANTS: [Participant; 5] = [USERS, ORDERS, NOTIFICATIONS, GENERATOR, DEVICE];
+pub const PARTICIPANTS: [Participant; 7] = [USERS, ORDERS, NOTIFICATIONS, GENERATOR, AUTH, GATEWAY, DEVICE];

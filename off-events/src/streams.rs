@@ -1,6 +1,6 @@
 //! Streams and durable consumers. They are defined here and created by `off migrate`; services only use them.
 
-use crate::{Order, OrderDue, StockConsumed, StockLow, participants};
+use crate::{Order, OrderDue, Revoked, StockConsumed, StockLow, participants};
 use std::time::Duration;
 
 /// The definition of a JetStream stream.
@@ -89,7 +89,18 @@ pub const STOCK: Stream = Stream {
     description: "Consumption from shelves, and products that are low",
     subjects: &[StockConsumed::SUBJECT, StockLow::SUBJECT],
     max_age: Duration::from_hours(7 * 24),
-    share: 24,
+    share: 23,
+    refuses_when_full: false,
+    keeps_schedules: false,
+};
+
+/// Revoked sessions and keys. A message is kept longer than the longest token is valid.
+pub const AUTH: Stream = Stream {
+    name: "AUTH",
+    description: "Sessions and keys that ended before their tokens expire",
+    subjects: &[Revoked::SUBJECT],
+    max_age: Duration::from_mins(15),
+    share: 1,
     refuses_when_full: false,
     keeps_schedules: false,
 };
@@ -187,10 +198,10 @@ pub const DEVICES_LOW: Consumer = Consumer {
 };
 
 /// All streams.
-pub static STREAMS: [Stream; 4] = [ORDERS, USERS, STOCK, DEAD_LETTERS];
+pub static STREAMS: [Stream; 5] = [ORDERS, USERS, STOCK, AUTH, DEAD_LETTERS];
 
 // The shares add up to 100 percent.
-const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + DEAD_LETTERS.share == 100);
+const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + AUTH.share + DEAD_LETTERS.share == 100);
 
 /// All consumers.
 pub const CONSUMERS: [Consumer; 8] =

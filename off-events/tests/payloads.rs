@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{
-    Barcode, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, SsdId, StockConsumed,
-    StockLow, UserId, UserRegistered,
+    Barcode, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, Revoked, SsdId,
+    StockConsumed, StockLow, UserId, UserRegistered,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -47,6 +47,12 @@ fn orders_match_version_1() {
         status: OrderStatus::Pending,
     };
     assert_matches_file("order.v1.json", &order);
+}
+
+#[test]
+fn revocations_match_version_1() {
+    let sid = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
+    assert_matches_file("revoked.v1.json", &Revoked { sid, until: time() });
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub use config::Config;
 use api::Api;
 use households::Households;
 use off_events::streams;
-use off_kit::{Bus, Kit, Service, bus, telemetry::Metric};
+use off_kit::{Bus, Kit, Service, auth::Verifier, bus, telemetry::Metric};
 use products::Products;
 use runner::Runner;
 use stats::Stats;
@@ -56,7 +56,8 @@ impl Service for Generator {
         bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);
         let products = Products::new(bus.clone());
         Runner::new(config, app, products, bus.clone(), &kit).start(&kit);
-        off_kit::http::serve(&kit, Self::description(), OpenApiRouter::new()).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        off_kit::http::serve(&kit, &verifier, Self::description(), OpenApiRouter::new()).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }

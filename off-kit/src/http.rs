@@ -10,6 +10,7 @@ mod hosts;
 mod load_shedding;
 mod observe;
 mod problem;
+mod rules;
 mod server;
 
 pub use ask::{ask_whether_ready, get};
@@ -20,7 +21,7 @@ pub use hosts::Hosts;
 pub use problem::Problem;
 pub use server::{Description, document, serve};
 
-use crate::telemetry::Metric;
+use crate::{auth, telemetry::Metric};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The metrics of this module.
@@ -46,6 +47,9 @@ pub struct Config {
     /// The host names of requests that are accepted.
     #[command(flatten)]
     pub hosts: Hosts,
+    /// The keys that verify access tokens.
+    #[command(flatten)]
+    pub auth: auth::Config,
 }
 
 impl Config {
@@ -56,6 +60,7 @@ impl Config {
             http_service_port: api,
             health_port: health,
             hosts: Hosts::default(),
+            auth: auth::Config::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A service is a type that implements [`Service`]: a name, settings and a `start` function that spawns its tasks on a
 //! [`Kit`] and returns. [`run`] turns it into a program; `off up` starts several services in one process.
 
+pub mod auth;
 pub mod backoff;
 pub mod bus;
 pub mod clock;

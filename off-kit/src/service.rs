@@ -15,10 +15,17 @@ use utoipa::openapi::OpenApi;
 
 /// The metrics that every service has.
 #[cfg(feature = "postgres")]
-pub const METRICS: [&[Metric]; 5] =
-    [&crate::http::METRICS, &crate::bus::METRICS, &crate::outbox::METRICS, &crate::db::METRICS, &crate::tasks::METRICS];
+pub const METRICS: [&[Metric]; 6] = [
+    &crate::auth::METRICS,
+    &crate::http::METRICS,
+    &crate::bus::METRICS,
+    &crate::outbox::METRICS,
+    &crate::db::METRICS,
+    &crate::tasks::METRICS,
+];
 #[cfg(not(feature = "postgres"))]
-pub const METRICS: [&[Metric]; 3] = [&crate::http::METRICS, &crate::bus::METRICS, &crate::tasks::METRICS];
+pub const METRICS: [&[Metric]; 4] =
+    [&crate::auth::METRICS, &crate::http::METRICS, &crate::bus::METRICS, &crate::tasks::METRICS];
 
 /// A part of off that runs as its own process, or together with other services in one process.
 pub trait Service: 'static {

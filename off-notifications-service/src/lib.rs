@@ -9,7 +9,7 @@ pub use config::Config;
 
 use domain::Delay;
 use off_events::streams;
-use off_kit::{Bus, Clock, Kit, Service, bus, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, telemetry::Metric};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
@@ -47,7 +47,8 @@ impl Service for NotificationsService {
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
         bus::listen(&kit, &bus, streams::DUE, app.clone(), events::on_order_due);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
-        off_kit::http::serve(&kit, Self::description(), OpenApiRouter::new()).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        off_kit::http::serve(&kit, &verifier, Self::description(), OpenApiRouter::new()).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }

@@ -2,7 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
-use off_kit::fields::{FieldError, Fields, Raw};
+use off_kit::{
+    auth::Reach,
+    fields::{FieldError, Fields, Raw},
+};
 use serde::Deserialize;
 use utoipa::ToSchema;
 use uuid::{NoContext, Timestamp, Uuid};
@@ -84,6 +87,8 @@ impl TryFrom<&[u8]> for IdempotencyKey {
 pub(crate) struct OrderRequest {
     pub(crate) order: Order,
     pub(crate) key: Option<IdempotencyKey>,
+    /// For whose devices the caller may order.
+    pub(crate) reach: Reach,
 }
 
 /// Whether two orders have the same device, product and quantity.

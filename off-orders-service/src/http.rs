@@ -16,6 +16,7 @@ use axum::{
 };
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
+    auth::{Reach, Scopes},
     fields::FieldError,
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
@@ -40,6 +41,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 /// retry returns the first response. A key belongs to the device that the order is for, and is kept as long as the
 /// order.
 #[utoipa::path(post, path = "/api/orders", tag = "orders", request_body = NewOrder,
+    security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["simulate"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters")),
     responses(
         (status = 201, description = "the order was placed", body = Order,
@@ -52,6 +54,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn create_order(
     State(app): State<App>,
+    reach: Reach,
     headers: HeaderMap,
     ApiJson(new): ApiJson<NewOrder>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Order>), Problem> {
@@ -63,7 +66,7 @@ async fn create_order(
         return Err(Problem::new(Code::RepeatedIdempotencyKey, detail));
     }
     let order = new.validate(app.clock.now()).map_err(Problem::invalid)?;
-    let order = app.intake.place(order, key).await?;
+    let order = app.intake.place(order, key, reach).await?;
     let location = format!("/api/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
 }
@@ -87,13 +90,18 @@ impl From<IntakeError> for Problem {
 
 /// Get an order and its history.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
+    security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["simulate"]), ("token" = ["operate"])),
     params(("id" = OrderId, Path, description = "the order")),
     responses(
         (status = 200, description = "the order", body = OrderWithHistory),
         (status = 404, description = "no such order", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
-async fn find_order(State(app): State<App>, ApiPath(id): ApiPath<Uuid>) -> Result<Json<OrderWithHistory>, Problem> {
-    let order = store::find_order(&app.db, OrderId(id)).await.map_err(Problem::of_database)?;
+async fn find_order(
+    State(app): State<App>,
+    reach: Reach,
+    ApiPath(id): ApiPath<Uuid>,
+) -> Result<Json<OrderWithHistory>, Problem> {
+    let order = store::find_order(&app.db, OrderId(id), reach).await.map_err(Problem::of_database)?;
     order.map(|order| Json(order.into())).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
@@ -113,14 +121,16 @@ struct ListOrders {
     limit: Option<u32>,
 }
 
-/// List orders, newest first, in pages.
+/// List orders, newest first, in pages: a person's own, a device's own, or all for an operator.
 #[utoipa::path(get, path = "/api/orders", tag = "orders", params(ListOrders),
+    security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["operate"])),
     responses(
         (status = 200, description = "a page of orders", body = OrderPage),
         (status = 400, description = "an invalid query parameter", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn list_orders(
     State(app): State<App>,
+    reach: Reach,
     ApiQuery(query): ApiQuery<ListOrders>,
 ) -> Result<Json<OrderPage>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
@@ -134,6 +144,13 @@ async fn list_orders(
         // One more than requested, to find out whether there is another page.
         limit: limit + 1,
     };
-    let orders = store::list_orders(&app.db, &filter).await.map_err(Problem::of_database)?;
+    let orders = match reach {
+        Reach::Person(id) => store::list_orders_of_person(&app.db, id, &filter).await,
+        Reach::Device(id) if filter.ssd_id.is_some_and(|asked| asked != id) => Ok(Vec::new()),
+        Reach::Device(id) => store::list_orders(&app.db, &Filter { ssd_id: Some(id), ..filter }).await,
+        Reach::All => store::list_orders(&app.db, &filter).await,
+        Reach::Simulated => return Err(Problem::forbidden(Scopes::default())),
+    };
+    let orders = orders.map_err(Problem::of_database)?;
     Ok(Json(OrderPage::new(orders, limit as usize)))
 }

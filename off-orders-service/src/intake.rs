@@ -14,6 +14,7 @@ use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
 use off_kit::{
     Clock, Kit, LogLimit,
+    auth::Reach,
     db::{self, HeldConnection},
     fields::FieldError,
     telemetry,
@@ -43,6 +44,7 @@ const MAX_WAIT: Duration = Duration::from_secs(3);
 /// Why an order was not placed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IntakeError {
+    /// Also a device of another person.
     #[error("no such device or product")]
     UnknownReference(Vec<FieldError>),
     #[error("the Idempotency-Key was used for another order")]
@@ -140,10 +142,15 @@ impl Intake {
     }
 
     /// Places `order`, or returns the order that was placed earlier with the same key. Returns after the commit.
-    pub(crate) async fn place(&self, order: Order, key: Option<IdempotencyKey>) -> Result<Order, IntakeError> {
+    pub(crate) async fn place(
+        &self,
+        order: Order,
+        key: Option<IdempotencyKey>,
+        reach: Reach,
+    ) -> Result<Order, IntakeError> {
         let (result, stored) = oneshot::channel();
         let caller = Caller { traceparent: telemetry::current_traceparent(), result };
-        let queued = Queued { request: OrderRequest { order, key }, since: Instant::now(), caller };
+        let queued = Queued { request: OrderRequest { order, key, reach }, since: Instant::now(), caller };
         self.queue.try_send(queued).map_err(|_| IntakeError::Overloaded)?;
         stored.await.unwrap_or(Err(IntakeError::Unavailable))
     }
@@ -223,7 +230,8 @@ impl Writer {
 
     /// Returns the earlier order if `request` repeats it; otherwise the reason why `request` was not inserted.
     fn resolve(&self, request: &OrderRequest, conflict: InsertConflict) -> Result<Order, IntakeError> {
-        if let Some(earlier) = conflict.earlier_order {
+        // The device belongs to another person, so its orders do not exist for this caller.
+        if let Some(earlier) = conflict.earlier_order.filter(|_| conflict.ssd_exists) {
             return if is_same_request(&earlier, &request.order) { Ok(earlier) } else { Err(IntakeError::KeyReused) };
         }
         let mut errors = Vec::new();

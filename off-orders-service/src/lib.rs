@@ -18,7 +18,7 @@ pub use config::Config;
 use deadlines::TimeLimits;
 use intake::Intake;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Service, bus, db, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, db, telemetry::Metric};
 use publisher::Publisher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
@@ -62,7 +62,8 @@ impl Service for OrdersService {
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
-        off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }

@@ -8,7 +8,8 @@ use crate::{
     domain::{OrderRequest, OrderWithHistory, history},
 };
 use chrono::{DateTime, Utc};
-use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId};
+use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId, UserId};
+use off_kit::auth::Reach;
 use sqlx::{PgConnection, PgPool};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 /// which they were placed.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Inserts the requests whose device and product exist, whose key is new and whose timestamp is within
+/// Inserts the requests whose device and product exist, whose caller may order for the device, whose key is new and whose timestamp is within
 /// [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the inserted orders. One
 /// statement, so that a batch costs one transaction and one round trip.
 pub(crate) async fn insert_orders(
@@ -29,10 +30,14 @@ pub(crate) async fn insert_orders(
     let stored = sqlx::query!(
         // OFFSET 0 prevents a join: one index lookup per request costs the same regardless of table sizes and statistics.
         "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, deadline)
-         SELECT request.*, now() + make_interval(secs => $7)
-         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[])
-              AS request (id, ssd_id, barcode, quantity, placed_at, idempotency_key)
-         WHERE EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id OFFSET 0)
+         SELECT id, ssd_id, barcode, quantity, placed_at, idempotency_key, now() + make_interval(secs => $7)
+         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[],
+                     $9::bigint[], $10::bigint[], $11::bool[])
+              AS request (id, ssd_id, barcode, quantity, placed_at, idempotency_key, of_user, of_device, of_simulated)
+         WHERE EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id
+                         AND (of_user IS NULL OR devices.user_id = of_user)
+                         AND (of_device IS NULL OR devices.id = of_device)
+                         AND (of_simulated IS NULL OR devices.is_simulated = of_simulated) OFFSET 0)
            AND EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode OFFSET 0)
            AND abs(extract(epoch FROM request.placed_at - now())::float8) < $8
          -- Concurrent transactions insert the same keys in the same order, so they do not deadlock.
@@ -46,6 +51,9 @@ pub(crate) async fn insert_orders(
         &columns.keys as &[Option<String>],
         limits.of(OrderStatus::Pending).as_secs_f64(),
         CLOCK_TOLERANCE.as_secs_f64(),
+        &columns.of_users as &[Option<i64>],
+        &columns.of_devices as &[Option<i64>],
+        &columns.of_simulated as &[Option<bool>],
     )
     .execute(&mut *conn)
     .await?;
@@ -61,6 +69,7 @@ pub(crate) async fn insert_orders(
 #[derive(Debug)]
 pub(crate) struct InsertConflict {
     pub(crate) id: OrderId,
+    /// Whether the device exists and the caller may order for it.
     pub(crate) ssd_exists: bool,
     pub(crate) product_exists: bool,
     /// Whether its timestamp is within [`CLOCK_TOLERANCE`] of the database's time.
@@ -79,13 +88,17 @@ pub(crate) async fn list_conflicts(
         // Only a join from request to order is possible, so that the nullability that sqlx derives from the plan does not
         // depend on statistics.
         r#"SELECT request.id AS "request_id!",
-                  EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id) AS "ssd_exists!",
+                  EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id
+                            AND (of_user IS NULL OR devices.user_id = of_user)
+                            AND (of_device IS NULL OR devices.id = of_device)
+                            AND (of_simulated IS NULL OR devices.is_simulated = of_simulated)) AS "ssd_exists!",
                   EXISTS (SELECT FROM catalog.products WHERE products.barcode = request.barcode) AS "product_exists!",
                   abs(extract(epoch FROM request.placed_at - now())::float8) < $6 AS "is_timely!",
                   placed.id AS "id?", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
                   placed.quantity AS "quantity?", placed.placed_at AS "placed_at?"
-           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[])
-                AS request (id, ssd_id, barcode, idempotency_key, placed_at)
+           FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[],
+                       $7::bigint[], $8::bigint[], $9::bool[])
+                AS request (id, ssd_id, barcode, idempotency_key, placed_at, of_user, of_device, of_simulated)
            LEFT JOIN LATERAL (
                SELECT id, ssd_id, barcode, quantity, placed_at FROM orders.product_orders
                WHERE product_orders.ssd_id = request.ssd_id AND product_orders.idempotency_key = request.idempotency_key OFFSET 0
@@ -96,6 +109,9 @@ pub(crate) async fn list_conflicts(
         &columns.keys as &[Option<String>],
         &columns.times,
         CLOCK_TOLERANCE.as_secs_f64(),
+        &columns.of_users as &[Option<i64>],
+        &columns.of_devices as &[Option<i64>],
+        &columns.of_simulated as &[Option<bool>],
     )
     .fetch_all(conn)
     .await?;
@@ -128,18 +144,26 @@ struct Columns {
     quantities: Vec<i32>,
     times: Vec<DateTime<Utc>>,
     keys: Vec<Option<String>>,
+    /// The reach of each caller: its person, its device, and whether it is limited to simulated devices.
+    of_users: Vec<Option<i64>>,
+    of_devices: Vec<Option<i64>>,
+    of_simulated: Vec<Option<bool>>,
 }
 
 impl Columns {
     fn of<'a>(requests: impl IntoIterator<Item = &'a OrderRequest>) -> Self {
         let mut columns = Self::default();
-        for OrderRequest { order, key, .. } in requests {
+        for OrderRequest { order, key, reach } in requests {
             columns.ids.push(order.id.0);
             columns.ssd_ids.push(order.ssd_id.0);
             columns.barcodes.push(order.barcode.as_str().to_owned());
             columns.quantities.push(order.quantity.get());
             columns.times.push(order.timestamp);
             columns.keys.push(key.as_ref().map(|key| key.as_str().to_owned()));
+            let (user, device, simulated) = reach.columns();
+            columns.of_users.push(user);
+            columns.of_devices.push(device);
+            columns.of_simulated.push(simulated);
         }
         columns
     }
@@ -190,12 +214,18 @@ pub(crate) async fn mark_reached(
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// Returns an order with its history.
-pub(crate) async fn find_order(db: &PgPool, id: OrderId) -> sqlx::Result<Option<OrderWithHistory>> {
+/// Returns an order of a device in `reach`, with its history.
+pub(crate) async fn find_order(db: &PgPool, id: OrderId, reach: Reach) -> sqlx::Result<Option<OrderWithHistory>> {
+    let (user, device, simulated) = reach.columns();
     let row = sqlx::query!(
-        r#"SELECT id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
-           FROM orders.product_orders WHERE id = $1"#,
+        r#"SELECT orders.id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
+           FROM orders.product_orders AS orders JOIN users.devices ON devices.id = orders.ssd_id
+           WHERE orders.id = $1 AND ($2::bigint IS NULL OR devices.user_id = $2)
+             AND ($3::bigint IS NULL OR devices.id = $3) AND ($4::bool IS NULL OR devices.is_simulated = $4)"#,
         id.0,
+        user,
+        device,
+        simulated,
     )
     .fetch_optional(db)
     .await?;
@@ -242,6 +272,33 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
                 ORDER BY order_id DESC LIMIT $4)
            ) AS page
            ORDER BY id DESC LIMIT $4"#,
+        filter.status.map(OrderStatus::as_str),
+        filter.ssd_id.map(|ssd| ssd.0),
+        filter.before.map(|order| order.0),
+        i64::from(filter.limit),
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| order(row.id, row.ssd_id, &row.barcode, row.quantity, row.placed_at, &row.status))
+        .collect()
+}
+
+/// Lists a page of the orders of a person's devices, newest first. Reads one index range per device, so that the cost does
+/// not depend on the number of other orders.
+pub(crate) async fn list_orders_of_person(db: &PgPool, person: UserId, filter: &Filter) -> sqlx::Result<Vec<Order>> {
+    let rows = sqlx::query!(
+        r#"SELECT page.id, ssd_id, barcode, quantity, status::text AS "status!", placed_at
+           FROM users.devices CROSS JOIN LATERAL (
+               SELECT id, ssd_id, barcode, quantity, status, placed_at FROM orders.product_orders
+               WHERE ssd_id = devices.id
+                 AND ($2::text IS NULL OR status = ($2::text)::orders.order_status)
+                 AND ($4::uuid IS NULL OR id < $4)
+               ORDER BY id DESC LIMIT $5
+           ) AS page
+           WHERE devices.user_id = $1 AND ($3::bigint IS NULL OR devices.id = $3)
+           ORDER BY page.id DESC LIMIT $5"#,
+        person.0,
         filter.status.map(OrderStatus::as_str),
         filter.ssd_id.map(|ssd| ssd.0),
         filter.before.map(|order| order.0),

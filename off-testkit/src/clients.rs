@@ -1,6 +1,6 @@
 //! An HTTP client with short methods for tests.
 
-use crate::eventually;
+use crate::{eventually, tokens};
 use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::Value;
 use std::sync::Once;
@@ -10,6 +10,8 @@ use std::sync::Once;
 pub struct Http {
     base: String,
     client: reqwest::Client,
+    /// The access token of all requests.
+    token: Option<String>,
 }
 
 /// A response of a service.
@@ -43,11 +45,36 @@ impl Answer {
 }
 
 impl Http {
-    /// A client of the service at the URL `base`, like `http://127.0.0.1:8081`.
+    /// A client of the service at the URL `base`, like `http://127.0.0.1:8081`, with the token of
+    /// [`tokens::test_client`].
     pub fn new(base: String) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        Self { base, client: reqwest::Client::new() }
+        Self { base, client: reqwest::Client::new(), token: Some(tokens::test_client()) }
+    }
+
+    /// The same client without a token.
+    #[must_use]
+    pub fn anonymous(&self) -> Self {
+        Self { token: None, ..self.clone() }
+    }
+
+    /// The same client with another token.
+    #[must_use]
+    pub fn with_token(&self, token: impl Into<String>) -> Self {
+        Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same client with the token of a person.
+    #[must_use]
+    pub fn as_person(&self, id: i64) -> Self {
+        self.with_token(tokens::person(id))
+    }
+
+    /// The same client with the token of a device.
+    #[must_use]
+    pub fn as_device(&self, id: i64) -> Self {
+        self.with_token(tokens::device(id))
     }
 
     /// The base URL of the service.
@@ -57,7 +84,11 @@ impl Http {
 
     /// A request builder, for requests with additional options.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}{path}", self.base))
+        let request = self.client.request(method, format!("{}{path}", self.base));
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     /// Sends a GET request to a path.

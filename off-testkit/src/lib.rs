@@ -17,6 +17,7 @@ mod nats;
 mod process;
 mod program;
 mod service;
+pub mod tokens;
 mod world;
 
 pub use catalog::{BISCUITS, LENTILS, TEA, add_product};

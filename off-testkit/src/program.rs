@@ -1,6 +1,6 @@
 //! A service that runs as a separate process.
 
-use crate::{Http, Log, Process};
+use crate::{Http, Log, Process, tokens};
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -83,6 +83,7 @@ fn process(path: &str, settings: &[(&str, &str)]) -> Process {
     Process::new(path)
         // Tests run in parallel, so a fixed port could be taken.
         .environment([("HEALTH_PORT", "0")])
+        .environment([("AUTH_KEYS_FILE", tokens::keys_file())])
         .without_environment(&["DATABASE_URL", "NATS_URL", "OFF_LOG"])
         .environment(settings.iter().copied())
 }

@@ -1,6 +1,6 @@
 //! A service that runs in the process of the test.
 
-use crate::Http;
+use crate::{Http, tokens};
 use off_kit::{Clock, Kit, Service, http, telemetry};
 use std::sync::Once;
 
@@ -23,7 +23,7 @@ impl Running {
     /// [`Running::start`] on a given port.
     pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
         start_telemetry();
-        let address = http::Config::on_loopback(port, 0);
+        let address = http::Config { auth: tokens::auth_config(), ..http::Config::on_loopback(port, 0) };
         let kit = Kit::new::<S>(address, clock);
         let service = off_kit::Running::start::<S>(config, kit).await.expect("the service starts");
         let off_kit::Addresses { api, health } = service.addresses();

@@ -31,7 +31,7 @@ impl World {
         Self { database, nats }
     }
 
-    /// Inserts a person with one device into the database; returns the device's id.
+    /// Inserts a simulated person with one device into the database; returns the device's id.
     pub async fn add_device(&self) -> i64 {
         let number: i64 = sqlx::query_scalar("SELECT count(*) FROM users.devices")
             .fetch_one(&self.database.pool)
@@ -39,11 +39,11 @@ impl World {
             .expect("the devices can be counted");
         sqlx::query_scalar(
             "WITH person AS (
-                 INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
-                 VALUES ('Test', 'Person', 'person' || $1 || '@example.org', '-', now()) RETURNING id
+                 INSERT INTO users.users (first_name, last_name, email, registered_at, is_simulated)
+                 VALUES ('Test', 'Person', 'person' || $1 || '@example.org', now(), true) RETURNING id
              )
-             INSERT INTO users.devices (user_id, mac_address)
-             SELECT id, '02:00:00:00:00:' || lpad(to_hex($1), 2, '0') FROM person RETURNING id",
+             INSERT INTO users.devices (user_id, mac_address, is_simulated)
+             SELECT id, '02:00:00:00:00:' || lpad(to_hex($1), 2, '0'), true FROM person RETURNING id",
         )
         .bind(number)
         .fetch_one(&self.database.pool)

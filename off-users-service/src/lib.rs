@@ -14,7 +14,7 @@ mod store;
 pub use config::Config;
 
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Outbox, Service, bus, db, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, Outbox, Service, auth::Verifier, bus, db, telemetry::Metric};
 use password::Hasher;
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
@@ -54,7 +54,8 @@ impl Service for UsersService {
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);
         bus::listen(&kit, &bus, streams::SHELVES_CONSUMED, app.clone(), events::on_stock_consumed);
-        off_kit::http::serve(&kit, Self::description(), http::routes().with_state(app)).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
         kit.tasks.on_shutdown(async move {
             outbox.flush().await;
             bus.close().await;

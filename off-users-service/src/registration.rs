@@ -28,7 +28,11 @@ pub(crate) struct Registered {
 }
 
 /// Registers a person and their devices.
-pub(crate) async fn register(app: &App, mut registration: Registration) -> Result<Registered, RegistrationError> {
+pub(crate) async fn register(
+    app: &App,
+    mut registration: Registration,
+    is_simulated: bool,
+) -> Result<Registered, RegistrationError> {
     // Checked before the slow hash, and before the insert takes ids from the sequences: a rejected registration must
     // not leave a gap in the ids.
     let conflict = store::find_conflict(&app.db, &registration).await.map_err(RegistrationError::Database)?;
@@ -36,16 +40,22 @@ pub(crate) async fn register(app: &App, mut registration: Registration) -> Resul
         return Err(RegistrationError::Conflict(conflict));
     }
     let password_hash = app.hasher.hash(std::mem::take(&mut registration.password)).await?;
-    let (user_id, ssd_ids) = insert(app, &registration, &password_hash).await.map_err(into_error)?;
+    let (user_id, ssd_ids) = insert(app, &registration, &password_hash, is_simulated).await.map_err(into_error)?;
     app.outbox.wake();
     Ok(Registered { user_id, devices: ssd_ids.into_iter().zip(registration.mac_addresses).collect() })
 }
 
 /// Stores the person, the devices and the event in one transaction.
-async fn insert(app: &App, registration: &Registration, password_hash: &str) -> sqlx::Result<(UserId, Vec<SsdId>)> {
+async fn insert(
+    app: &App,
+    registration: &Registration,
+    password_hash: &str,
+    is_simulated: bool,
+) -> sqlx::Result<(UserId, Vec<SsdId>)> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
-    let (id, ssd_ids) = store::insert_user(&mut tx, registration, password_hash, now).await?;
+    let (id, ssd_ids) = store::insert_user(&mut tx, registration, is_simulated, now).await?;
+    store::insert_account(&mut tx, id, registration, password_hash, now).await?;
     let event = UserRegistered { id, ssd_ids: ssd_ids.clone(), timestamp: now };
     let entry = Entry { event: &event, occurred_at: now, traceparent: telemetry::current_traceparent() };
     app.outbox.put(&mut tx, &[entry]).await?;

@@ -8,5 +8,6 @@ pub(crate) use shelf_items::{
     lock_shelf_items, postpone_reminders, reset_distant_reminders, update_shelf_items,
 };
 pub(crate) use users::{
-    RegistrationConflict, find_conflict, find_device, find_random_device, find_user, insert_user, list_devices,
+    RegistrationConflict, find_conflict, find_device, find_random_device, find_user, insert_account, insert_user,
+    list_devices,
 };

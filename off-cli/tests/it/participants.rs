@@ -29,9 +29,17 @@ fn each_service_may_publish_and_receive_what_is_declared() {
         assert_eq!(subscribes, participant.subscribes.iter().copied().collect(), "{name} subscribes");
 
         let own: Vec<_> = CONSUMERS.iter().filter(|consumer| consumer.service == name).collect();
+        let followed: BTreeSet<&str> =
+            participant.follows.iter().filter_map(|subject| stream_of(subject)).map(|stream| stream.name).collect();
+        let creates: BTreeSet<&str> = may_publish
+            .iter()
+            .filter_map(|subject| subject.strip_prefix("$JS.API.CONSUMER.CREATE.")?.strip_suffix(".>"))
+            .collect();
+        assert_eq!(creates, followed, "{name} follows");
         let pulls: BTreeSet<String> = may_publish
             .iter()
             .filter_map(|subject| subject.strip_prefix("$JS.API.CONSUMER.MSG.NEXT."))
+            .filter(|consumer| !consumer.strip_suffix(".>").is_some_and(|stream| followed.contains(stream)))
             .map(str::to_owned)
             .collect();
         let declared: BTreeSet<String> =

@@ -19,6 +19,10 @@ pub enum CommonCode {
     UnreadableBody,
     /// A query parameter is invalid.
     InvalidQuery,
+    /// The request has no valid token; `WWW-Authenticate` says what is missing.
+    Unauthenticated,
+    /// The token does not allow this.
+    Forbidden,
     /// There is no such path or resource.
     NotFound,
     /// The path does not support the method.
@@ -41,10 +45,12 @@ pub enum CommonCode {
 
 impl CommonCode {
     /// All of them, as responses have them.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::MalformedJson,
         Self::UnreadableBody,
         Self::InvalidQuery,
+        Self::Unauthenticated,
+        Self::Forbidden,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::TooLarge,
@@ -63,6 +69,8 @@ impl ProblemCode for CommonCode {
             Self::MalformedJson => "malformed_json",
             Self::UnreadableBody => "unreadable_body",
             Self::InvalidQuery => "invalid_query",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::TooLarge => "too_large",
@@ -78,6 +86,8 @@ impl ProblemCode for CommonCode {
     fn status(self) -> StatusCode {
         match self {
             Self::MalformedJson | Self::UnreadableBody | Self::InvalidQuery => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -3,7 +3,12 @@
 use super::codes::{CommonCode, ProblemCode};
 #[cfg(feature = "postgres")]
 use crate::db;
-use crate::{fields::FieldError, tasks::panic_message, telemetry};
+use crate::{
+    auth::{Scope, Scopes, TokenError},
+    fields::FieldError,
+    tasks::panic_message,
+    telemetry,
+};
 use axum::{
     Json,
     http::{StatusCode, header},
@@ -41,6 +46,9 @@ pub struct Problem {
     /// Seconds to wait before a retry, for the `Retry-After` header.
     #[serde(skip)]
     retry_after: Option<u32>,
+    /// The `WWW-Authenticate` header.
+    #[serde(skip)]
+    challenge: Option<String>,
 }
 
 impl Problem {
@@ -56,6 +64,7 @@ impl Problem {
             errors: Vec::new(),
             trace_id: None,
             retry_after: None,
+            challenge: None,
         }
     }
 
@@ -64,6 +73,29 @@ impl Problem {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("the request is invalid: see {}", fields.join(", "));
         Self { errors, ..Self::new(CommonCode::InvalidBody, detail) }
+    }
+
+    /// 401 for a request without a token, or with an `Authorization` header that has no bearer token.
+    pub fn unauthenticated() -> Self {
+        let detail = "this needs an access token: send it as Authorization: Bearer TOKEN";
+        Self { challenge: Some("Bearer".to_owned()), ..Self::new(CommonCode::Unauthenticated, detail) }
+    }
+
+    /// 401 for a token that is not accepted; 503 while that cannot be decided.
+    pub fn of_token(error: TokenError) -> Self {
+        if error == TokenError::NoKeys {
+            return Self::unavailable("tokens cannot be verified yet; try again");
+        }
+        let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{error}\"");
+        Self { challenge: Some(challenge), ..Self::new(CommonCode::Unauthenticated, error.to_string()) }
+    }
+
+    /// 403 for a token without any of `scopes`.
+    pub fn forbidden(scopes: Scopes) -> Self {
+        let names: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
+        let detail = format!("this needs a token with the scope {}", names.join(" or "));
+        let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"");
+        Self { challenge: Some(challenge), ..Self::new(CommonCode::Forbidden, detail) }
     }
 
     /// 404 for a resource that does not exist.
@@ -106,12 +138,15 @@ impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         self.trace_id = telemetry::current_traceparent().as_deref().and_then(telemetry::trace_id).map(str::to_owned);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let retry_after = self.retry_after;
+        let (retry_after, challenge) = (self.retry_after, self.challenge.take());
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(CONTENT_TYPE));
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        if let Some(challenge) = challenge.and_then(|text| header::HeaderValue::try_from(text).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
     }

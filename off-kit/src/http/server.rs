@@ -8,11 +8,15 @@ use super::{
     load_shedding::{ConcurrencyLimit, LoadShedder, enforce_limits},
     observe::{Durations, observe},
     problem::{self, Problem, answer_panic},
+    rules::{self, Guard, Rule, Rules, enforce_rules, method_not_allowed},
 };
-use crate::{Addresses, Kit};
-use axum::{Router, middleware};
+use crate::{Addresses, Kit, auth::Verifier};
+use axum::{Json, Router, middleware, routing::get};
 use metrics::gauge;
-use std::{net::SocketAddr, sync::PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+};
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::info;
 use utoipa::openapi::{
@@ -20,7 +24,6 @@ use utoipa::openapi::{
     ServerBuilder, path::Operation,
 };
 use utoipa_axum::router::OpenApiRouter;
-use utoipa_swagger_ui::SwaggerUi;
 
 /// What the OpenAPI document of a service says besides its routes.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +47,8 @@ pub fn document<App: Clone + Send + Sync + 'static>(service: Description, routes
         .description(Some("the health port (HEALTH_PORT), not published"))
         .build();
     document.paths.paths.values_mut().for_each(add_unknown_host);
+    document.paths.paths.values_mut().for_each(add_token_responses);
+    document.components.get_or_insert_default().add_security_scheme(rules::SCHEME, rules::scheme());
     health.paths.paths.values_mut().for_each(|path| path.servers = Some(vec![server.clone()]));
     document.merge(health);
     let info = InfoBuilder::new()
@@ -68,6 +73,21 @@ fn add_unknown_host(path: &mut PathItem) {
             .description("the Host header contains a name that is not allowed, see HTTP_HOSTS")
             .content(problem::CONTENT_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))));
         operation.responses.responses.insert("421".to_owned(), RefOr::T(response.build()));
+    }
+}
+
+/// Adds the 401 and 403 responses of operations that need a token.
+fn add_token_responses(path: &mut PathItem) {
+    for operation in operations(path) {
+        if !Rule::of(operation).is_ok_and(Rule::needs_token) {
+            continue;
+        }
+        for (status, description) in [("401", "no valid access token"), ("403", "the token does not allow this")] {
+            let response = ResponseBuilder::new()
+                .description(description)
+                .content(problem::CONTENT_TYPE, Content::new(Some(Ref::from_schema_name("Problem"))));
+            operation.responses.responses.insert(status.to_owned(), RefOr::T(response.build()));
+        }
     }
 }
 
@@ -101,23 +121,23 @@ fn set_problem_type(path: &mut PathItem) {
     }
 }
 
-/// Serves `routes` and their documentation on the API port, and health and metrics on the health port, until the
-/// service stops. Returns when both ports listen and stores their addresses in `kit`.
+/// Serves `routes` and their document on the API port, and health and metrics on the health port, until the service
+/// stops. Each route is open to those whom its `security` names. Returns when both ports listen and stores their
+/// addresses in `kit`.
 ///
 /// # Errors
-/// A port cannot be bound.
-pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> anyhow::Result<()> {
-    let document = document::<()>(service, routes.clone());
+/// A route has no `security`, or a port cannot be bound.
+pub async fn serve(kit: &Kit, verifier: &Verifier, service: Description, routes: OpenApiRouter) -> anyhow::Result<()> {
+    let rules = Arc::new(Rules::of(&routes.clone().split_for_parts().1)?);
+    let document = Json(document::<()>(service, routes.clone()));
     let (api, _) = routes.split_for_parts();
     let limit = ConcurrencyLimit::new(kit.clock);
     let app: Router = api
         .layer(middleware::from_fn_with_state(limit.clone(), enforce_limits))
-        .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .fallback(|| async { Problem::not_found("there is no such path; /docs lists all paths") })
-        .method_not_allowed_fallback(|| async {
-            let detail = "this path does not support the method; /docs lists the supported ones";
-            Problem::new(CommonCode::MethodNotAllowed, detail)
-        })
+        .layer(middleware::from_fn_with_state(Guard { rules, verifier: verifier.clone() }, enforce_rules))
+        .route("/openapi.json", get(|| async move { document }))
+        .fallback(|| async { Problem::not_found("there is no such path; /openapi.json lists all paths") })
+        .method_not_allowed_fallback(|| async { method_not_allowed() })
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
     let app = LoadShedder::new(kit.name, app, limit).await?;
@@ -131,7 +151,7 @@ pub async fn serve(kit: &Kit, service: Description, routes: OpenApiRouter) -> an
     health::serve(kit, health, addresses.health);
     let guarded = KnownHosts::new(kit.http.hosts.clone(), app);
     let address = addresses.api;
-    info!("{} listens on http://{address}, documented at http://{address}/docs", kit.name);
+    info!("{} listens on http://{address}, documented at http://{address}/openapi.json", kit.name);
     let (tasks, grace_period_elapsed) = (kit.tasks.clone(), kit.tasks.clone());
     let limits = Limits::of_api(kit.clock);
     let open = gauge!("off_http_connections", "service" => kit.name);

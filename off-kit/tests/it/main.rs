@@ -5,7 +5,7 @@ mod pooler;
 mod slow_clients;
 mod vanished_postgres;
 
-use off_kit::{Clock, Kit, Service, http};
+use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, http};
 use off_testkit::Running;
 use reqwest::Method;
 use tokio::sync::Notify;
@@ -15,13 +15,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 /// A service whose handlers panic, hang or wait, and which never becomes ready.
 struct Faulty;
 
-#[utoipa::path(get, path = "/api/panic")]
+#[utoipa::path(get, path = "/api/panic", security(()))]
 #[expect(clippy::panic, reason = "the purpose of the route")]
 async fn panic() -> String {
     panic!("an internal secret")
 }
 
-#[utoipa::path(get, path = "/api/hang")]
+#[utoipa::path(get, path = "/api/hang", security(()))]
 async fn hang() -> String {
     std::future::pending().await
 }
@@ -31,14 +31,14 @@ static ARRIVED: Notify = Notify::const_new();
 /// Lets the request to `/api/wait` finish.
 static FINISH: Notify = Notify::const_new();
 
-#[utoipa::path(get, path = "/api/wait")]
+#[utoipa::path(get, path = "/api/wait", security(()))]
 async fn wait() -> String {
     ARRIVED.notify_one();
     FINISH.notified().await;
     "done".to_owned()
 }
 
-#[utoipa::path(post, path = "/api/echo")]
+#[utoipa::path(post, path = "/api/echo", security(()))]
 async fn echo(body: String) -> String {
     body
 }
@@ -59,7 +59,9 @@ impl Service for Faulty {
 
     async fn start(_: http::Config, kit: Kit) -> anyhow::Result<()> {
         kit.readiness_checks.add("example", || async { Err("unavailable".to_owned()) });
-        http::serve(&kit, Self::description(), faulty_routes()).await
+        let bus = Bus::connect(&bus::Config::at("nats://127.0.0.1:1"), Self::NAME).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        http::serve(&kit, &verifier, Self::description(), faulty_routes()).await
     }
 }
 

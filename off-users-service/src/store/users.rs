@@ -4,6 +4,7 @@ use super::shelf_items::shelf_item;
 use crate::domain::{Device, Email, NamedShelfItem, Registration, User};
 use chrono::{DateTime, Utc};
 use off_events::{SsdId, UserId};
+use off_kit::auth::Reach;
 use sqlx::{PgConnection, PgPool};
 
 /// Which value of a registration is already registered.
@@ -38,27 +39,28 @@ fn mac_addresses(registration: &Registration) -> Vec<String> {
 pub(crate) async fn insert_user(
     conn: &mut PgConnection,
     registration: &Registration,
-    password_hash: &str,
+    is_simulated: bool,
     now: DateTime<Utc>,
 ) -> sqlx::Result<(UserId, Vec<SsdId>)> {
     let Registration { first_name, last_name, email, .. } = registration;
     let id = sqlx::query_scalar!(
-        "INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
+        "INSERT INTO users.users (first_name, last_name, email, is_simulated, registered_at)
          VALUES ($1, $2, $3, $4, $5) RETURNING id",
         first_name,
         last_name,
         Email::as_str(email),
-        password_hash,
+        is_simulated,
         now,
     )
     .fetch_one(&mut *conn)
     .await?;
     let mut ssd_ids = sqlx::query_scalar!(
-        "INSERT INTO users.devices (user_id, mac_address)
-         SELECT $1, address FROM unnest($2::text[]) WITH ORDINALITY AS device (address, turn) ORDER BY turn
+        "INSERT INTO users.devices (user_id, mac_address, is_simulated)
+         SELECT $1, address, $3 FROM unnest($2::text[]) WITH ORDINALITY AS device (address, turn) ORDER BY turn
          RETURNING id",
         id,
         &mac_addresses(registration),
+        is_simulated,
     )
     .fetch_all(conn)
     .await?;
@@ -67,13 +69,37 @@ pub(crate) async fn insert_user(
     Ok((UserId(id), ssd_ids.into_iter().map(SsdId).collect()))
 }
 
-/// A person with their devices.
-pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<User>> {
+/// Inserts the account with which a new person signs in. The role of this service may not read it.
+pub(crate) async fn insert_account(
+    conn: &mut PgConnection,
+    id: UserId,
+    registration: &Registration,
+    password_hash: &str,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO auth.accounts (user_id, email, password_hash, changed_at) VALUES ($1, $2, $3, $4)",
+        id.0,
+        registration.email.as_str(),
+        password_hash,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A person in `reach`, with their devices.
+pub(crate) async fn find_user(db: &PgPool, id: UserId, reach: Reach) -> sqlx::Result<Option<User>> {
+    let (user, _, simulated) = reach.columns();
     let row = sqlx::query!(
         r#"SELECT first_name, last_name, email, registered_at,
                   ARRAY(SELECT devices.id FROM users.devices WHERE user_id = users.id ORDER BY devices.id) AS "ssd_ids!"
-           FROM users.users WHERE id = $1"#,
+           FROM users.users
+           WHERE id = $1 AND ($2::bigint IS NULL OR id = $2) AND ($3::bool IS NULL OR is_simulated = $3)"#,
         id.0,
+        user,
+        simulated,
     )
     .fetch_optional(db)
     .await?;
@@ -87,11 +113,24 @@ pub(crate) async fn find_user(db: &PgPool, id: UserId) -> sqlx::Result<Option<Us
     }))
 }
 
-/// A device and the products on its shelf, by name.
-pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Option<(Device, Vec<NamedShelfItem>)>> {
-    let device = sqlx::query!("SELECT user_id, mac_address FROM users.devices WHERE id = $1", ssd_id.0)
-        .fetch_optional(db)
-        .await?;
+/// A device in `reach`, and the products on its shelf, by name.
+pub(crate) async fn find_device(
+    db: &PgPool,
+    ssd_id: SsdId,
+    reach: Reach,
+) -> sqlx::Result<Option<(Device, Vec<NamedShelfItem>)>> {
+    let (user, device, simulated) = reach.columns();
+    let device = sqlx::query!(
+        "SELECT user_id, mac_address FROM users.devices
+         WHERE id = $1 AND ($2::bigint IS NULL OR user_id = $2) AND ($3::bigint IS NULL OR id = $3)
+           AND ($4::bool IS NULL OR is_simulated = $4)",
+        ssd_id.0,
+        user,
+        device,
+        simulated,
+    )
+    .fetch_optional(db)
+    .await?;
     let Some(device) = device else { return Ok(None) };
     let device = Device { ssd_id, user_id: UserId(device.user_id), mac_address: device.mac_address };
     let rows = sqlx::query!(
@@ -109,12 +148,19 @@ pub(crate) async fn find_device(db: &PgPool, ssd_id: SsdId) -> sqlx::Result<Opti
     Ok(Some((device, shelf.collect::<sqlx::Result<_>>()?)))
 }
 
-/// Devices with an id above `after`, the oldest first.
-pub(crate) async fn list_devices(db: &PgPool, after: SsdId, limit: u32) -> sqlx::Result<Vec<Device>> {
+/// Devices in `reach` with an id above `after`, the oldest first.
+pub(crate) async fn list_devices(db: &PgPool, reach: Reach, after: SsdId, limit: u32) -> sqlx::Result<Vec<Device>> {
+    let (user, device, simulated) = reach.columns();
     let rows = sqlx::query!(
-        "SELECT id, user_id, mac_address FROM users.devices WHERE id > $1 ORDER BY id LIMIT $2",
+        "SELECT id, user_id, mac_address FROM users.devices
+         WHERE id > $1 AND ($3::bigint IS NULL OR user_id = $3) AND ($4::bigint IS NULL OR id = $4)
+           AND ($5::bool IS NULL OR is_simulated = $5)
+         ORDER BY id LIMIT $2",
         after.0,
         i64::from(limit),
+        user,
+        device,
+        simulated,
     )
     .fetch_all(db)
     .await?;

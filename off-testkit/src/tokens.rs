@@ -1,0 +1,63 @@
+//! Access tokens of a test, signed with a key of its own that the services accept.
+
+use off_events::{SsdId, UserId};
+use off_kit::auth::{Claims, Config, Jwk, JwkSet, Scope, SigningKey, Subject};
+use std::{io::Write, path::PathBuf, sync::LazyLock};
+use tempfile::NamedTempFile;
+use uuid::Uuid;
+
+/// The key that signs the tokens of this process, and a file with its public half.
+static KEY: LazyLock<(SigningKey, NamedTempFile)> = LazyLock::new(|| {
+    let (key, _) = SigningKey::generate().expect("a key can be generated");
+    let mut file = NamedTempFile::new().expect("a temporary file");
+    let jwks = JwkSet { keys: vec![key.jwk().clone()] };
+    let jwks = serde_json::to_vec(&jwks).expect("a key set is JSON");
+    file.write_all(&jwks).expect("the key set can be written");
+    (key, file)
+});
+
+/// The public key that verifies the tokens of this process.
+pub fn public_key() -> Jwk {
+    KEY.0.jwk().clone()
+}
+
+/// The file with the public key, for the setting `AUTH_KEYS_FILE`.
+pub fn keys_file() -> PathBuf {
+    KEY.1.path().to_owned()
+}
+
+/// The settings of a service that accepts the tokens of this process.
+pub fn auth_config() -> Config {
+    Config { auth_keys_file: Some(keys_file()), ..Config::default() }
+}
+
+/// The claims of a token of `subject` with these scopes, which is valid for ten minutes; for tests that change them.
+pub fn claims(subject: &Subject, scopes: &[Scope]) -> Claims {
+    let now = off_kit::Clock::real(1.0).now();
+    Claims::new(&Config::default().auth_issuer, subject, Uuid::new_v4(), scopes.iter().copied().collect(), now)
+}
+
+/// A token with these claims.
+pub fn sign(claims: &Claims) -> String {
+    KEY.0.sign(claims).expect("the token can be signed")
+}
+
+/// A token of `subject` with these scopes.
+pub fn token(subject: &Subject, scopes: &[Scope]) -> String {
+    sign(&claims(subject, scopes))
+}
+
+/// A token of a client that simulates households and may read everything; the devices of tests are simulated.
+pub fn test_client() -> String {
+    token(&Subject::Client("test".to_owned()), &[Scope::Simulate, Scope::Operate])
+}
+
+/// A token of a person.
+pub fn person(id: i64) -> String {
+    token(&Subject::Person(UserId(id)), &[Scope::Person])
+}
+
+/// A token of a device.
+pub fn device(id: i64) -> String {
+    token(&Subject::Device(SsdId(id)), &[Scope::Device])
+}
