@@ -9,6 +9,8 @@ pub mod bus;
 pub mod clock;
 #[cfg(feature = "postgres")]
 pub mod db;
+#[cfg(feature = "password")]
+pub mod email;
 pub mod fields;
 pub mod health;
 pub mod http;
@@ -16,6 +18,8 @@ mod kit;
 mod log_limit;
 #[cfg(feature = "postgres")]
 pub mod outbox;
+#[cfg(feature = "password")]
+pub mod password;
 mod running;
 pub mod schedule;
 pub mod secret;

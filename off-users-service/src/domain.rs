@@ -4,6 +4,6 @@ mod registration;
 mod shelf_item;
 mod user;
 
-pub(crate) use registration::{Email, NewRegistration, Registration};
+pub(crate) use registration::{NewRegistration, Registration};
 pub(crate) use shelf_item::ShelfItem;
 pub(crate) use user::{Device, NamedShelfItem, User};

@@ -6,7 +6,6 @@ use crate::{
     App,
     codes::Code,
     domain::NewRegistration,
-    password::HashError,
     registration::{self, RegistrationError},
     store::{self, RegistrationConflict},
 };
@@ -16,8 +15,11 @@ use axum::{
     http::{HeaderName, StatusCode, header},
 };
 use off_events::{SsdId, UserId};
-use off_kit::auth::Reach;
-use off_kit::http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem};
+use off_kit::{
+    auth::Reach,
+    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
+    password::HashError,
+};
 use responses::{Device, DevicePage, Registered, User};
 use serde::Deserialize;
 use tracing::error;

@@ -6,7 +6,6 @@ mod domain;
 mod events;
 mod http;
 mod metrics;
-mod password;
 mod registration;
 mod remind;
 mod store;
@@ -14,8 +13,7 @@ mod store;
 pub use config::Config;
 
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Outbox, Service, auth::Verifier, bus, db, telemetry::Metric};
-use password::Hasher;
+use off_kit::{Bus, Clock, Kit, Outbox, Service, auth::Verifier, bus, db, password::Hasher, telemetry::Metric};
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 

@@ -3,11 +3,10 @@
 use crate::{
     App,
     domain::Registration,
-    password::HashError,
     store::{self, RegistrationConflict},
 };
 use off_events::{MacAddress, SsdId, UserId, UserRegistered};
-use off_kit::{outbox::Entry, telemetry};
+use off_kit::{outbox::Entry, password::HashError, telemetry};
 
 /// Why a person was not registered.
 #[derive(Debug, thiserror::Error)]

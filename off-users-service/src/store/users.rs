@@ -1,7 +1,7 @@
 //! People and their devices.
 
 use super::shelf_items::shelf_item;
-use crate::domain::{Device, Email, NamedShelfItem, Registration, User};
+use crate::domain::{Device, NamedShelfItem, Registration, User};
 use chrono::{DateTime, Utc};
 use off_events::{SsdId, UserId};
 use off_kit::auth::Reach;
@@ -48,7 +48,7 @@ pub(crate) async fn insert_user(
          VALUES ($1, $2, $3, $4, $5) RETURNING id",
         first_name,
         last_name,
-        Email::as_str(email),
+        email.as_str(),
         is_simulated,
         now,
     )
