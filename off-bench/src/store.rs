@@ -20,12 +20,12 @@ pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result
     .await?;
     sqlx::query(
         "WITH person AS (
-             INSERT INTO users.users (first_name, last_name, email, password_hash, registered_at)
-             VALUES ('Ada', 'Example', 'ada@example.org', '-', now()) RETURNING id
+             INSERT INTO users.users (first_name, last_name, email, registered_at, is_simulated)
+             VALUES ('Ada', 'Example', 'ada@example.org', now(), true) RETURNING id
          )
-         INSERT INTO users.devices (user_id, mac_address)
+         INSERT INTO users.devices (user_id, mac_address, is_simulated)
          -- Addresses of the devices that the generator simulates.
-         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4')
+         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4'), true
          FROM person, generate_series(1, $1) AS n",
     )
     .bind(devices)

@@ -3,7 +3,7 @@
 use crate::{Config, domain::Household};
 use anyhow::Context;
 use off_events::{Barcode, MacAddress, SsdId};
-use off_kit::{backoff::Backoff, telemetry};
+use off_kit::{auth::TokenSource, backoff::Backoff, telemetry};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
@@ -17,6 +17,7 @@ const MAX_ATTEMPTS: u32 = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     client: Client,
+    tokens: TokenSource,
     users: Url,
     orders: Url,
 }
@@ -72,18 +73,18 @@ pub(crate) struct Device {
 
 impl Api {
     /// A client of the services that `config` names.
-    pub(crate) fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, tokens: TokenSource) -> anyhow::Result<Self> {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(Duration::from_secs(15)).no_proxy().build();
         let client = client.context("cannot create the HTTP client")?;
-        Ok(Self { client, users: config.users_url.clone(), orders: config.orders_url.clone() })
+        Ok(Self { client, tokens, users: config.users_url.clone(), orders: config.orders_url.clone() })
     }
 
     /// Registers a household; returns the ids of its devices.
     pub(crate) async fn register(&self, household: &Household) -> Result<Vec<SsdId>, ApiError> {
         let url = join(&self.users, "/api/register")?;
-        let response = send(self.client.post(url).json(household)).await?;
+        let response = self.send(self.client.post(url).json(household)).await?;
         let registered: Registered = response.json().await?;
         Ok(registered.devices.into_iter().map(|device| device.ssd_id).collect())
     }
@@ -102,7 +103,7 @@ impl Api {
         let mut backoff = Backoff::default();
         let mut attempt = 1;
         loop {
-            match send(self.client.post(url.clone()).header("Idempotency-Key", key).json(&body)).await {
+            match self.send(self.client.post(url.clone()).header("Idempotency-Key", key).json(&body)).await {
                 Err(ApiError::Unavailable(_)) if attempt < MAX_ATTEMPTS => tokio::time::sleep(backoff.pause()).await,
                 result => return result.map(drop),
             }
@@ -110,10 +111,13 @@ impl Api {
         }
     }
 
-    /// The device with this id.
-    pub(crate) async fn find_device(&self, ssd_id: SsdId) -> Result<Device, ApiError> {
+    /// The device with this id; `None` if it does not exist or is real.
+    pub(crate) async fn find_device(&self, ssd_id: SsdId) -> Result<Option<Device>, ApiError> {
         let url = join(&self.users, &format!("/api/devices/{ssd_id}"))?;
-        Ok(send(self.client.get(url)).await?.json().await?)
+        match self.send(self.client.get(url)).await {
+            Err(ApiError::Rejected { status: StatusCode::NOT_FOUND, .. }) => Ok(None),
+            found => Ok(Some(found?.json().await?)),
+        }
     }
 
     /// The page of all devices that begins after `cursor`, or the first page.
@@ -122,28 +126,32 @@ impl Api {
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", &cursor.to_string());
         }
-        Ok(send(self.client.get(url)).await?.json().await?)
+        Ok(self.send(self.client.get(url)).await?.json().await?)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, ApiError> {
+        let request =
+            request.bearer_auth(self.tokens.token().await.map_err(|error| ApiError::Unavailable(error.into()))?);
+        let request = match telemetry::current_traceparent() {
+            Some(traceparent) => request.header("traceparent", traceparent),
+            None => request,
+        };
+        let response = request.send().await?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        // The next token may be accepted.
+        let is_temporary = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
+        if status.is_server_error() || is_temporary {
+            return Err(ApiError::Unavailable(anyhow::anyhow!("the service answered {status}")));
+        }
+        let problem: serde_json::Value = response.json().await.unwrap_or_default();
+        let detail = problem["detail"].as_str().unwrap_or("no detail in the response").to_owned();
+        Err(ApiError::Rejected { status, detail })
     }
 }
 
 fn join(base: &Url, path: &str) -> Result<Url, ApiError> {
     base.join(path).map_err(|error| ApiError::Unavailable(error.into()))
-}
-
-async fn send(request: RequestBuilder) -> Result<Response, ApiError> {
-    let request = match telemetry::current_traceparent() {
-        Some(traceparent) => request.header("traceparent", traceparent),
-        None => request,
-    };
-    let response = request.send().await?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-        return Err(ApiError::Unavailable(anyhow::anyhow!("the service answered {status}")));
-    }
-    let problem: serde_json::Value = response.json().await.unwrap_or_default();
-    let detail = problem["detail"].as_str().unwrap_or("no detail in the response").to_owned();
-    Err(ApiError::Rejected { status, detail })
 }

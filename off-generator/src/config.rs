@@ -1,6 +1,7 @@
 //! Settings.
 
 use crate::domain::{Kind, Pace, Weights};
+use off_kit::auth::Credentials;
 use std::time::Duration;
 use url::Url;
 
@@ -11,11 +12,14 @@ pub struct Config {
     /// The address of NATS.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
-    /// Base URL of the users service.
-    #[arg(long, env = "USERS_URL", default_value = "http://127.0.0.1:8081", value_name = "URL")]
+    /// Its credentials as the client `generator`, which may simulate households.
+    #[command(flatten)]
+    pub credentials: Credentials,
+    /// Base URL of the users service; usually the gateway.
+    #[arg(long, env = "USERS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub users_url: Url,
-    /// Base URL of the orders service.
-    #[arg(long, env = "ORDERS_URL", default_value = "http://127.0.0.1:8082", value_name = "URL")]
+    /// Base URL of the orders service; usually the gateway.
+    #[arg(long, env = "ORDERS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub orders_url: Url,
     /// Simulated seconds between two events; an alternative to the rate.
     #[arg(long, env = "GENERATOR_RUN_PERIOD", value_name = "SECONDS", conflicts_with = "rate",

@@ -56,7 +56,8 @@ async fn is_generated_device(app: &App, ssd_id: SsdId) -> Result<bool, Failure> 
     if let Some(is_generated) = app.households.is_generated(ssd_id) {
         return Ok(is_generated);
     }
-    let is_generated = is_generated_address(&app.api.find_device(ssd_id).await?.mac_address);
+    let device = app.api.find_device(ssd_id).await?;
+    let is_generated = device.is_some_and(|device| is_generated_address(&device.mac_address));
     if !is_generated {
         debug!("device {ssd_id} is not generated, so it orders for itself");
     }

@@ -17,7 +17,12 @@ pub use config::Config;
 use api::Api;
 use households::Households;
 use off_events::streams;
-use off_kit::{Bus, Kit, Service, auth::Verifier, bus, telemetry::Metric};
+use off_kit::{
+    Bus, Kit, Service,
+    auth::{TokenSource, Verifier},
+    bus,
+    telemetry::Metric,
+};
 use products::Products;
 use runner::Runner;
 use stats::Stats;
@@ -50,7 +55,8 @@ impl Service for Generator {
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let bus = Bus::for_service(&kit, &config.bus).await?;
-        let api = Api::new(&config)?;
+        let tokens = TokenSource::start(&kit, Self::NAME, &config.credentials)?;
+        let api = Api::new(&config, tokens)?;
         let app = App { api, households: Households::new(), stats: Stats::new()?, seed: config.seed };
 
         bus::listen(&kit, &bus, streams::DEVICES_LOW, app.clone(), events::on_stock_low);

@@ -11,9 +11,12 @@ mod stock;
 
 use off_events::StockLow;
 use off_generator::{Config, Generator};
-use off_kit::Clock;
+use off_kit::{
+    Clock,
+    auth::{Credentials, Scope, Subject},
+};
 use off_orders_service::OrdersService;
-use off_testkit::{Leftover, Running, World, eventually};
+use off_testkit::{Leftover, Running, World, eventually, tokens};
 use off_users_service::UsersService;
 use serde_json::{Value, json};
 use std::{net::TcpListener, time::Duration};
@@ -39,6 +42,11 @@ impl TestSystem {
     fn config(&self) -> Config {
         Config {
             bus: self.world.bus_config(),
+            credentials: Credentials {
+                auth_token_url: "http://127.0.0.1:1".parse().expect("a URL"),
+                client_secret_file: None,
+                token: Some(tokens::token(&Subject::Client("generator".to_owned()), &[Scope::Simulate])),
+            },
             users_url: self.users.http.base().parse().expect("a URL"),
             orders_url: self.orders.http.base().parse().expect("a URL"),
             run_period: None,

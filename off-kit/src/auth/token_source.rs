@@ -4,7 +4,7 @@ use crate::{Kit, LogLimit, backoff::Backoff, secret};
 use anyhow::Context;
 use reqwest::Client;
 use serde::Deserialize;
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -19,7 +19,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The credentials of a program.
-#[derive(Debug, Clone, clap::Args)]
+#[derive(Clone, clap::Args)]
 #[group(skip)]
 pub struct Credentials {
     /// The URL that issues access tokens for client credentials.
@@ -28,11 +28,31 @@ pub struct Credentials {
     /// The file with the secret of this program as a client of the API.
     #[arg(long, env = "CLIENT_SECRET_FILE", value_name = "FILE")]
     pub client_secret_file: Option<PathBuf>,
+    /// A token that the caller has already, in place of a secret; for tests.
+    #[arg(skip)]
+    pub token: Option<String>,
+}
+
+/// Without the token.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { auth_token_url, client_secret_file, token: _ } = self;
+        let mut fields = f.debug_struct("Credentials");
+        fields.field("auth_token_url", &auth_token_url.as_str()).field("client_secret_file", client_secret_file);
+        fields.finish_non_exhaustive()
+    }
 }
 
 /// The access token of a program, renewed before it expires. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TokenSource(watch::Receiver<Option<Arc<str>>>);
+
+/// Without the token.
+impl fmt::Debug for TokenSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenSource").finish_non_exhaustive()
+    }
+}
 
 /// There is no token yet.
 #[derive(Debug, thiserror::Error)]
@@ -48,16 +68,14 @@ struct Issued {
 }
 
 impl TokenSource {
-    /// Always this token.
-    pub fn fixed(token: &str) -> Self {
-        Self(watch::channel(Some(token.into())).1)
-    }
-
     /// The tokens of the client `id`. Spawns a task on `kit` that renews them.
     ///
     /// # Errors
     /// The file with the secret is not set or cannot be read.
     pub fn start(kit: &Kit, id: &'static str, credentials: &Credentials) -> anyhow::Result<Self> {
+        if let Some(token) = &credentials.token {
+            return Ok(Self(watch::channel(Some(token.as_str().into())).1));
+        }
         let file = credentials.client_secret_file.as_deref();
         let secret = secret::read(file.context("CLIENT_SECRET_FILE is not set, so no access token can be obtained")?)?;
         // Fails if a provider is installed already, which is the same one.
