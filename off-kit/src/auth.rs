@@ -7,6 +7,7 @@
 mod claims;
 mod key_set;
 mod key_source;
+mod opaque_key;
 mod principal;
 mod provider;
 mod reach;
@@ -19,6 +20,7 @@ mod verifier;
 pub use claims::{AUDIENCE, Claims, LEEWAY, TOKEN_LIFETIME};
 pub use jsonwebtoken::jwk::{Jwk, JwkSet};
 pub use key_set::KeySet;
+pub use opaque_key::{KeyDigest, OpaqueKey};
 pub use principal::{Caller, InvalidSubject, Principal, Subject};
 pub use reach::Reach;
 pub use scope::{Scope, Scopes};
