@@ -1,11 +1,13 @@
 //! The folder `.off/`: its lock, and the description of the running system.
 
+mod secrets;
 mod servers;
 mod session;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use off_kit::http;
+pub use secrets::{AUTH_SECRET, client_file};
 use serde::{Deserialize, Serialize};
 pub(crate) use servers::Servers;
 pub(crate) use session::Session;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
 
+mod api;
 pub mod audit;
 mod colors;
 mod dead;
@@ -8,7 +9,9 @@ mod doctor;
 mod documents;
 mod down;
 pub mod home;
+mod keys;
 pub mod migrate;
+mod password;
 mod program;
 pub mod report;
 pub mod reset;
@@ -18,7 +21,9 @@ mod settings;
 pub mod stalls;
 mod status;
 mod system;
+mod token;
 mod up;
+mod user;
 mod view;
 mod watch;
 

@@ -1,12 +1,13 @@
 //! `off migrate`: migrates the database, and creates or updates the streams and consumers. Services never do this.
 
+mod clients;
 mod roles;
 mod store;
 
 use crate::home::Home;
 use anyhow::ensure;
 use off_kit::{
-    Bus,
+    Bus, Clock,
     bus::{self, StreamStorage},
     db, print_line,
     service::START_PATIENCE,
@@ -35,7 +36,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     storage: StreamStorage,
     /// Creates one database role per program, with only the permissions that the program needs: off_etl, off_users,
-    /// off_orders and off_operator. The folder has a password file for each: etl, users, orders, operator.
+    /// off_orders, off_auth and off_operator; and the clients of the API, generator and operator. The folder has a password
+    /// file for each role (etl, users, orders, auth, operator) and the secrets client_generator and client_operator.
     #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
     roles: Option<PathBuf>,
     /// Migrates a database even if it holds tables of something else.
@@ -104,9 +106,17 @@ pub async fn all(
     bus::declare(bus, storage).await
 }
 
+/// Stores the clients of the API, with the secrets in `folder`.
+pub async fn set_clients(pool: &PgPool, folder: &Path) -> anyhow::Result<()> {
+    clients::set(pool, folder, Clock::real(1.0)).await
+}
+
 async fn set_roles(pool: &PgPool, folder: Option<&Path>) -> anyhow::Result<()> {
     match folder {
-        Some(folder) => roles::set(pool, folder).await,
+        Some(folder) => {
+            roles::set(pool, folder).await?;
+            set_clients(pool, folder).await
+        }
         None => Ok(()),
     }
 }

@@ -1,7 +1,8 @@
 //! The command line of `off`: its commands, and its exit codes.
 
 use crate::{
-    audit, dead, doctor, documents, down, home::Home, migrate, reset, secrets, serve, settings, status, up, watch,
+    audit, dead, doctor, documents, down, home::Home, keys, migrate, reset, secrets, serve, settings, status, token,
+    up, user, watch,
 };
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
@@ -34,6 +35,13 @@ enum Command {
     Migrate(migrate::Options),
     /// Checks the passwords in a folder before they are used.
     Secrets(secrets::Options),
+    /// Prints an access token, for curl.
+    Token(token::Options),
+    /// Adds people, like operators.
+    #[command(subcommand)]
+    User(user::Action),
+    /// Lists, rotates and retires the keys that sign access tokens.
+    Keys(keys::Options),
     /// Prints the messages that are published on NATS.
     Watch(watch::Options),
     /// Proves that every order is accounted for; fails with a list of those that are not.
@@ -79,6 +87,9 @@ async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Reset(options) => reset::run(&home, &options).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Secrets(options) => secrets::run(&options),
+        Command::Token(options) => token::run(&home, &options).await,
+        Command::User(action) => user::run(&home, &action).await,
+        Command::Keys(options) => keys::run(&home, &options).await,
         Command::Watch(options) => watch::run(&home, options).await,
         Command::Audit(options) => Ok(audit::run(&home, &options).await),
         Command::Dead(action) => dead::run(&home, action).await,

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// State of a system in its folder. The tools in `bin` and downloads are kept.
-const STATE: [&str; 11] = [
+const STATE: [&str; 12] = [
     "postgres",
     "postgres.password",
     "postgres.pid",
@@ -23,6 +23,7 @@ const STATE: [&str; 11] = [
     "off.log",
     "off.log.old",
     "running.json",
+    "secrets",
     // Last: it marks what is left of the cluster as incomplete.
     "postgres.initdb",
 ];

@@ -1,6 +1,8 @@
-//! The statements that create roles.
+//! The statements that create roles and clients.
 
+use chrono::{DateTime, Utc};
 use sqlx::{AssertSqlSafe, PgConnection};
+use uuid::Uuid;
 
 /// The permissions of the roles.
 const GRANTS: &str = include_str!("grants.sql");
@@ -28,5 +30,58 @@ pub(super) async fn set_role(tx: &mut PgConnection, role: &str, password: &str) 
 /// Grants each role its permissions.
 pub(super) async fn grant_permissions(tx: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql(GRANTS).execute(tx).await?;
+    Ok(())
+}
+
+/// Creates a client of the API, or sets its scopes.
+pub(super) async fn set_client(
+    tx: &mut PgConnection,
+    client: &str,
+    scopes: &[&str],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+    sqlx::query!(
+        "INSERT INTO auth.clients (id, scopes, created_at) VALUES ($1, $2, $3)
+         ON CONFLICT (id) DO UPDATE SET scopes = excluded.scopes",
+        client,
+        &scopes,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Adds a secret of a client, unless it is known. Of the other secrets only the newest stays valid.
+pub(super) async fn set_client_secret(
+    tx: &mut PgConnection,
+    client: &str,
+    id: Uuid,
+    sha256: &[u8],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let added = sqlx::query!(
+        "INSERT INTO auth.client_secrets (id, client_id, sha256, created_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (id) DO NOTHING",
+        id,
+        client,
+        sha256,
+        now,
+    );
+    if added.execute(&mut *tx).await?.rows_affected() == 0 {
+        return Ok(());
+    }
+    sqlx::query!(
+        "UPDATE auth.client_secrets SET revoked_at = $3
+         WHERE client_id = $1 AND revoked_at IS NULL AND id <> $2
+           AND id NOT IN (SELECT id FROM auth.client_secrets WHERE client_id = $1 AND id <> $2 AND revoked_at IS NULL
+                          ORDER BY created_at DESC LIMIT 1)",
+        client,
+        id,
+        now,
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }

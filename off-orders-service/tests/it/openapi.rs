@@ -10,12 +10,10 @@ fn the_openapi_document_matches_its_snapshot() {
 }
 
 #[tokio::test]
-async fn the_document_is_served_and_readable_in_a_browser() {
+async fn the_document_is_served_without_a_token() {
     let orders = Orders::start().await;
-    let served = orders.http().get("/openapi.json").await;
+    let served = orders.http().anonymous().get("/openapi.json").await;
     assert_eq!(served.body, serde_json::to_value(OrdersService::openapi()).unwrap());
-    let page = orders.http().get("/docs/").await;
-    assert!(page.status.is_success() && page.body.as_str().unwrap().contains("swagger-ui"), "{page:?}");
     assert!(orders.health().get("/metrics").await.status.is_success());
     orders.end().await;
 }
