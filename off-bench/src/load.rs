@@ -8,13 +8,17 @@ use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, StatusCode, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use off_testkit::tokens;
 use std::{
     collections::{BTreeMap, VecDeque},
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{net::TcpStream, task::JoinSet, time::Instant};
+
+/// The header with the access token of all requests.
+static AUTHORIZATION: LazyLock<String> = LazyLock::new(|| format!("Bearer {}", tokens::test_client()));
 
 /// Responses to a load.
 #[derive(Debug, Clone)]
@@ -119,12 +123,16 @@ pub async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
 
 /// Builds `GET path`.
 pub fn get(path: &str) -> anyhow::Result<Request<Full<Bytes>>> {
-    Ok(Request::get(path).header("host", "localhost").body(Full::default())?)
+    let request = Request::get(path).header("host", "localhost").header("authorization", &*AUTHORIZATION);
+    Ok(request.body(Full::default())?)
 }
 
 /// Builds `POST path` with a JSON body.
 pub fn post(path: &str, body: String) -> anyhow::Result<Request<Full<Bytes>>> {
-    let request = Request::post(path).header("host", "localhost").header("content-type", "application/json");
+    let request = Request::post(path)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .header("authorization", &*AUTHORIZATION);
     Ok(request.body(Full::new(body.into()))?)
 }
 

@@ -2,7 +2,7 @@
 
 use crate::proc::highest_memory_of;
 use anyhow::{Context, ensure};
-use off_testkit::Process;
+use off_testkit::{Process, tokens};
 use std::{
     path::PathBuf,
     process::{Output, Stdio},
@@ -30,7 +30,10 @@ pub fn find_importer() -> anyhow::Result<PathBuf> {
 /// `off` with these arguments and environment variables, not started yet. Fails if it was not built.
 pub fn off(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
     let process = Process::new(find_off()?).arguments(arguments);
-    Ok(process.environment(settings.iter().copied()).environment([("OFF_LOG", "error")]))
+    Ok(process
+        .environment(settings.iter().copied())
+        .environment([("OFF_LOG", "error")])
+        .environment([("AUTH_KEYS_FILE", tokens::keys_file())]))
 }
 
 /// Starts `off` with these arguments and environment variables. Fails if it was not built.

@@ -5,6 +5,7 @@ use anyhow::Context;
 use axum::Router;
 use off_events::streams;
 use off_kit::{Bus, Clock, Kit, Running, Service, bus, db, http, telemetry};
+use off_testkit::tokens;
 use sqlx::PgPool;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -208,6 +209,6 @@ pub async fn serve(router: Router) -> anyhow::Result<SocketAddr> {
 
 /// Starts `S` on a free port of this machine.
 pub async fn start<S: Service>(config: S::Config) -> anyhow::Result<Running> {
-    let http = http::Config::on_loopback(0, 0);
+    let http = http::Config { auth: tokens::auth_config(), ..http::Config::on_loopback(0, 0) };
     Running::start::<S>(config, Kit::new::<S>(http, Clock::real(1.0))).await
 }

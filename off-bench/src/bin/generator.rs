@@ -16,11 +16,11 @@ use off_bench::{
     proc::memory_of,
     program::start_off,
     report::{at_most, median, progress, ratio},
-    stage::{PRODUCTS, Ports, wait_until_ready},
+    stage::{PRODUCTS, Ports, serve, wait_until_ready},
 };
 use off_events::ORDERS_RANDOM;
 use off_kit::Bus;
-use off_testkit::Process;
+use off_testkit::{Process, tokens};
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -30,6 +30,7 @@ use std::{
     },
     time::Duration,
 };
+use tempfile::NamedTempFile;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
 /// Households in the measurement of memory.
@@ -83,6 +84,10 @@ async fn start(
     households: &str,
 ) -> anyhow::Result<(Process, SocketAddr)> {
     let ports = Ports::free()?;
+    let token_url = format!("http://{}/oauth/token", serve(token_issuer()).await?);
+    let secret = NamedTempFile::new()?;
+    std::fs::write(secret.path(), "a secret that nobody checks")?;
+    let secret_file = secret.path().to_string_lossy();
     let ([api, health], users, orders) = (ports.settings(), format!("http://{users}"), format!("http://{orders}"));
     let settings = [
         ("NATS_URL", &*stage.nats.url),
@@ -90,6 +95,8 @@ async fn start(
         health,
         ("USERS_URL", &users),
         ("ORDERS_URL", &orders),
+        ("AUTH_TOKEN_URL", &token_url),
+        ("CLIENT_SECRET_FILE", &secret_file),
         ("GENERATOR_RATE", rate),
         ("GENERATOR_HOUSEHOLDS", households),
         ("GENERATOR_REGISTRATION_WEIGHT", "0"),
@@ -99,6 +106,12 @@ async fn start(
     let program = start_off(&["serve", "generator"], &settings)?;
     wait_until_ready(ports.health).await?;
     Ok((program, ports.health))
+}
+
+/// Stand-in for the auth service.
+fn token_issuer() -> Router {
+    let issued = || async { Json(json!({"access_token": tokens::test_client(), "expires_in": 600})) };
+    Router::new().route("/oauth/token", post(issued))
 }
 
 /// Memory of a generator that has registered many households and simulates them at its default rate, in megabytes.
