@@ -109,6 +109,18 @@ impl Problem {
         Self { retry_after: Some(2), ..problem }
     }
 
+    /// The same problem with `Retry-After`.
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The same problem with `WWW-Authenticate`, which every 401 has (RFC 9110, section 15.5.2).
+    #[must_use]
+    pub fn with_challenge(self, challenge: &str) -> Self {
+        Self { challenge: Some(challenge.to_owned()), ..self }
+    }
+
     /// 413 for a body above the size limit.
     pub(super) fn too_large() -> Self {
         Self::new(CommonCode::TooLarge, "the body is larger than this service accepts")
