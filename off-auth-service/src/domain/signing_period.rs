@@ -1,0 +1,105 @@
+//! When a signing key is published, signs and is kept. A key has no state: each replica reads it off the clock.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+/// How long a key is published before it signs: longer than any verifier caches the published keys.
+pub(crate) const PUBLISHED_BEFORE: TimeDelta = TimeDelta::hours(1);
+
+/// How long a key signs.
+const SIGNS_FOR: TimeDelta = TimeDelta::days(30);
+
+/// How long a key stays published after it stopped signing: longer than a token is valid.
+const KEPT_FOR: TimeDelta = TimeDelta::hours(1);
+
+/// The next key is made this long before the last one stops signing.
+const RENEWED_BEFORE: TimeDelta = TimeDelta::hours(2);
+
+/// The maximum number of published keys, beyond which an operator can make no more.
+pub(crate) const MAX_PUBLISHED_KEYS: usize = 8;
+
+/// The times of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SigningPeriod {
+    /// Also when it was published.
+    pub(crate) created_at: DateTime<Utc>,
+    pub(crate) signs_from: DateTime<Utc>,
+    pub(crate) signs_until: DateTime<Utc>,
+    /// When it leaves the published keys.
+    pub(crate) retires_at: DateTime<Utc>,
+}
+
+/// What a key is for at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SigningState {
+    /// Verifiers learn it.
+    Published,
+    /// May sign new tokens; of several, the one that began last does.
+    Signing,
+    /// Verifies the tokens that it signed.
+    Kept,
+    Retired,
+}
+
+impl SigningPeriod {
+    /// Of a key that is made now and signs after `delay`.
+    pub(crate) fn starting(now: DateTime<Utc>, delay: TimeDelta) -> Self {
+        let signs_from = now + delay;
+        let signs_until = signs_from + SIGNS_FOR;
+        Self { created_at: now, signs_from, signs_until, retires_at: signs_until + KEPT_FOR }
+    }
+
+    pub(crate) fn state(&self, now: DateTime<Utc>) -> SigningState {
+        if now >= self.retires_at {
+            SigningState::Retired
+        } else if now >= self.signs_until {
+            SigningState::Kept
+        } else if now >= self.signs_from {
+            SigningState::Signing
+        } else {
+            SigningState::Published
+        }
+    }
+
+    /// The period of the key that is missing beside those with `periods`; `None` if none is. Without a key that signs, the
+    /// missing one signs at once.
+    pub(crate) fn missing(periods: &[Self], now: DateTime<Utc>) -> Option<Self> {
+        if !periods.iter().any(|period| period.state(now) == SigningState::Signing) {
+            return Some(Self::starting(now, TimeDelta::zero()));
+        }
+        let is_covered = periods.iter().any(|period| now + RENEWED_BEFORE < period.signs_until);
+        (!is_covered).then(|| Self::starting(now, PUBLISHED_BEFORE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_key_the_first_one_signs_at_once_and_the_next_ones_are_published_before() {
+        let start = DateTime::UNIX_EPOCH;
+        let first = SigningPeriod::missing(&[], start).unwrap();
+        assert_eq!(first.state(start), SigningState::Signing);
+        let (mut keys, mut now) = (vec![first], start);
+        // For half a year there is always a key that signs, and each new one is published long enough before it signs.
+        while now < start + TimeDelta::days(180) {
+            let missing = SigningPeriod::missing(&keys, now);
+            assert!(missing.is_none_or(|key| key.signs_from >= now + PUBLISHED_BEFORE || now == start));
+            keys.extend(missing);
+            assert!(keys.iter().any(|key| key.state(now) == SigningState::Signing), "{now}");
+            now += TimeDelta::minutes(10);
+        }
+        assert_eq!(keys.len(), 7);
+    }
+
+    #[test]
+    fn a_key_is_kept_for_the_tokens_that_it_signed() {
+        let period = SigningPeriod::starting(DateTime::UNIX_EPOCH, PUBLISHED_BEFORE);
+        assert_eq!(period.state(DateTime::UNIX_EPOCH), SigningState::Published);
+        assert_eq!(period.state(period.signs_from), SigningState::Signing);
+        assert_eq!(period.state(period.signs_until), SigningState::Kept);
+        let life = off_kit::auth::TOKEN_LIFETIME + off_kit::auth::LEEWAY.to_std().unwrap();
+        assert_eq!(period.state(period.signs_until + life), SigningState::Kept);
+        assert_eq!(period.state(period.retires_at), SigningState::Retired);
+    }
+}

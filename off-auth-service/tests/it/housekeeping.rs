@@ -1,0 +1,41 @@
+//! Old sessions and keys are deleted.
+
+use crate::Auth;
+use off_testkit::eventually;
+
+#[tokio::test]
+async fn sessions_and_keys_are_deleted_a_month_after_they_ended() {
+    let auth = Auth::start().await;
+    let (user_id, _) = auth.ada().await;
+    let ssd_id = auth.add_device(user_id).await;
+    let db = &auth.world.database.pool;
+    for days in [0, 29, 31] {
+        let ended = format!("now() - interval '{days} days'");
+        let session = format!(
+            "INSERT INTO auth.sessions (id, user_id, salt, created_at, refreshed_at, idle_until, ends_at)
+             VALUES (gen_random_uuid(), {user_id}, '', {ended}, {ended}, {ended}, now())"
+        );
+        let key = format!(
+            "INSERT INTO auth.device_keys (id, ssd_id, sha256, created_at, created_by, revoked_at)
+             VALUES (gen_random_uuid(), {ssd_id}, '', {ended}, '', {ended})"
+        );
+        let signing_key = format!(
+            "INSERT INTO auth.signing_keys (kid, public_jwk, private_sealed, created_at, signs_from, signs_until, retires_at)
+             VALUES ('{days} days', '{{}}', '', {ended}, {ended}, {ended}, {ended})"
+        );
+        for insert in [session, key, signing_key] {
+            sqlx::query(sqlx::AssertSqlSafe(insert)).execute(db).await.unwrap();
+        }
+    }
+    // Each replica looks for old rows when it starts.
+    let replica = auth.start_replica(&auth.secret).await;
+    let count = "SELECT (SELECT count(*) FROM auth.sessions), (SELECT count(*) FROM auth.device_keys),
+                        (SELECT count(*) FROM auth.signing_keys)";
+    // Beside the session of Ada and the key that signs.
+    eventually("the oldest rows are deleted, and no others", || async {
+        let rows: (i64, i64, i64) = sqlx::query_as(count).fetch_one(db).await.unwrap();
+        (rows == (3, 2, 3)).then_some(())
+    })
+    .await;
+    auth.world.end_after(vec![auth.service, replica], &[]).await;
+}
