@@ -1,6 +1,6 @@
 //! Invalid requests.
 
-use crate::Users;
+use crate::{Users, ada};
 use serde_json::json;
 
 #[tokio::test]
@@ -16,6 +16,10 @@ async fn all_invalid_fields_of_a_registration_are_reported() {
         answer.wrong_fields(),
         ["user.first_name", "user.last_name", "user.email", "user.password", "devices[1].mac_address"]
     );
+    let mut common = ada("ada@example.org", &["02:00:00:00:00:01"]);
+    common["user"]["password"] = json!("Password1");
+    let common = users.http().post("/api/register", &common).await;
+    assert_eq!((common.status.as_u16(), common.wrong_fields()), (422, vec!["user.password"]));
     let none = users.register(&[]).await;
     assert_eq!(none.wrong_fields(), ["devices"]);
     let wrong_types = json!({"user": {"first_name": 1, "password": null}, "devices": [{}]});
