@@ -19,6 +19,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
+use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 /// How often the keys are read, so that each replica knows the keys of the others.
@@ -45,8 +46,9 @@ pub(crate) enum RotationError {
 }
 
 /// A published key. `signer` is `None` if it was sealed with another master secret.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct LoadedKey {
+    kid: String,
     period: SigningPeriod,
     jwk: Jwk,
     signer: Option<SigningKey>,
@@ -59,6 +61,8 @@ pub(crate) struct Keys {
     clock: Clock,
     secrets: Arc<Secrets>,
     loaded: Arc<RwLock<Vec<LoadedKey>>>,
+    /// Held while the keys are read, so that an earlier state never replaces a later one.
+    reading: Arc<Mutex<()>>,
     /// The public halves, for the verifier of this service.
     public: KeySet,
 }
@@ -66,7 +70,14 @@ pub(crate) struct Keys {
 impl Keys {
     /// Spawns a task on `kit` that makes missing keys and reads those of other replicas. `public` gets the public halves.
     pub(crate) fn start(kit: &Kit, db: &PgPool, secrets: &Arc<Secrets>, public: KeySet) -> Self {
-        let keys = Self { db: db.clone(), clock: kit.clock, secrets: secrets.clone(), loaded: Arc::default(), public };
+        let keys = Self {
+            db: db.clone(),
+            clock: kit.clock,
+            secrets: secrets.clone(),
+            loaded: Arc::default(),
+            reading: Arc::default(),
+            public,
+        };
         let (running, tasks) = (keys.clone(), kit.tasks.clone());
         kit.tasks.spawn("signing keys", async move {
             let (log_limit, mut backoff) = (LogLimit::default(), Backoff::default());
@@ -135,7 +146,8 @@ impl Keys {
     }
 
     /// Reads the published keys from the database.
-    pub(crate) async fn reload(&self) -> anyhow::Result<()> {
+    async fn reload(&self) -> anyhow::Result<()> {
+        let _reading = self.reading.lock().await;
         let stored = store::list_signing_keys(&self.db, self.clock.now()).await?;
         let loaded: Vec<LoadedKey> = stored.into_iter().map(|key| self.load(key)).collect::<anyhow::Result<_>>()?;
         let jwks: Vec<Jwk> = loaded.iter().map(|key| key.jwk.clone()).collect();
@@ -146,22 +158,24 @@ impl Keys {
         Ok(())
     }
 
+    /// Only the times of a key change, so a known key is not opened again.
     fn load(&self, stored: StoredKey) -> anyhow::Result<LoadedKey> {
-        let jwk = serde_json::from_value(stored.public_jwk).with_context(|| format!("the key {}", stored.kid))?;
-        let signer = self.open(&stored.kid, &stored.private_sealed);
-        Ok(LoadedKey { period: stored.period, jwk, signer })
+        let StoredKey { kid, public_jwk, private_sealed, period } = stored;
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = loaded.iter().find(|key| key.kid == kid) {
+            return Ok(LoadedKey { period, ..known.clone() });
+        }
+        let jwk = serde_json::from_value(public_jwk).with_context(|| format!("the key {kid}"))?;
+        let signer = self.open(&kid, &private_sealed);
+        if signer.is_none() {
+            warn!("the signing key {kid} was sealed with another master secret: it verifies, and signs no more");
+        }
+        Ok(LoadedKey { kid, period, jwk, signer })
     }
 
     fn open(&self, kid: &str, sealed: &[u8]) -> Option<SigningKey> {
-        let opened = self.secrets.open(kid, sealed).map(|private| SigningKey::from_pkcs8(&private));
-        match opened {
-            Some(Ok(key)) if key.kid() == kid => Some(key),
-            _ => {
-                // Until the key is retired, this is repeated at each poll.
-                warn!("the signing key {kid} was sealed with another master secret: it verifies, and signs no more");
-                None
-            }
-        }
+        let private = self.secrets.open(kid, sealed)?;
+        SigningKey::from_pkcs8(&private).ok().filter(|key| key.kid() == kid)
     }
 
     /// Makes the key that is missing, unless another replica was faster.

@@ -4,15 +4,22 @@ use crate::domain::AttemptLimit;
 use chrono::{DateTime, Utc};
 use off_events::UserId;
 use sqlx::{PgConnection, PgPool};
+use std::fmt;
 
 /// An account whose password may be verified now.
-#[derive(Debug)]
 pub(crate) struct Account {
     pub(crate) user_id: UserId,
     pub(crate) password_hash: String,
     pub(crate) is_operator: bool,
     /// When the password was set.
     pub(crate) changed_at: DateTime<Utc>,
+}
+
+/// Without the hash.
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account").field("user_id", &self.user_id).finish_non_exhaustive()
+    }
 }
 
 /// The result of an attempt to sign in.
