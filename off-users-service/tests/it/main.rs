@@ -1,5 +1,7 @@
 //! Black-box tests of the service over HTTP and NATS.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper fails the test that called it")]
+
 mod auth_stand_in;
 mod consumptions;
 mod devices;
