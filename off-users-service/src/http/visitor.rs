@@ -26,3 +26,24 @@ fn address(headers: &HeaderMap) -> String {
     let last = forwarded.rsplit(',').next().unwrap_or_default().trim();
     last.parse().map(|address: IpAddr| address.to_string()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_the_last_one_and_only_an_address() {
+        let forwarded =
+            |text: &str| HeaderMap::from_iter([("x-forwarded-for".parse().unwrap(), text.parse().unwrap())]);
+        for (header, expected) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("203.0.113.9, 192.0.2.7", "192.0.2.7"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("<script>", ""),
+            ("", ""),
+        ] {
+            assert_eq!(address(&forwarded(header)), expected, "{header}");
+        }
+        assert_eq!(address(&HeaderMap::new()), "");
+    }
+}
