@@ -116,7 +116,11 @@ impl Stage {
 
     /// Starts the users service with its default settings.
     pub async fn start_users(&self) -> anyhow::Result<Running> {
-        let config = off_users_service::Config { db: self.db_config(8), bus: self.bus_config() };
+        let config = off_users_service::Config {
+            db: self.db_config(8),
+            bus: self.bus_config(),
+            auth_url: "http://127.0.0.1:8085".parse()?,
+        };
         start::<off_users_service::UsersService>(config).await
     }
 

@@ -7,15 +7,18 @@ use off_kit::http::ProblemCode;
 pub(crate) enum Code {
     EmailTaken,
     MacAddressTaken,
+    TooManyDevices,
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 2] = [Self::EmailTaken.name(), Self::MacAddressTaken.name()];
+    pub(crate) const NAMES: [&'static str; 3] =
+        [Self::EmailTaken.name(), Self::MacAddressTaken.name(), Self::TooManyDevices.name()];
 
     const fn name(self) -> &'static str {
         match self {
             Self::EmailTaken => "email_taken",
             Self::MacAddressTaken => "mac_address_taken",
+            Self::TooManyDevices => "too_many_devices",
         }
     }
 }
@@ -27,7 +30,7 @@ impl ProblemCode for Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::EmailTaken | Self::MacAddressTaken => StatusCode::CONFLICT,
+            Self::EmailTaken | Self::MacAddressTaken | Self::TooManyDevices => StatusCode::CONFLICT,
         }
     }
 }

@@ -2,19 +2,27 @@
 
 mod codes;
 mod config;
+mod devices;
 mod domain;
 mod events;
 mod http;
 mod metrics;
+mod profile;
 mod registration;
 mod remind;
+mod shelves;
+mod sign_in;
 mod store;
 
 pub use config::Config;
 
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
-use off_kit::{Bus, Clock, Kit, Outbox, Service, auth::Verifier, bus, db, password::Hasher, telemetry::Metric};
+use off_kit::{
+    Bus, Clock, Kit, LogLimit, Outbox, Service, auth::Verifier, bus, db, password::Hasher, telemetry::Metric,
+};
+use sign_in::AuthClient;
 use sqlx::PgPool;
+use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 /// Manages people, their devices and the products on their shelves.
@@ -28,6 +36,9 @@ struct App {
     clock: Clock,
     outbox: Outbox,
     hasher: Hasher,
+    auth: AuthClient,
+    /// Of sign-ins that fail.
+    log_limit: Arc<LogLimit>,
 }
 
 impl Service for UsersService {
@@ -47,7 +58,14 @@ impl Service for UsersService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let outbox = Outbox::start(&kit, &db, &bus);
         remind::start(&kit, &db, &bus);
-        let app = App { db, clock: kit.clock, outbox: outbox.clone(), hasher: Hasher::new() };
+        let app = App {
+            db,
+            clock: kit.clock,
+            outbox: outbox.clone(),
+            hasher: Hasher::new(),
+            auth: AuthClient::new(&kit, &config.auth_url)?,
+            log_limit: Arc::default(),
+        };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);

@@ -23,7 +23,11 @@ impl Services {
     /// suppliers take no time, either, so that an order which waits is overdue after 2 s.
     pub(crate) async fn start(world: World, supplier_delay: Duration) -> Self {
         let ssd = world.add_device().await;
-        let users = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let users = off_users_service::Config {
+            db: world.db_config(),
+            bus: world.bus_config(),
+            auth_url: "http://127.0.0.1:8085".parse().unwrap(),
+        };
         let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::ZERO);
         let clock = Clock::real(1.0);
         Self {

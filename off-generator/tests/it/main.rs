@@ -31,7 +31,11 @@ struct TestSystem {
 impl TestSystem {
     async fn new() -> Self {
         let world = World::new().await;
-        let config = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let config = off_users_service::Config {
+            db: world.db_config(),
+            bus: world.bus_config(),
+            auth_url: "http://127.0.0.1:8085".parse().expect("a URL"),
+        };
         let users = Running::start_ready::<UsersService>(config, Clock::real(1.0)).await;
         let config = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::from_mins(4));
         let orders = Running::start_ready::<OrdersService>(config, Clock::real(1.0)).await;
@@ -77,7 +81,11 @@ impl TestSystem {
         let users_url = format!("http://127.0.0.1:{port}").parse().expect("a URL");
         let generator = Running::start::<Generator>(Config { users_url, ..config }, Clock::real(1.0)).await;
         assert_eq!(generator.health.get("/livez").await.status, 200);
-        let config = off_users_service::Config { db: self.world.db_config(), bus: self.world.bus_config() };
+        let config = off_users_service::Config {
+            db: self.world.db_config(),
+            bus: self.world.bus_config(),
+            auth_url: "http://127.0.0.1:8085".parse().expect("a URL"),
+        };
         (generator, Running::start_at::<UsersService>(config, Clock::real(1.0), port).await)
     }
 

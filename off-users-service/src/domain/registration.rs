@@ -1,11 +1,11 @@
 //! Registration of a person with their devices.
 
+use super::{NewDevice, check, user::name};
 use off_events::{InvalidValue, MacAddress};
 use off_kit::{
     email::Email,
     fields::{FieldError, Fields, Object, Raw},
     password,
-    text::{is_blank, is_direction},
 };
 use serde::Deserialize;
 use std::{collections::HashSet, fmt};
@@ -47,13 +47,6 @@ impl fmt::Debug for NewUser {
     }
 }
 
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-struct NewDevice {
-    #[serde(default)]
-    #[schema(value_type = String, required, example = "02:00:00:12:34:56")]
-    mac_address: Raw,
-}
-
 /// A valid registration.
 pub(crate) struct Registration {
     pub(crate) first_name: String,
@@ -61,29 +54,6 @@ pub(crate) struct Registration {
     pub(crate) email: Email,
     pub(crate) password: String,
     pub(crate) mac_addresses: Vec<MacAddress>,
-}
-
-fn name(text: &str) -> Result<String, InvalidValue> {
-    let name = text.trim();
-    match name.chars().count() {
-        _ if name.chars().any(|c| c.is_control() || is_direction(c)) => Err(InvalidValue(
-            "a name must not contain control characters, or characters that change the direction of text",
-        )),
-        _ if is_blank(name) => Err(InvalidValue("a name must have visible characters")),
-        1..=100 => Ok(name.to_owned()),
-        _ => Err(InvalidValue("a name has 1 to 100 characters")),
-    }
-}
-
-/// Parses the text of `field`; records an error in `fields` if it is invalid.
-fn check<T>(
-    fields: &mut Fields,
-    field: &str,
-    raw: &Raw,
-    parse: impl FnOnce(&str) -> Result<T, InvalidValue>,
-) -> Option<T> {
-    let text = fields.text(field, raw)?;
-    fields.check(field, parse(text))
 }
 
 impl NewRegistration {

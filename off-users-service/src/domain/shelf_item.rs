@@ -15,6 +15,13 @@ pub(crate) struct ShelfItem {
     pub(crate) low_since: Option<DateTime<Utc>>,
 }
 
+/// A product on a device's shelf, with its name in the catalog.
+#[derive(Debug)]
+pub(crate) struct NamedShelfItem {
+    pub(crate) name: String,
+    pub(crate) item: ShelfItem,
+}
+
 /// The result of taking units off a shelf.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Take {

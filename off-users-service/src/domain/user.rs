@@ -1,8 +1,8 @@
-//! People and their devices, as they are registered.
+//! People, as they are registered.
 
-use super::ShelfItem;
 use chrono::{DateTime, Utc};
-use off_events::{SsdId, UserId};
+use off_events::{InvalidValue, SsdId, UserId};
+use off_kit::text::{is_blank, is_direction};
 
 /// A person, without the password.
 #[derive(Debug)]
@@ -11,22 +11,21 @@ pub(crate) struct User {
     pub(crate) first_name: String,
     pub(crate) last_name: String,
     pub(crate) email: String,
+    pub(crate) phone: Option<String>,
     pub(crate) registered_at: DateTime<Utc>,
     /// Their devices, the oldest first.
     pub(crate) ssd_ids: Vec<SsdId>,
 }
 
-/// A device of a person.
-#[derive(Debug)]
-pub(crate) struct Device {
-    pub(crate) ssd_id: SsdId,
-    pub(crate) user_id: UserId,
-    pub(crate) mac_address: String,
-}
-
-/// A product on a device's shelf, with its name in the catalog.
-#[derive(Debug)]
-pub(crate) struct NamedShelfItem {
-    pub(crate) name: String,
-    pub(crate) item: ShelfItem,
+/// A first or last name.
+pub(super) fn name(text: &str) -> Result<String, InvalidValue> {
+    let name = text.trim();
+    match name.chars().count() {
+        _ if name.chars().any(|c| c.is_control() || is_direction(c)) => Err(InvalidValue(
+            "a name must not contain control characters, or characters that change the direction of text",
+        )),
+        _ if is_blank(name) => Err(InvalidValue("a name must have visible characters")),
+        1..=100 => Ok(name.to_owned()),
+        _ => Err(InvalidValue("a name has 1 to 100 characters")),
+    }
 }

@@ -2,12 +2,26 @@
 
 use crate::{
     domain::{self, NamedShelfItem},
-    registration,
+    registration, shelves,
+    sign_in::Session,
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, SsdId, UserId};
 use serde::Serialize;
+use std::fmt;
 use utoipa::ToSchema;
+
+/// A text that is shown only in the response.
+#[derive(Serialize)]
+#[serde(transparent)]
+struct Secret(String);
+
+/// Without the text.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
 
 /// The ids of a new person and their devices.
 #[derive(Debug, Serialize, ToSchema)]
@@ -15,20 +29,34 @@ pub(super) struct Registered {
     user_id: UserId,
     /// In the order of the request.
     devices: Vec<RegisteredDevice>,
+    /// The tokens of the person; absent for simulated people, and if the auth service did not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Session>,
 }
 
+/// A new device.
 #[derive(Debug, Serialize, ToSchema)]
-struct RegisteredDevice {
+pub(super) struct RegisteredDevice {
     ssd_id: SsdId,
     #[schema(example = "02:00:00:12:34:56")]
     mac_address: String,
+    /// With this key the device signs in, as `ssd-` and its id. It is shown only here; absent for simulated devices.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key: Option<Secret>,
+}
+
+impl From<registration::RegisteredDevice> for RegisteredDevice {
+    fn from(device: registration::RegisteredDevice) -> Self {
+        let registration::RegisteredDevice { ssd_id, mac_address, key } = device;
+        Self { ssd_id, mac_address: mac_address.into(), key: key.map(|key| Secret(key.text().to_owned())) }
+    }
 }
 
 impl From<registration::Registered> for Registered {
     fn from(registered: registration::Registered) -> Self {
-        let devices = registered.devices.into_iter();
-        let devices = devices.map(|(ssd_id, address)| RegisteredDevice { ssd_id, mac_address: address.into() });
-        Self { user_id: registered.user_id, devices: devices.collect() }
+        let registration::Registered { user_id, devices, session } = registered;
+        Self { user_id, devices: devices.into_iter().map(Into::into).collect(), session }
     }
 }
 
@@ -42,6 +70,10 @@ pub(super) struct User {
     last_name: String,
     #[schema(example = "ada@example.org")]
     email: String,
+    /// Absent if the person has given none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "+4930123456")]
+    phone: Option<String>,
     registered_at: DateTime<Utc>,
     /// Their devices.
     ssd_ids: Vec<SsdId>,
@@ -49,8 +81,8 @@ pub(super) struct User {
 
 impl From<domain::User> for User {
     fn from(user: domain::User) -> Self {
-        let domain::User { id, first_name, last_name, email, registered_at, ssd_ids } = user;
-        Self { id, first_name, last_name, email, registered_at, ssd_ids }
+        let domain::User { id, first_name, last_name, email, phone, registered_at, ssd_ids } = user;
+        Self { id, first_name, last_name, email, phone, registered_at, ssd_ids }
     }
 }
 
@@ -122,5 +154,20 @@ impl DevicePage {
         devices.truncate(limit);
         let next_cursor = devices.last().filter(|_| has_more).map(|device| device.ssd_id);
         Self { devices: devices.into_iter().map(Into::into).collect(), next_cursor }
+    }
+}
+
+/// What became of the reports of a device.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Consumed {
+    /// Reports that were new.
+    accepted: usize,
+    /// Reports that were known already, and had no effect.
+    repeated: usize,
+}
+
+impl From<shelves::Consumed> for Consumed {
+    fn from(shelves::Consumed { accepted, repeated }: shelves::Consumed) -> Self {
+        Self { accepted, repeated }
     }
 }

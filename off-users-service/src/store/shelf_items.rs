@@ -3,6 +3,7 @@
 use crate::domain::ShelfItem;
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, SsdId, StockConsumed};
+use off_kit::auth::Reach;
 use sqlx::{PgConnection, PgPool};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -58,6 +59,11 @@ pub(crate) async fn insert_deliveries(
 pub(crate) struct LockedShelfItems(HashMap<(SsdId, Barcode), ShelfItem>);
 
 impl LockedShelfItems {
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// A product on a device's shelf; inserts it with quantity 0 if it is missing.
     pub(crate) fn entry(&mut self, ssd_id: SsdId, barcode: &Barcode) -> &mut ShelfItem {
         self.0.entry((ssd_id, barcode.clone())).or_insert_with(|| ShelfItem {
@@ -70,25 +76,36 @@ impl LockedShelfItems {
     }
 }
 
-/// Locks the shelf items with these `keys` and creates the missing ones. Always locks in the same order, so that concurrent
-/// transactions do not deadlock.
+/// Locks the shelf items with these `keys` that are in `reach`, and creates the missing ones. Always locks in the same
+/// order, so that concurrent transactions do not deadlock.
 pub(crate) async fn lock_shelf_items<'a>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
+    reach: Reach,
 ) -> sqlx::Result<LockedShelfItems> {
     let keys: BTreeSet<(SsdId, &Barcode)> = keys.collect();
     let ssd_ids: Vec<i64> = keys.iter().map(|(ssd_id, _)| ssd_id.0).collect();
     let barcodes: Vec<String> = keys.iter().map(|(_, barcode)| barcode.as_str().to_owned()).collect();
+    let (user, device, simulated) = reach.columns();
+    let sees_all = reach == Reach::All;
     sqlx::query!(
         "INSERT INTO users.shelf_items (ssd_id, barcode, reorder_point)
          SELECT ssd_id, barcode, $3 FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
          WHERE NOT EXISTS (SELECT FROM users.shelf_items AS shelf
                            WHERE shelf.ssd_id = wanted.ssd_id AND shelf.barcode = wanted.barcode)
+           AND ($4 OR EXISTS (SELECT FROM users.devices
+                              WHERE devices.id = wanted.ssd_id AND ($5::bigint IS NULL OR user_id = $5)
+                                AND ($6::bigint IS NULL OR devices.id = $6)
+                                AND ($7::bool IS NULL OR is_simulated = $7)))
          ORDER BY ssd_id, barcode
          ON CONFLICT (ssd_id, barcode) DO NOTHING",
         &ssd_ids,
         &barcodes,
         ShelfItem::REORDER_POINT,
+        sees_all,
+        user,
+        device,
+        simulated,
     )
     .execute(&mut *conn)
     .await?;
@@ -96,10 +113,18 @@ pub(crate) async fn lock_shelf_items<'a>(
         "SELECT shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since
          FROM users.shelf_items AS shelf
          JOIN unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode) USING (ssd_id, barcode)
+         WHERE $3 OR EXISTS (SELECT FROM users.devices
+                             WHERE devices.id = shelf.ssd_id AND ($4::bigint IS NULL OR user_id = $4)
+                               AND ($5::bigint IS NULL OR devices.id = $5)
+                               AND ($6::bool IS NULL OR is_simulated = $6))
          ORDER BY shelf.ssd_id, shelf.barcode
          FOR UPDATE OF shelf",
         &ssd_ids,
         &barcodes,
+        sees_all,
+        user,
+        device,
+        simulated,
     )
     .fetch_all(conn)
     .await?;
@@ -108,6 +133,14 @@ pub(crate) async fn lock_shelf_items<'a>(
         Ok(((item.ssd_id, item.barcode.clone()), item))
     });
     Ok(LockedShelfItems(items.collect::<sqlx::Result<_>>()?))
+}
+
+/// Those of `barcodes` that the catalog does not have.
+pub(crate) async fn list_unknown_products(db: &PgPool, barcodes: &[&Barcode]) -> sqlx::Result<HashSet<Barcode>> {
+    let all: Vec<String> = barcodes.iter().map(|barcode| barcode.as_str().to_owned()).collect();
+    let known = sqlx::query_scalar!("SELECT barcode FROM catalog.products WHERE barcode = ANY($1)", &all);
+    let known: HashSet<String> = known.fetch_all(db).await?.into_iter().collect();
+    Ok(barcodes.iter().filter(|barcode| !known.contains(barcode.as_str())).map(|&barcode| barcode.clone()).collect())
 }
 
 /// Builds a shelf item from its columns. Fails with a decode error if a value is not valid in the domain.

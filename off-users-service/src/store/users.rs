@@ -1,7 +1,6 @@
-//! People and their devices.
+//! People and their accounts.
 
-use super::shelf_items::shelf_item;
-use crate::domain::{Device, NamedShelfItem, Registration, User};
+use crate::domain::{Profile, Registration, User};
 use chrono::{DateTime, Utc};
 use off_events::{SsdId, UserId};
 use off_kit::auth::Reach;
@@ -93,7 +92,7 @@ pub(crate) async fn insert_account(
 pub(crate) async fn find_user(db: &PgPool, id: UserId, reach: Reach) -> sqlx::Result<Option<User>> {
     let (user, _, simulated) = reach.columns();
     let row = sqlx::query!(
-        r#"SELECT first_name, last_name, email, registered_at,
+        r#"SELECT first_name, last_name, email, phone, registered_at,
                   ARRAY(SELECT devices.id FROM users.devices WHERE user_id = users.id ORDER BY devices.id) AS "ssd_ids!"
            FROM users.users
            WHERE id = $1 AND ($2::bigint IS NULL OR id = $2) AND ($3::bool IS NULL OR is_simulated = $3)"#,
@@ -108,83 +107,68 @@ pub(crate) async fn find_user(db: &PgPool, id: UserId, reach: Reach) -> sqlx::Re
         first_name: row.first_name,
         last_name: row.last_name,
         email: row.email,
+        phone: row.phone,
         registered_at: row.registered_at,
         ssd_ids: row.ssd_ids.into_iter().map(SsdId).collect(),
     }))
 }
 
-/// A device in `reach`, and the products on its shelf, by name.
-pub(crate) async fn find_device(
-    db: &PgPool,
-    ssd_id: SsdId,
+/// A person after a change.
+#[derive(Debug)]
+pub(crate) struct ChangedUser {
+    pub(crate) user: User,
+    /// Whether the e-mail address is another one.
+    pub(crate) has_new_email: bool,
+    /// Whether the name or the phone number is another one.
+    pub(crate) has_new_profile: bool,
+}
+
+/// Replaces the profile of a person in `reach`; `None` if there is no such person.
+pub(crate) async fn update_user(
+    conn: &mut PgConnection,
+    id: UserId,
     reach: Reach,
-) -> sqlx::Result<Option<(Device, Vec<NamedShelfItem>)>> {
-    let (user, device, simulated) = reach.columns();
-    let device = sqlx::query!(
-        "SELECT user_id, mac_address FROM users.devices
-         WHERE id = $1 AND ($2::bigint IS NULL OR user_id = $2) AND ($3::bigint IS NULL OR id = $3)
-           AND ($4::bool IS NULL OR is_simulated = $4)",
-        ssd_id.0,
+    profile: &Profile,
+) -> sqlx::Result<Option<ChangedUser>> {
+    let (user, _, simulated) = reach.columns();
+    let row = sqlx::query!(
+        r#"WITH old AS MATERIALIZED (
+               SELECT id, first_name, last_name, email, phone FROM users.users
+               WHERE id = $1 AND ($2::bigint IS NULL OR id = $2) AND ($3::bool IS NULL OR is_simulated = $3)
+               FOR UPDATE
+           )
+           UPDATE users.users AS person SET first_name = $4, last_name = $5, email = $6, phone = $7
+           FROM old WHERE person.id = old.id
+           RETURNING person.registered_at, old.email <> $6 AS "has_new_email!",
+               (old.first_name, old.last_name) <> ($4, $5) OR old.phone IS DISTINCT FROM $7 AS "has_new_profile!",
+               ARRAY(SELECT devices.id FROM users.devices WHERE user_id = $1 ORDER BY devices.id) AS "ssd_ids!""#,
+        id.0,
         user,
-        device,
         simulated,
+        profile.first_name,
+        profile.last_name,
+        profile.email.as_str(),
+        profile.phone.as_deref(),
     )
-    .fetch_optional(db)
+    .fetch_optional(conn)
     .await?;
-    let Some(device) = device else { return Ok(None) };
-    let device = Device { ssd_id, user_id: UserId(device.user_id), mac_address: device.mac_address };
-    let rows = sqlx::query!(
-        "SELECT barcode, products.name, shelf_items.quantity, reorder_point, low_since
-         FROM users.shelf_items JOIN catalog.products USING (barcode)
-         WHERE ssd_id = $1 ORDER BY products.name, barcode",
-        ssd_id.0,
-    )
-    .fetch_all(db)
-    .await?;
-    let shelf = rows.into_iter().map(|row| {
-        let item = shelf_item(ssd_id.0, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
-        Ok(NamedShelfItem { name: row.name, item })
-    });
-    Ok(Some((device, shelf.collect::<sqlx::Result<_>>()?)))
+    Ok(row.map(|row| ChangedUser {
+        user: User {
+            id,
+            first_name: profile.first_name.clone(),
+            last_name: profile.last_name.clone(),
+            email: profile.email.as_str().to_owned(),
+            phone: profile.phone.clone(),
+            registered_at: row.registered_at,
+            ssd_ids: row.ssd_ids.into_iter().map(SsdId).collect(),
+        },
+        has_new_email: row.has_new_email,
+        has_new_profile: row.has_new_profile,
+    }))
 }
 
-/// Devices in `reach` with an id above `after`, the oldest first.
-pub(crate) async fn list_devices(db: &PgPool, reach: Reach, after: SsdId, limit: u32) -> sqlx::Result<Vec<Device>> {
-    let (user, device, simulated) = reach.columns();
-    let rows = sqlx::query!(
-        "SELECT id, user_id, mac_address FROM users.devices
-         WHERE id > $1 AND ($3::bigint IS NULL OR user_id = $3) AND ($4::bigint IS NULL OR id = $4)
-           AND ($5::bool IS NULL OR is_simulated = $5)
-         ORDER BY id LIMIT $2",
-        after.0,
-        i64::from(limit),
-        user,
-        device,
-        simulated,
-    )
-    .fetch_all(db)
-    .await?;
-    let devices = rows.into_iter().map(|row| Device {
-        ssd_id: SsdId(row.id),
-        user_id: UserId(row.user_id),
-        mac_address: row.mac_address,
-    });
-    Ok(devices.collect())
-}
-
-/// A device, chosen uniformly at random. Random ids are tried until one exists. The ids have almost no gaps, so 32
-/// tries are enough; `None` if no device is registered or, very rarely, no try succeeded.
-pub(crate) async fn find_random_device(db: &PgPool) -> sqlx::Result<Option<SsdId>> {
-    let id = sqlx::query_scalar!(
-        // Looked up one by one, and only until there is one: OFFSET 0 leaves no other way to join.
-        "WITH drawn AS MATERIALIZED (
-             SELECT 1 + floor(random() * (SELECT max(id) FROM users.devices))::bigint AS id FROM generate_series(1, 32)
-         )
-         SELECT found.id
-         FROM drawn, LATERAL (SELECT id FROM users.devices WHERE devices.id = drawn.id OFFSET 0) AS found
-         LIMIT 1"
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(id.map(SsdId))
+/// Changes the address by which a person signs in.
+pub(crate) async fn update_account_email(conn: &mut PgConnection, id: UserId, email: &str) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE auth.accounts SET email = $2 WHERE user_id = $1", id.0, email).execute(conn).await?;
+    Ok(())
 }

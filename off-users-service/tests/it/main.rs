@@ -1,8 +1,16 @@
 //! Black-box tests of the service over HTTP and NATS.
 
+#![expect(clippy::unwrap_used, reason = "a failed helper fails the test that called it")]
+
+mod auth_stand_in;
+mod consumptions;
+mod devices;
 mod invalid_requests;
+mod new_people;
 mod openapi;
 mod outages;
+mod ownership;
+mod profiles;
 mod program;
 mod registration;
 mod shelves;
@@ -13,7 +21,27 @@ use off_kit::Clock;
 use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
 use off_users_service::{Config, UsersService};
 use serde_json::{Value, json};
+use url::Url;
 use uuid::Uuid;
+
+/// A URL on which nothing listens.
+const NO_AUTH_SERVICE: &str = "http://127.0.0.1:1";
+
+/// A registered person.
+struct Person {
+    id: i64,
+    ssds: Vec<i64>,
+    answer: Answer,
+}
+
+impl Person {
+    fn of(answer: Answer) -> Self {
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let devices = answer.body["devices"].as_array().unwrap();
+        let ssds = devices.iter().map(|device| device["ssd_id"].as_i64().unwrap()).collect();
+        Self { id: answer.body["user_id"].as_i64().unwrap(), ssds, answer }
+    }
+}
 
 /// The running service with a private database and NATS server.
 struct Users {
@@ -31,7 +59,12 @@ impl Users {
     }
 
     async fn start_with(world: World, clock: Clock) -> Self {
-        let config = Config { db: world.db_config(), bus: world.bus_config() };
+        Self::start_beside(world, clock, NO_AUTH_SERVICE.parse().unwrap()).await
+    }
+
+    /// Starts the service with this URL of the auth service.
+    async fn start_beside(world: World, clock: Clock, auth_url: Url) -> Self {
+        let config = Config { db: world.db_config(), bus: world.bus_config(), auth_url };
         let service = Running::start_ready::<UsersService>(config, clock).await;
         Self { world, service }
     }
@@ -44,7 +77,49 @@ impl Users {
         &self.service.health
     }
 
-    /// Registers Ada with a device for each of these MAC addresses.
+    /// Registers a person without a token, as people do.
+    async fn register_person(&self, email: &str, mac_addresses: &[&str]) -> Person {
+        Person::of(self.http().anonymous().post("/api/register", &ada(email, mac_addresses)).await)
+    }
+
+    /// Registers a person as a client that simulates people does.
+    async fn register_simulated(&self, email: &str, mac_addresses: &[&str]) -> Person {
+        Person::of(self.http().post("/api/register", &ada(email, mac_addresses)).await)
+    }
+
+    /// The security log: kind, subject, address and detail, the oldest first.
+    async fn security_events(&self) -> Vec<(String, String, String, String)> {
+        sqlx::query_as("SELECT kind, subject, address, detail FROM auth.security_events ORDER BY id")
+            .fetch_all(&self.world.database.pool)
+            .await
+            .unwrap()
+    }
+
+    /// The number of rows of a table.
+    async fn count(&self, table: &'static str) -> i64 {
+        let query = sqlx::AssertSqlSafe(format!("SELECT count(*) FROM {table}"));
+        sqlx::query_scalar(query).fetch_one(&self.world.database.pool).await.unwrap()
+    }
+
+    /// All rows that a registration writes, as text.
+    async fn dump(&self) -> String {
+        let mut dump = String::new();
+        for table in [
+            "users.users",
+            "users.devices",
+            "auth.accounts",
+            "auth.device_keys",
+            "auth.security_events",
+            "outbox.messages",
+        ] {
+            let query = sqlx::AssertSqlSafe(format!("SELECT rows::text FROM {table} AS rows"));
+            let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(&self.world.database.pool).await.unwrap();
+            dump += &rows.join("\n");
+        }
+        dump
+    }
+
+    /// Registers Ada, who is simulated, with a device for each of these MAC addresses.
     async fn register(&self, mac_addresses: &[&str]) -> Answer {
         self.http().post("/api/register", &ada("ada@example.org", mac_addresses)).await
     }

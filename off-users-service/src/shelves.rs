@@ -1,0 +1,101 @@
+//! Changes shelves: deliveries and consumption, each batch in one transaction with the `stock.low` events that follow.
+
+use crate::{
+    App, remind,
+    store::{self, Consumption, Delivery},
+};
+use off_events::{Order, StockConsumed, StockLow};
+use off_kit::{auth::Reach, bus::Batch, outbox::Entry};
+use sqlx::PgConnection;
+
+/// Adds the units of completed orders, once per order.
+pub(crate) async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
+    let deliveries: Vec<_> =
+        orders.iter().map(|received| Delivery { order: &received.event, at: received.at }).collect();
+    let mut tx = app.db.begin().await?;
+    let new = store::insert_deliveries(&mut tx, &deliveries).await?;
+    let new_indices: Vec<usize> = (0..orders.len()).filter(|&index| new.contains(&index)).collect();
+    let keys = new_indices.iter().map(|&index| (orders[index].event.ssd_id, &orders[index].event.barcode));
+    let mut items = store::lock_shelf_items(&mut tx, keys, Reach::All).await?;
+    let mut low = Vec::new();
+    for index in new_indices {
+        let order = &orders[index].event;
+        let item = items.entry(order.ssd_id, &order.barcode);
+        let event = item.put(order.quantity, app.clock.now());
+        low.extend(event.map(|event| (event, orders[index].traceparent())));
+    }
+    store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
+    put_low(app, &mut tx, &low).await?;
+    tx.commit().await?;
+    app.outbox.wake();
+    Ok(())
+}
+
+/// How many reports of a batch counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Consumed {
+    /// Reports that were new.
+    pub(crate) accepted: usize,
+    /// Reports that were known, and had no effect.
+    pub(crate) repeated: usize,
+}
+
+/// Subtracts the units of `reports`, once per device and id. `traceparent` is the trace of a report. `None`, and no
+/// effect, if no device of the reports is in `reach`.
+pub(crate) async fn consume<'a>(
+    app: &App,
+    reports: impl Iterator<Item = &'a StockConsumed> + Clone,
+    traceparent: impl Fn(usize) -> Option<String>,
+    reach: Reach,
+) -> sqlx::Result<Option<Consumed>> {
+    let mut tx = app.db.begin().await?;
+    let keys = reports.clone().map(|report| (report.ssd_id, &report.barcode));
+    let mut items = store::lock_shelf_items(&mut tx, keys, reach).await?;
+    if items.is_empty() {
+        return Ok(None);
+    }
+    let mut known = store::list_known_consumptions(&mut tx, reports.clone()).await?;
+    let (mut low, mut consumptions, mut repeated) = (Vec::new(), Vec::new(), 0);
+    for (index, report) in reports.enumerate() {
+        if !known.insert((report.ssd_id, report.id.clone())) {
+            repeated += 1;
+            continue;
+        }
+        let result = items.entry(report.ssd_id, &report.barcode).take(report.quantity, app.clock.now());
+        low.extend(result.low.map(|event| (event, traceparent(index))));
+        consumptions.push(Consumption { report, taken: result.taken });
+    }
+    store::insert_consumptions(&mut tx, &consumptions).await?;
+    store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
+    put_low(app, &mut tx, &low).await?;
+    tx.commit().await?;
+    app.outbox.wake();
+    Ok(Some(Consumed { accepted: consumptions.len(), repeated }))
+}
+
+/// Stores `stock.low` events, each with the trace of what caused it, in the transaction of their cause.
+async fn put_low(app: &App, conn: &mut PgConnection, low: &[(StockLow, Option<String>)]) -> sqlx::Result<()> {
+    let entries: Vec<_> = low
+        .iter()
+        .map(|(event, trace)| Entry { event, occurred_at: event.timestamp, traceparent: trace.clone() })
+        .collect();
+    app.outbox.put(conn, &entries).await
+}
+
+/// A device or product of a batch that does not exist, which the foreign keys of `shelf_items` find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unknown {
+    Device,
+    Product,
+}
+
+impl Unknown {
+    /// `None` for other errors.
+    pub(crate) fn of(error: &sqlx::Error) -> Option<Self> {
+        match error.as_database_error()?.constraint()? {
+            constraint if constraint.ends_with("ssd_id_fkey") => Some(Self::Device),
+            constraint if constraint.ends_with("barcode_fkey") => Some(Self::Product),
+            _ => None,
+        }
+    }
+}
