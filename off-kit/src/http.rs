@@ -4,6 +4,7 @@
 mod ask;
 mod codes;
 mod connections;
+mod edge;
 mod extract;
 mod health;
 mod hosts;
@@ -15,11 +16,13 @@ mod server;
 
 pub use ask::{ask_whether_ready, get};
 pub use codes::{CommonCode, ProblemCode};
+pub use edge::{Edge, Peer};
 pub use extract::{ApiJson, ApiPath, ApiQuery};
 pub use health::show_metrics;
 pub use hosts::Hosts;
+pub use observe::Durations;
 pub use problem::Problem;
-pub use server::{Description, document, serve};
+pub use server::{Description, Port, document, listen, serve};
 
 use crate::{auth, telemetry::Metric};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
