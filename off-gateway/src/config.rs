@@ -168,7 +168,8 @@ pub(crate) struct Base(uri::Authority);
 impl Base {
     fn new(url: &Url, setting: &str) -> anyhow::Result<Self> {
         let uri: Uri = url.as_str().parse().with_context(|| format!("{setting}: '{url}' is not a URL"))?;
-        let is_plain = url.scheme() == "http" && url.path() == "/" && url.query().is_none() && url.username().is_empty();
+        let is_plain =
+            url.scheme() == "http" && url.path() == "/" && url.query().is_none() && url.username().is_empty();
         ensure!(is_plain, "{setting}: expected http://HOST:PORT, without a path");
         Ok(Self(uri.authority().cloned().with_context(|| format!("{setting}: '{url}' has no host"))?))
     }
@@ -206,7 +207,8 @@ impl Services {
             },
         };
         let name = upstream.name().to_ascii_uppercase();
-        let (api, health) = (Base::new(api, &format!("{name}_URL"))?, Base::new(health, &format!("{name}_HEALTH_URL"))?);
+        let (api, health) =
+            (Base::new(api, &format!("{name}_URL"))?, Base::new(health, &format!("{name}_HEALTH_URL"))?);
         Ok(Some(Place { api, health }))
     }
 }

@@ -38,7 +38,9 @@ mod tests {
 
     #[test]
     fn ordinary_paths_pass() {
-        for path in ["/", "/api/orders", "/api/orders?limit=5&cursor=a%2Fb", "/docs/", "/.well-known/jwks.json", "/a%20b"] {
+        for path in
+            ["/", "/api/orders", "/api/orders?limit=5&cursor=a%2Fb", "/docs/", "/.well-known/jwks.json", "/a%20b"]
+        {
             assert!(check(&path.parse().unwrap()).is_ok(), "{path}");
         }
     }

@@ -47,15 +47,8 @@ pub(crate) enum Class {
 }
 
 impl Class {
-    pub(crate) const ALL: [Self; 7] = [
-        Self::Anonymous,
-        Self::SignIn,
-        Self::InvalidToken,
-        Self::InvalidKey,
-        Self::Person,
-        Self::Device,
-        Self::Client,
-    ];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Anonymous, Self::SignIn, Self::InvalidToken, Self::InvalidKey, Self::Person, Self::Device, Self::Client];
 
     /// The class of a caller with a token.
     pub(crate) fn of(principal: &Principal) -> Self {
@@ -143,11 +136,13 @@ impl RateLimits {
     /// Counts a request of `who`. `None` if the class has no limit.
     pub(crate) fn take(&self, class: Class, who: Who) -> Result<Option<Level>, Exceeded> {
         let Some(limit) = self.limit(class) else { return Ok(None) };
-        let bucket = self.buckets.get_or_insert_with(&(class, who), || Ok::<_, std::convert::Infallible>(Arc::default()));
+        let bucket =
+            self.buckets.get_or_insert_with(&(class, who), || Ok::<_, std::convert::Infallible>(Arc::default()));
         let Ok(bucket) = bucket;
         let now = self.now();
         // Concurrent requests of one caller must not pass as one.
-        let taken = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |empty_at| limit.fill(empty_at, now).ok());
+        let taken =
+            bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |empty_at| limit.fill(empty_at, now).ok());
         match taken {
             Ok(before) => Ok(Some(limit.level(class, limit.fill(before, now).unwrap_or(now), now))),
             Err(empty_at) => {
@@ -264,7 +259,10 @@ mod tests {
         let level = limits.take(Class::Person, person(1)).unwrap().unwrap();
         let mut headers = HeaderMap::new();
         limits.describe(level, &mut headers);
-        assert_eq!((&headers[POLICY], &headers[STATE]), (&"\"person\";q=3;w=60".parse().unwrap(), &"\"person\";r=2;t=20".parse().unwrap()));
+        assert_eq!(
+            (&headers[POLICY], &headers[STATE]),
+            (&"\"person\";q=3;w=60".parse().unwrap(), &"\"person\";r=2;t=20".parse().unwrap())
+        );
     }
 
     #[test]

@@ -14,8 +14,7 @@ pub(crate) enum Upstream {
 }
 
 impl Upstream {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Auth, Self::Users, Self::Orders, Self::Notifications, Self::Generator];
+    pub(crate) const ALL: [Self; 5] = [Self::Auth, Self::Users, Self::Orders, Self::Notifications, Self::Generator];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -71,6 +70,8 @@ const AUTH: To = To::Service(Upstream::Auth);
 const USERS: To = To::Service(Upstream::Users);
 const ORDERS: To = To::Service(Upstream::Orders);
 
+const OAUTH: &str = "/oauth";
+
 /// The first that matches counts.
 const ROUTES: [Route; 19] = [
     api("/api/orders", ORDERS),
@@ -85,7 +86,7 @@ const ROUTES: [Route; 19] = [
     api("/api/password", AUTH),
     api("/api/sessions", AUTH),
     api("/api/keys", AUTH),
-    Route { pattern: "/oauth", to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: true },
+    Route { pattern: OAUTH, to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: true },
     Route { pattern: "/.well-known", to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: false },
     own("/", Extent::Exact),
     own("/health", Extent::Exact),
@@ -120,6 +121,11 @@ impl Route {
             Public::Post => method == Method::POST,
             Public::All => true,
         }
+    }
+
+    /// Whether the service takes Basic credentials itself.
+    pub(crate) fn takes_basic(&self) -> bool {
+        self.pattern == OAUTH
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -166,7 +172,9 @@ mod tests {
 
     #[test]
     fn a_path_of_no_route_leads_nowhere() {
-        for path in ["/metrics", "/readyz", "/livez", "/api", "/api/ordersx", "/api/login/x", "/docsx", "/health/x", "/x"] {
+        for path in
+            ["/metrics", "/readyz", "/livez", "/api", "/api/ordersx", "/api/login/x", "/docsx", "/health/x", "/x"]
+        {
             assert_eq!(answerer(path), None, "{path}");
         }
     }
@@ -176,7 +184,9 @@ mod tests {
         let is_public = |method: Method, path: &str| Route::of(path).is_some_and(|route| route.is_public(&method));
         assert!(is_public(Method::POST, "/api/login") && !is_public(Method::GET, "/api/login"));
         assert!(is_public(Method::POST, "/oauth/token") && is_public(Method::GET, "/docs/"));
-        for path in ["/api/orders", "/api/users/1", "/api/devices/1/keys", "/api/keys", "/api/sessions", "/api/password"] {
+        for path in
+            ["/api/orders", "/api/users/1", "/api/devices/1/keys", "/api/keys", "/api/sessions", "/api/password"]
+        {
             assert!(!is_public(Method::GET, path) && !is_public(Method::POST, path), "{path}");
         }
     }
