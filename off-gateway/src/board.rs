@@ -30,7 +30,7 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// The state of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum State {
+pub(crate) enum ServiceState {
     /// Not asked yet.
     Unknown,
     /// It is ready.
@@ -41,7 +41,7 @@ pub(crate) enum State {
     Away,
 }
 
-impl State {
+impl ServiceState {
     const ALL: [Self; 4] = [Self::Unknown, Self::Ok, Self::NotReady, Self::Away];
 }
 
@@ -57,8 +57,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn state(&self) -> State {
-        State::ALL.get(usize::from(self.state.load(Ordering::Relaxed))).copied().unwrap_or(State::Unknown)
+    pub(crate) fn state(&self) -> ServiceState {
+        ServiceState::ALL.get(usize::from(self.state.load(Ordering::Relaxed))).copied().unwrap_or(ServiceState::Unknown)
     }
 
     /// Whether the system works only with this service.
@@ -96,9 +96,9 @@ impl Board {
         let Some(entry) = self.0.get(index) else { return };
         let uri = entry.health.join(PathAndQuery::from_static("/readyz"));
         let state = match client::get(&client, uri, MAX_ANSWER_BYTES, timeout).await {
-            Ok((status, _)) if status.is_success() => State::Ok,
-            Ok(_) => State::NotReady,
-            Err(_) => State::Away,
+            Ok((status, _)) if status.is_success() => ServiceState::Ok,
+            Ok(_) => ServiceState::NotReady,
+            Err(_) => ServiceState::Away,
         };
         entry.state.store(state as u8, Ordering::Relaxed);
     }

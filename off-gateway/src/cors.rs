@@ -64,7 +64,9 @@ impl Cors {
 
     /// Removes what a service said about other origins.
     pub(crate) fn remove(headers: &mut HeaderMap) {
-        REPLACED.iter().for_each(|name| drop(headers.remove(name)));
+        for name in &REPLACED {
+            headers.remove(name);
+        }
     }
 
     /// Allows the page that sent the request to read the answer. There are no credentials beside the token that the page

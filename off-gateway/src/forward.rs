@@ -5,6 +5,7 @@ use crate::{
     client::{HttpClient, OutBody, in_memory},
     codes::Code,
     config::{Base, Config},
+    cors::Cors,
     headers::{self, IDEMPOTENCY_KEY},
     rates::Who,
     routes::Upstream,
@@ -206,6 +207,7 @@ impl Forwarder {
         let (mut parts, body) = answer.into_parts();
         parts.extensions.clear();
         headers::remove_hop_by_hop(&mut parts.headers);
+        Cors::remove(&mut parts.headers);
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let detail = "the service changed to another protocol, which was not asked for";
             let (client, place) = websocket.ok_or_else(|| Problem::new(Code::UpstreamFailed, detail))?;

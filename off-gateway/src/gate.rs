@@ -82,7 +82,6 @@ impl Parts {
         let (mut response, level) = self.pass(request, route, origin, &id).instrument(span.clone()).await;
         let status = response.status();
         let headers = response.headers_mut();
-        Cors::remove(headers);
         self.cors.describe(page, headers);
         headers::secure_response(headers, &path, origin);
         headers.insert(REQUEST_ID, id);
@@ -114,7 +113,9 @@ impl Parts {
     ) -> Answered {
         let checked = path::check(request.uri()).and_then(|()| headers::check(&request));
         if let Err(problem) = checked {
-            return (problem.into_response(), None);
+            // Where the next request begins on this connection may be ambiguous, too.
+            let close = HeaderValue::from_static("close");
+            return (([(header::CONNECTION, close)], problem).into_response(), None);
         }
         if !METHODS.contains(request.method()) {
             let problem = Problem::new(CommonCode::MethodNotAllowed, "the gateway does not support this method");

@@ -2,7 +2,7 @@
 
 use crate::{
     Gateway,
-    board::{Board, State as ServiceState},
+    board::{Board, ServiceState},
     docs::{self, Documents},
 };
 use axum::{
