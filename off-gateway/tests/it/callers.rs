@@ -1,6 +1,7 @@
 //! Who may pass.
 
 use crate::{Gate, upstream::KEY};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use chrono::{TimeDelta, Utc};
 use off_events::{Event, Revoked, UserId};
 use off_kit::{
@@ -103,7 +104,6 @@ async fn the_token_of_a_revoked_key_is_forgotten() {
     assert_eq!(get().await.unwrap().status(), 200);
     let token = gate.upstream.last_headers()["authorization"].to_str().unwrap()["Bearer ".len()..].to_owned();
     let payload = token.split('.').nth(1).unwrap();
-    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
     let claims: serde_json::Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap();
     let revoked = json!({"sid": claims["sid"], "until": "2100-01-01T00:00:00Z"});
     gate.nats.publish(Revoked::SUBJECT, &revoked).await;

@@ -1,9 +1,8 @@
 //! What services and clients receive from each other.
 
-use crate::{Gate, config, upstream::Upstream};
-use off_gateway::Gateway;
+use crate::{Gate, config, start_gateway, upstream::Upstream};
 use off_kit::Clock;
-use off_testkit::{Running, TestNats, tokens};
+use off_testkit::{TestNats, tokens};
 use reqwest::{Body, Method};
 use serde_json::json;
 use std::{
@@ -204,7 +203,7 @@ async fn a_request_whose_connection_broke_is_repeated_only_if_that_is_harmless()
     let unused = Upstream::start().await;
     let mut config = config(&nats, &unused.url);
     config.services.orders_url = url.parse().unwrap();
-    let gateway = Running::start_ready::<Gateway>(config, Clock::real(1.0)).await;
+    let gateway = start_gateway(config, Clock::real(1.0)).await;
     let post = |key: Option<&'static str>| {
         let request = gateway.http.request(Method::POST, "/api/orders").json(&json!({"ssd_id": 1}));
         let request = match key {

@@ -75,7 +75,7 @@ async fn no_request_hides_in_another_one() {
 async fn an_ambiguous_or_oversized_head_is_refused() {
     let gate = Gate::start().await;
     let huge = format!("x-huge: {}\r\n", "x".repeat(64 * 1024));
-    let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
+    let many = "x-many: 1\r\n".repeat(200);
     for (name, text, expected) in [
         ("two hosts", head("GET /api/orders", "host: localhost\r\n"), "400"),
         ("no host", head("GET /api/orders", "").replace("host: localhost\r\n", ""), "400"),

@@ -48,8 +48,7 @@ impl Gate {
         let (nats, upstream) = (TestNats::new().await, Upstream::start().await);
         let mut config = config(&nats, &upstream.url);
         change(&mut config);
-        let gateway = Running::start_ready::<Gateway>(config, clock).await;
-        Self { nats, upstream, gateway }
+        Self { nats, upstream, gateway: start_gateway(config, clock).await }
     }
 
     /// A client with the token of a client that operates.
@@ -67,7 +66,7 @@ impl Gate {
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         // The gateway may close a connection whose request it did not read to its end.
-        let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.expect("the connection ends");
+        let _ = timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap();
         String::from_utf8_lossy(&answer).into_owned()
     }
 
@@ -75,6 +74,11 @@ impl Gate {
         self.gateway.stop().await;
         self.nats.end().await;
     }
+}
+
+/// A gateway with these settings.
+async fn start_gateway(config: Config, clock: Clock) -> Running {
+    Box::pin(Running::start_ready::<Gateway>(config, clock)).await
 }
 
 /// Settings with all services at `url`, without rate limits.

@@ -1,9 +1,9 @@
 //! TLS, with a certificate that is replaced.
 
-use crate::{Gate, config, upstream::Upstream};
+use crate::{Gate, config, start_gateway, upstream::Upstream};
 use off_gateway::{Gateway, Tls};
 use off_kit::{Clock, Kit, Service, http};
-use off_testkit::{Running, TestNats, eventually, tokens};
+use off_testkit::{TestNats, eventually, tokens};
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use reqwest::{Certificate, Client};
 use std::{fs, path::Path};
@@ -34,7 +34,7 @@ async fn a_replaced_certificate_is_used_without_a_restart() {
     let (nats, upstream) = (TestNats::new().await, Upstream::start().await);
     let mut config = config(&nats, &upstream.url);
     config.tls = settings(folder.path());
-    let gateway = Running::start_ready::<Gateway>(config, clock).await;
+    let gateway = start_gateway(config, clock).await;
     let port = gateway.http.base().rsplit(':').next().unwrap().to_owned();
     let get = async |certificate: &str| {
         let request = client(certificate).get(format!("https://localhost:{port}/api/orders"));

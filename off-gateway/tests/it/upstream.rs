@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use base64::{Engine, prelude::BASE64_STANDARD};
 use futures::{Stream, StreamExt, stream};
 use hyper_util::rt::TokioIo;
 use off_kit::auth::{Scope, Subject};
@@ -156,7 +157,6 @@ async fn answer_strangely() -> Response {
 }
 
 async fn issue_token(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: String) -> Response {
-    use base64::{Engine, prelude::BASE64_STANDARD};
     let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("ssd-7:{KEY}")));
     if headers.get(header::AUTHORIZATION).is_none_or(|given| given != expected.as_str()) {
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();

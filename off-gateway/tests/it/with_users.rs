@@ -1,7 +1,6 @@
 //! A story with a real service behind the gateway.
 
-use crate::{config, upstream::Upstream};
-use off_gateway::Gateway;
+use crate::{config, start_gateway, upstream::Upstream};
 use off_kit::Clock;
 use off_testkit::{Running, World};
 use off_users_service::UsersService;
@@ -15,7 +14,7 @@ async fn a_person_registers_and_reads_their_own_data_only() {
     let others = Upstream::start().await;
     let mut config = config(&world.nats, &others.url);
     config.services.users_url = users.http.base().parse().unwrap();
-    let gateway = Running::start_ready::<Gateway>(config, Clock::real(1.0)).await;
+    let gateway = start_gateway(config, Clock::real(1.0)).await;
 
     let register = async |email: &str, mac: &str| {
         let user =
