@@ -10,6 +10,7 @@ mod health;
 mod hosts;
 mod load_shedding;
 mod observe;
+mod parked;
 mod problem;
 mod rules;
 mod server;

@@ -1,18 +1,16 @@
 //! A port that the public may reach: connections may use TLS and become something else than HTTP, like a WebSocket, and
 //! each request has the address of its client.
 
-use super::connections::{Limits, accept_until_stop, http1_with};
+use super::{
+    connections::{Limits, accept_until_stop, http1_with},
+    parked,
+};
 use crate::Tasks;
 use axum::response::Response;
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, body::Incoming, service::Service};
 use metrics::Gauge;
-use std::{convert::Infallible, io, net::IpAddr, pin::pin, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
-    time::timeout,
-};
+use std::{convert::Infallible, io, net::IpAddr, sync::Arc, time::Duration};
+use tokio::{net::TcpListener, time::timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
@@ -50,9 +48,9 @@ impl Edge {
     ) -> anyhow::Result<()>
     where
         App: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
-        App::Future: Send,
+        App::Future: Send + 'static,
     {
-        let http = http1_with(&limits);
+        let (http, idle) = (http1_with(&limits), limits.head_within);
         let acceptor = self.tls.map(TlsAcceptor::from);
         let running = TaskTracker::new();
         accept_until_stop(listener, &limits, &open, tasks, |stream, peer| {
@@ -61,13 +59,13 @@ impl Edge {
             let app = WithPeer { inner: app.clone(), peer };
             running.track_future(async move {
                 match acceptor {
-                    None => run(http, stream, app, &tasks).await,
+                    None => parked::serve(&http, stream, app, idle, tasks.stopping()).await,
                     // In a box, so that plain connections do not take the memory of a TLS session.
                     Some(acceptor) => {
                         Box::pin(async move {
                             let stream = timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await;
                             let stream = stream.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-                            run(http, stream, app, &tasks).await
+                            parked::serve(&http, stream, app, idle, tasks.stopping()).await
                         })
                         .await
                     }
@@ -79,24 +77,6 @@ impl Edge {
         running.wait().await;
         Ok(())
     }
-}
-
-/// Serves one connection until it ends; after the service was asked to stop, until its running request is answered.
-async fn run<Stream, App>(http: http1::Builder, stream: Stream, app: App, tasks: &Tasks) -> io::Result<()>
-where
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    App: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send,
-    App::Future: Send,
-{
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), app).with_upgrades());
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = tasks.stopping() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    ended.map_err(io::Error::other)
 }
 
 /// Puts the client's end of the connection into each request.

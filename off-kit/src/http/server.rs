@@ -164,7 +164,7 @@ pub enum Port {
 pub async fn listen<App>(kit: &Kit, app: App, port: Port) -> anyhow::Result<()>
 where
     App: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
-    App::Future: Send,
+    App::Future: Send + 'static,
 {
     let host = kit.http.http_service_host;
     let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));
