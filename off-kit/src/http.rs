@@ -4,22 +4,26 @@
 mod ask;
 mod codes;
 mod connections;
+mod edge;
 mod extract;
 mod health;
 mod hosts;
 mod load_shedding;
 mod observe;
+mod parked;
 mod problem;
 mod rules;
 mod server;
 
 pub use ask::{ask_whether_ready, get};
 pub use codes::{CommonCode, ProblemCode};
+pub use edge::{Edge, Peer};
 pub use extract::{ApiJson, ApiPath, ApiQuery};
 pub use health::show_metrics;
 pub use hosts::Hosts;
+pub use observe::Durations;
 pub use problem::Problem;
-pub use server::{Description, document, serve};
+pub use server::{Description, Port, document, listen, serve};
 
 use crate::{auth, telemetry::Metric};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -14,10 +14,10 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     socket::{Backlog, listen},
 };
-use std::{convert::Infallible, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Display, io, net::SocketAddr, os::fd::AsFd, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tracing::{debug, warn};
 
@@ -52,10 +52,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// The limits of an API port.
-    pub(super) fn of_api(clock: Clock) -> Self {
+    /// The limits of an API port of a service that needs `other_files` file descriptors beside [`OTHER_FILES`].
+    pub(super) fn of_api(clock: Clock, other_files: u64) -> Self {
         Self {
-            connections: max_connections(),
+            connections: max_connections(OTHER_FILES + other_files),
             head_within: clock.shortened(HEAD_TIMEOUT),
             read_within: clock.shortened(READ_TIMEOUT),
         }
@@ -75,19 +75,45 @@ where
     App: hyper::service::Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     App::Future: Send,
 {
-    // The socket listens already; this call only enlarges its backlog.
-    listen(&listener, Backlog::new(BACKLOG)?)?;
+    let http = http1_with(&limits);
+    let shutdown = GracefulShutdown::new();
+    accept_until_stop(listener, &limits, &open, tasks, |stream, _| {
+        shutdown.watch(http.serve_connection(TokioIo::new(stream), app.clone()))
+    })
+    .await?;
+    shutdown.shutdown().await;
+    Ok(())
+}
+
+/// HTTP/1 with the timeouts and sizes of `limits`.
+pub(super) fn http1_with(limits: &Limits) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_within).max_buf_size(MAX_HEAD_BYTES);
+    http
+}
+
+/// Accepts connections until the service stops, and spawns what `run` returns for each.
+pub(super) async fn accept_until_stop<Run, Failure>(
+    listener: TcpListener,
+    limits: &Limits,
+    open: &Gauge,
+    tasks: &Tasks,
+    run: impl Fn(TcpStream, SocketAddr) -> Run,
+) -> anyhow::Result<()>
+where
+    Run: Future<Output = Result<(), Failure>> + Send + 'static,
+    Failure: Display,
+{
+    // The socket listens already; this call only enlarges its backlog.
+    listen(&listener, Backlog::new(BACKLOG)?)?;
     let permits = Arc::new(Semaphore::new(limits.connections));
-    let shutdown = GracefulShutdown::new();
     let mut backoff = Backoff::default();
     loop {
         let accepted = tokio::select! {
-            () = tasks.stopping() => break,
+            () = tasks.stopping() => return Ok(()),
             accepted = accept(&listener, &permits, limits.read_within) => accepted,
         };
-        let (stream, permit) = match accepted {
+        let (stream, peer, permit) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!("cannot accept a connection: {error}");
@@ -96,10 +122,8 @@ where
             }
         };
         backoff = Backoff::default();
-        let open = open.clone();
+        let (connection, open) = (run(stream, peer), open.clone());
         open.increment(1.0);
-        let connection = http.serve_connection(TokioIo::new(stream), app.clone());
-        let connection = shutdown.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!("a connection ended early: {error}");
@@ -108,9 +132,6 @@ where
             drop(permit);
         });
     }
-    drop(listener);
-    shutdown.shutdown().await;
-    Ok(())
 }
 
 /// Accepts the next connection after a permit is available.
@@ -118,14 +139,14 @@ async fn accept(
     listener: &TcpListener,
     permits: &Arc<Semaphore>,
     read_within: Duration,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let permit = permits.clone().acquire_owned().await.map_err(io::Error::other)?;
     loop {
         match listener.accept().await {
             // If the options cannot be set, the client has already disconnected.
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 if stream.set_nodelay(true).and_then(|()| close_when_unread(&stream, read_within)).is_ok() {
-                    return Ok((stream, permit));
+                    return Ok((stream, peer, permit));
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -148,11 +169,12 @@ fn close_when_unread(_: &TcpStream, _: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Raises the file limit of the process to its hard limit, and returns how many client connections fit into it.
-fn max_connections() -> usize {
+/// Raises the file limit of the process to its hard limit, and returns how many client connections fit into it beside
+/// `other_files`.
+fn max_connections(other_files: u64) -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     let files = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    let connections = files.saturating_sub(OTHER_FILES).max(files / 2).min(MAX_CONNECTIONS);
+    let connections = files.saturating_sub(other_files).max(files / 2).min(MAX_CONNECTIONS);
     usize::try_from(connections).unwrap_or(usize::MAX)
 }
 

@@ -33,7 +33,7 @@ fn method_label(method: &Method) -> &'static str {
 /// The request durations of one service. Caches the recorders, because looking one up by its labels takes as long as
 /// parsing an order.
 #[derive(Debug, Clone)]
-pub(super) struct Durations {
+pub struct Durations {
     service: &'static str,
     recorders: Arc<RwLock<HashMap<String, Vec<Recorder>>>>,
 }
@@ -47,11 +47,14 @@ struct Recorder {
 }
 
 impl Durations {
-    pub(super) fn new(service: &'static str) -> Self {
+    /// Those of the service with this name.
+    pub fn new(service: &'static str) -> Self {
         Self { service, recorders: Arc::default() }
     }
 
-    fn record(&self, method: &'static str, route: &str, status: StatusCode, duration: Duration) {
+    /// Records how long a request took. `route` is the pattern that its path matched, because each is a time series.
+    pub fn record(&self, method: &Method, route: &str, status: StatusCode, duration: Duration) {
+        let method = method_label(method);
         let known = self.recorders.read().unwrap_or_else(PoisonError::into_inner);
         let matches = |recorder: &&Recorder| recorder.method == method && recorder.status == status;
         if let Some(recorder) = known.get(route).and_then(|recorders| recorders.iter().find(matches)) {
@@ -88,7 +91,7 @@ pub(super) async fn observe(State(durations): State<Durations>, request: Request
     let response = next.run(request).instrument(span.clone()).await;
     let elapsed = started.elapsed();
     let status = response.status();
-    durations.record(method_label(&method), route, status, elapsed);
+    durations.record(&method, route, status, elapsed);
     span.record("http.response.status_code", status.as_u16());
     span.in_scope(|| {
         let duration_ms = elapsed.as_secs_f64() * 1000.0;

@@ -3,6 +3,7 @@
 use super::{
     codes::{CommonCode, ProblemCode},
     connections::{self, Limits, bind},
+    edge::Edge,
     health,
     hosts::KnownHosts,
     load_shedding::{ConcurrencyLimit, LoadShedder, enforce_limits},
@@ -11,9 +12,11 @@ use super::{
     rules::{self, Guard, Rule, Rules, enforce_rules, method_not_allowed},
 };
 use crate::{Addresses, Kit, auth::Verifier};
-use axum::{Json, Router, middleware, routing::get};
+use axum::{Json, Router, middleware, response::Response, routing::get};
+use hyper::{Request, body::Incoming, service::Service};
 use metrics::gauge;
 use std::{
+    convert::Infallible,
     net::SocketAddr,
     sync::{Arc, PoisonError},
 };
@@ -141,6 +144,28 @@ pub async fn serve(kit: &Kit, verifier: &Verifier, service: Description, routes:
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
     let app = LoadShedder::new(kit.name, app, limit).await?;
+    listen(kit, app, Port::Service).await
+}
+
+/// How the API port serves its connections.
+#[derive(Debug, Clone)]
+pub enum Port {
+    /// The port of a service: HTTP/1 without upgrades.
+    Service,
+    /// A port that the public may reach, see [`Edge`].
+    Edge(Edge),
+}
+
+/// Serves `app` on the API port, and health and metrics on the health port, until the service stops. Returns when both
+/// ports listen and stores their addresses in `kit`. Requests for unknown hosts do not reach `app`.
+///
+/// # Errors
+/// A port cannot be bound.
+pub async fn listen<App>(kit: &Kit, app: App, port: Port) -> anyhow::Result<()>
+where
+    App: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + Sync + 'static,
+    App::Future: Send + 'static,
+{
     let host = kit.http.http_service_host;
     let given = std::mem::take(&mut *kit.listeners.lock().unwrap_or_else(PoisonError::into_inner));
     let api = bind(given.api, SocketAddr::new(host, kit.http.http_service_port), "HTTP_SERVICE_PORT").await?;
@@ -150,17 +175,46 @@ pub async fn serve(kit: &Kit, verifier: &Verifier, service: Description, routes:
     let _ = kit.addresses.set(addresses);
     health::serve(kit, health, addresses.health);
     let guarded = KnownHosts::new(kit.http.hosts.clone(), app);
-    let address = addresses.api;
-    info!("{} listens on http://{address}, documented at http://{address}/openapi.json", kit.name);
+    let (address, scheme, documented_at) = (addresses.api, port.scheme(), port.documented_at());
+    info!("{} listens on {scheme}://{address}, documented at {scheme}://{address}{documented_at}", kit.name);
     let (tasks, grace_period_elapsed) = (kit.tasks.clone(), kit.tasks.clone());
-    let limits = Limits::of_api(kit.clock);
+    let limits = Limits::of_api(kit.clock, port.other_files());
     let open = gauge!("off_http_connections", "service" => kit.name);
     kit.tasks.spawn("http", async move {
+        let serving = async {
+            match port {
+                Port::Service => connections::serve(api, guarded, limits, open, &tasks).await,
+                Port::Edge(edge) => edge.serve(api, guarded, limits, open, &tasks).await,
+            }
+        };
         tokio::select! {
-            served = connections::serve(api, guarded, limits, open, &tasks) => served,
+            served = serving => served,
             // A client that sends half a request must not delay the shutdown.
             () = grace_period_elapsed.grace_period_elapsed() => Ok(()),
         }
     });
     Ok(())
+}
+
+impl Port {
+    fn scheme(&self) -> &'static str {
+        match self {
+            Self::Edge(Edge { tls: Some(_), .. }) => "https",
+            Self::Service | Self::Edge(_) => "http",
+        }
+    }
+
+    fn documented_at(&self) -> &'static str {
+        match self {
+            Self::Service => "/openapi.json",
+            Self::Edge(_) => "/docs",
+        }
+    }
+
+    fn other_files(&self) -> u64 {
+        match self {
+            Self::Service => 0,
+            Self::Edge(edge) => edge.other_files,
+        }
+    }
 }

@@ -1,0 +1,215 @@
+//! Who sends a request, and whether they may send another one now.
+
+use crate::{
+    address::Origin,
+    exchange::{Exchange, Refusal},
+    rates::{Class, Exceeded, Level, RateLimits, Who},
+    routes::Route,
+};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use off_kit::{
+    auth::{Principal, Scope, Subject, TokenError, Verifier},
+    http::Problem,
+};
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+
+/// The sender of a request.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Who the token names.
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// The `Authorization` header for the service, if it is another one than the client's.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// The rate limit after this request.
+    pub(crate) level: Option<Level>,
+    /// The bucket of the caller.
+    pub(crate) who: Who,
+}
+
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    Problem(Problem),
+    TooMany(Exceeded),
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<Exceeded> for Refused {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::TooMany(exceeded)
+    }
+}
+
+/// Finds out who sends requests.
+#[derive(Debug)]
+pub(crate) struct Callers {
+    pub(crate) verifier: Verifier,
+    pub(crate) exchange: Exchange,
+    pub(crate) rates: Arc<RateLimits>,
+}
+
+/// The credentials of a request.
+enum Credentials<'a> {
+    Bearer(&'a str),
+    Basic(&'a HeaderValue),
+    None,
+}
+
+impl Callers {
+    /// The caller of a request, which counts against their rate limit.
+    pub(crate) async fn identify(
+        &self,
+        route: &Route,
+        method: &Method,
+        headers: &HeaderMap,
+        origin: Origin,
+    ) -> Result<Caller, Refused> {
+        let is_public = route.is_public(method);
+        let verified = match credentials(headers) {
+            Credentials::Bearer(token) => self.verify(token, origin).await.map(Some),
+            // The auth service takes these itself.
+            Credentials::Basic(_) if route.takes_basic() => Ok(None),
+            Credentials::Basic(basic) => return self.identify_by_key(route, basic, origin).await,
+            Credentials::None => Ok(None),
+        };
+        match verified {
+            Ok(Some(principal)) => self.count(route, principal, None, origin),
+            // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses it.
+            Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(route, origin),
+            Ok(None) => {
+                self.count_address(route, origin)?;
+                Err(Problem::unauthenticated().into())
+            }
+            Err(refused) => Err(refused),
+        }
+    }
+
+    /// Verifies a token. Those that are not valid cost a signature each, so they are limited for each address.
+    async fn verify(&self, token: &str, origin: Origin) -> Result<Arc<Principal>, Refused> {
+        let network = Who::network(origin.address);
+        self.rates.check(Class::InvalidToken, network.clone())?;
+        match self.verifier.verify(token).await {
+            Ok(principal) => Ok(principal),
+            Err(TokenError::NoKeys) => Err(Problem::of_token(TokenError::NoKeys).into()),
+            Err(error) => {
+                self.rates.take(Class::InvalidToken, network)?;
+                Err(Problem::of_token(error).into())
+            }
+        }
+    }
+
+    /// The caller of a request with Basic credentials.
+    async fn identify_by_key(&self, route: &Route, basic: &HeaderValue, origin: Origin) -> Result<Caller, Refused> {
+        let fingerprint = Exchange::fingerprint(basic);
+        if let Some(token) = self.exchange.known(&fingerprint) {
+            match self.verifier.verify(&token).await {
+                Ok(principal) => return self.count(route, principal, Some(&token), origin),
+                // The key may have been replaced, or the token signed with a key that is gone.
+                Err(_) => self.exchange.forget(&fingerprint),
+            }
+        }
+        let network = Who::network(origin.address);
+        self.rates.check(Class::InvalidKey, network.clone())?;
+        let token = match self.exchange.fetch(basic, origin).await {
+            Ok(token) => token,
+            Err(Refusal::Unavailable) => {
+                return Err(Problem::unavailable("keys cannot be checked now; try again").into());
+            }
+            Err(Refusal::Invalid) => {
+                self.rates.take(Class::InvalidKey, network)?;
+                return Err(Problem::unauthenticated().into());
+            }
+        };
+        let principal = self.verifier.verify(&token).await.map_err(|error| {
+            self.exchange.forget(&fingerprint);
+            Problem::of_token(error)
+        })?;
+        self.count(route, principal, Some(&token), origin)
+    }
+
+    /// Counts a request of a caller with a token.
+    fn count(
+        &self,
+        route: &Route,
+        principal: Arc<Principal>,
+        token: Option<&str>,
+        origin: Origin,
+    ) -> Result<Caller, Refused> {
+        let class = Class::of(&principal);
+        let authorization = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+        let authorization = authorization.map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
+        // With a token of their own, nobody guesses the passwords of others faster.
+        if route.is_sign_in && class != Class::Client {
+            let caller = self.count_address(route, origin)?;
+            return Ok(Caller { principal: Some(principal), authorization, ..caller });
+        }
+        let who = Who::Subject(principal.subject.clone());
+        let level = self.rates.take(class, who.clone())?;
+        Ok(Caller { principal: Some(principal), authorization, level, who })
+    }
+
+    /// Counts a request of an address.
+    fn count_address(&self, route: &Route, origin: Origin) -> Result<Caller, Refused> {
+        let class = if route.is_sign_in { Class::SignIn } else { Class::Anonymous };
+        let who = Who::network(origin.address);
+        let level = self.rates.take(class, who.clone())?;
+        Ok(Caller { principal: None, authorization: None, level, who })
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Credentials<'_> {
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Credentials::None };
+    match value.to_str().ok().and_then(|text| text.split_once(' ')) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Credentials::Bearer(token.trim_start()),
+        Some((scheme, _)) if scheme.eq_ignore_ascii_case("basic") => Credentials::Basic(value),
+        _ => Credentials::None,
+    }
+}
+
+/// Refuses a path that names another person than the token, as one that names an unknown person.
+pub(crate) fn check_person(path: &str, principal: &Principal) -> Result<(), Problem> {
+    let Subject::Person(own) = principal.subject else { return Ok(()) };
+    let Some(rest) = path.strip_prefix("/api/users/") else { return Ok(()) };
+    // Decoded as the service decodes it. What is not a number is unknown there.
+    let segment = percent_decode_str(rest.split('/').next().unwrap_or_default()).decode_utf8_lossy();
+    match segment.parse::<i64>() {
+        Ok(id) if id != own.0 && !principal.scopes.contains(Scope::Operate) => {
+            Err(Problem::not_found(format!("there is no person {id}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use off_events::UserId;
+    use uuid::Uuid;
+
+    fn principal(scopes: &[Scope]) -> Principal {
+        let scopes = scopes.iter().copied().collect();
+        Principal { subject: Subject::Person(UserId(17)), scopes, sid: Uuid::nil(), expires_at: 0 }
+    }
+
+    #[test]
+    fn a_person_reaches_only_their_own_path() {
+        let person = principal(&[Scope::Person]);
+        for own in ["/api/users/17", "/api/users/%31%37", "/api/users/017", "/api/users/x", "/api/users", "/api/orders"]
+        {
+            assert!(check_person(own, &person).is_ok(), "{own}");
+        }
+        for other in ["/api/users/18", "/api/users/%318", "/api/users/+18", "/api/users/18/devices"] {
+            assert!(check_person(other, &person).is_err(), "{other}");
+        }
+        assert!(check_person("/api/users/18", &principal(&[Scope::Person, Scope::Operate])).is_ok());
+    }
+}

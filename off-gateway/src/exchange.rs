@@ -1,0 +1,175 @@
+//! Basic credentials of simple clients: a device key or the secret of a client, for which the auth service has a token.
+
+use crate::{
+    address::{FORWARDED_FOR, Origin},
+    client::{self, HttpClient, in_memory},
+    config::Base,
+};
+use anyhow::{Context, bail};
+use axum::http::{HeaderValue, StatusCode, header, uri::PathAndQuery};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use hyper::Request;
+use metrics::counter;
+use off_kit::{Clock, Kit, LogLimit};
+use quick_cache::sync::Cache;
+use ring::digest::{SHA256, digest};
+use serde::Deserialize;
+use std::{sync::Arc, time::Duration};
+use tracing::warn;
+
+/// How many credentials are remembered with their token.
+const CACHED: usize = 20_000;
+
+/// A token is used until this long before it expires, in seconds.
+const MARGIN: i64 = 30;
+
+/// Timeout for the answer of the auth service.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Maximum size of the answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+
+/// Longer headers are not looked at, in bytes.
+const MAX_HEADER_BYTES: usize = 512;
+
+/// How keys and secrets of off begin. Others, like the passwords of people, are never sent on.
+const PREFIXES: [&str; 2] = ["offd_", "offs_"];
+
+/// Why there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The credentials are wrong.
+    Invalid,
+    /// The auth service does not answer.
+    Unavailable,
+}
+
+/// SHA-256 of an `Authorization` header: the header itself is not kept.
+pub(crate) type Fingerprint = [u8; 32];
+
+/// Has tokens for Basic credentials.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    client: HttpClient,
+    auth: Base,
+    tokens: Cache<Fingerprint, Token>,
+    clock: Clock,
+    log_limit: LogLimit,
+}
+
+/// Not `Debug`: it has the token.
+#[derive(Clone)]
+struct Token {
+    text: Arc<str>,
+    expires_at: i64,
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Token").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    access_token: String,
+    expires_in: i64,
+}
+
+impl Exchange {
+    pub(crate) fn new(kit: &Kit, client: HttpClient, auth: Base) -> Self {
+        Self { client, auth, tokens: Cache::new(CACHED), clock: kit.clock, log_limit: LogLimit::default() }
+    }
+
+    pub(crate) fn fingerprint(basic: &HeaderValue) -> Fingerprint {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest(&SHA256, basic.as_bytes()).as_ref());
+        fingerprint
+    }
+
+    /// The token that is known for these credentials.
+    pub(crate) fn known(&self, fingerprint: &Fingerprint) -> Option<Arc<str>> {
+        let token = self.tokens.get(fingerprint)?;
+        if token.expires_at - MARGIN <= self.clock.now().timestamp() {
+            self.forget(fingerprint);
+            return None;
+        }
+        counter!("off_gateway_exchanges_total", "from" => "cache").increment(1);
+        Some(token.text)
+    }
+
+    /// Forgets a token that is no longer accepted.
+    pub(crate) fn forget(&self, fingerprint: &Fingerprint) {
+        self.tokens.remove(fingerprint);
+    }
+
+    /// A new token for the credentials in the header `basic`. Concurrent calls for the same credentials ask once.
+    pub(crate) async fn fetch(&self, basic: &HeaderValue, origin: Origin) -> Result<Arc<str>, Refusal> {
+        if !is_of_off(basic) {
+            return Err(Refusal::Invalid);
+        }
+        let asked = self.tokens.get_or_insert_async(&Self::fingerprint(basic), self.ask(basic, origin)).await;
+        asked.map(|token| token.text)
+    }
+
+    async fn ask(&self, basic: &HeaderValue, origin: Origin) -> Result<Token, Refusal> {
+        counter!("off_gateway_exchanges_total", "from" => "auth").increment(1);
+        match self.request(basic, origin).await {
+            Ok(Some(token)) => Ok(token),
+            Ok(None) => Err(Refusal::Invalid),
+            Err(error) => {
+                if let Some(suppressed) = self.log_limit.admit() {
+                    warn!(suppressed, "the auth service gives no token for Basic credentials: {error:#}");
+                }
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+
+    /// RFC 6749 section 4.4. `None` if the credentials are wrong.
+    async fn request(&self, basic: &HeaderValue, origin: Origin) -> anyhow::Result<Option<Token>> {
+        let mut request = Request::post(self.auth.join(PathAndQuery::from_static("/oauth/token")))
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(FORWARDED_FOR, origin.address.to_string())
+            .body(in_memory(Bytes::from_static(b"grant_type=client_credentials")))?;
+        request.headers_mut().insert(header::AUTHORIZATION, basic.clone());
+        let answer = client::send(&self.client, request, MAX_ANSWER_BYTES, self.clock.shortened(TIMEOUT)).await?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::BAD_REQUEST => return Ok(None),
+            status => bail!("it answered {status}"),
+        }
+        // The error of the parser could repeat the token.
+        let answer: Option<Answer> = serde_json::from_slice(answer.body()).ok();
+        let answer = answer.context("its answer has no token")?;
+        let expires_at = self.clock.now().timestamp() + answer.expires_in;
+        Ok(Some(Token { text: answer.access_token.into(), expires_at }))
+    }
+}
+
+/// Whether the password in the header is a key or a secret of off.
+fn is_of_off(basic: &HeaderValue) -> bool {
+    let secret = || {
+        let (_, encoded) = basic.to_str().ok().filter(|text| text.len() <= MAX_HEADER_BYTES)?.split_once(' ')?;
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (_, secret) = decoded.split_once(':')?;
+        Some(PREFIXES.iter().any(|prefix| secret.starts_with(prefix)))
+    };
+    secret().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_keys_of_off_are_sent_on() {
+        let basic = |text: &str| HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(text))).unwrap();
+        assert!(is_of_off(&basic("ssd-7:offd_abc")) && is_of_off(&basic("generator:offs_abc")));
+        for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:"] {
+            assert!(!is_of_off(&basic(wrong)), "{wrong}");
+        }
+        assert!(!is_of_off(&HeaderValue::from_static("Basic %%%")));
+    }
+}

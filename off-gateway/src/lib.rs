@@ -1,0 +1,92 @@
+#![doc = include_str!("../README.md")]
+#![expect(clippy::result_large_err, reason = "a problem is the answer to a request, and seldom")]
+
+mod address;
+mod board;
+mod caller;
+mod client;
+mod codes;
+mod config;
+mod cors;
+mod docs;
+mod exchange;
+mod forward;
+mod gate;
+mod headers;
+mod metrics;
+mod own;
+mod path;
+mod rates;
+mod routes;
+mod streams;
+mod tls;
+
+pub use config::{Config, Rate, RateSetting, Rates, Services, Tls};
+
+use anyhow::Context;
+use board::Board;
+use caller::Callers;
+use cors::Cors;
+use docs::Documents;
+use exchange::Exchange;
+use forward::Forwarder;
+use gate::{Gate, Parts};
+use hyper_util::service::TowerToHyperService;
+use off_kit::{
+    Bus, Kit, Service,
+    auth::Verifier,
+    http::{self, Durations, Edge, Port},
+    telemetry::Metric,
+};
+use own::Own;
+use rates::RateLimits;
+use routes::Upstream;
+use std::sync::Arc;
+use streams::Streams;
+use utoipa::openapi::OpenApi;
+
+/// File descriptors for connections to services: waiting requests and streams.
+const UPSTREAM_FILES: u64 = 8 * 1024;
+
+/// The single public entry: checks requests and forwards them to the services.
+#[derive(Debug)]
+pub struct Gateway;
+
+impl Service for Gateway {
+    const NAME: &'static str = "gateway";
+    const ABOUT: &'static str = "The single public entry: checks requests and forwards them to the services.";
+    const PORT: u16 = 8080;
+    const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        http::document::<_>(Self::description(), own::routes())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let tls = tls::start(&kit, &config.tls)?;
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let verifier = Verifier::start(&kit, &bus)?;
+        let client = client::new();
+        let board = Board::start(&kit, &config.services, &client)?;
+        let documents = Documents::new(&kit, &config.services, client.clone())?;
+        let streams = Streams::new(&kit, config.max_streams, config.max_streams_per_caller);
+        let auth = config.services.place(Upstream::Auth)?.context("AUTH_URL: it is needed")?;
+        let exchange = Exchange::new(&kit, client.clone(), auth.api);
+        let rates = Arc::new(RateLimits::new(|class| config.rates.of(class)));
+        let forwarder = Forwarder::new(&kit, &config, client, streams)?;
+        let gate = Gate(Arc::new(Parts {
+            callers: Callers { verifier, exchange, rates: rates.clone() },
+            rates,
+            cors: Cors::new(config.cors_origins),
+            forwarder,
+            own: TowerToHyperService::new(Own::new(&kit, board, documents)?.router()),
+            durations: Durations::new(Self::NAME),
+            trusted_proxies: config.trusted_proxies,
+        }));
+        http::listen(&kit, gate, Port::Edge(Edge { tls, other_files: UPSTREAM_FILES })).await?;
+        kit.tasks.on_shutdown(async move { bus.close().await });
+        Ok(())
+    }
+}
