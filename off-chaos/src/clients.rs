@@ -5,9 +5,9 @@ use crate::{
     journal::{Journal, Outcome, Request},
     parts::Parts,
     store,
+    tokens::Tokens,
 };
 use anyhow::Context;
-use off_cli::serve::ServiceName;
 use off_events::{Barcode, Quantity, SsdId, StockConsumed};
 use off_kit::{Bus, Clock, backoff::Backoff, bus::OutboundMessage};
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
@@ -15,6 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -64,6 +65,7 @@ struct Shared {
     journal: Arc<Journal>,
     orders_url: String,
     client: Client,
+    tokens: Tokens,
     bus: Bus,
     clock: Clock,
     seed: u64,
@@ -82,6 +84,7 @@ impl Clients {
     /// Registers all households over the API.
     pub(crate) async fn register(
         parts: &Parts,
+        secrets: &Path,
         journal: Arc<Journal>,
         clock: Clock,
         seed: u64,
@@ -89,17 +92,19 @@ impl Clients {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(ANSWER_TIMEOUT).no_proxy().build()?;
-        let users_url = parts.url(Link::FromClients(ServiceName::Users));
+        let url = parts.url(Link::FromClients);
+        let tokens = Tokens::start(client.clone(), &url, secrets).await?;
         let mut devices = Vec::new();
         for number in 0..HOUSEHOLDS {
-            devices.extend(register_household(&client, &users_url, number).await?);
+            devices.extend(register_household(&client, &url, &tokens, number).await?);
         }
         let barcodes = store::find_barcodes(&parts.db, PRODUCTS).await?;
         let barcodes = barcodes.iter().map(|barcode| Ok(barcode.parse()?)).collect::<anyhow::Result<_>>()?;
         Ok(Self(Arc::new(Shared {
             journal,
-            orders_url: format!("{}/api/orders", parts.url(Link::FromClients(ServiceName::Orders))),
+            orders_url: format!("{url}/api/orders"),
             client,
+            tokens,
             bus: parts.bus.clone(),
             clock,
             seed,
@@ -237,7 +242,8 @@ impl Shared {
     /// Posts an order; `None` without a response.
     async fn post(&self, key: &str, request: &Request) -> Option<Outcome<Uuid>> {
         let body = json!({"ssd_id": request.ssd_id, "barcode": request.barcode, "quantity": request.quantity});
-        let request = self.client.post(&self.orders_url).header("Idempotency-Key", key).json(&body);
+        let request = self.client.post(&self.orders_url).bearer_auth(self.tokens.current()).json(&body);
+        let request = request.header("Idempotency-Key", key);
         let response = request.send().await.ok()?;
         let status = response.status();
         let body: Value = response.json().await.ok()?;
@@ -252,7 +258,7 @@ impl Shared {
 
 /// Registers a household with two devices that the generator simulates. Retries until the service responds; returns the
 /// ids of the devices.
-async fn register_household(client: &Client, users_url: &str, number: u64) -> anyhow::Result<Vec<SsdId>> {
+async fn register_household(client: &Client, url: &str, tokens: &Tokens, number: u64) -> anyhow::Result<Vec<SsdId>> {
     let address = |device: u64| format!("02:0f:c0:00:{number:02x}:{device:02x}");
     let body = json!({
         "user": {"first_name": "Ada", "last_name": "Example", "email": format!("ada-{number}@example.org"),
@@ -261,7 +267,8 @@ async fn register_household(client: &Client, users_url: &str, number: u64) -> an
     });
     let mut backoff = Backoff::default();
     for _ in 0..30 {
-        let response = client.post(format!("{users_url}/api/register")).json(&body).send().await;
+        let response =
+            client.post(format!("{url}/api/register")).bearer_auth(tokens.current()).json(&body).send().await;
         match response {
             Ok(response) if response.status() == StatusCode::CREATED => {
                 let body: Value = response.json().await?;
@@ -270,10 +277,7 @@ async fn register_household(client: &Client, users_url: &str, number: u64) -> an
             }
             Ok(response) if response.status().is_client_error() => {
                 let status = response.status();
-                anyhow::bail!(
-                    "{users_url} rejected the registration of a household: {status} {}",
-                    response.text().await?
-                );
+                anyhow::bail!("{url} rejected the registration of a household: {status} {}", response.text().await?);
             }
             _ => tokio::time::sleep(backoff.pause()).await,
         }

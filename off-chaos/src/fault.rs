@@ -13,24 +13,37 @@ pub(crate) enum Link {
     ToPostgres(ServiceName),
     /// A service to NATS.
     ToNats(ServiceName),
-    /// Clients and devices to a service.
-    FromClients(ServiceName),
-    /// The generator's devices to a service.
-    FromGenerator(ServiceName),
+    /// A program to the auth service: for keys, tokens and sign-ins.
+    ToAuth(ServiceName),
+    /// The gateway to a service.
+    FromGateway(ServiceName),
+    /// Clients and devices to the gateway.
+    FromClients,
+    /// The generator's devices to the gateway.
+    FromGenerator,
 }
 
 impl Link {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 19] = [
+        Self::ToPostgres(ServiceName::Auth),
         Self::ToPostgres(ServiceName::Users),
         Self::ToPostgres(ServiceName::Orders),
+        Self::ToNats(ServiceName::Auth),
         Self::ToNats(ServiceName::Users),
         Self::ToNats(ServiceName::Orders),
         Self::ToNats(ServiceName::Notifications),
+        Self::ToNats(ServiceName::Gateway),
         Self::ToNats(ServiceName::Generator),
-        Self::FromClients(ServiceName::Users),
-        Self::FromClients(ServiceName::Orders),
-        Self::FromGenerator(ServiceName::Users),
-        Self::FromGenerator(ServiceName::Orders),
+        Self::ToAuth(ServiceName::Users),
+        Self::ToAuth(ServiceName::Orders),
+        Self::ToAuth(ServiceName::Notifications),
+        Self::ToAuth(ServiceName::Gateway),
+        Self::ToAuth(ServiceName::Generator),
+        Self::FromGateway(ServiceName::Auth),
+        Self::FromGateway(ServiceName::Users),
+        Self::FromGateway(ServiceName::Orders),
+        Self::FromClients,
+        Self::FromGenerator,
     ];
 }
 
@@ -39,8 +52,10 @@ impl fmt::Display for Link {
         match self {
             Self::ToPostgres(name) => write!(f, "{name} – postgres"),
             Self::ToNats(name) => write!(f, "{name} – nats"),
-            Self::FromClients(name) => write!(f, "clients – {name}"),
-            Self::FromGenerator(name) => write!(f, "generator – {name}"),
+            Self::ToAuth(name) => write!(f, "{name} – auth"),
+            Self::FromGateway(name) => write!(f, "gateway – {name}"),
+            Self::FromClients => f.write_str("clients – gateway"),
+            Self::FromGenerator => f.write_str("generator – gateway"),
         }
     }
 }

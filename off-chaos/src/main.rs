@@ -16,6 +16,7 @@ mod run;
 mod schedule;
 mod store;
 mod summary;
+mod tokens;
 
 use clap::{Parser, Subcommand};
 use off_cli::{home::Home, serve};

@@ -2,11 +2,15 @@
 
 use crate::{fault::Link, proxy::Proxy};
 use anyhow::Context;
-use off_cli::serve::ServiceName;
+use off_cli::{
+    home::{AUTH_SECRET, client_file},
+    serve::ServiceName,
+};
 use off_kit::Addresses;
 use std::{
     collections::BTreeMap,
     net::{SocketAddr, TcpListener},
+    path::Path,
 };
 use url::Url;
 
@@ -45,7 +49,9 @@ impl Network {
             let to = match link {
                 Link::ToPostgres(_) => address_of(postgres_url)?,
                 Link::ToNats(_) => address_of(nats_url)?,
-                Link::FromClients(name) | Link::FromGenerator(name) => addresses[&name].api,
+                Link::ToAuth(_) => addresses[&ServiceName::Auth].api,
+                Link::FromGateway(name) => addresses[&name].api,
+                Link::FromClients | Link::FromGenerator => addresses[&ServiceName::Gateway].api,
             };
             proxies.insert(link, Proxy::start(to).await?);
         }
@@ -60,6 +66,7 @@ impl Network {
         run: RunSettings,
         database_url: &str,
         nats_url: &str,
+        secrets: &Path,
     ) -> anyhow::Result<Vec<(&'static str, String)>> {
         let http = |link| format!("http://{}", self.proxies[&link].address);
         let mut settings = vec![
@@ -69,21 +76,49 @@ impl Network {
             ("OFF_SPEED", run.speed.to_string()),
             ("OFF_LOG_FORMAT", "json".to_owned()),
         ];
+        if let Some(proxy) = self.proxies.get(&Link::ToPostgres(name)) {
+            settings.push(("DATABASE_URL", via_proxy(database_url, proxy)?));
+        }
+        if self.proxies.contains_key(&Link::ToAuth(name)) {
+            settings.push(("AUTH_JWKS_URL", format!("{}/.well-known/jwks.json", http(Link::ToAuth(name)))));
+        }
         match name {
-            ServiceName::Users | ServiceName::Orders => {
-                settings.push(("DATABASE_URL", via_proxy(database_url, &self.proxies[&Link::ToPostgres(name)])?));
-            }
+            ServiceName::Auth => settings.push(("AUTH_SECRET_FILE", path(&secrets.join(AUTH_SECRET)))),
+            ServiceName::Users => settings.push(("AUTH_URL", http(Link::ToAuth(name)))),
+            ServiceName::Orders => {}
             ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
+            ServiceName::Gateway => {
+                for (service, url, health_url) in [
+                    (ServiceName::Auth, "AUTH_URL", "AUTH_HEALTH_URL"),
+                    (ServiceName::Users, "USERS_URL", "USERS_HEALTH_URL"),
+                    (ServiceName::Orders, "ORDERS_URL", "ORDERS_HEALTH_URL"),
+                ] {
+                    let health = self.addresses[&service].health;
+                    settings
+                        .extend([(url, http(Link::FromGateway(service))), (health_url, format!("http://{health}"))]);
+                }
+                let notifications = self.addresses[&ServiceName::Notifications];
+                settings.extend([
+                    ("NOTIFICATIONS_URL", format!("http://{}", notifications.api)),
+                    ("NOTIFICATIONS_HEALTH_URL", format!("http://{}", notifications.health)),
+                ]);
+            }
             // The generator only simulates the devices, which order low products. The clients run here, with a journal.
             ServiceName::Generator => settings.extend([
-                ("USERS_URL", http(Link::FromGenerator(ServiceName::Users))),
-                ("ORDERS_URL", http(Link::FromGenerator(ServiceName::Orders))),
+                ("USERS_URL", http(Link::FromGenerator)),
+                ("ORDERS_URL", http(Link::FromGenerator)),
+                ("AUTH_TOKEN_URL", format!("{}/oauth/token", http(Link::FromGenerator))),
+                ("CLIENT_SECRET_FILE", path(&secrets.join(client_file("generator")))),
                 ("GENERATOR_RATE", "0".to_owned()),
                 ("GENERATOR_HOUSEHOLDS", "0".to_owned()),
             ]),
         }
         Ok(settings)
     }
+}
+
+fn path(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn address_of(url: &str) -> anyhow::Result<SocketAddr> {

@@ -1,4 +1,4 @@
-//! The system under test: Postgres, NATS and four services as separate processes, with a proxy on every link between
+//! The system under test: Postgres, NATS and six services as separate processes, with a proxy on every link between
 //! them.
 
 use crate::{
@@ -74,13 +74,15 @@ impl Parts {
         let bus = Bus::connect(&bus::Config::at(&nats.url), "chaos").await?;
         let storage = bus::StreamStorage { max_mib: STREAM_STORAGE_MIB, ..bus::StreamStorage::default() };
         migrate::all(&pool, &bus, storage, ForeignTables::Refuse).await?;
+        home.make_secrets()?;
+        migrate::set_clients(&pool, &home.secrets()).await?;
 
         let network = Network::start(&postgres.url, &nats.url).await?;
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let mut services = BTreeMap::new();
         for name in ServiceName::ALL {
-            let settings = network.settings(name, run, &postgres.url, &nats.url)?;
+            let settings = network.settings(name, run, &postgres.url, &nats.url, &home.secrets())?;
             let mut process = Process::new(std::env::current_exe()?)
                 .arguments(["serve", name.as_str()])
                 .without_environment(&["DATABASE_URL"])

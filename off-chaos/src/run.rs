@@ -81,13 +81,13 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         "chaos with seed {seed}: {rate} orders per second for {}, at speed {speed}",
         humantime::format_duration(length)
     );
-    print_line!("starting PostgreSQL, NATS and four services, with a proxy on every link between them");
+    print_line!("starting PostgreSQL, NATS and six services, with a proxy on every link between them");
     let orders = f64::from(rate) * length.as_secs_f64();
     let parts = Arc::new(Parts::start(home, home.folder(), RunSettings { speed, seed, orders }).await?);
     if !parts.can_fill_postgres() {
         print_line!("PostgreSQL's disk is not filled: its small disk requires root and a shorter run");
     }
-    let summary = match load_and_check(&parts, options, seed).await {
+    let summary = match load_and_check(home, &parts, options, seed).await {
         Ok(summary) => summary,
         Err(error) => {
             print_line!("the run was aborted: {error:#}");
@@ -108,7 +108,7 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
     Ok(summary)
 }
 
-async fn load_and_check(parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Summary> {
+async fn load_and_check(home: &Home, parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Summary> {
     let &Options { length, rate, speed, .. } = options;
     let choice = Choice::from(Profile::Default);
     let import_options = ImportOptions { choice: &choice, downloads: Path::new("."), db: Some(&parts.db) };
@@ -117,7 +117,7 @@ async fn load_and_check(parts: &Arc<Parts>, options: &Options, seed: u64) -> any
         .context("cannot import the sample catalog")?;
     let clock = Clock::real(speed);
     let journal = Arc::new(Journal::default());
-    let clients = Clients::register(parts, journal.clone(), clock, seed).await?;
+    let clients = Clients::register(parts, &home.secrets(), journal.clone(), clock, seed).await?;
 
     let observations = Arc::new(Mutex::new(Observations::default()));
     let started = Instant::now();

@@ -14,6 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Where the API is.
 #[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
 pub(crate) struct Options {
     /// The address of the API; without it, that of the system that runs in the folder.
     #[arg(long = "url", env = "OFF_URL", value_name = "URL")]

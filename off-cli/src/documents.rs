@@ -1,6 +1,8 @@
 //! `off openapi` and `off asyncapi`: print the API documents, which are generated from the code.
 
 use crate::serve::ServiceName;
+use off_auth_service::AuthService;
+use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{Service, print_line};
 use off_notifications_service::NotificationsService;
@@ -16,9 +18,11 @@ pub(crate) struct Options {
 
 pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
     let document = match options.service {
+        ServiceName::Auth => AuthService::openapi(),
         ServiceName::Users => UsersService::openapi(),
         ServiceName::Orders => OrdersService::openapi(),
         ServiceName::Notifications => NotificationsService::openapi(),
+        ServiceName::Gateway => Gateway::openapi(),
         ServiceName::Generator => Generator::openapi(),
     };
     print_line!("{}", document.to_pretty_json()?);

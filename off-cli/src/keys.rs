@@ -9,7 +9,8 @@ use clap::Subcommand;
 use off_kit::print_line;
 use reqwest::Method;
 use serde::Deserialize;
-use std::process::ExitCode;
+use serde_json::json;
+use std::{process::ExitCode, time::Duration};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
@@ -24,8 +25,13 @@ enum Action {
     /// Lists the keys.
     List,
     /// Makes a new key. It is published at once, and signs once every service knows it.
-    Rotate,
-    /// Removes a key, for example one that was stolen: tokens that it signed are rejected at once.
+    Rotate {
+        /// When it begins to sign. Services fetch the keys every five minutes.
+        #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        after: Duration,
+    },
+    /// Removes a key, for example one that was stolen: its tokens are rejected within five minutes, when every service has
+    /// fetched the keys.
     Retire {
         /// The id of the key in the list.
         kid: String,
@@ -41,6 +47,12 @@ struct Key {
     signs_until: String,
 }
 
+/// A key that was made.
+#[derive(Debug, Deserialize)]
+struct NewKey {
+    kid: String,
+}
+
 #[derive(Debug, Deserialize)]
 struct Keys {
     keys: Vec<Key>,
@@ -51,15 +63,19 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
     let token = api.client_token(home, &options.api, "operator").await?.access_token;
     let (method, path) = match &options.action {
         Action::List => (Method::GET, "/api/keys".to_owned()),
-        Action::Rotate => (Method::POST, "/api/keys".to_owned()),
+        Action::Rotate { .. } => (Method::POST, "/api/keys".to_owned()),
         Action::Retire { kid } => (Method::DELETE, format!("/api/keys/{kid}")),
     };
-    let answer = api.send(api.request(method, &path)?.bearer_auth(&token)).await?;
+    let mut request = api.request(method, &path)?.bearer_auth(&token);
+    if let Action::Rotate { after } = &options.action {
+        request = request.json(&json!({"signs_after_seconds": after.as_secs()}));
+    }
+    let answer = api.send(request).await?;
     match &options.action {
         Action::List => print_all(&answer.json::<Keys>().await?.keys),
-        Action::Rotate => {
-            let key: Key = answer.json().await?;
-            print_line!("key {} is published and signs from {}", key.kid, key.signs_from);
+        Action::Rotate { after } => {
+            let key: NewKey = answer.json().await?;
+            print_line!("key {} is published and signs in {}", key.kid, humantime::format_duration(*after));
         }
         Action::Retire { kid } => print_line!("key {kid} is retired"),
     }

@@ -1,6 +1,8 @@
 //! `off serve`: runs one service in its own process, like the service's own program.
 
 use clap::ValueEnum;
+use off_auth_service::AuthService;
+use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::Service;
 use off_notifications_service::NotificationsService;
@@ -11,6 +13,9 @@ use std::{ffi::OsString, fmt, process::ExitCode};
 /// The service to run.
 #[derive(Debug, clap::Subcommand)]
 pub enum Options {
+    /// The auth service.
+    #[command(about = AuthService::ABOUT, disable_help_flag = true)]
+    Auth(Settings),
     /// The users service.
     #[command(about = UsersService::ABOUT, disable_help_flag = true)]
     Users(Settings),
@@ -20,6 +25,9 @@ pub enum Options {
     /// The notifications service.
     #[command(about = NotificationsService::ABOUT, disable_help_flag = true)]
     Notifications(Settings),
+    /// The gateway.
+    #[command(about = Gateway::ABOUT, disable_help_flag = true)]
+    Gateway(Settings),
     /// The generator.
     #[command(about = Generator::ABOUT, disable_help_flag = true)]
     Generator(Settings),
@@ -36,26 +44,33 @@ pub struct Settings {
 /// The name of a service on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ValueEnum)]
 pub enum ServiceName {
+    /// The auth service.
+    Auth,
     /// The users service.
     Users,
     /// The orders service.
     Orders,
     /// The notifications service.
     Notifications,
+    /// The gateway.
+    Gateway,
     /// The generator.
     Generator,
 }
 
 impl ServiceName {
     /// All services, in start order.
-    pub const ALL: [Self; 4] = [Self::Users, Self::Orders, Self::Notifications, Self::Generator];
+    pub const ALL: [Self; 6] =
+        [Self::Auth, Self::Users, Self::Orders, Self::Notifications, Self::Gateway, Self::Generator];
 
     /// The name as it is written on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Auth => AuthService::NAME,
             Self::Users => UsersService::NAME,
             Self::Orders => OrdersService::NAME,
             Self::Notifications => NotificationsService::NAME,
+            Self::Gateway => Gateway::NAME,
             Self::Generator => Generator::NAME,
         }
     }
@@ -70,9 +85,11 @@ impl fmt::Display for ServiceName {
 /// Runs the service until it ends; returns the exit code.
 pub async fn run(options: Options) -> ExitCode {
     match options {
+        Options::Auth(settings) => serve::<AuthService>(settings).await,
         Options::Users(settings) => serve::<UsersService>(settings).await,
         Options::Orders(settings) => serve::<OrdersService>(settings).await,
         Options::Notifications(settings) => serve::<NotificationsService>(settings).await,
+        Options::Gateway(settings) => serve::<Gateway>(settings).await,
         Options::Generator(settings) => serve::<Generator>(settings).await,
     }
 }

@@ -23,7 +23,7 @@ pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let all_ready = results.iter().all(Result::is_ok);
     for (service, result) in running.services.iter().zip(results) {
         let (status, detail) = match result {
-            Ok(()) => (Status::Healthy, format!("ready, documentation at {}/docs", service.url)),
+            Ok(()) => (Status::Healthy, format!("ready at {}", service.url)),
             Err(reason) => (Status::Failed, printable_line(&format!("{reason:#}"))),
         };
         print_line!("{}", check(status, &service.name, &detail));

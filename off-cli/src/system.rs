@@ -3,7 +3,7 @@
 use anyhow::Context;
 use clap::{Args, Command};
 use futures::future::select_all;
-use off_kit::{Clock, Kit, Listeners, Running, Service, http};
+use off_kit::{Addresses, Clock, Kit, Listeners, Running, Service, auth, http};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex},
@@ -14,6 +14,7 @@ use std::{
 pub(crate) struct System {
     services: Vec<Running>,
     hosts: http::Hosts,
+    auth: auth::Config,
 }
 
 /// The settings of `C` from the environment, as in a separate process; `arguments` take precedence.
@@ -33,21 +34,32 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 impl System {
-    /// A system without services; the services that are started later accept requests to `hosts`.
-    pub(crate) fn new(hosts: http::Hosts) -> Self {
-        Self { services: Vec::new(), hosts }
+    /// A system without services; the services that are started later accept requests to `hosts`, with tokens that `auth`
+    /// verifies.
+    pub(crate) fn new(hosts: http::Hosts, auth: auth::Config) -> Self {
+        Self { services: Vec::new(), hosts, auth }
     }
 
-    /// Starts `S` on its default ports, or on free ones if those are in use; returns the address of its API.
-    pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<SocketAddr> {
-        let http = http::Config { hosts: self.hosts.clone(), ..http::Config::on_loopback(S::PORT, S::HEALTH_PORT) };
+    /// Verifies the tokens of the services that are started from now on with the keys at this address of the auth service.
+    pub(crate) fn verify_with(&mut self, auth: SocketAddr) -> anyhow::Result<()> {
+        self.auth.auth_jwks_url = format!("http://{auth}/.well-known/jwks.json").parse()?;
+        Ok(())
+    }
+
+    /// Starts `S` on its default ports, or on free ones if those are in use; returns its addresses.
+    pub(crate) async fn start<S: Service>(&mut self, config: S::Config, clock: &Clock) -> anyhow::Result<Addresses> {
+        let http = http::Config {
+            hosts: self.hosts.clone(),
+            auth: self.auth.clone(),
+            ..http::Config::on_loopback(S::PORT, S::HEALTH_PORT)
+        };
         let mut kit = Kit::new::<S>(http, *clock);
         let listeners = Listeners { api: Some(listen(S::PORT)?), health: Some(listen(S::HEALTH_PORT)?) };
         kit.listeners = Arc::new(Mutex::new(listeners));
         let service = Running::start::<S>(config, kit).await?;
-        let address = service.addresses().api;
+        let addresses = service.addresses();
         self.services.push(service);
-        Ok(address)
+        Ok(addresses)
     }
 
     pub(crate) fn services(&self) -> &[Running] {

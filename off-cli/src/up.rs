@@ -5,16 +5,18 @@ mod store;
 mod upkeep;
 
 use crate::{
-    home::{Home, RunningSystem, Servers, ServiceAddresses},
+    home::{AUTH_SECRET, Home, RunningSystem, Servers, ServiceAddresses, client_file},
     migrate::{self, ForeignTables},
     system::{System, settings},
     view::{self, Notice, View},
 };
 use anyhow::Context;
+use off_auth_service::AuthService;
 use off_etl::{Profile, SourceName};
+use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{
-    Bus, Clock, bus, db, http, print_line,
+    Addresses, Bus, Clock, auth, bus, db, http, print_line,
     service::{START_PATIENCE, parse_speed},
     telemetry,
 };
@@ -72,6 +74,8 @@ pub(crate) struct Options {
     storage: bus::StreamStorage,
     #[command(flatten)]
     hosts: http::Hosts,
+    #[command(flatten)]
+    auth: auth::Config,
     /// Migrates the database of DATABASE_URL even if it holds tables of something else.
     #[arg(long)]
     yes: bool,
@@ -149,11 +153,11 @@ async fn run_system(
         prepared = prepare(home, options, &pool, &bus) => prepared?,
         () = shutdown.cancelled() => return Ok(()),
     }
-    let mut system = System::new(options.hosts.clone());
+    let mut system = System::new(options.hosts.clone(), options.auth.clone());
     // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that of
     // the previous run, so that an audit after an early stop compares with that time.
     let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
-    let started = start_services(&mut system, options, servers).await;
+    let started = start_services(home, &mut system, options, servers).await;
     let outcome = match started {
         Ok(()) => {
             tokio::select! {
@@ -185,6 +189,8 @@ async fn prepare(home: &Home, options: &Options, pool: &PgPool, bus: &Bus) -> an
         print_status(&format!("  {reason} (retrying for {} s)", START_PATIENCE.as_secs()));
     }
     migrate::all(pool, bus, options.storage, ForeignTables::allowed_if(options.yes)).await?;
+    home.make_secrets()?;
+    migrate::set_clients(pool, &home.secrets()).await?;
     catalog::load(&options.catalog, options.profile, &home.folder().join("downloads"), pool).await?;
     if !store::has_products(pool).await? {
         print_status("  warning: the catalog is empty, so nothing will be ordered; set another source with --catalog");
@@ -232,30 +238,52 @@ async fn show(
     }
 }
 
-async fn start_services(system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {
+async fn start_services(home: &Home, system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {
     print_status("starting the services");
     let clock = Clock::real(options.speed);
     let database = ("database-url", servers.database_url.clone());
     let broker = ("nats-url", servers.nats_url.clone());
     let seed = ("seed", options.seed.to_string());
-    let users = system.start::<UsersService>(settings(&[database.clone(), broker.clone()])?, &clock).await?;
+    let secret = |name: &str| home.secrets().join(name).to_string_lossy().into_owned();
+
+    let arguments = [database.clone(), broker.clone(), ("auth-secret-file", secret(AUTH_SECRET))];
+    let auth = system.start::<AuthService>(settings(&arguments)?, &clock).await?;
+    system.verify_with(auth.api)?;
+    let arguments = [database.clone(), broker.clone(), ("auth-url", format!("http://{}", auth.api))];
+    let users = system.start::<UsersService>(settings(&arguments)?, &clock).await?;
     let orders = system.start::<OrdersService>(settings(&[database, broker.clone()])?, &clock).await?;
-    system.start::<NotificationsService>(settings(&[broker.clone(), seed.clone()])?, &clock).await?;
+    let arguments = [broker.clone(), seed.clone()];
+    let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
+    let services = [("auth", auth), ("users", users), ("orders", orders), ("notifications", notifications)];
+    let gateway = system.start::<Gateway>(gateway_config(&broker.1, &services)?, &clock).await?;
     if !options.no_generator {
+        let url = format!("http://{}", gateway.api);
         let arguments = [
             broker,
             seed,
-            ("users-url", format!("http://{users}")),
-            ("orders-url", format!("http://{orders}")),
+            ("auth-token-url", format!("{url}/oauth/token")),
+            ("client-secret-file", secret(&client_file("generator"))),
+            ("users-url", url.clone()),
+            ("orders-url", url),
             ("households", options.households.to_string()),
         ];
         let config = settings(&arguments).context("the generator's settings")?;
         system.start::<Generator>(config, &clock).await?;
     }
-    for service in system.services() {
-        print_status(&format!("  {:<14} http://{}/docs", service.name(), service.addresses().api));
-    }
+    print_status(&format!("  off is at http://{}, its documentation at http://{}/docs", gateway.api, gateway.api));
     Ok(())
+}
+
+/// The settings of a gateway to these services.
+fn gateway_config(nats_url: &str, services: &[(&str, Addresses)]) -> anyhow::Result<off_gateway::Config> {
+    let urls = services.iter().flat_map(|(name, addresses)| {
+        let url = |address| format!("http://{address}");
+        [(format!("{name}-url"), url(addresses.api)), (format!("{name}-health-url"), url(addresses.health))]
+    });
+    let urls: Vec<(String, String)> = urls.collect();
+    let mut arguments = vec![("nats-url", nats_url.to_owned())];
+    arguments.extend(urls.iter().map(|(name, url)| (name.as_str(), url.clone())));
+    settings(&arguments).context("the gateway's settings")
 }
 
 fn running_services(system: &System) -> Vec<ServiceAddresses> {

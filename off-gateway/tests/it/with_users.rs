@@ -9,7 +9,11 @@ use serde_json::json;
 #[tokio::test]
 async fn a_person_registers_and_reads_their_own_data_only() {
     let world = World::new().await;
-    let users_config = off_users_service::Config { db: world.db_config(), bus: world.bus_config() };
+    let users_config = off_users_service::Config {
+        db: world.db_config(),
+        bus: world.bus_config(),
+        auth_url: "http://127.0.0.1:1".parse().unwrap(),
+    };
     let users = Running::start_ready::<UsersService>(users_config, Clock::real(1.0)).await;
     let others = Upstream::start().await;
     let mut config = config(&world.nats, &others.url);
