@@ -50,7 +50,7 @@ impl Http {
     pub fn new(base: String) -> Self {
         static PROVIDER: Once = Once::new();
         PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
-        Self { base, client: reqwest::Client::new(), token: Some(tokens::test_client()) }
+        Self { base, client: client(), token: Some(tokens::test_client()) }
     }
 
     /// The same client without a token.
@@ -63,6 +63,12 @@ impl Http {
     #[must_use]
     pub fn with_token(&self, token: impl Into<String>) -> Self {
         Self { token: Some(token.into()), ..self.clone() }
+    }
+
+    /// The same client with the token of `other`.
+    #[must_use]
+    pub fn with_token_of(&self, other: &Self) -> Self {
+        Self { token: other.token.clone(), ..self.clone() }
     }
 
     /// The same client with the token of a person.
@@ -137,6 +143,12 @@ impl Http {
         eventually("the service is not ready", || async { (self.get("/readyz").await.status == 503).then_some(()) })
             .await;
     }
+}
+
+/// A client that returns redirects instead of following them.
+fn client() -> reqwest::Client {
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build();
+    client.expect("an HTTP client")
 }
 
 /// Sends a request and reads the whole response.

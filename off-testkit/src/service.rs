@@ -1,7 +1,7 @@
 //! A service that runs in the process of the test.
 
 use crate::{Http, tokens};
-use off_kit::{Clock, Kit, Service, http, telemetry};
+use off_kit::{Clock, Kit, Service, auth, http, telemetry};
 use std::sync::Once;
 
 /// A running service, with clients of its API and of its health port. It is asked to stop when dropped.
@@ -22,8 +22,19 @@ impl Running {
 
     /// [`Running::start`] on a given port.
     pub async fn start_at<S: Service>(config: S::Config, clock: Clock, port: u16) -> Self {
+        Self::start_with::<S>(config, clock, port, tokens::auth_config()).await
+    }
+
+    /// Starts `S`, which verifies access tokens as `auth` says, and waits until it is ready.
+    pub async fn start_verifying<S: Service>(config: S::Config, clock: Clock, auth: auth::Config) -> Self {
+        let running = Self::start_with::<S>(config, clock, 0, auth).await;
+        running.health.wait_until_ready().await;
+        running
+    }
+
+    async fn start_with<S: Service>(config: S::Config, clock: Clock, port: u16, auth: auth::Config) -> Self {
         start_telemetry();
-        let address = http::Config { auth: tokens::auth_config(), ..http::Config::on_loopback(port, 0) };
+        let address = http::Config { auth, ..http::Config::on_loopback(port, 0) };
         let kit = Kit::new::<S>(address, clock);
         let service = off_kit::Running::start::<S>(config, kit).await.expect("the service starts");
         let off_kit::Addresses { api, health } = service.addresses();

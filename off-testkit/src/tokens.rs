@@ -1,19 +1,25 @@
 //! Access tokens of a test, signed with a key of its own that the services accept.
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use off_events::{SsdId, UserId};
 use off_kit::auth::{Claims, Config, Jwk, JwkSet, Scope, SigningKey, Subject};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair},
+};
+use serde_json::Value;
 use std::{io::Write, path::PathBuf, sync::LazyLock};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
-/// The key that signs the tokens of this process, and a file with its public half.
-static KEY: LazyLock<(SigningKey, NamedTempFile)> = LazyLock::new(|| {
-    let (key, _) = SigningKey::generate().expect("a key can be generated");
+/// The key that signs the tokens of this process, with its private half, and a file with its public half.
+static KEY: LazyLock<(SigningKey, Vec<u8>, NamedTempFile)> = LazyLock::new(|| {
+    let (key, pkcs8) = SigningKey::generate().expect("a key can be generated");
     let mut file = NamedTempFile::new().expect("a temporary file");
     let jwks = JwkSet { keys: vec![key.jwk().clone()] };
     let jwks = serde_json::to_vec(&jwks).expect("a key set is JSON");
     file.write_all(&jwks).expect("the key set can be written");
-    (key, file)
+    (key, pkcs8, file)
 });
 
 /// The public key that verifies the tokens of this process.
@@ -23,7 +29,7 @@ pub fn public_key() -> Jwk {
 
 /// The file with the public key, for the setting `AUTH_KEYS_FILE`.
 pub fn keys_file() -> PathBuf {
-    KEY.1.path().to_owned()
+    KEY.2.path().to_owned()
 }
 
 /// The settings of a service that accepts the tokens of this process.
@@ -40,6 +46,16 @@ pub fn claims(subject: &Subject, scopes: &[Scope]) -> Claims {
 /// A token with these claims.
 pub fn sign(claims: &Claims) -> String {
     KEY.0.sign(claims).expect("the token can be signed")
+}
+
+/// A token with this header and these claims, which need not be those of an access token.
+pub fn sign_as(header: &Value, claims: &Value) -> String {
+    let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", encode(header), encode(claims));
+    let random = SystemRandom::new();
+    let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &KEY.1, &random).expect("the key is valid");
+    let signature = key.sign(&random, message.as_bytes()).expect("the token can be signed");
+    format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
 }
 
 /// A token of `subject` with these scopes.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a panic in a helper fails the calling test")]
 
+mod access;
 mod architecture;
 mod audit;
 mod dead;
