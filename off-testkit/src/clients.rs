@@ -101,6 +101,16 @@ impl Http {
         send(self.request(Method::POST, path).json(body)).await
     }
 
+    /// Sends a PUT request with a JSON body to a path.
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        send(self.request(Method::PUT, path).json(body)).await
+    }
+
+    /// Sends a DELETE request to a path.
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await
+    }
+
     /// Posts an unmodified body with the content type of JSON.
     pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         send(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
