@@ -111,6 +111,11 @@ impl Http {
         send(self.request(Method::DELETE, path)).await
     }
 
+    /// Sends a request of [`Http::request`].
+    pub async fn send(&self, request: RequestBuilder) -> Answer {
+        send(request).await
+    }
+
     /// Posts an unmodified body with the content type of JSON.
     pub async fn post_text(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         send(self.request(Method::POST, path).header("content-type", "application/json").body(body)).await
