@@ -120,7 +120,9 @@ impl Production {
     /// Asserts that the role of `user` may not execute `statement`.
     async fn assert_refused(&self, user: &str, statement: &'static str) {
         let mut conn = self.connect(user).await;
-        let error = sqlx::query(statement).execute(&mut conn).await.expect_err(statement);
+        let Err(error) = sqlx::query(statement).execute(&mut conn).await else {
+            panic!("{user} may {statement}");
+        };
         let code =
             error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
         assert_eq!(code, "42501", "{user}: {statement}: {error}");
