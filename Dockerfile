@@ -2,9 +2,10 @@
 #
 #     docker build --build-arg PROGRAM=off-orders-service --tag off/off-orders-service .
 #
-# PROGRAM is off, off-etl, off-users-service, off-orders-service, off-notifications-service or off-generator. One build
-# stage compiles all of them, so that the second image takes a second. The build works on every architecture: with
-# `docker buildx build --platform linux/amd64,linux/arm64` each image is built natively or under emulation.
+# PROGRAM is off, off-etl, off-gateway, off-auth-service, off-users-service, off-orders-service,
+# off-notifications-service or off-generator. One build stage compiles all of them, so that the second image takes a
+# second. The build works on every architecture: with `docker buildx build --platform linux/amd64,linux/arm64` each image
+# is built natively or under emulation.
 
 ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
@@ -40,15 +41,17 @@ RUN rustc --print host-tuple >/host
 COPY --from=plan /recipe.json /recipe.json
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo chef cook --release --locked --target "$(cat /host)" --recipe-path /recipe.json --package off-cli --package off-etl \
-        --package off-users-service --package off-orders-service --package off-notifications-service \
-        --package off-generator
+        --package off-gateway --package off-auth-service --package off-users-service --package off-orders-service \
+        --package off-notifications-service --package off-generator
 COPY . .
 # cargo-auditable embeds the list of crates in each program, where scanners look for it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
-    cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl --package off-users-service \
-        --package off-orders-service --package off-notifications-service --package off-generator \
+    cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl \
+        --package off-gateway --package off-auth-service --package off-users-service --package off-orders-service \
+        --package off-notifications-service --package off-generator \
     && mkdir /out /downloads \
-    && for program in off off-etl off-users-service off-orders-service off-notifications-service off-generator; do \
+    && for program in off off-etl off-gateway off-auth-service off-users-service off-orders-service \
+           off-notifications-service off-generator; do \
            install --strip "target/$(cat /host)/release/$program" /out/; \
        done
 
@@ -64,6 +67,7 @@ LABEL org.opencontainers.image.title="${PROGRAM}" \
       org.opencontainers.image.licenses="MIT OR Apache-2.0" \
       org.opencontainers.image.base.name="gcr.io/distroless/static-debian12:nonroot"
 COPY --from=build /out/${PROGRAM} /program
-# The folder for exports that the importer downloads. A volume that is mounted here gets the same owner.
-COPY --from=build --chown=65532:65532 /downloads /downloads
+# The folder for exports that the importer downloads. A volume that is mounted here gets the same owner and mode; the
+# program may run as another user.
+COPY --from=build --chown=65532:65532 --chmod=1777 /downloads /downloads
 ENTRYPOINT ["/program"]

@@ -26,7 +26,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<ExitCode> {
             Ok(())
         });
         all_valid &= result.is_ok();
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        // The longest name is one letter too long for the column of other reports.
+        let name = format!("{:<16} ", file.file_name().unwrap_or_default().to_string_lossy());
         print_line!(
             "{}",
             check(

@@ -80,10 +80,13 @@ impl Program {
 }
 
 fn process(path: &str, settings: &[(&str, &str)]) -> Process {
+    // The file takes precedence over the URL.
+    let has_keys = settings.iter().any(|(name, _)| *name == "AUTH_JWKS_URL");
+    let keys = (!has_keys).then(|| ("AUTH_KEYS_FILE", tokens::keys_file()));
     Process::new(path)
         // Tests run in parallel, so a fixed port could be taken.
         .environment([("HEALTH_PORT", "0")])
-        .environment([("AUTH_KEYS_FILE", tokens::keys_file())])
+        .environment(keys)
         .without_environment(&["DATABASE_URL", "NATS_URL", "OFF_LOG"])
         .environment(settings.iter().copied())
 }

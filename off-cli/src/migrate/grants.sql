@@ -1,10 +1,11 @@
 -- The permissions of each role: only what its program needs. Every `off migrate --roles` applies the whole file.
-REVOKE ALL ON ALL TABLES IN SCHEMA public, catalog, users, orders, outbox
-    FROM off_etl, off_users, off_orders, off_operator;
-REVOKE ALL ON SCHEMA catalog, users, orders, outbox FROM off_etl, off_users, off_orders, off_operator;
+REVOKE ALL ON ALL TABLES IN SCHEMA public, catalog, users, orders, auth, outbox
+    FROM off_etl, off_auth, off_users, off_orders, off_operator;
+REVOKE ALL ON SCHEMA catalog, users, orders, auth, outbox
+    FROM off_etl, off_auth, off_users, off_orders, off_operator;
 
 -- Each program checks whether the database is up to date.
-GRANT SELECT ON _sqlx_migrations TO off_etl, off_users, off_orders, off_operator;
+GRANT SELECT ON _sqlx_migrations TO off_etl, off_auth, off_users, off_orders, off_operator;
 
 GRANT USAGE ON SCHEMA catalog TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.products, catalog.nutrient_levels TO off_etl;
@@ -14,12 +15,30 @@ GRANT SELECT, INSERT, UPDATE ON catalog.imports, catalog.withdrawals TO off_etl;
 GRANT INSERT ON catalog.rejects TO off_etl;
 GRANT SELECT ON public.etl_incoming TO off_etl;
 
-GRANT USAGE ON SCHEMA catalog, users, outbox TO off_users;
+-- SELECT … FOR UPDATE SKIP LOCKED, by which relays share the outbox, needs UPDATE. Each sees its own messages only.
+GRANT USAGE ON SCHEMA outbox TO off_auth, off_users;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_auth, off_users;
+
+-- Accounts are created and made operators by others. Security events stay: nobody may change or delete them.
+GRANT USAGE ON SCHEMA users, auth TO off_auth;
+GRANT SELECT, UPDATE (password_hash, changed_at, attempts_full_at) ON auth.accounts TO off_auth;
+GRANT SELECT, INSERT, UPDATE, DELETE ON auth.sessions, auth.device_keys, auth.signing_keys TO off_auth;
+GRANT SELECT ON auth.clients, auth.client_secrets TO off_auth;
+GRANT SELECT, INSERT ON auth.security_events TO off_auth;
+-- Whose device it is.
+GRANT SELECT (id, user_id, is_simulated) ON users.devices TO off_auth;
+
+GRANT USAGE ON SCHEMA catalog, users TO off_users;
 GRANT SELECT ON catalog.products TO off_users;
 GRANT SELECT, INSERT ON users.users, users.devices, users.deliveries, users.consumptions TO off_users;
+GRANT UPDATE (first_name, last_name, email, phone) ON users.users TO off_users;
 GRANT SELECT, INSERT, UPDATE ON users.shelf_items TO off_users;
--- SELECT … FOR UPDATE SKIP LOCKED, by which relays share the outbox, needs UPDATE.
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_users;
+-- Registration creates accounts and keys, never those of an operator, and cannot read them afterwards. An account changes
+-- its e-mail address together with the person.
+GRANT USAGE ON SCHEMA auth TO off_users;
+GRANT SELECT (user_id), INSERT (user_id, email, password_hash, changed_at), UPDATE (email) ON auth.accounts TO off_users;
+GRANT INSERT (id, ssd_id, sha256, label, created_at, created_by) ON auth.device_keys TO off_users;
+GRANT INSERT (at, kind, subject, address, detail) ON auth.security_events TO off_users;
 
 GRANT USAGE ON SCHEMA catalog, users, orders TO off_orders;
 GRANT SELECT ON catalog.products, users.devices, users.deliveries TO off_orders;
@@ -27,7 +46,11 @@ GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
 GRANT SELECT, UPDATE ON orders.checkpoints TO off_orders;
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders.late_orders TO off_orders;
 
--- The operator runs audits and has no access to personal data: no names, no password hashes.
-GRANT USAGE ON SCHEMA users, orders, outbox TO off_operator;
+-- The operator runs audits and has no access to personal data or secrets: no names, no hashes, no salts.
+GRANT USAGE ON SCHEMA users, orders, auth, outbox TO off_operator;
 GRANT SELECT ON users.devices, users.shelf_items, users.deliveries, users.consumptions TO off_operator;
 GRANT SELECT ON orders.product_orders, orders.checkpoints, orders.late_orders, outbox.messages TO off_operator;
+GRANT SELECT ON auth.security_events TO off_operator;
+GRANT SELECT (id, user_id, generation, created_at, refreshed_at, idle_until, ends_at, revoked_at, revoked_because,
+              user_agent, address)
+    ON auth.sessions TO off_operator;

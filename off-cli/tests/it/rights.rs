@@ -5,18 +5,26 @@ use futures::{FutureExt, StreamExt};
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, Order, headers::REQUEST_ID, streams};
 use off_kit::{Bus, bus};
 use off_servers::{find_nats_server, free_port};
-use off_testkit::{Database, LENTILS, Log, Process, Program, add_product, eventually};
+use off_testkit::{Database, Http, LENTILS, Log, Process, Program, add_product, eventually};
+use reqwest::Method;
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
-const USERS: [&str; 7] = ["admin", "etl", "users", "orders", "notifications", "generator", "operator"];
+/// The password files of roles and of users of the broker.
+const USERS: [&str; 9] =
+    ["admin", "etl", "auth", "users", "orders", "notifications", "generator", "gateway", "operator"];
+
+/// The other secret files.
+const SECRETS: [&str; 3] = ["auth_secret", "client_generator", "client_operator"];
 
 /// A Postgres and a NATS with the production configuration, and the passwords of all users.
 struct Production {
@@ -34,6 +42,8 @@ impl Production {
         for user in USERS {
             fs::write(folder.path().join(user), format!("a-password-of-{user}:/@%\n")).unwrap();
         }
+        // It keeps those, and makes the others.
+        make_secrets(folder.path()).await;
         let nats_port = free_port().unwrap();
         let config = fs::read_to_string(deploy.join("nats/prod.conf")).unwrap();
         let config = config
@@ -55,9 +65,9 @@ impl Production {
         Self { database, nats_port, nats_log, folder, _nats: nats }
     }
 
-    /// The password file of `user`.
-    fn password_file(&self, user: &str) -> String {
-        self.folder.path().join(user).to_str().unwrap().to_owned()
+    /// The secret file with this name; the password of a user has the user's name.
+    fn secret_file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
     /// The URL of the database for `user`, without a password.
@@ -70,9 +80,9 @@ impl Production {
     fn settings(&self, user: &str) -> Vec<(&'static str, String)> {
         vec![
             ("DATABASE_URL", self.database_url(&format!("off_{user}"))),
-            ("DATABASE_PASSWORD_FILE", self.password_file(user)),
+            ("DATABASE_PASSWORD_FILE", self.secret_file(user)),
             ("NATS_URL", format!("nats://{user}@127.0.0.1:{}", self.nats_port)),
-            ("NATS_PASSWORD_FILE", self.password_file(user)),
+            ("NATS_PASSWORD_FILE", self.secret_file(user)),
         ]
     }
 
@@ -80,7 +90,7 @@ impl Production {
         let output = off(&["migrate"])
             .env("DATABASE_URL", &self.database.url)
             .env("NATS_URL", format!("nats://admin@127.0.0.1:{}", self.nats_port))
-            .env("NATS_PASSWORD_FILE", self.password_file("admin"))
+            .env("NATS_PASSWORD_FILE", self.secret_file("admin"))
             .env("OFF_ROLES", self.folder.path())
             .output()
             .await
@@ -102,10 +112,27 @@ impl Production {
     async fn connect(&self, user: &str) -> PgConnection {
         let url = off_kit::secret::fill_in(
             &self.database_url(&format!("off_{user}")),
-            Some(Path::new(&self.password_file(user))),
+            Some(Path::new(&self.secret_file(user))),
         );
         PgConnection::connect(&url.unwrap()).await.unwrap()
     }
+
+    /// Asserts that the role of `user` may not execute `statement`.
+    async fn assert_refused(&self, user: &str, statement: &'static str) {
+        let mut conn = self.connect(user).await;
+        let Err(error) = sqlx::query(statement).execute(&mut conn).await else {
+            panic!("{user} may {statement}");
+        };
+        let code =
+            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
+        assert_eq!(code, "42501", "{user}: {statement}: {error}");
+    }
+}
+
+/// Runs `deploy/make-secrets` for `folder`.
+async fn make_secrets(folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-secrets");
+    assert!(Command::new(script).arg(folder).status().await.unwrap().success());
 }
 
 #[tokio::test]
@@ -117,16 +144,34 @@ async fn every_program_works_with_its_own_permissions() {
     add_product(&production.database.pool, LENTILS, "Red lentils").await;
     let fast = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
     let fast = fast.map(|name| (name, "300ms".to_owned()));
-    let users = production.serve("users", &[]).await;
-    let orders = production.serve("orders", &[]).await;
-    let notifications = production.serve("notifications", &fast).await;
+    let auth = production.serve("auth", &[("AUTH_SECRET_FILE", production.secret_file("auth_secret"))]).await;
+    let keys = [("AUTH_JWKS_URL", format!("{}/.well-known/jwks.json", auth.http.base()))];
+    let auth_url = ("AUTH_URL", auth.http.base().to_owned());
+    let users = production.serve("users", &[&keys[..], &[auth_url]].concat()).await;
+    let orders = production.serve("orders", &keys).await;
+    let notifications = production.serve("notifications", &[&keys[..], &fast].concat()).await;
+    let places = [
+        ("AUTH_URL", auth.http.base()),
+        ("AUTH_HEALTH_URL", auth.health.base()),
+        ("USERS_URL", users.http.base()),
+        ("USERS_HEALTH_URL", users.health.base()),
+        ("ORDERS_URL", orders.http.base()),
+        ("ORDERS_HEALTH_URL", orders.health.base()),
+        ("NOTIFICATIONS_URL", notifications.http.base()),
+        ("NOTIFICATIONS_HEALTH_URL", notifications.health.base()),
+    ];
+    let places = places.map(|(name, url)| (name, url.to_owned()));
+    let gateway = production.serve("gateway", &[&keys[..], &places].concat()).await;
     let generator_settings = [
-        ("USERS_URL", users.http.base().to_owned()),
-        ("ORDERS_URL", orders.http.base().to_owned()),
+        ("USERS_URL", gateway.http.base().to_owned()),
+        ("ORDERS_URL", gateway.http.base().to_owned()),
+        ("AUTH_TOKEN_URL", format!("{}/oauth/token", gateway.http.base())),
+        ("CLIENT_SECRET_FILE", production.secret_file("client_generator")),
         ("GENERATOR_HOUSEHOLDS", "3".to_owned()),
         ("GENERATOR_RATE", "20".to_owned()),
     ];
-    let generator = production.serve("generator", &[&generator_settings[..], &fast].concat()).await;
+    let generator = production.serve("generator", &[&keys[..], &generator_settings, &fast].concat()).await;
+    a_person_uses_their_account(&gateway.http.anonymous()).await;
 
     eventually("orders are completed, and products are consumed", || async {
         let mut conn = production.connect("operator").await;
@@ -148,7 +193,7 @@ async fn every_program_works_with_its_own_permissions() {
     let output = doctor.envs(production.settings("operator")).output().await.unwrap();
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
 
-    for program in [generator, notifications, orders, users] {
+    for program in [generator, gateway, notifications, orders, users, auth] {
         assert!(program.terminate().await);
     }
     let mut audit = off(&["audit", "--patience", "10s"]);
@@ -160,11 +205,56 @@ async fn every_program_works_with_its_own_permissions() {
     assert!(rejected.is_empty(), "the broker rejected something that is needed: {rejected:#?}");
 }
 
+/// Uses every statement of the auth service and of the users service that changes an account.
+async fn a_person_uses_their_account(gateway: &Http) {
+    let (email, password) = ("ada@example.org", "correct horse battery");
+    let registered = gateway
+        .post(
+            "/api/register",
+            &json!({
+                "user": { "first_name": "Ada", "last_name": "Example", "email": email, "password": password },
+                "devices": [{ "mac_address": "02:00:00:00:00:01" }],
+            }),
+        )
+        .await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+    let (id, ssd) = (&registered.body["user_id"], &registered.body["devices"][0]["ssd_id"]);
+    let session = &registered.body["session"];
+    let refreshed = gateway.post("/api/refresh", &json!({ "refresh_token": session["refresh_token"] })).await;
+    assert_eq!(refreshed.status, 200, "{refreshed:?}");
+    let ada = gateway.with_token(refreshed.body["access_token"].as_str().unwrap());
+
+    let profile = json!({ "first_name": "Ada", "last_name": "Byron", "email": "ada.byron@example.org" });
+    let changed = ada.put(&format!("/api/users/{id}"), &profile).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    let device = ada.post("/api/devices", &json!({ "mac_address": "02:00:00:00:00:02" })).await;
+    assert_eq!(device.status, 201, "{device:?}");
+    let key = ada.post(&format!("/api/devices/{ssd}/keys"), &json!({})).await;
+    assert_eq!(key.status, 201, "{key:?}");
+    let as_device = gateway.request(Method::GET, &format!("/api/devices/{ssd}"));
+    let shown = as_device.basic_auth(format!("ssd-{ssd}"), key.body["key"].as_str()).send().await.unwrap();
+    assert_eq!(shown.status(), 200);
+    let revoked = ada.delete(&format!("/api/devices/{ssd}/keys/{}", key.body["id"].as_str().unwrap())).await;
+    assert_eq!(revoked.status, 204, "{revoked:?}");
+
+    let passwords = json!({ "old_password": password, "new_password": "another horse battery" });
+    let changed = ada.put("/api/password", &passwords).await;
+    assert_eq!(changed.status, 204, "{changed:?}");
+    let sign_in = json!({ "email": "ada.byron@example.org", "password": "another horse battery" });
+    let signed_in = gateway.post("/api/login", &sign_in).await;
+    assert_eq!(signed_in.status, 200, "{signed_in:?}");
+    let signed_out = gateway.post("/api/logout", &json!({ "refresh_token": signed_in.body["refresh_token"] })).await;
+    assert_eq!(signed_out.status, 204, "{signed_out:?}");
+    let ada = gateway.with_token(signed_in.body["access_token"].as_str().unwrap());
+    eventually("the revocation is known", || async { (ada.get("/api/sessions").await.status == 401).then_some(()) })
+        .await;
+}
+
 /// Sends `orders.random` with reply subjects on which only other users may publish: services respond only to inboxes.
 async fn services_respond_only_to_inboxes(production: &Production) {
     let connect = async |user: &'static str| {
         let config = bus::Config {
-            nats_password_file: Some(production.password_file(user).into()),
+            nats_password_file: Some(production.secret_file(user).into()),
             ..bus::Config::at(&format!("nats://{user}@127.0.0.1:{}", production.nats_port))
         };
         Bus::connect(&config, user).await.unwrap()
@@ -201,38 +291,76 @@ async fn no_program_can_do_more_than_its_work() {
     for (user, statement) in [
         ("etl", "SELECT FROM users.users"),
         ("etl", "SELECT FROM orders.product_orders"),
+        ("etl", "SELECT FROM auth.accounts"),
+        ("auth", "SELECT FROM users.users"),
+        ("auth", "SELECT mac_address FROM users.devices"),
+        ("auth", "SELECT FROM orders.product_orders"),
+        ("auth", "UPDATE auth.accounts SET is_operator = true"),
+        ("auth", "UPDATE auth.accounts SET email = 'mine@example.org'"),
+        ("auth", "INSERT INTO auth.clients (id, scopes, created_at) VALUES ('mine', '{operate}', now())"),
+        ("auth", "UPDATE auth.clients SET scopes = '{operate}'"),
         ("users", "SELECT FROM orders.product_orders"),
         ("users", "UPDATE users.deliveries SET quantity = 1"),
         ("users", "DELETE FROM users.users"),
         ("users", "UPDATE catalog.products SET name = 'mine'"),
+        ("users", "UPDATE users.users SET is_simulated = true"),
+        ("users", "SELECT password_hash FROM auth.accounts"),
+        ("users", "SELECT email FROM auth.accounts"),
+        ("users", "UPDATE auth.accounts SET password_hash = 'mine'"),
+        ("users", "UPDATE auth.accounts SET is_operator = true"),
+        (
+            "users",
+            "INSERT INTO auth.accounts (user_id, email, password_hash, is_operator, changed_at)
+                    VALUES (1, 'mine@example.org', 'mine', true, now())",
+        ),
+        ("users", "DELETE FROM auth.accounts"),
+        ("users", "SELECT FROM auth.sessions"),
+        ("users", "SELECT FROM auth.device_keys"),
+        ("users", "SELECT FROM auth.client_secrets"),
+        ("users", "SELECT FROM auth.signing_keys"),
+        ("users", "SELECT FROM auth.security_events"),
         ("orders", "SELECT FROM users.users"),
         ("orders", "INSERT INTO users.deliveries DEFAULT VALUES"),
         ("orders", "DELETE FROM orders.product_orders"),
         ("orders", "CREATE TABLE orders.mine ()"),
         ("orders", "CREATE TABLE public.mine ()"),
         ("orders", "SELECT FROM outbox.messages"),
+        ("orders", "SELECT FROM auth.accounts"),
+        ("orders", "SELECT FROM auth.sessions"),
         (
             "users",
             "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
                     VALUES ('orders', 'orders.pending', 'x', '{}', now())",
         ),
         ("operator", "SELECT FROM users.users"),
+        ("operator", "SELECT FROM auth.accounts"),
+        ("operator", "SELECT salt FROM auth.sessions"),
+        ("operator", "SELECT FROM auth.client_secrets"),
+        ("operator", "SELECT FROM auth.device_keys"),
+        ("operator", "SELECT FROM auth.signing_keys"),
+        ("operator", "UPDATE auth.sessions SET revoked_at = now()"),
         ("operator", "UPDATE orders.product_orders SET status = 'completed'"),
         ("operator", "DELETE FROM outbox.messages"),
     ] {
-        let mut conn = production.connect(user).await;
-        let error = sqlx::query(statement).execute(&mut conn).await.expect_err(statement);
-        let code =
-            error.as_database_error().and_then(sqlx::error::DatabaseError::code).unwrap_or_default().into_owned();
-        assert_eq!(code, "42501", "{user}: {statement}: {error}");
+        production.assert_refused(user, statement).await;
+    }
+    // Security events can only be added.
+    for user in ["etl", "auth", "users", "orders", "operator"] {
+        for statement in [
+            "UPDATE auth.security_events SET subject = ''",
+            "DELETE FROM auth.security_events",
+            "TRUNCATE auth.security_events",
+        ] {
+            production.assert_refused(user, statement).await;
+        }
     }
     // A service does not see the outbox messages of another service.
-    sqlx::query("INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
+    sqlx::query("INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at) VALUES ('users', 'stock.low', 'x', '{}', now()), ('auth', 'auth.revoked', 'x', '{}', now()), ('other', 'other', 'x', '{}', now())")
         .execute(&production.database.pool)
         .await
         .unwrap();
     let count = "SELECT count(*) FROM outbox.messages";
-    for (user, expected) in [("users", 1), ("operator", 2)] {
+    for (user, expected) in [("auth", 1), ("users", 1), ("operator", 3)] {
         let seen: i64 = sqlx::query_scalar(count).fetch_one(&mut production.connect(user).await).await.unwrap();
         assert_eq!(seen, expected, "{user}");
     }
@@ -244,13 +372,21 @@ async fn sample_and_duplicate_passwords_are_rejected() {
     let output = off(&["secrets", samples.to_str().unwrap()]).output().await.unwrap();
     let text = stdout(&output);
     assert!(!output.status.success() && text.contains("deploy/make-secrets"), "{text}");
-    for user in USERS {
-        assert!(text.contains(&format!("✗ {user}")), "{text}");
+    for name in USERS.iter().chain(&SECRETS) {
+        assert!(text.contains(&format!("✗ {name}")), "{text}");
     }
 
     let own = TempDir::new().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/make-secrets");
-    assert!(Command::new(script).arg(own.path()).status().await.unwrap().success());
+    make_secrets(own.path()).await;
+    for name in USERS.iter().chain(&SECRETS) {
+        let mode = fs::metadata(own.path().join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    for client in ["generator", "operator"] {
+        let secret = fs::read_to_string(own.path().join(format!("client_{client}"))).unwrap();
+        let parts: Vec<&str> = secret.splitn(3, '_').collect();
+        assert!(matches!(parts[..], ["offs", id, random] if id.len() == 32 && random.len() == 43), "{client}");
+    }
     let output = off(&["secrets", own.path().to_str().unwrap()]).output().await.unwrap();
     assert!(output.status.success(), "{}", stdout(&output));
     fs::copy(own.path().join("users"), own.path().join("copy")).unwrap();
