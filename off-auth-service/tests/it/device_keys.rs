@@ -33,6 +33,9 @@ async fn a_device_signs_in_with_a_key_that_its_owner_made() {
     assert_eq!((&key["ssd_id"], &key["label"]), (&json!(ssd_id), &json!("kitchen")));
     assert!(text(&key["key"]).starts_with("offd_"));
 
+    // The id alone, which the list shows, is not enough.
+    let guessed = format!("offd_{}_{}", text(&key["id"]).replace('-', ""), "A".repeat(43));
+    assert_eq!(auth.client_token(&format!("ssd-{ssd_id}"), &guessed, "").await.status, 401);
     let token = device_token(&auth, ssd_id, &key["key"]).await;
     let (_, claims) = read_token(&token);
     assert_eq!((&claims["sub"], &claims["scope"]), (&json!(format!("device:{ssd_id}")), &json!("device")));
@@ -110,7 +113,9 @@ async fn a_device_of_somebody_else_does_not_exist() {
     device_token(&auth, of_bob, &key["key"]).await;
     // The key of one device is not that of another.
     assert_eq!(auth.client_token(&format!("ssd-{of_ada}"), &text(&key["key"]), "").await.status, 401);
-    auth.assert_revoked(&[]).await;
+    let own = format!("/api/devices/{of_ada}/keys/{}", text(&own_key["id"]));
+    assert_eq!(auth.with_token(&text(&tokens["access_token"])).delete(&own).await.status, 204);
+    auth.assert_revoked(&[text(&own_key["id"]).parse().unwrap()]).await;
     auth.end().await;
 }
 
