@@ -31,7 +31,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// How long a connection is idle before its buffers are freed.
+/// How long a connection is idle before its buffers are freed; at most a quarter of its idle timeout.
 const PARK_AFTER: Duration = Duration::from_secs(2);
 
 /// A connection whose next bytes can be waited for.
@@ -96,45 +96,71 @@ where
 {
     let activity = Arc::<Activity>::default();
     let mut stream = Watched { stream, prefix: Bytes::new(), activity: activity.clone() };
-    let mut app = Counted { inner: app, activity: activity.clone() };
+    let mut app = Counted { inner: app, activity };
+    let park_after = PARK_AFTER.min(idle / 4);
     let mut stopping = pin!(stopping);
     let mut must_wait = !S::READS_AHEAD;
     loop {
         if must_wait {
+            let mut byte = [0];
             tokio::select! {
                 biased;
                 () = &mut stopping => return Ok(()),
-                readable = timeout(idle, stream.stream.tcp().readable()) => match readable {
-                    Ok(readable) => readable?,
+                // `readable` alone also completes when there is nothing.
+                peeked = timeout(idle, stream.stream.tcp().peek(&mut byte)) => match peeked {
+                    Ok(peeked) => drop(peeked?),
                     Err(_) => return Ok(()),
                 },
             }
         }
-        let mut connection = http.serve_connection(TokioIo::new(stream), app).with_upgrades();
-        let mut seen = activity.total.load(Ordering::Relaxed);
-        let parts = loop {
-            tokio::select! {
-                ended = &mut connection => return ended.map_err(io::Error::other),
-                () = &mut stopping => {
-                    Pin::new(&mut connection).graceful_shutdown();
-                    return connection.await.map_err(io::Error::other);
-                }
-                () = sleep(PARK_AFTER) => {}
-            }
-            let total = activity.total.load(Ordering::Relaxed);
-            // All of the last answer is sent: hyper wrote until nothing was left or the connection blocked.
-            if total == seen && activity.is_idle() {
-                break connection.into_parts();
-            }
-            seen = total;
-        };
-        // Without a request nothing was upgraded.
-        let Some(parts) = parts else { return Ok(()) };
-        (stream, app) = (parts.io.into_inner(), parts.service);
-        // The start of a next request. It has one time limit from now on, because it keeps the connection from idling.
-        must_wait = parts.read_buf.is_empty();
-        stream.prefix = parts.read_buf;
+        // In a box, so that the task of an idle connection is small.
+        match Box::pin(serve_until_idle(http, stream, app, park_after, stopping.as_mut())).await? {
+            Some(parked) => (stream, app) = parked,
+            None => return Ok(()),
+        }
+        must_wait = stream.prefix.is_empty();
     }
+}
+
+/// Serves requests until there was none for `park_after`; then returns the connection. `None` when it has ended.
+async fn serve_until_idle<S, App>(
+    http: &http1::Builder,
+    stream: Watched<S>,
+    app: Counted<App>,
+    park_after: Duration,
+    mut stopping: Pin<&mut impl Future<Output = ()>>,
+) -> io::Result<Option<(Watched<S>, Counted<App>)>>
+where
+    S: Socket,
+    App: Service<Request<Incoming>, Response = Response, Error = Infallible> + Send + 'static,
+    App::Future: Send + 'static,
+{
+    let activity = stream.activity.clone();
+    let mut connection = http.serve_connection(TokioIo::new(stream), app).with_upgrades();
+    let mut seen = activity.total.load(Ordering::Relaxed);
+    loop {
+        tokio::select! {
+            ended = &mut connection => return ended.map(|()| None).map_err(io::Error::other),
+            () = &mut stopping => {
+                Pin::new(&mut connection).graceful_shutdown();
+                return connection.await.map(|()| None).map_err(io::Error::other);
+            }
+            () = sleep(park_after) => {}
+        }
+        let total = activity.total.load(Ordering::Relaxed);
+        // All of the last answer is sent: hyper wrote until nothing was left or the connection blocked.
+        if total == seen && activity.is_idle() {
+            break;
+        }
+        seen = total;
+    }
+    // Without a request nothing was upgraded.
+    let Some(parts) = connection.into_parts() else { return Ok(None) };
+    let mut stream = parts.io.into_inner();
+    // The start of a next request. It has one time limit from now on, because it keeps the connection from idling. An
+    // empty one would keep its buffer.
+    stream.prefix = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf };
+    Ok(Some((stream, parts.service)))
 }
 
 /// Counts requests until their answers are sent to their end.
