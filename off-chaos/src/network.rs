@@ -88,6 +88,8 @@ impl Network {
             ServiceName::Orders => {}
             ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
             ServiceName::Gateway => {
+                // All clients have the same address.
+                settings.push(("RATE_SIGN_IN", "off".to_owned()));
                 for (service, url, health_url) in [
                     (ServiceName::Auth, "AUTH_URL", "AUTH_HEALTH_URL"),
                     (ServiceName::Users, "USERS_URL", "USERS_HEALTH_URL"),

@@ -1,6 +1,4 @@
 #![doc = include_str!("../README.md")]
-#![expect(clippy::result_large_err, reason = "a problem is the answer to a request, and seldom")]
-
 mod address;
 mod board;
 mod caller;

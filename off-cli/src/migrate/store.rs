@@ -1,6 +1,8 @@
 //! The statements that create roles and clients.
 
 use chrono::{DateTime, Utc};
+use off_events::{Revoked, participants};
+use off_kit::auth::{LEEWAY, TOKEN_LIFETIME};
 use sqlx::{AssertSqlSafe, PgConnection};
 use uuid::Uuid;
 
@@ -72,14 +74,27 @@ pub(super) async fn set_client_secret(
     if added.execute(&mut *tx).await?.rows_affected() == 0 {
         return Ok(());
     }
+    // The auth service publishes the revocations. They matter as long as the last token of the secret is valid.
     sqlx::query!(
-        "UPDATE auth.client_secrets SET revoked_at = $3
-         WHERE client_id = $1 AND revoked_at IS NULL AND id <> $2
-           AND id NOT IN (SELECT id FROM auth.client_secrets WHERE client_id = $1 AND id <> $2 AND revoked_at IS NULL
-                          ORDER BY created_at DESC LIMIT 1)",
+        r#"WITH revoked AS (
+               UPDATE auth.client_secrets SET revoked_at = $3
+               WHERE client_id = $1 AND revoked_at IS NULL AND id <> $2
+                 AND id NOT IN (SELECT id FROM auth.client_secrets
+                                WHERE client_id = $1 AND id <> $2 AND revoked_at IS NULL
+                                ORDER BY created_at DESC LIMIT 1)
+               RETURNING id
+           )
+           INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
+           SELECT $4, $5, 'revoked:' || id,
+                  json_build_object('sid', id, 'until', to_char($6::timestamptz AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))::text,
+                  $3
+           FROM revoked"#,
         client,
         id,
         now,
+        participants::AUTH.name,
+        Revoked::SUBJECT,
+        now + TOKEN_LIFETIME + LEEWAY,
     )
     .execute(tx)
     .await?;

@@ -210,7 +210,7 @@ async fn findings_are_printed_as_json() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["findings"][0]["check"], "shelves", "{document}");
     assert_eq!(document["counts"]["completed"], 1, "{document}");
-    assert!(document["broker"]["streams"].as_array().unwrap().len() == 4, "{document}");
+    assert!(document["broker"]["streams"].as_array().unwrap().len() == 5, "{document}");
     world.end().await;
 }
 

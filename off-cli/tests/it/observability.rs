@@ -1,5 +1,7 @@
 //! Dashboards and alerts use only metrics that exist.
 
+use off_auth_service::AuthService;
+use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{
     Service, service,
@@ -29,7 +31,14 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 
 /// The declared metrics of all programs.
 fn declared() -> impl Iterator<Item = &'static Metric> {
-    let own = [UsersService::METRICS, OrdersService::METRICS, NotificationsService::METRICS, Generator::METRICS];
+    let own = [
+        AuthService::METRICS,
+        UsersService::METRICS,
+        OrdersService::METRICS,
+        NotificationsService::METRICS,
+        Gateway::METRICS,
+        Generator::METRICS,
+    ];
     service::METRICS.into_iter().chain(own).chain([&off_etl::METRICS[..]]).flatten()
 }
 

@@ -72,7 +72,7 @@ impl TestSystem {
 
     /// Starts a generator and waits until it is ready.
     async fn start(&self, config: Config) -> Running {
-        Running::start_ready::<Generator>(config, Clock::real(1.0)).await
+        Box::pin(Running::start_ready::<Generator>(config, Clock::real(1.0))).await
     }
 
     /// Starts a generator whose users service is unavailable, and starts that service afterwards; returns both.

@@ -46,14 +46,13 @@ pub(super) struct KeySource {
 impl KeySource {
     /// Spawns a task on `kit` that fetches the keys. The service is ready once there are some.
     pub(super) fn start(kit: &Kit, config: &Config, keys: &KeySet) -> anyhow::Result<Self> {
-        let origin = match &config.auth_keys_file {
-            Some(file) => Origin::File(file.clone()),
-            None => {
-                // Fails if a provider is installed already, which is the same one.
-                let _ = rustls::crypto::ring::default_provider().install_default();
-                let client = Client::builder().timeout(FETCH_TIMEOUT).no_proxy().build();
-                Origin::Url(client.context("cannot create the client for keys")?, config.auth_jwks_url.clone())
-            }
+        let origin = if let Some(file) = &config.auth_keys_file {
+            Origin::File(file.clone())
+        } else {
+            // Fails if a provider is installed already, which is the same one.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let client = Client::builder().timeout(FETCH_TIMEOUT).no_proxy().build();
+            Origin::Url(client.context("cannot create the client for keys")?, config.auth_jwks_url.clone())
         };
         let source = Self {
             origin,

@@ -1,5 +1,7 @@
 //! The cryptography of tokens: ECDSA on P-256 with SHA-256, by ring.
 
+#![expect(clippy::trivially_copy_pass_by_ref, reason = "the signatures are those of jsonwebtoken")]
+
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, EncodingKey,
     crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils},

@@ -107,16 +107,15 @@ impl Verifier {
         id.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let removals = self.keys.removals();
         let cached = self.cache.get(&id).filter(|verified| verified.removals == removals);
-        let principal = match cached {
-            Some(verified) => verified.principal,
-            None => {
-                let verified = self.verify_signature(token).await;
-                let outcome = verified.as_ref().map_or_else(|error| error.as_str(), |_| "valid");
-                counter!("off_tokens_verified_total", "outcome" => outcome).increment(1);
-                let principal = verified?;
-                self.cache.insert(id, Verified { principal: principal.clone(), removals });
-                principal
-            }
+        let principal = if let Some(verified) = cached {
+            verified.principal
+        } else {
+            let verified = self.verify_signature(token).await;
+            let outcome = verified.as_ref().map_or_else(|error| error.as_str(), |_| "valid");
+            counter!("off_tokens_verified_total", "outcome" => outcome).increment(1);
+            let principal = verified?;
+            self.cache.insert(id, Verified { principal: principal.clone(), removals });
+            principal
         };
         if principal.expires_at + LEEWAY.num_seconds() < self.clock.now().timestamp() {
             return Err(TokenError::Expired);

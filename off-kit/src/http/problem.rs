@@ -29,26 +29,26 @@ pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 pub struct Problem {
     #[serde(rename = "type")]
     #[schema(example = "urn:off:problem:invalid_body")]
-    kind: String,
+    kind: Box<str>,
     #[schema(example = "Unprocessable Entity")]
-    title: String,
+    title: &'static str,
     #[schema(example = 422)]
     status: u16,
     #[schema(example = "invalid_body")]
     code: &'static str,
-    detail: String,
+    detail: Box<str>,
     /// The invalid fields, each with the reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: Box<[FieldError]>,
     /// The trace id of the request, to find it in the logs.
     #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<String>,
+    trace_id: Option<Box<str>>,
     /// Seconds to wait before a retry, for the `Retry-After` header.
     #[serde(skip)]
-    retry_after: Option<u32>,
+    retry_after: Option<u16>,
     /// The `WWW-Authenticate` header.
     #[serde(skip)]
-    challenge: Option<String>,
+    challenge: Option<Box<str>>,
 }
 
 impl Problem {
@@ -56,12 +56,12 @@ impl Problem {
     pub fn new(code: impl ProblemCode, detail: impl Into<String>) -> Self {
         let (code, status) = (code.as_str(), code.status());
         Self {
-            kind: format!("urn:off:problem:{code}"),
-            title: status.canonical_reason().unwrap_or("Problem").to_owned(),
+            kind: format!("urn:off:problem:{code}").into(),
+            title: status.canonical_reason().unwrap_or("Problem"),
             status: status.as_u16(),
             code,
-            detail: detail.into(),
-            errors: Vec::new(),
+            detail: detail.into().into(),
+            errors: Box::default(),
             trace_id: None,
             retry_after: None,
             challenge: None,
@@ -72,13 +72,13 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("the request is invalid: see {}", fields.join(", "));
-        Self { errors, ..Self::new(CommonCode::InvalidBody, detail) }
+        Self { errors: errors.into(), ..Self::new(CommonCode::InvalidBody, detail) }
     }
 
     /// 401 for a request without a token, or with an `Authorization` header that has no bearer token.
     pub fn unauthenticated() -> Self {
         let detail = "this needs an access token: send it as Authorization: Bearer TOKEN";
-        Self { challenge: Some("Bearer".to_owned()), ..Self::new(CommonCode::Unauthenticated, detail) }
+        Self { challenge: Some("Bearer".into()), ..Self::new(CommonCode::Unauthenticated, detail) }
     }
 
     /// 401 for a token that is not accepted; 503 while that cannot be decided.
@@ -87,7 +87,7 @@ impl Problem {
             return Self::unavailable("tokens cannot be verified yet; try again");
         }
         let challenge = format!("Bearer error=\"invalid_token\", error_description=\"{error}\"");
-        Self { challenge: Some(challenge), ..Self::new(CommonCode::Unauthenticated, error.to_string()) }
+        Self { challenge: Some(challenge.into()), ..Self::new(CommonCode::Unauthenticated, error.to_string()) }
     }
 
     /// 403 for a token without any of `scopes`.
@@ -95,7 +95,7 @@ impl Problem {
         let names: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
         let detail = format!("this needs a token with the scope {}", names.join(" or "));
         let challenge = format!("Bearer error=\"insufficient_scope\", scope=\"{scopes}\"");
-        Self { challenge: Some(challenge), ..Self::new(CommonCode::Forbidden, detail) }
+        Self { challenge: Some(challenge.into()), ..Self::new(CommonCode::Forbidden, detail) }
     }
 
     /// 404 for a resource that does not exist.
@@ -112,13 +112,13 @@ impl Problem {
     /// The same problem with `Retry-After`.
     #[must_use]
     pub fn with_retry_after(self, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+        Self { retry_after: Some(u16::try_from(seconds).unwrap_or(u16::MAX)), ..self }
     }
 
     /// The same problem with `WWW-Authenticate`, which every 401 has (RFC 9110, section 15.5.2).
     #[must_use]
     pub fn with_challenge(self, challenge: &str) -> Self {
-        Self { challenge: Some(challenge.to_owned()), ..self }
+        Self { challenge: Some(challenge.into()), ..self }
     }
 
     /// 413 for a body above the size limit.
@@ -148,7 +148,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
-        self.trace_id = telemetry::current_traceparent().as_deref().and_then(telemetry::trace_id).map(str::to_owned);
+        self.trace_id = telemetry::current_traceparent().as_deref().and_then(telemetry::trace_id).map(Into::into);
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let (retry_after, challenge) = (self.retry_after, self.challenge.take());
         let mut response = (status, Json(self)).into_response();
@@ -157,7 +157,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if let Some(challenge) = challenge.and_then(|text| header::HeaderValue::try_from(text).ok()) {
+        if let Some(challenge) = challenge.and_then(|text| header::HeaderValue::from_str(&text).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         response
