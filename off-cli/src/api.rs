@@ -43,14 +43,13 @@ impl Api {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let running = || home.running()?.services.into_iter().find(|service| service.name == "gateway");
-        let base = match &options.url {
-            Some(url) => url.clone(),
-            None => {
-                let gateway = running().with_context(|| {
-                    format!("nothing runs in {}: start it with `off up`, or set --url", home.folder().display())
-                })?;
-                gateway.url.parse().context("the address of the gateway is no URL")?
-            }
+        let base = if let Some(url) = &options.url {
+            url.clone()
+        } else {
+            let gateway = running().with_context(|| {
+                format!("nothing runs in {}: start it with `off up`, or set --url", home.folder().display())
+            })?;
+            gateway.url.parse().context("the address of the gateway is no URL")?
         };
         let client = Client::builder().timeout(TIMEOUT).no_proxy().build().context("cannot create the HTTP client")?;
         Ok(Self { client, base })

@@ -80,7 +80,7 @@ pub async fn run() -> ExitCode {
 async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
     let home = Home::new(home)?;
     match command {
-        Command::Up(options) => up::run(&home, *options).await,
+        Command::Up(options) => Box::pin(up::run(&home, *options)).await,
         Command::Down => down::run(&home).await,
         Command::Status => status::run(&home).await,
         Command::Serve(options) => Ok(serve::run(options).await),

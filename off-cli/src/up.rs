@@ -104,7 +104,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
         let reason = "because Postgres does not run as root and its user has no access to this folder";
         print_status(&format!("  the database's files are in {}, {reason}", folder.display()));
     }
-    let outcome = run_system(home, &options, &mut servers, &shutdown).await;
+    let outcome = Box::pin(run_system(home, &options, &mut servers, &shutdown)).await;
     home.remove_running();
     let stopped = servers.stop().await;
     telemetry::flush().await;
