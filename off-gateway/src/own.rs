@@ -120,7 +120,9 @@ pub(crate) fn routes() -> OpenApiRouter<Own> {
 }
 
 /// Where to go from here.
-#[utoipa::path(get, path = "/", tag = "gateway", security(()), responses((status = 200, description = "the links", body = Welcome)))]
+#[utoipa::path(get, path = "/", tag = "gateway", security(()), responses(
+    (status = 200, description = "the links", body = Welcome),
+    (status = 429, description = "too many requests of this caller, see Retry-After", body = Problem)))]
 async fn welcome() -> Json<Welcome> {
     let version = env!("CARGO_PKG_VERSION");
     Json(Welcome { name: "off", version, docs: "/docs/", health: "/client/health/" })
@@ -129,6 +131,7 @@ async fn welcome() -> Json<Welcome> {
 /// Whether everything that is needed works, for monitoring. The states are a few seconds old.
 #[utoipa::path(get, path = "/health", tag = "gateway", security(()), responses(
     (status = 200, description = "it works", body = Health),
+    (status = 429, description = "too many requests of this caller, see Retry-After", body = Problem),
     (status = 503, description = "the gateway or a needed service is away or not ready", body = Health)))]
 async fn find_health(State(own): State<Own>) -> (StatusCode, Json<Health>) {
     let (health, works) = own.health().await;
@@ -137,7 +140,8 @@ async fn find_health(State(own): State<Own>) -> (StatusCode, Json<Health>) {
 
 /// The state of everything, for clients that show it to people. The states are a few seconds old.
 #[utoipa::path(get, path = "/client/health/", tag = "gateway", security(()), responses(
-    (status = 200, description = "the states", body = Health)))]
+    (status = 200, description = "the states", body = Health),
+    (status = 429, description = "too many requests of this caller, see Retry-After", body = Problem)))]
 async fn find_client_health(State(own): State<Own>) -> Json<Health> {
     Json(own.health().await.0)
 }

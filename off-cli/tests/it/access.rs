@@ -69,13 +69,13 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
 /// The routes that need no token. Their status does not depend on the caller, because they look at none.
 const PUBLIC_ROUTES: [(&str, u16); 12] = [
     ("POST /api/login", 422),
-    ("POST /api/refresh", 422),
-    ("POST /api/logout", 422),
+    ("POST /api/refresh", 401),
+    ("POST /api/logout", 204),
     ("POST /oauth/token", 400),
     ("POST /oauth/revoke", 400),
     ("GET /.well-known/jwks.json", 200),
     ("GET /.well-known/oauth-authorization-server", 200),
-    ("GET /", 307),
+    ("GET /", 200),
     ("GET /health", 200),
     ("GET /client/health/", 200),
     // Only on the health ports of the services, which are not published.

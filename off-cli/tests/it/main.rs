@@ -91,36 +91,44 @@ impl Home {
         serde_json::from_str(&std::fs::read_to_string(self.path().join("running.json")).unwrap()).unwrap()
     }
 
-    /// An HTTP client of a service of the running system.
-    fn http(&self, service: &str) -> Http {
+    /// An HTTP client of the running system without a token.
+    fn api(&self) -> Http {
         let running = self.running();
         let services = running["services"].as_array().unwrap();
-        let found = services.iter().find(|entry| entry["name"] == service).unwrap();
-        Http::new(found["url"].as_str().unwrap().to_owned())
+        let gateway = services.iter().find(|entry| entry["name"] == "gateway").unwrap();
+        Http::new(gateway["url"].as_str().unwrap().to_owned()).anonymous()
     }
 
-    /// Registers Ada with one device; returns the device's id.
-    async fn register_device(&self) -> i64 {
+    /// An HTTP client of the running system with the token of an operator, as `off token` prints it.
+    async fn operator(&self) -> Http {
+        let printed = self.run(&["token", "--client", "operator"]).await;
+        assert!(printed.status.success(), "{}", stderr(&printed));
+        self.api().with_token(stdout(&printed).trim())
+    }
+
+    /// Registers Ada with one device; returns the device's id, and an HTTP client with Ada's token.
+    async fn register_device(&self) -> (i64, Http) {
         let ada = json!({
             "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
             "devices": [{"mac_address": "02:00:00:00:00:01"}],
         });
-        let registered = self.http("users").post("/api/register", &ada).await;
-        registered.body["devices"][0]["ssd_id"].as_i64().unwrap()
+        let registered = self.api().post("/api/register", &ada).await;
+        let token = registered.body["session"]["access_token"].as_str().unwrap_or_else(|| panic!("{registered:?}"));
+        (registered.body["devices"][0]["ssd_id"].as_i64().unwrap(), self.api().with_token(token))
     }
+}
 
-    /// Places an order of lentils; returns the response with the status 201.
-    async fn place_order(&self, ssd: i64, quantity: i64) -> Answer {
-        let order = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": quantity});
-        // The service may answer 503 while everything is starting.
-        let placed = eventually("the order is placed", || async {
-            let placed = self.http("orders").post("/api/orders", &order).await;
-            (placed.status != 503).then_some(placed)
-        })
-        .await;
-        assert_eq!(placed.status, 201, "{placed:?}");
-        placed
-    }
+/// Places an order of lentils; returns the response with the status 201.
+async fn place_order(http: &Http, ssd: i64, quantity: i64) -> Answer {
+    let order = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": quantity});
+    // The service may answer 503 while everything is starting.
+    let placed = eventually("the order is placed", || async {
+        let placed = http.post("/api/orders", &order).await;
+        (placed.status != 503).then_some(placed)
+    })
+    .await;
+    assert_eq!(placed.status, 201, "{placed:?}");
+    placed
 }
 
 impl Up {

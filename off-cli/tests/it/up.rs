@@ -1,6 +1,6 @@
 //! `off up`: the whole system in one process.
 
-use crate::{Home, stderr, stdout};
+use crate::{Home, place_order, stderr, stdout};
 use async_nats::{ConnectOptions, jetstream::consumer::PullConsumer};
 use nix::{
     sys::signal::{Signal, kill},
@@ -28,11 +28,10 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
     let up = home.up(&QUICK).await;
 
     // A real device takes part over HTTP.
-    let (users, orders) = (home.http("users"), home.http("orders"));
-    let ssd = home.register_device().await;
-    let placed = home.place_order(ssd, 4).await;
+    let (ssd, ada) = home.register_device().await;
+    let placed = place_order(&ada, ssd, 4).await;
     let completed = eventually("the order is completed", || async {
-        let order = orders.get(placed.header("location")).await;
+        let order = ada.get(placed.header("location")).await;
         // The shipping may be recorded after the completion, because events can arrive out of order.
         (order.body["history"].as_array()?.len() == 3).then_some(order)
     })
@@ -41,7 +40,7 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
         completed.body["history"].as_array().unwrap().iter().map(|step| &step["status"]).collect();
     assert_eq!(states, ["pending", "shipped", "completed"]);
     eventually("the delivery is on the shelf", || async {
-        let device = users.get(&format!("/api/devices/{ssd}")).await;
+        let device = ada.get(&format!("/api/devices/{ssd}")).await;
         // The generator orders for any device, so the shelf may hold other products too.
         let item = device.body["shelf"].as_array()?.iter().find(|item| item["barcode"] == LENTILS)?;
         (item["quantity"].as_i64()? >= 4).then_some(())
@@ -70,8 +69,9 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success() && stdout(&audit).contains("every order is accounted for"), "{}", stdout(&audit));
     let up = home.up(&QUICK).await;
-    let orders = home.http("orders");
-    assert_eq!(orders.get(placed.header("location")).await.body["status"], "completed");
+    // The token is valid as before.
+    let ada = home.api().with_token_of(&ada);
+    assert_eq!(ada.get(placed.header("location")).await.body["status"], "completed");
     assert!(up.interrupt().await.0);
 
     let reset = home.run(&["reset"]).await;
@@ -85,7 +85,7 @@ async fn up_restocks_shelves_and_reset_deletes_everything() {
 async fn a_killed_system_continues_after_a_restart() {
     let home = Home::new();
     let mut up = home.up(&QUICK).await;
-    let orders = home.http("orders");
+    let orders = home.operator().await;
     eventually("some orders", || async {
         let page = orders.get("/api/orders").await;
         (page.body["orders"].as_array()?.len() >= 5).then_some(())
@@ -96,7 +96,7 @@ async fn a_killed_system_continues_after_a_restart() {
     let again = home.up(&["--speed", "600", "--no-generator"]).await;
     let audit = home.run(&["audit"]).await;
     assert!(audit.status.success(), "{}", stdout(&audit));
-    let orders = home.http("orders");
+    let orders = home.operator().await;
     eventually("everything is completed", || async {
         let pending = orders.get("/api/orders?status=pending").await;
         let shipped = orders.get("/api/orders?status=shipped").await;
@@ -164,8 +164,8 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
     // A dead letter can be repaired and replayed.
     let body = stdout(&home.run(&["dead", "show", "1", "--body"]).await);
     assert_eq!(body, "{\"id\": 7}");
-    let ssd = home.register_device().await;
-    let repaired = home.place_order(ssd, 3).await.body;
+    let (ssd, ada) = home.register_device().await;
+    let repaired = place_order(&ada, ssd, 3).await.body;
     let file = home.path().join("repaired.json");
     std::fs::write(&file, repaired.to_string()).unwrap();
     let replay = home.run(&["dead", "replay", "1", "--body", file.to_str().unwrap()]).await;
