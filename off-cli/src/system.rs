@@ -7,7 +7,12 @@ use off_kit::{Addresses, Clock, Kit, Listeners, Running, Service, auth, http};
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex},
+    time::Duration,
 };
+use tokio::time::sleep;
+
+/// How often to ask whether a service is ready.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The services that run in this process, in start order.
 #[derive(Debug)]
@@ -60,6 +65,19 @@ impl System {
         let addresses = service.addresses();
         self.services.push(service);
         Ok(addresses)
+    }
+
+    /// Waits until all services are ready, or until the time is up: a service that is not keeps trying.
+    pub(crate) async fn wait_until_ready(&self, timeout: Duration) {
+        let all_ready = async {
+            for service in &self.services {
+                while http::ask_whether_ready(service.addresses().health).await.is_err() {
+                    sleep(POLL_INTERVAL).await;
+                }
+            }
+        };
+        // What is not ready yet is in the log and in `off status`.
+        let _ = tokio::time::timeout(timeout, all_ready).await;
     }
 
     pub(crate) fn services(&self) -> &[Running] {

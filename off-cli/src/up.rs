@@ -37,6 +37,9 @@ use url::Url;
 /// How long recovery may take to handle the deadlines that passed while off did not run.
 const CATCH_UP_TIME: Duration = Duration::from_secs(30);
 
+/// How long the services may take until they are ready. A longer wait would hide from people that something is wrong.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// How long the last queries and the connections may take to end at a shutdown.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -256,6 +259,7 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
     let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
     let services = [("auth", auth), ("users", users), ("orders", orders), ("notifications", notifications)];
     let gateway = system.start::<Gateway>(gateway_config(&broker.1, &services)?, &clock).await?;
+    system.wait_until_ready(READY_TIMEOUT).await;
     if !options.no_generator {
         let url = format!("http://{}", gateway.api);
         let arguments = [
