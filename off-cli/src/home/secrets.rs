@@ -2,7 +2,9 @@
 
 use super::Home;
 use anyhow::Context;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use off_kit::auth::OpaqueKey;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::{
     fs::{self, DirBuilder, File},
     io::{ErrorKind, Write},
@@ -34,8 +36,10 @@ impl Home {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
         made.with_context(|| format!("cannot create {}", folder.display()))?;
         make(&folder, AUTH_SECRET, || {
-            // 32 random bytes as text, of which only the random part is used.
-            OpaqueKey::generate("", Uuid::nil()).map(|key| key.text().rsplit('_').next().unwrap_or_default().to_owned())
+            let mut random = [0; 32];
+            let filled = SystemRandom::new().fill(&mut random);
+            filled.map_err(|_| anyhow::anyhow!("the operating system has no random numbers"))?;
+            Ok(BASE64_URL_SAFE_NO_PAD.encode(random))
         })?;
         for client in CLIENTS {
             make(&folder, &client_file(client), || {
