@@ -1,6 +1,11 @@
 //! Who may call what: every route, for every kind of caller, through the gateway and the real services.
 
+mod clocks;
 mod forged;
+mod outage;
+mod revocation;
+mod rotation;
+mod secrets;
 mod system;
 
 use off_auth_service::AuthService;

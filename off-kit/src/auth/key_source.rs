@@ -16,8 +16,9 @@ use url::Url;
 /// How often the keys are fetched. A new key is published an hour before it signs.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
-/// A token with an unknown key id causes at most one fetch in this time: anyone can invent ids.
-const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(30);
+/// After a fetch in vain, unknown key ids cause none for this long: anyone can invent ids. A fetch that brings the key does
+/// not count, so that keys may follow each other.
+const PAUSE_AFTER_VAIN_FETCH: Duration = Duration::from_secs(30);
 
 /// Timeout of a fetch. Requests with unknown key ids wait for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,8 +39,8 @@ pub(super) struct KeySource {
     origin: Origin,
     keys: KeySet,
     clock: Clock,
-    /// When the last fetch ended.
-    fetched_at: Arc<Mutex<Option<Instant>>>,
+    /// When a fetch last did not bring the key that was asked for. Held during fetches.
+    vain_fetch_at: Arc<Mutex<Option<Instant>>>,
     log_limit: Arc<LogLimit>,
 }
 
@@ -58,7 +59,7 @@ impl KeySource {
             origin,
             keys: keys.clone(),
             clock: kit.clock,
-            fetched_at: Arc::default(),
+            vain_fetch_at: Arc::default(),
             log_limit: Arc::default(),
         };
         let (running, tasks) = (source.clone(), kit.tasks.clone());
@@ -86,23 +87,28 @@ impl KeySource {
         }
     }
 
-    /// Fetches the keys because a token names an unknown one, unless they were fetched a short time ago. Waits for a
-    /// fetch that is in progress.
-    pub(super) async fn fetch_for_unknown(&self) {
-        let last = self.fetched_at.lock().await;
-        let limit = self.clock.shortened(MIN_FETCH_INTERVAL);
-        if last.is_none_or(|last| last.elapsed() >= limit) {
-            drop(last);
-            self.fetch_now().await;
+    /// Fetches the keys because a token names one that is unknown, unless another one was looked for in vain a short time
+    /// ago. Waits for a fetch that is in progress.
+    pub(super) async fn look_for(&self, kid: &str) {
+        let mut vain_fetch_at = self.vain_fetch_at.lock().await;
+        let pause = self.clock.shortened(PAUSE_AFTER_VAIN_FETCH);
+        if self.keys.get(kid).is_some() || vain_fetch_at.is_some_and(|at| at.elapsed() < pause) {
+            return;
+        }
+        self.fetch_or_warn().await;
+        if self.keys.get(kid).is_none() {
+            *vain_fetch_at = Some(Instant::now());
         }
     }
 
     /// Whether the keys were replaced.
     async fn fetch_now(&self) -> bool {
-        let mut fetched_at = self.fetched_at.lock().await;
-        let fetched = self.fetch().await;
-        *fetched_at = Some(Instant::now());
-        match fetched {
+        let _fetching = self.vain_fetch_at.lock().await;
+        self.fetch_or_warn().await
+    }
+
+    async fn fetch_or_warn(&self) -> bool {
+        match self.fetch().await {
             Ok(()) => true,
             Err(error) => {
                 if let Some(suppressed) = self.log_limit.admit() {

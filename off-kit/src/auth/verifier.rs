@@ -98,7 +98,8 @@ impl Verifier {
         Self { keys, source: None, revocations, validation: Arc::new(validation), cache, clock }
     }
 
-    /// The caller that `token` names. An unknown key id makes it wait for a fetch of the keys, at most every 30 s.
+    /// The caller that `token` names. An unknown key id makes it wait for a fetch of the keys; after one in
+    /// vain, no more for 30 s.
     pub async fn verify(&self, token: &str) -> Result<Arc<Principal>, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
@@ -146,7 +147,7 @@ impl Verifier {
             return Ok(key);
         }
         if let Some(source) = &self.source {
-            source.fetch_for_unknown().await;
+            source.look_for(kid).await;
         }
         let missing = if self.keys.is_empty() { TokenError::NoKeys } else { TokenError::Invalid };
         self.keys.get(kid).ok_or(missing)

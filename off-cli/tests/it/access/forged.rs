@@ -19,7 +19,7 @@ fn header() -> Value {
 }
 
 /// A token with a changed header or changed claims, and a right signature.
-fn signed(owner: &Owner, change: impl FnOnce(&mut Value, &mut Value)) -> String {
+pub(super) fn signed(owner: &Owner, change: impl FnOnce(&mut Value, &mut Value)) -> String {
     let (mut header, mut claims) = (header(), serde_json::to_value(claims(owner)).unwrap());
     change(&mut header, &mut claims);
     tokens::sign_as(&header, &claims)
@@ -28,6 +28,11 @@ fn signed(owner: &Owner, change: impl FnOnce(&mut Value, &mut Value)) -> String 
 /// A token like the forged ones that is valid.
 pub(super) fn valid(owner: &Owner) -> String {
     signed(owner, |_, _| {})
+}
+
+/// A token like a valid one, signed with a key that nobody published.
+pub(super) fn by_a_stranger(owner: &Owner) -> String {
+    SigningKey::generate().unwrap().0.sign(&claims(owner)).unwrap()
 }
 
 /// The header and the claims of a token, without the signature.

@@ -13,7 +13,7 @@ use off_orders_service::OrdersService;
 use off_testkit::{Http, LENTILS, Running, World, tokens};
 use off_users_service::UsersService;
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 use tempfile::TempDir;
 use url::Url;
 
@@ -23,6 +23,8 @@ pub(super) struct Owner {
     pub(super) user_id: i64,
     pub(super) ssd_id: i64,
     pub(super) order_id: String,
+    pub(super) device_key: String,
+    pub(super) refresh_token: String,
     token: String,
     device_token: String,
 }
@@ -30,13 +32,27 @@ pub(super) struct Owner {
 pub(super) struct System {
     pub(super) ada: Owner,
     pub(super) bob: Owner,
-    world: World,
+    pub(super) world: World,
     home: Home,
+    setup: Setup,
+    verifying: Config,
     gateway: Running,
-    auth: Running,
-    others: Vec<Running>,
+    /// `None` while it is stopped.
+    auth: Option<Running>,
+    users: Running,
+    orders: Running,
+    notifications: Running,
     clients: Vec<Http>,
     _folder: TempDir,
+}
+
+/// How the gateway and the services verify tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Setup {
+    /// Whether they fetch the keys from the auth service. Otherwise they read them from a file, with the key of the tests.
+    pub(super) by_url: bool,
+    /// Their clock; that of the auth service is real.
+    pub(super) clock: Clock,
 }
 
 /// The body of a registration of one person with one device.
@@ -51,30 +67,20 @@ impl System {
     /// The idempotency key of each owner's order.
     pub(super) const ORDER_KEY: &str = "breakfast-1";
 
+    /// A system in which the key of the tests is valid, too.
     pub(super) async fn start() -> Self {
+        Self::start_with(Setup { by_url: false, clock: Clock::real(1.0) }).await
+    }
+
+    pub(super) async fn start_with(setup: Setup) -> Self {
         let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
         let home = Home::new(folder.path().join("off")).unwrap();
         home.make_secrets().unwrap();
         migrate::set_clients(&world.database.pool, &home.secrets()).await.unwrap();
-        let clock = Clock::real(1.0);
-        let secret = home.secrets().join(off_cli::home::AUTH_SECRET);
-        let config = off_auth_service::Config::new(world.db_config(), world.bus_config(), secret);
-        let auth = Running::start_ready::<AuthService>(config, clock).await;
-
-        // The other services accept the keys of the auth service, and that of the tests, which signs forged tokens.
-        let keys = auth.http.get("/.well-known/jwks.json").await.body;
-        let mut keys: JwkSet = serde_json::from_value(keys).unwrap();
-        keys.keys.push(tokens::public_key());
-        let keys_file = folder.path().join("keys.json");
-        fs::write(&keys_file, serde_json::to_vec(&keys).unwrap()).unwrap();
-        let verifying = Config { auth_keys_file: Some(keys_file), ..Config::default() };
-
-        let url = |running: &Running| -> Url { running.http.base().parse().unwrap() };
-        let health_url = |running: &Running| -> Url { running.health.base().parse().unwrap() };
-        let config = off_users_service::Config { db: world.db_config(), bus: world.bus_config(), auth_url: url(&auth) };
-        let users = Running::start_verifying::<UsersService>(config, clock, verifying.clone()).await;
-        let config = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::from_mins(4));
-        let orders = Running::start_verifying::<OrdersService>(config, clock, verifying.clone()).await;
+        let auth = start_auth(&world, &home, 0).await;
+        let verifying = verifying(&auth, setup, &folder.path().join("keys.json")).await;
+        let users = start_users(&world, &auth, setup, &verifying).await;
+        let orders = start_orders(&world, setup, &verifying).await;
         let config = off_notifications_service::Config {
             bus: world.bus_config(),
             supplier_delay_min: Duration::from_mins(4),
@@ -83,39 +89,22 @@ impl System {
             delivery_delay_max: Duration::from_mins(4),
             seed: 0,
         };
-        let notifications = Running::start_verifying::<NotificationsService>(config, clock, verifying.clone()).await;
-        let config = off_gateway::Config {
-            bus: world.bus_config(),
-            services: Services {
-                auth_url: url(&auth),
-                auth_health_url: health_url(&auth),
-                users_url: url(&users),
-                users_health_url: health_url(&users),
-                orders_url: url(&orders),
-                orders_health_url: health_url(&orders),
-                notifications_url: url(&notifications),
-                notifications_health_url: health_url(&notifications),
-                generator_url: None,
-                generator_health_url: None,
-            },
-            rates: unlimited(),
-            tls: Tls::default(),
-            trusted_proxies: 0,
-            cors_origins: Vec::new(),
-            max_body_bytes: 64 * 1024,
-            upstream_timeout: Duration::from_secs(10),
-            max_streams: 16,
-            max_streams_per_caller: 16,
-        };
-        let gateway = Running::start_verifying::<Gateway>(config, clock, verifying).await;
+        let notifications =
+            Running::start_verifying::<NotificationsService>(config, setup.clock, verifying.clone()).await;
+        let config = gateway_config(&world, [&auth, &users, &orders, &notifications]);
+        let gateway = Running::start_verifying::<Gateway>(config, setup.clock, verifying.clone()).await;
         let mut system = Self {
             ada: Owner::default(),
             bob: Owner::default(),
             world,
             home,
+            setup,
+            verifying,
             gateway,
-            auth,
-            others: vec![users, orders, notifications],
+            auth: Some(auth),
+            users,
+            orders,
+            notifications,
             clients: Vec::new(),
             _folder: folder,
         };
@@ -124,6 +113,31 @@ impl System {
         system.ada.order_id = system.order(&system.ada).await;
         system.clients = vec![system.client("generator").await, system.client("operator").await];
         system
+    }
+
+    /// Stops the auth service; returns its port.
+    pub(super) async fn stop_auth(&mut self) -> u16 {
+        let auth = self.auth.take().unwrap();
+        let port = url(&auth).port().unwrap();
+        auth.stop().await;
+        port
+    }
+
+    /// Starts the auth service again.
+    pub(super) async fn start_auth_at(&mut self, port: u16) {
+        self.auth = Some(start_auth(&self.world, &self.home, port).await);
+    }
+
+    /// Restarts everything that verifies tokens: the gateway and two of the services.
+    pub(super) async fn restart_verifiers(&mut self) {
+        let auth = self.auth.as_ref().unwrap();
+        let users = start_users(&self.world, auth, self.setup, &self.verifying).await;
+        let orders = start_orders(&self.world, self.setup, &self.verifying).await;
+        let config = gateway_config(&self.world, [auth, &users, &orders, &self.notifications]);
+        let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone()).await;
+        std::mem::replace(&mut self.gateway, gateway).stop().await;
+        std::mem::replace(&mut self.users, users).stop().await;
+        std::mem::replace(&mut self.orders, orders).stop().await;
     }
 
     /// Registers a person, and exchanges the key of their device for a token.
@@ -137,13 +151,15 @@ impl System {
             user_id: body["user_id"].as_i64().unwrap(),
             ssd_id,
             order_id: String::new(),
+            device_key: key.to_owned(),
+            refresh_token: body["session"]["refresh_token"].as_str().unwrap().to_owned(),
             token: body["session"]["access_token"].as_str().unwrap().to_owned(),
             device_token: self.exchange(&format!("ssd-{ssd_id}"), key).await,
         }
     }
 
     /// A token for the credentials of a device or a client.
-    async fn exchange(&self, id: &str, secret: &str) -> String {
+    pub(super) async fn exchange(&self, id: &str, secret: &str) -> String {
         let request = self.anonymous().request(reqwest::Method::POST, "/oauth/token").basic_auth(id, Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         let answer = request.body("grant_type=client_credentials").send().await.unwrap();
@@ -193,9 +209,20 @@ impl System {
         ]
     }
 
+    /// A client of the orders service itself.
+    pub(super) fn orders(&self) -> Http {
+        self.orders.http.anonymous()
+    }
+
+    /// A client of the users service itself.
+    pub(super) fn users(&self) -> Http {
+        self.users.http.anonymous()
+    }
+
     /// Clients of the services themselves.
     pub(super) fn services(&self) -> impl Iterator<Item = &Http> {
-        self.others.iter().chain([&self.auth]).map(|running| &running.http)
+        let others = [&self.users, &self.orders, &self.notifications];
+        others.into_iter().chain(&self.auth).map(|running| &running.http)
     }
 
     /// The published keys of the auth service.
@@ -204,10 +231,70 @@ impl System {
     }
 
     pub(super) async fn end(self) {
-        let mut services = vec![self.gateway];
-        services.extend(self.others);
-        services.push(self.auth);
+        let mut services = vec![self.gateway, self.users, self.orders, self.notifications];
+        services.extend(self.auth);
         self.world.end_after(services, &[]).await;
+    }
+}
+
+fn url(running: &Running) -> Url {
+    running.http.base().parse().unwrap()
+}
+
+async fn start_auth(world: &World, home: &Home, port: u16) -> Running {
+    let secret = home.secrets().join(off_cli::home::AUTH_SECRET);
+    let config = off_auth_service::Config::new(world.db_config(), world.bus_config(), secret);
+    let auth = Running::start_at::<AuthService>(config, Clock::real(1.0), port).await;
+    auth.health.wait_until_ready().await;
+    auth
+}
+
+async fn start_users(world: &World, auth: &Running, setup: Setup, verifying: &Config) -> Running {
+    let config = off_users_service::Config { db: world.db_config(), bus: world.bus_config(), auth_url: url(auth) };
+    Running::start_verifying::<UsersService>(config, setup.clock, verifying.clone()).await
+}
+
+async fn start_orders(world: &World, setup: Setup, verifying: &Config) -> Running {
+    let config = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::from_mins(4));
+    Running::start_verifying::<OrdersService>(config, setup.clock, verifying.clone()).await
+}
+
+/// How the other services verify the tokens of `auth`.
+async fn verifying(auth: &Running, setup: Setup, keys_file: &Path) -> Config {
+    if setup.by_url {
+        return Config { auth_jwks_url: url(auth).join("/.well-known/jwks.json").unwrap(), ..Config::default() };
+    }
+    let keys = auth.http.get("/.well-known/jwks.json").await.body;
+    let mut keys: JwkSet = serde_json::from_value(keys).unwrap();
+    keys.keys.push(tokens::public_key());
+    fs::write(keys_file, serde_json::to_vec(&keys).unwrap()).unwrap();
+    Config { auth_keys_file: Some(keys_file.to_owned()), ..Config::default() }
+}
+
+fn gateway_config(world: &World, [auth, users, orders, notifications]: [&Running; 4]) -> off_gateway::Config {
+    let health_url = |running: &Running| -> Url { running.health.base().parse().unwrap() };
+    off_gateway::Config {
+        bus: world.bus_config(),
+        services: Services {
+            auth_url: url(auth),
+            auth_health_url: health_url(auth),
+            users_url: url(users),
+            users_health_url: health_url(users),
+            orders_url: url(orders),
+            orders_health_url: health_url(orders),
+            notifications_url: url(notifications),
+            notifications_health_url: health_url(notifications),
+            generator_url: None,
+            generator_health_url: None,
+        },
+        rates: unlimited(),
+        tls: Tls::default(),
+        trusted_proxies: 0,
+        cors_origins: Vec::new(),
+        max_body_bytes: 64 * 1024,
+        upstream_timeout: Duration::from_secs(10),
+        max_streams: 16,
+        max_streams_per_caller: 16,
     }
 }
 
