@@ -70,7 +70,8 @@ impl Api {
     /// An access token of a client, with the secret in the file that `options` name, or in the folder.
     pub(crate) async fn client_token(&self, home: &Home, options: &Options, client: &str) -> anyhow::Result<Token> {
         let file = options.client_secret_file.clone();
-        let secret = secret::read(&file.unwrap_or_else(|| home.secrets().join(client_file(client))))?;
+        let file = file.unwrap_or_else(|| home.secrets().join(client_file(client)));
+        let secret = secret::read(&file).with_context(|| format!("there is no secret of a client {client}"))?;
         let request = self.request(Method::POST, "/oauth/token")?.basic_auth(client, Some(secret));
         let request = request.header("content-type", "application/x-www-form-urlencoded");
         Ok(self.send(request.body("grant_type=client_credentials")).await?.json().await?)

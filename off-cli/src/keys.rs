@@ -34,6 +34,7 @@ enum Action {
     /// fetched the keys.
     Retire {
         /// The id of the key in the list.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

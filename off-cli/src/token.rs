@@ -10,22 +10,30 @@ use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Signs in as this person; reads the password from standard input.
-    #[arg(long = "user", value_name = "EMAIL", required_unless_present = "client", conflicts_with = "client")]
-    user: Option<String>,
-    /// The token of a client: `generator`, which simulates households, or `operator`, which reads everything.
-    #[arg(long, value_name = "NAME")]
-    client: Option<String>,
+    #[command(flatten)]
+    who: Who,
     #[command(flatten)]
     api: api::Options,
 }
 
+/// Whose token it is.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Who {
+    /// Signs in as this person; reads the password from standard input.
+    #[arg(long, value_name = "EMAIL")]
+    user: Option<String>,
+    /// The token of a client: `generator`, which simulates households, or `operator`, which reads all data.
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+}
+
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
     let api = Api::new(home, &options.api)?;
-    let token = match (&options.user, &options.client) {
-        (Some(email), _) => api.sign_in(email, &password::ask(&format!("password of {email}"))?).await?,
-        (None, Some(client)) => api.client_token(home, &options.api, client).await?,
-        (None, None) => anyhow::bail!("set --user or --client"),
+    let Who { user, client } = &options.who;
+    let token = match user {
+        Some(email) => api.sign_in(email, &password::ask(&format!("password of {email}"))?).await?,
+        None => api.client_token(home, &options.api, client.as_deref().unwrap_or_default()).await?,
     };
     print_line!("{}", token.access_token);
     Ok(ExitCode::SUCCESS)

@@ -11,19 +11,25 @@ use off_kit::{
     password::{self as rules, Hasher},
     print_line,
 };
+use sqlx::PgPool;
 use std::process::ExitCode;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Action {
-    /// Adds a person; reads the password from standard input. A person who exists gets what is asked for here.
+    /// Adds a person; reads the password from standard input. With --operator, a person who exists becomes an operator.
     Add(Add),
+    /// Makes an operator an ordinary person again. Their access tokens stay valid for up to ten minutes.
+    RemoveOperator {
+        /// The e-mail address by which the person signs in.
+        email: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Add {
     /// The e-mail address by which the person signs in.
     email: String,
-    /// An operator reads everything, and repairs.
+    /// An operator reads all people, devices, shelves and orders, and manages signing keys.
     #[arg(long)]
     operator: bool,
     /// The first name.
@@ -35,23 +41,33 @@ pub(crate) struct Add {
 }
 
 pub(crate) async fn run(home: &Home, action: &Action) -> anyhow::Result<ExitCode> {
-    let Action::Add(person) = action;
-    let email = Email::parse(&person.email).map_err(|error| anyhow::anyhow!("{error}"))?;
+    let (Action::Add(Add { email, .. }) | Action::RemoveOperator { email }) = action;
+    let email = Email::parse(email).map_err(|error| anyhow::anyhow!("{error}"))?;
     let session = home.session().await?;
-    let added = add(&session.db, person, &email).await;
+    let changed = match action {
+        Action::Add(person) => add(&session.db, person, &email).await,
+        Action::RemoveOperator { .. } => remove_operator(&session.db, &email).await,
+    };
     session.end().await?;
-    let id = added?;
-    let kind = if person.operator { "an operator" } else { "a person" };
+    let id = changed?;
+    let kind = if matches!(action, Action::Add(person) if person.operator) { "an operator" } else { "a person" };
     print_line!("{} is {kind}, user {id}", email.as_str());
     Ok(ExitCode::SUCCESS)
 }
 
-async fn add(db: &sqlx::PgPool, person: &Add, email: &Email) -> anyhow::Result<i64> {
+async fn remove_operator(db: &PgPool, email: &Email) -> anyhow::Result<i64> {
+    let id = store::find_account(db, email.as_str()).await?;
+    let id = id.with_context(|| format!("nobody signs in with {}", email.as_str()))?;
+    store::set_operator(db, id, false, Clock::real(1.0).now()).await?;
+    Ok(id)
+}
+
+async fn add(db: &PgPool, person: &Add, email: &Email) -> anyhow::Result<i64> {
     if let Some(id) = store::find_account(db, email.as_str()).await? {
         if !person.operator {
             bail!("{} is registered already", email.as_str());
         }
-        store::set_operator(db, id).await?;
+        store::set_operator(db, id, true, Clock::real(1.0).now()).await?;
         return Ok(id);
     }
     let password = password::ask(&format!("new password of {}", email.as_str()))?;

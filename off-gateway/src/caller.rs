@@ -9,7 +9,7 @@ use crate::{
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use off_kit::{
     auth::{Principal, Scope, Subject, TokenError, Verifier},
-    http::Problem,
+    http::{CommonCode, Problem},
 };
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
@@ -92,6 +92,10 @@ impl Callers {
 
     /// Verifies a token. Those that are not valid cost a signature each, so they are limited for each address.
     async fn verify(&self, token: &str, origin: Origin) -> Result<Arc<Principal>, Refused> {
+        // Callers whose tokens are known do not suffer from others at the same address.
+        if let Some(Ok(principal)) = self.verifier.verify_known(token) {
+            return Ok(principal);
+        }
         let network = Who::network(origin.address);
         self.rates.check(Class::InvalidToken, network.clone())?;
         match self.verifier.verify(token).await {
@@ -123,7 +127,9 @@ impl Callers {
             }
             Err(Refusal::Invalid) => {
                 self.rates.take(Class::InvalidKey, network)?;
-                return Err(Problem::unauthenticated().into());
+                let detail = "there is no device or client with this id and this key";
+                let problem = Problem::new(CommonCode::Unauthenticated, detail);
+                return Err(problem.with_challenge("Basic realm=\"off\"").into());
             }
         };
         let principal = self.verifier.verify(&token).await.map_err(|error| {

@@ -141,6 +141,9 @@ impl Api {
         if status.is_success() {
             return Ok(response);
         }
+        if status == StatusCode::UNAUTHORIZED {
+            self.tokens.renew();
+        }
         // The next token may be accepted.
         let is_temporary = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS);
         if status.is_server_error() || is_temporary {

@@ -16,7 +16,7 @@ use axum::{
 };
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
-    auth::{Reach, Scopes},
+    auth::Reach,
     fields::FieldError,
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
@@ -149,7 +149,8 @@ async fn list_orders(
         Reach::Device(id) if filter.ssd_id.is_some_and(|asked| asked != id) => Ok(Vec::new()),
         Reach::Device(id) => store::list_orders(&app.db, &Filter { ssd_id: Some(id), ..filter }).await,
         Reach::All => store::list_orders(&app.db, &filter).await,
-        Reach::Simulated => return Err(Problem::forbidden(Scopes::default())),
+        // The route does not allow the scope.
+        Reach::Simulated => Ok(Vec::new()),
     };
     let orders = orders.map_err(Problem::of_database)?;
     Ok(Json(OrderPage::new(orders, limit as usize)))

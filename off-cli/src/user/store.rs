@@ -17,9 +17,18 @@ pub(super) async fn find_account(db: &PgPool, email: &str) -> sqlx::Result<Optio
     sqlx::query_scalar!("SELECT user_id FROM auth.accounts WHERE email = $1", email).fetch_optional(db).await
 }
 
-/// Makes a person an operator; their next access token says so.
-pub(super) async fn set_operator(db: &PgPool, id: i64) -> sqlx::Result<()> {
-    sqlx::query!("UPDATE auth.accounts SET is_operator = true WHERE user_id = $1", id).execute(db).await?;
+/// Makes a person an operator or an ordinary person; their next access token says so. The security log records it.
+pub(super) async fn set_operator(db: &PgPool, id: i64, is_operator: bool, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "WITH changed AS (UPDATE auth.accounts SET is_operator = $2 WHERE user_id = $1)
+         INSERT INTO auth.security_events (at, kind, subject, address, detail) VALUES ($3, $4, 'user:' || $1, '', 'off user')",
+        id,
+        is_operator,
+        now,
+        if is_operator { "operator_added" } else { "operator_removed" },
+    )
+    .execute(db)
+    .await?;
     Ok(())
 }
 
@@ -43,6 +52,15 @@ pub(super) async fn insert_person(db: &PgPool, person: &NewPerson<'_>, now: Date
         person.password_hash,
         person.is_operator,
         now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "INSERT INTO auth.security_events (at, kind, subject, address, detail)
+         VALUES ($1, $2, 'user:' || $3::bigint, '', 'off user')",
+        now,
+        if person.is_operator { "operator_added" } else { "person_added" },
+        id,
     )
     .execute(&mut *tx)
     .await?;

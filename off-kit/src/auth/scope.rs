@@ -11,7 +11,7 @@ pub enum Scope {
     Device,
     /// A client that simulates households: people and devices that it registered, and no others.
     Simulate,
-    /// An operator: reads everything and repairs.
+    /// An operator: reads all people, devices, shelves and orders, and manages signing keys.
     Operate,
 }
 

@@ -6,7 +6,7 @@ use reqwest::Client;
 use serde::Deserialize;
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 use tracing::warn;
@@ -17,6 +17,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a caller waits for the first token.
 const FIRST_TOKEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time between two requests when tokens are refused.
+const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The credentials of a program.
 #[derive(Clone, clap::Args)]
@@ -45,7 +48,11 @@ impl fmt::Debug for Credentials {
 
 /// The access token of a program, renewed before it expires. Clones share it.
 #[derive(Clone)]
-pub struct TokenSource(watch::Receiver<Option<Arc<str>>>);
+pub struct TokenSource {
+    current: watch::Receiver<Option<Arc<str>>>,
+    /// Asks for another token before the current one is half through its life.
+    renew: Arc<Notify>,
+}
 
 /// Without the token.
 impl fmt::Debug for TokenSource {
@@ -74,7 +81,8 @@ impl TokenSource {
     /// The file with the secret is not set or cannot be read.
     pub fn start(kit: &Kit, id: &'static str, credentials: &Credentials) -> anyhow::Result<Self> {
         if let Some(token) = &credentials.token {
-            return Ok(Self(watch::channel(Some(token.as_str().into())).1));
+            let current = watch::channel(Some(token.as_str().into())).1;
+            return Ok(Self { current, renew: Arc::default() });
         }
         let file = credentials.client_secret_file.as_deref();
         let secret = secret::read(file.context("CLIENT_SECRET_FILE is not set, so no access token can be obtained")?)?;
@@ -82,7 +90,9 @@ impl TokenSource {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(REQUEST_TIMEOUT).no_proxy().build();
         let client = client.context("cannot create the client for tokens")?;
-        let (sender, receiver) = watch::channel(None);
+        let (sender, current) = watch::channel(None);
+        let renew = Arc::<Notify>::default();
+        let asked = renew.clone();
         let (url, tasks) = (credentials.auth_token_url.clone(), kit.tasks.clone());
         kit.tasks.spawn("access token", async move {
             let (log_limit, mut backoff) = (LogLimit::default(), Backoff::default());
@@ -108,16 +118,22 @@ impl TokenSource {
                 tokio::select! {
                     () = tasks.stopping() => return Ok(()),
                     () = sleep(pause) => {}
+                    () = asked.notified() => sleep(MIN_INTERVAL).await,
                 }
             }
         });
-        Ok(Self(receiver))
+        Ok(Self { current, renew })
+    }
+
+    /// Gets another token, because a service refused the current one: the key that signed it was retired, for example.
+    pub fn renew(&self) {
+        self.renew.notify_one();
     }
 
     /// The current token. Waits 10 s for the first one.
     pub async fn token(&self) -> Result<Arc<str>, NoToken> {
-        let mut receiver = self.0.clone();
-        let token = timeout(FIRST_TOKEN_TIMEOUT, receiver.wait_for(Option::is_some)).await;
+        let mut current = self.current.clone();
+        let token = timeout(FIRST_TOKEN_TIMEOUT, current.wait_for(Option::is_some)).await;
         token.ok().and_then(Result::ok).and_then(|token| token.clone()).ok_or(NoToken)
     }
 }

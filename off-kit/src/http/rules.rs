@@ -30,6 +30,7 @@ pub(super) fn scheme() -> SecurityScheme {
     bearer.bearer_format = Some("JWT".to_owned());
     bearer.description = Some(
         "An access token, from POST /api/login for people and from POST /oauth/token for devices and programs. \
+         A device may send its key to the gateway instead, as Basic: ssd-NUMBER and the key. \
          A requirement names a scope that allows the request."
             .to_owned(),
     );
@@ -173,7 +174,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, InvalidAuthorization> {
 
 /// 405.
 pub(super) fn method_not_allowed() -> Problem {
-    let detail = "this path does not support the method; /openapi.json lists the supported ones";
+    let detail = "this path does not support the method; /docs of the gateway lists the supported ones";
     Problem::new(CommonCode::MethodNotAllowed, detail)
 }
 

@@ -139,7 +139,7 @@ pub async fn serve(kit: &Kit, verifier: &Verifier, service: Description, routes:
         .layer(middleware::from_fn_with_state(limit.clone(), enforce_limits))
         .layer(middleware::from_fn_with_state(Guard { rules, verifier: verifier.clone() }, enforce_rules))
         .route("/openapi.json", get(|| async move { document }))
-        .fallback(|| async { Problem::not_found("there is no such path; /openapi.json lists all paths") })
+        .fallback(|| async { Problem::not_found("there is no such path; /docs of the gateway lists all paths") })
         .method_not_allowed_fallback(|| async { method_not_allowed() })
         .layer(CatchPanicLayer::custom(answer_panic))
         .layer(middleware::from_fn_with_state(Durations::new(kit.name), observe));
