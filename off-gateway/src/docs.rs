@@ -122,7 +122,11 @@ fn publish(document: &mut Value) {
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         paths.retain(|_, item| item.get("servers").is_none());
         for item in paths.values_mut() {
-            METHODS.iter().for_each(|method| item.get_mut(method).into_iter().for_each(add_own_answers));
+            for method in METHODS {
+                if let Some(operation) = item.get_mut(method) {
+                    add_own_answers(operation);
+                }
+            }
         }
     }
     let codes = document.get_mut("components").and_then(|of| of.pointer_mut("/schemas/Problem/properties/code/enum"));
