@@ -31,13 +31,29 @@ def options():
     return parser.parse_args()
 
 
-def add_resources(api, person):
-    """Adds the ids of an order, a device key and a session."""
+def order(api, person, token):
+    """Places an order for the device of a person, and adds its id."""
+    placed = api.call("POST", "/api/orders", token,
+                      json={"ssd_id": person["ssd_id"], "barcode": BARCODE, "quantity": 1})
+    person["order_id"] = placed["id"]
+
+
+def somebody_else(api):
+    """A person whose data nobody may reach."""
+    person = api.register("Bob")
     token = api.sign_in(person)
-    order = {"ssd_id": person["ssd_id"], "barcode": BARCODE, "quantity": 1}
-    person["order_id"] = api.call("POST", "/api/orders", token, json=order)["id"]
+    order(api, person, token)
     person["key_id"] = api.call("GET", f"/api/devices/{person['ssd_id']}/keys", token)["keys"][0]["id"]
     person["session_id"] = api.call("GET", "/api/sessions", token)["sessions"][0]["id"]
+    return person
+
+
+def owner(api, caller, clients):
+    """A new person whose data the caller may reach, because requests change it. Their key must last, so it is not named."""
+    token = api.exchange("generator", clients["generator"]) if caller == "generator" else None
+    person = api.register("Ada", token)
+    order(api, person, token or api.sign_in(person))
+    return person
 
 
 def fuzz(document, caller, args, state):
@@ -60,8 +76,7 @@ def fuzz(document, caller, args, state):
 def main():
     args = options()
     api = Api(args.url)
-    other = api.register("Bob")
-    add_resources(api, other)
+    other = somebody_else(api)
     clients = {name: (args.home / f"secrets/client_{name}").read_text().strip() for name in ("generator", "operator")}
     state = ROOT / ".off/fuzz/state.json"
     state.touch(mode=0o600)
@@ -69,11 +84,7 @@ def main():
     failed = []
     for document in args.document or DOCUMENTS:
         for caller in args.caller or CALLERS:
-            # A new person for each, because the requests revoke keys.
-            own = api.register("Ada")
-            add_resources(api, own)
-            # The device needs its key.
-            del own["key_id"]
+            own = owner(api, caller, clients)
             state.write_text(json.dumps({"base": args.url, "own": own, "other": other, "clients": clients}))
             if not fuzz(document, caller, args, state):
                 failed.append(f"{document} as {caller}")
