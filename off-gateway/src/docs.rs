@@ -2,6 +2,7 @@
 
 use crate::{
     client::{self, HttpClient},
+    codes::Code,
     config::{Base, Services},
     routes::Upstream,
 };
@@ -98,6 +99,21 @@ impl Documents {
     }
 }
 
+/// The methods of an OpenAPI path that may have an operation.
+const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+
+/// The answers that the gateway itself may give to any request. Where the operation has one with the same status, both are
+/// possible.
+const OWN_ANSWERS: [(&str, &str); 7] = [
+    ("400", "the path or the head of the request can be read in more than one way"),
+    ("408", "the body arrived too slowly"),
+    ("413", "the body is larger than the gateway accepts"),
+    ("429", "too many requests of this caller, see Retry-After"),
+    ("502", "the service broke off its answer; the request may have had an effect"),
+    ("503", "temporarily unavailable, see Retry-After"),
+    ("504", "the service did not answer in time"),
+];
+
 /// Makes the document of a service one of its paths at the gateway. Paths with servers of their own are those of the
 /// health port, which is not public.
 fn publish(document: &mut Value) {
@@ -105,6 +121,30 @@ fn publish(document: &mut Value) {
     document.insert("servers".to_owned(), json!([{"url": "/"}]));
     if let Some(paths) = document.get_mut("paths").and_then(Value::as_object_mut) {
         paths.retain(|_, item| item.get("servers").is_none());
+        for item in paths.values_mut() {
+            for method in METHODS {
+                if let Some(operation) = item.get_mut(method) {
+                    add_own_answers(operation);
+                }
+            }
+        }
+    }
+    let codes = document.get_mut("components").and_then(|of| of.pointer_mut("/schemas/Problem/properties/code/enum"));
+    if let Some(codes) = codes.and_then(Value::as_array_mut) {
+        let missing: Vec<Value> =
+            Code::NAMES.map(Value::from).into_iter().filter(|code| !codes.contains(code)).collect();
+        codes.extend(missing);
+    }
+}
+
+/// Adds the answers of the gateway to an operation.
+fn add_own_answers(operation: &mut Value) {
+    let Some(responses) = operation.get_mut("responses").and_then(Value::as_object_mut) else { return };
+    for (status, description) in OWN_ANSWERS {
+        responses.entry(status).or_insert_with(|| {
+            let schema = json!({"schema": {"$ref": "#/components/schemas/Problem"}});
+            json!({"description": description, "content": {"application/problem+json": schema}})
+        });
     }
 }
 

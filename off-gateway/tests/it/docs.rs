@@ -17,6 +17,15 @@ async fn one_page_shows_the_documents_of_all_services() {
         let document = http.get(&path).await;
         assert_eq!((document.status.as_u16(), &document.body["servers"]), (200, &json!([{"url": "/"}])), "{name}");
         assert!(document.body["paths"].get("/readyz").is_none(), "the health port is not public");
+        // The gateway may answer any request itself.
+        for (path, item) in document.body["paths"].as_object().unwrap() {
+            let operations = ["get", "post", "put", "delete"].into_iter().filter_map(|method| item.get(method));
+            for operation in operations {
+                for status in ["400", "408", "413", "429", "502", "503", "504"] {
+                    assert!(operation["responses"].get(status).is_some(), "{name}: {path}: {status}");
+                }
+            }
+        }
     }
     assert!(http.get("/docs/openapi/users.json").await.body["paths"].get("/api/x").is_some());
     assert!(http.get("/docs/openapi/gateway.json").await.body["paths"].get("/client/health/").is_some());

@@ -73,6 +73,11 @@ impl System {
     }
 
     pub(super) async fn start_with(setup: Setup) -> Self {
+        // In a box: the future is large.
+        Box::pin(Self::build(setup)).await
+    }
+
+    async fn build(setup: Setup) -> Self {
         let (world, folder) = (World::new().await, tempfile::tempdir().unwrap());
         let home = Home::new(folder.path().join("off")).unwrap();
         home.make_secrets().unwrap();
