@@ -14,7 +14,8 @@ use hyper::Request;
 use off_bench::{
     Outcome, Stage,
     load::{self, Connection},
-    report::{median, progress, ratio},
+    proc::{processor_time_of, processor_time_of_family},
+    report::{median, progress, ratio, table},
     stage::wait_until_ready,
     store,
 };
@@ -32,7 +33,7 @@ const REFRESHING: Duration = Duration::from_secs(4);
 const CONNECTIONS: u64 = 32;
 
 /// More than sign in during the benchmark.
-const PEOPLE: i64 = 100_000;
+const PEOPLE: i64 = 20_000;
 const PASSWORD: &str = "correct horse battery";
 
 /// Everybody signs in once, so that no row is locked twice.
@@ -49,30 +50,81 @@ async fn main() -> anyhow::Result<()> {
     let address = auth.addresses().api;
     progress("warming up");
     sign_in(address).await?;
-    let (mut verified, mut signed_in, mut refreshed) = (vec![], vec![], vec![]);
+    let mut rounds = Vec::new();
     for round in 1..=ROUNDS {
         progress(&format!("round {round} of {ROUNDS}"));
-        let hash = hash.clone();
-        verified.push(tokio::task::spawn_blocking(move || verify_on_all_cores(&hash)).await??);
-        signed_in.push(sign_in(address).await?);
-        refreshed.push(refresh(address).await?);
+        rounds.push(Round::measure(&stage, address, &hash).await?);
     }
     progress("");
-    print(&verified, &signed_in, &refreshed);
+    print(&rounds);
     auth.stop().await?;
     stage.end().await
 }
 
-fn print(verified: &[f64], signed_in: &[Outcome], refreshed: &[Outcome]) {
-    let figure = |outcomes: &[Outcome], figure: fn(&Outcome) -> f64| median(outcomes.iter().map(figure));
-    println!("medians of {ROUNDS} rounds, {CONNECTIONS} connections:");
-    println!("bare verification: {:.0} per second", median(verified.iter().copied()));
-    for (name, outcomes) in [("sign-ins", signed_in), ("refreshes", refreshed)] {
-        let (p50, p99) = (figure(outcomes, |outcome| outcome.ms(0.5)), figure(outcomes, |outcome| outcome.ms(0.99)));
-        println!("{name}: {:.0} per second, p50 {p50:.1} ms, p99 {p99:.1} ms", figure(outcomes, Outcome::rate));
+/// One round of measurements.
+struct Round {
+    /// Verifications per second.
+    verified: f64,
+    /// Processor time of a verification, in milliseconds.
+    verification: f64,
+    signed_in: Outcome,
+    /// Processor time of a sign-in, with Postgres and the client, in milliseconds.
+    sign_in: f64,
+    refreshed: Outcome,
+}
+
+impl Round {
+    async fn measure(stage: &Stage, address: SocketAddr, hash: &str) -> anyhow::Result<Self> {
+        let postgres = stage.postgres.id()?;
+        let used = || anyhow::Ok(processor_time_of(std::process::id())? + processor_time_of_family(postgres)?);
+        let hash = hash.to_owned();
+        let before = used()?;
+        let (verified, count) = tokio::task::spawn_blocking(move || verify_on_all_cores(&hash)).await??;
+        let between = used()?;
+        let signed_in = sign_in(address).await?;
+        let after = used()?;
+        Ok(Self {
+            verified,
+            verification: (between - before) * 1000.0 / count,
+            sign_in: (after - between) * 1000.0 / signed_in.count() as f64,
+            signed_in,
+            refreshed: refresh(address).await?,
+        })
     }
-    let ratios = signed_in.iter().zip(verified).map(|(signed_in, verified)| signed_in.rate() / verified);
-    ratio("sign-ins against bare verification", median(ratios), 0.9);
+}
+
+fn print(rounds: &[Round]) {
+    let figure = |figure: fn(&Round) -> f64| median(rounds.iter().map(figure));
+    let mut table = table(&["", "per second", "p50 ms", "p99 ms", "processor time, ms"]);
+    let latency = |outcome: fn(&Round) -> &Outcome, quantile: f64| {
+        format!("{:.1}", median(rounds.iter().map(|round| outcome(round).ms(quantile))))
+    };
+    table.add_row([
+        "bare verification".to_owned(),
+        format!("{:.0}", figure(|round| round.verified)),
+        String::new(),
+        String::new(),
+        format!("{:.1}", figure(|round| round.verification)),
+    ]);
+    table.add_row([
+        "sign-ins".to_owned(),
+        format!("{:.0}", figure(|round| round.signed_in.rate())),
+        latency(|round| &round.signed_in, 0.5),
+        latency(|round| &round.signed_in, 0.99),
+        format!("{:.1}", figure(|round| round.sign_in)),
+    ]);
+    table.add_row([
+        "refreshes".to_owned(),
+        format!("{:.0}", figure(|round| round.refreshed.rate())),
+        latency(|round| &round.refreshed, 0.5),
+        latency(|round| &round.refreshed, 0.99),
+        String::new(),
+    ]);
+    println!("{table}\n({CONNECTIONS} connections, medians of {ROUNDS} rounds)\n");
+    ratio("sign-ins against bare verification", figure(|round| round.signed_in.rate() / round.verified), 0.9);
+    // Other programs that run now change it less than the rates.
+    let cost = figure(|round| round.verification / round.sign_in);
+    println!("{:<58} {cost:>7.2} ×", "… by processor time, with Postgres and the client");
 }
 
 /// The sign-in of the next person.
@@ -135,8 +187,8 @@ fn refresh_token(body: &[u8]) -> anyhow::Result<String> {
     Ok(tokens["refresh_token"].as_str().context("an answer has no refresh token")?.to_owned())
 }
 
-/// Verifications per second, with one thread per core.
-fn verify_on_all_cores(hash: &str) -> anyhow::Result<f64> {
+/// Verifications per second, and their number, with one thread per core.
+fn verify_on_all_cores(hash: &str) -> anyhow::Result<(f64, f64)> {
     let started = Instant::now();
     let threads = available_parallelism()?.get();
     let count: anyhow::Result<u32> = std::thread::scope(|scope| {
@@ -153,5 +205,6 @@ fn verify_on_all_cores(hash: &str) -> anyhow::Result<f64> {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(verifying)).collect();
         threads.into_iter().map(|thread| thread.join().map_err(|_| anyhow!("a thread panicked"))?).sum()
     });
-    Ok(f64::from(count?) / started.elapsed().as_secs_f64())
+    let count = f64::from(count?);
+    Ok((count / started.elapsed().as_secs_f64(), count))
 }
