@@ -113,12 +113,19 @@ impl Connection {
         }
         Ok(status)
     }
+
+    /// Sends a request; returns the status and the body of the response.
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+        self.0.ready().await?;
+        let (parts, body) = self.0.send_request(request).await?.into_parts();
+        Ok((parts.status, body.collect().await?.to_bytes()))
+    }
 }
 
 /// Body of the response to `GET path`.
 pub async fn fetch(address: SocketAddr, path: &str) -> anyhow::Result<Bytes> {
     let mut connection = Connection::open(address).await?;
-    Ok(connection.0.send_request(get(path)?).await?.into_body().collect().await?.to_bytes())
+    Ok(connection.exchange(get(path)?).await?.1)
 }
 
 /// Builds `GET path`.

@@ -1,6 +1,11 @@
-//! Measurements of a process, from `/proc`.
+//! Measurements of a process, from `/proc`, and of a thread.
 
 use anyhow::Context;
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    time::{TimeVal, TimeValLike},
+};
+use std::time::Duration;
 
 /// Processor time that the process `id` has used, in seconds.
 pub fn processor_time_of(id: u32) -> anyhow::Result<f64> {
@@ -35,6 +40,18 @@ impl Stat {
         let seconds = |user: usize, system: usize| anyhow::Ok(f64::from(number(user)? + number(system)?) / 100.0);
         Ok(Self { parent: number(1)?, own: seconds(11, 12)?, ended_children: seconds(13, 14)? })
     }
+}
+
+/// Runs `work` on this thread; returns the processor time that the thread used for it, in seconds.
+pub fn processor_time_for(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let now = || {
+        let usage = getrusage(UsageWho::RUSAGE_THREAD)?;
+        let seconds = |time: TimeVal| Duration::from_micros(time.num_microseconds().unsigned_abs()).as_secs_f64();
+        anyhow::Ok(seconds(usage.user_time()) + seconds(usage.system_time()))
+    };
+    let before = now()?;
+    work()?;
+    Ok(now()? - before)
 }
 
 /// Resident memory of the process `id`, in megabytes.

@@ -29,16 +29,27 @@ pub fn find_importer() -> anyhow::Result<PathBuf> {
 
 /// `off` with these arguments and environment variables, not started yet. Fails if it was not built.
 pub fn off(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
-    let process = Process::new(find_off()?).arguments(arguments);
-    Ok(process
+    Ok(configure(Process::new(find_off()?).arguments(arguments), settings))
+}
+
+/// Logs only errors, and accepts the tokens of this process.
+fn configure(process: Process, settings: &[(&str, &str)]) -> Process {
+    process
         .environment(settings.iter().copied())
         .environment([("OFF_LOG", "error")])
-        .environment([("AUTH_KEYS_FILE", tokens::keys_file())]))
+        .environment([("AUTH_KEYS_FILE", tokens::keys_file())])
 }
 
 /// Starts `off` with these arguments and environment variables. Fails if it was not built.
 pub fn start_off(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
     let mut process = off(arguments, settings)?;
+    process.start()?;
+    Ok(process)
+}
+
+/// Starts this benchmark once more with these arguments and environment variables, for a service of its own.
+pub fn start_self(arguments: &[&str], settings: &[(&str, &str)]) -> anyhow::Result<Process> {
+    let mut process = configure(Process::new(std::env::current_exe()?).arguments(arguments), settings);
     process.start()?;
     Ok(process)
 }

@@ -38,7 +38,7 @@ pub struct Stage {
     pub nats: off_servers::Nats,
     /// Folder of the Postgres programs.
     pub programs: PathBuf,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The two ports of a service that runs as a separate process.
@@ -90,7 +90,7 @@ impl Stage {
         let bus = Bus::connect(&bus::Config::at(&nats.url), "bench").await?;
         bus.connected(Duration::from_secs(10)).await?;
         bus::declare(&bus, bus::StreamStorage::default()).await?;
-        Ok(Self { db: pool, bus, postgres, nats, programs, _folder: folder })
+        Ok(Self { db: pool, bus, postgres, nats, programs, folder })
     }
 
     /// Stores products and devices, numbered from 1.
@@ -122,6 +122,14 @@ impl Stage {
             auth_url: "http://127.0.0.1:8085".parse()?,
         };
         start::<off_users_service::UsersService>(config).await
+    }
+
+    /// Starts the auth service with its default settings.
+    pub async fn start_auth(&self) -> anyhow::Result<Running> {
+        let secret = self.folder.path().join("auth_secret");
+        std::fs::write(&secret, "the master secret of a benchmark, long enough")?;
+        let config = off_auth_service::Config::new(self.db_config(8), self.bus_config(), secret);
+        start::<off_auth_service::AuthService>(config).await
     }
 
     /// Environment variables of a service that runs as a separate process.

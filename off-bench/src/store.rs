@@ -35,6 +35,30 @@ pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result
     Ok(())
 }
 
+/// Stores people who can sign in, numbered from 1: with [`email`] and the password of `password_hash`.
+pub async fn seed_people(db: &PgPool, people: i64, password_hash: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "WITH person AS (
+             INSERT INTO users.users (first_name, last_name, email, registered_at)
+             SELECT 'Ada', 'Example', 'ada' || n || '@example.org', now() FROM generate_series(1, $1) AS n
+             RETURNING id, email
+         )
+         INSERT INTO auth.accounts (user_id, email, password_hash, changed_at)
+         SELECT id, email, $2, now() FROM person",
+    )
+    .bind(people)
+    .bind(password_hash)
+    .execute(db)
+    .await?;
+    sqlx::query("ANALYZE").execute(db).await?;
+    Ok(())
+}
+
+/// E-mail address of person `number`.
+pub fn email(number: u64) -> String {
+    format!("ada{number}@example.org")
+}
+
 /// Stores `count` completed orders, numbered from `first`.
 pub async fn store_completed(db: &PgPool, first: i64, count: i64, devices: i64, products: i64) -> sqlx::Result<()> {
     // UUIDs of version 7, one for each millisecond since 2023-11-14.
