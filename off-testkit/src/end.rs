@@ -9,8 +9,9 @@ use sqlx::PgPool;
 use std::{thread, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long the end of a test waits for outstanding work.
-const TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 15 });
+/// How long the end of a test waits for outstanding work: longer than the ack wait of 30 s, after which the broker delivers
+/// a message again that was on its way to a service when that stopped.
+const TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 45 });
 
 /// How many leftovers a failure lists.
 const MAX_SHOWN: usize = 20;
@@ -68,7 +69,7 @@ impl Drop for EndGuard {
 }
 
 impl TestNats {
-    /// Ends the test: asserts that it leaves neither unacknowledged messages nor dead letters behind. Waits 15 seconds
+    /// Ends the test: asserts that it leaves neither unacknowledged messages nor dead letters behind. Waits 45 seconds
     /// for what is still being handled.
     pub async fn end(self) {
         self.end_leaving(&[]).await;

@@ -62,7 +62,7 @@ impl World {
     }
 
     /// Ends the test: asserts that it leaves no outbox rows, no unacknowledged messages and no dead letters behind. Waits
-    /// 15 seconds for what is still being handled.
+    /// 45 seconds for what is still being handled.
     pub async fn end(self) {
         self.end_leaving(&[]).await;
     }
