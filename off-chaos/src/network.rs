@@ -90,6 +90,7 @@ impl Network {
             ServiceName::Gateway => {
                 // All clients have the same address.
                 settings.push(("RATE_SIGN_IN", "off".to_owned()));
+                settings.push(("MAX_CONNECTIONS_PER_ADDRESS", "0".to_owned()));
                 for (service, url, health_url) in [
                     (ServiceName::Auth, "AUTH_URL", "AUTH_HEALTH_URL"),
                     (ServiceName::Users, "USERS_URL", "USERS_HEALTH_URL"),

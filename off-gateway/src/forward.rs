@@ -22,7 +22,7 @@ use hyper_util::client::legacy::Error as ClientError;
 use metrics::{Counter, Histogram, counter, histogram};
 use off_kit::{
     Kit, LogLimit,
-    http::{CommonCode, Problem},
+    http::{CommonCode, Network, NetworkLimit, Problem},
 };
 use std::{error::Error, time::Duration};
 use tokio::{
@@ -34,10 +34,18 @@ use tracing::warn;
 /// Maximum number of requests that wait for one service. Services handle half as many and refuse the rest.
 const MAX_WAITING: usize = 1024;
 
-/// Bodies up to this size, in bytes, are read before they are forwarded, so that the request can be repeated.
-const SMALL_BODY_BYTES: u64 = 8 * 1024;
+/// Bodies up to this size, in bytes, are read before they are forwarded: a slow client does not take a place of the
+/// service, and the request can be repeated.
+const WHOLE_BODY_BYTES: usize = 64 * 1024;
 
-/// How long a client may take to send a small body.
+/// Bodies up to this size, in bytes, are small: the limit of connections already limits their memory.
+const SMALL_BODY_BYTES: u64 = 4 * 1024;
+
+/// How many larger bodies of one network are read at the same time, and of all networks together.
+const MAX_LARGE_BODIES_OF_NETWORK: usize = 32;
+const MAX_LARGE_BODIES: usize = 1024;
+
+/// How long a client may take to send such a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Sends requests to the services.
@@ -49,6 +57,8 @@ pub(crate) struct Forwarder {
     max_body: usize,
     timeout: Duration,
     body_timeout: Duration,
+    large_bodies: Semaphore,
+    large_bodies_of_networks: NetworkLimit,
     log_limit: LogLimit,
 }
 
@@ -94,6 +104,8 @@ impl Forwarder {
             max_body: config.max_body_bytes,
             timeout: kit.clock.shortened(config.upstream_timeout),
             body_timeout: kit.clock.shortened(BODY_TIMEOUT),
+            large_bodies: Semaphore::new(MAX_LARGE_BODIES),
+            large_bodies_of_networks: NetworkLimit::new(MAX_LARGE_BODIES_OF_NETWORK),
             log_limit: LogLimit::default(),
         })
     }
@@ -125,7 +137,7 @@ impl Forwarder {
         }
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let head = Head { method: parts.method, uri: service.base.join(target), headers: parts.headers };
-        let body = self.take_body(body).await?;
+        let body = self.take_body(body, Network::of(about.origin.address)).await?;
         let answer = {
             let overloaded = |_| Problem::unavailable("the service is overloaded; try again");
             let _waiting = service.waiting.try_acquire().map_err(overloaded)?;
@@ -134,8 +146,8 @@ impl Forwarder {
         self.pass_on(answer, websocket, about)
     }
 
-    /// Reads a small body; a large one is read while it is forwarded.
-    async fn take_body(&self, body: Incoming) -> Result<Whole, Problem> {
+    /// Reads a body, unless a setting allows so large ones that it has to be read while it is forwarded.
+    async fn take_body(&self, body: Incoming, network: Network) -> Result<Whole, Problem> {
         let length = body.size_hint().exact();
         if length.is_some_and(|length| length > self.max_body as u64) {
             return Err(too_large());
@@ -143,14 +155,26 @@ impl Forwarder {
         if body.is_end_stream() {
             return Ok(Whole::InMemory(Bytes::new()));
         }
-        if length.is_none_or(|length| length > SMALL_BODY_BYTES) {
-            return Ok(Whole::Passing(Limited::new(body, self.max_body)));
+        let body = Limited::new(body, self.max_body);
+        let largest = length.map_or(self.max_body, |length| usize::try_from(length).unwrap_or(usize::MAX));
+        if largest > WHOLE_BODY_BYTES {
+            return Ok(Whole::Passing(body));
         }
+        let _places = if length.is_none_or(|length| length > SMALL_BODY_BYTES) {
+            let overloaded = || Problem::unavailable("too many large bodies at once; try again");
+            let of_network = self.large_bodies_of_networks.enter(network).ok_or_else(overloaded)?;
+            Some((of_network, self.large_bodies.try_acquire().map_err(|_| overloaded())?))
+        } else {
+            None
+        };
         let Ok(read) = timeout(self.body_timeout, body.collect()).await else {
             return Err(Problem::new(Code::BodyTooSlow, "the body did not arrive in time"));
         };
-        let unreadable = |_| Problem::new(CommonCode::UnreadableBody, "the body did not arrive completely");
-        Ok(Whole::InMemory(read.map_err(unreadable)?.to_bytes()))
+        match read {
+            Ok(read) => Ok(Whole::InMemory(read.to_bytes())),
+            Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+            Err(_) => Err(Problem::new(CommonCode::UnreadableBody, "the body did not arrive completely")),
+        }
     }
 
     /// Sends a request, again if its connection broke and a repetition cannot do harm.

@@ -8,7 +8,7 @@ use crate::{
     headers::{self, REQUEST_ID},
     own::not_found,
     path,
-    rates::{Level, RateLimits},
+    rates::{Class, Level, RateLimits, Who},
     routes::{Route, To},
 };
 use axum::{
@@ -112,6 +112,10 @@ impl Parts {
         id: &HeaderValue,
     ) -> Answered {
         let checked = path::check(request.uri()).and_then(|()| headers::check(&request));
+        let is_refused = checked.is_err() || route.is_none() || !METHODS.contains(request.method());
+        if is_refused && let Err(exceeded) = self.rates.take(Class::Anonymous, Who::network(origin.address)) {
+            return (self.rates.refuse(exceeded), None);
+        }
         if let Err(problem) = checked {
             // Where the next request begins on this connection may be ambiguous, too.
             let close = HeaderValue::from_static("close");

@@ -33,7 +33,7 @@ use hyper_util::service::TowerToHyperService;
 use off_kit::{
     Bus, Kit, Service,
     auth::Verifier,
-    http::{self, Durations, Edge, Port},
+    http::{self, Durations, Edge, NetworkLimit, Port},
     telemetry::Metric,
 };
 use own::Own;
@@ -83,7 +83,9 @@ impl Service for Gateway {
             durations: Durations::new(Self::NAME),
             trusted_proxies: config.trusted_proxies,
         }));
-        http::listen(&kit, gate, Port::Edge(Edge { tls, other_files: UPSTREAM_FILES })).await?;
+        let max = if config.trusted_proxies == 0 { config.max_connections_per_address } else { 0 };
+        let edge = Edge { tls, other_files: UPSTREAM_FILES, connections: NetworkLimit::new(max) };
+        http::listen(&kit, gate, Port::Edge(edge)).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });
         Ok(())
     }

@@ -8,7 +8,7 @@ use axum::{
 use metrics::counter;
 use off_kit::{
     auth::{Principal, Scope, Subject},
-    http::Problem,
+    http::{Network, Problem},
 };
 use quick_cache::sync::Cache;
 use std::{
@@ -76,17 +76,14 @@ impl Class {
 /// A caller within its class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Who {
-    Network(u128),
+    Network(Network),
     Subject(Subject),
 }
 
 impl Who {
     /// The network of an address: an IPv6 client has a whole /64 for itself.
     pub(crate) fn network(address: IpAddr) -> Self {
-        Self::Network(match address {
-            IpAddr::V4(address) => address.to_bits().into(),
-            IpAddr::V6(address) => address.to_bits() >> 64 << 64,
-        })
+        Self::Network(Network::of(address))
     }
 }
 

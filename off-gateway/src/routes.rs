@@ -83,7 +83,8 @@ const ROUTES: [Route; 19] = [
     sign_in("/api/login", AUTH),
     sign_in("/api/refresh", AUTH),
     sign_in("/api/logout", AUTH),
-    api("/api/password", AUTH),
+    // It verifies a password, like a sign-in.
+    Route { is_sign_in: true, ..api("/api/password", AUTH) },
     api("/api/sessions", AUTH),
     api("/api/keys", AUTH),
     Route { pattern: OAUTH, to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: true },

@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_a_random_time_after_the_stop() {
         let streams = streams(|| 0.5);
-        let mut place = streams.enter(Who::Network(1), None).unwrap();
+        let mut place = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
         streams.tasks.stop();
         let stopped_at = Instant::now();
         (&mut place.ends).await;
@@ -221,7 +221,8 @@ mod tests {
     async fn a_stream_ends_with_the_token_of_its_caller() {
         let streams = streams(|| 0.0);
         let now = streams.clock.now().timestamp();
-        let (mut place, started) = (streams.enter(Who::Network(1), Some(now + 60)).unwrap(), Instant::now());
+        let (mut place, started) =
+            (streams.enter(Who::network([192, 0, 2, 1].into()), Some(now + 60)).unwrap(), Instant::now());
         (&mut place.ends).await;
         assert!((59..=61).contains(&started.elapsed().as_secs()));
     }
@@ -229,13 +230,13 @@ mod tests {
     #[tokio::test]
     async fn the_number_of_streams_is_limited_for_each_caller_and_for_all() {
         let streams = streams(|| 0.0);
-        let first = streams.enter(Who::Network(1), None).unwrap();
-        let _second = streams.enter(Who::Network(1), None).unwrap();
-        assert!(streams.enter(Who::Network(1), None).is_err());
-        let _other = streams.enter(Who::Network(2), None).unwrap();
-        assert!(streams.enter(Who::Network(3), None).is_err());
+        let first = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
+        let _second = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
+        assert!(streams.enter(Who::network([192, 0, 2, 1].into()), None).is_err());
+        let _other = streams.enter(Who::network([192, 0, 2, 2].into()), None).unwrap();
+        assert!(streams.enter(Who::network([192, 0, 2, 3].into()), None).is_err());
         drop(first);
-        assert!(streams.enter(Who::Network(1), None).is_ok());
-        assert!(streams.enter(Who::Network(3), None).is_ok());
+        assert!(streams.enter(Who::network([192, 0, 2, 1].into()), None).is_ok());
+        assert!(streams.enter(Who::network([192, 0, 2, 3].into()), None).is_ok());
     }
 }

@@ -73,8 +73,15 @@ impl Postgres {
             .with_context(|| format!("{} is missing; `off reset` starts over", password_file.display()))?;
         let port = free_port()?;
         let port_setting = format!("port={port}");
-        let own =
-            [port_setting.as_str(), "listen_addresses=127.0.0.1", "unix_socket_directories=", "max_connections=300"];
+        let own = [
+            port_setting.as_str(),
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=300",
+            // Neither values of rows nor statements, which may be personal.
+            "log_error_verbosity=terse",
+            "log_min_error_statement=panic",
+        ];
         let settings = own.iter().chain(settings).map(|&setting| setting.to_owned()).collect();
         let log = folder.with_extension("log");
         let pid_file = folder.with_extension("pid");

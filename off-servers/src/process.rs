@@ -8,6 +8,7 @@ use nix::{
 };
 use std::{
     fs::File,
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -38,7 +39,9 @@ impl Server {
         pid_file: &Path,
         stop_signal: Signal,
     ) -> anyhow::Result<Self> {
-        let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        // The log of Postgres may have values of rows.
+        let output = File::options().create(true).write(true).truncate(true).mode(0o600).open(log);
+        let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)

@@ -91,8 +91,12 @@ impl Bench {
         let orders = Program::start(&stage, "orders", &[]).await?;
         let url = |address| format!("http://{address}");
         let (api, health) = (url(orders.address), url(orders.health));
-        let gateway =
-            Program::start(&stage, "gateway", &[("ORDERS_URL", &api), ("ORDERS_HEALTH_URL", &health)]).await?;
+        let gateway = Program::start(
+            &stage,
+            "gateway",
+            &[("ORDERS_URL", &api), ("ORDERS_HEALTH_URL", &health), ("MAX_CONNECTIONS_PER_ADDRESS", "0")],
+        )
+        .await?;
         Ok(Self { stage, orders, gateway })
     }
 

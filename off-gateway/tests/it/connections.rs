@@ -82,3 +82,24 @@ async fn idle_connections_are_counted_and_do_not_delay_the_stop() {
     timeout(SOON, gate.gateway.stop()).await.expect("the gateway stops");
     gate.nats.end().await;
 }
+
+#[tokio::test]
+async fn one_address_cannot_take_all_connections() {
+    let gate = Gate::start_with(Clock::real(1.0), |config| config.max_connections_per_address = 2).await;
+    let mut first = TcpStream::connect(gate.address()).await.unwrap();
+    request(&mut first).await;
+    let mut second = TcpStream::connect(gate.address()).await.unwrap();
+    request(&mut second).await;
+    let mut third = TcpStream::connect(gate.address()).await.unwrap();
+    let closed = timeout(SOON, third.read_to_end(&mut Vec::new())).await.expect("the connection ends");
+    assert!(closed.is_err() || closed.is_ok_and(|length| length == 0));
+    drop(first);
+    eventually_within(SOON, "there is a place again", || async {
+        let mut stream = TcpStream::connect(gate.address()).await.ok()?;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.ok()?;
+        (stream.read_u8().await.ok()? == b'H').then_some(())
+    })
+    .await;
+    request(&mut second).await;
+    gate.end().await;
+}

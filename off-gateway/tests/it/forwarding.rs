@@ -234,3 +234,22 @@ async fn a_client_that_sends_its_body_too_slowly_is_refused() {
     assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
     gate.end().await;
 }
+
+#[tokio::test]
+async fn a_service_sees_a_request_only_when_its_body_is_complete() {
+    let gate = Gate::start_with(Clock::real(1.0).with_short_timeouts(50), |_| {}).await;
+    let token = tokens::test_client();
+    for framing in ["transfer-encoding: chunked\r\n\r\n1\r\n \r\n", "content-length: 60000\r\n\r\n         "] {
+        let head = format!("POST /api/orders HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n");
+        let answer = gate.send_raw(&format!("{head}connection: close\r\n{framing}")).await;
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    }
+    let garbage = format!(
+        "POST /api/orders HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\nconnection: close\r\n\
+         transfer-encoding: chunked\r\n\r\nzz\r\n"
+    );
+    let answer = gate.send_raw(&garbage).await;
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    assert!(!gate.upstream.paths().iter().any(|path| path.starts_with("/api/orders")), "{:?}", gate.upstream.paths());
+    gate.end().await;
+}

@@ -102,6 +102,7 @@ fn config(nats: &TestNats, url: &Url) -> Config {
         tls: Tls::default(),
         trusted_proxies: 0,
         cors_origins: Vec::new(),
+        max_connections_per_address: 0,
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
         max_streams: 100,

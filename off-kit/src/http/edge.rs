@@ -3,6 +3,7 @@
 
 use super::{
     connections::{Limits, accept_until_stop, http1_with},
+    network_limit::{Network, NetworkLimit},
     parked,
 };
 use crate::Tasks;
@@ -18,12 +19,14 @@ use tokio_util::task::TaskTracker;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How an edge port serves its connections.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Edge {
     /// TLS; without it connections are plain.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// How many file descriptors the service needs beside those of its clients.
     pub other_files: u64,
+    /// How many connections a network may have; more are closed.
+    pub connections: NetworkLimit,
 }
 
 /// The client's end of the connection, in the extensions of each request.
@@ -51,13 +54,15 @@ impl Edge {
         App::Future: Send + 'static,
     {
         let (http, idle) = (http1_with(&limits), limits.head_within);
-        let acceptor = self.tls.map(TlsAcceptor::from);
+        let (acceptor, connections) = (self.tls.map(TlsAcceptor::from), self.connections);
         let running = TaskTracker::new();
         accept_until_stop(listener, &limits, &open, tasks, |stream, peer| {
             let (http, acceptor, tasks) = (http.clone(), acceptor.clone(), tasks.clone());
             let peer = Peer { address: peer.ip().to_canonical(), tls: acceptor.is_some() };
             let app = WithPeer { inner: app.clone(), peer };
+            let held = connections.enter(Network::of(peer.address));
             running.track_future(async move {
+                let Some(_held) = held else { return Ok(()) };
                 match acceptor {
                     None => parked::serve(&http, stream, app, idle, tasks.stopping()).await,
                     // In a box, so that plain connections do not take the memory of a TLS session.

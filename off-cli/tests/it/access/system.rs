@@ -296,6 +296,7 @@ fn gateway_config(world: &World, [auth, users, orders, notifications]: [&Running
         tls: Tls::default(),
         trusted_proxies: 0,
         cors_origins: Vec::new(),
+        max_connections_per_address: 0,
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
         max_streams: 16,
