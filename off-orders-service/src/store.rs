@@ -18,9 +18,9 @@ use uuid::Uuid;
 /// which they were placed.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Inserts the requests whose device and product exist, whose caller may order for the device, whose key is new and whose timestamp is within
-/// [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the inserted orders. One
-/// statement, so that a batch costs one transaction and one round trip.
+/// Inserts the requests whose device and product exist, whose caller may order for the device, whose key is new and whose
+/// timestamp is within [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the inserted
+/// orders. One statement, so that a batch costs one transaction and one round trip.
 pub(crate) async fn insert_orders(
     conn: &mut PgConnection,
     requests: &[OrderRequest],
