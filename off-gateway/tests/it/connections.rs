@@ -29,7 +29,7 @@ async fn request(stream: &mut TcpStream) {
     assert!(answer.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// Longer than a connection keeps its buffers and shorter than its idle timeout, a quarter and the whole of 75 s / 50.
+/// Longer than a connection keeps its buffers and shorter than its idle timeout, 75 s / 50.
 async fn idle() {
     tokio::time::sleep(Duration::from_millis(900)).await;
 }

@@ -31,8 +31,13 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// How long a connection is idle before its buffers are freed; at most a quarter of its idle timeout.
-const PARK_AFTER: Duration = Duration::from_secs(2);
+/// How long a connection is idle before its buffers are freed. Short, so that few connections have buffers at the same
+/// time even when thousands connect within seconds: the allocator keeps what other threads freed until its own thread
+/// allocates again, and an idle process does not.
+const PARK_AFTER: Duration = Duration::from_millis(100);
+
+/// How seldom a connection is looked at during a long request; at most a quarter of its idle timeout.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 /// A connection whose next bytes can be waited for.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static {
@@ -97,7 +102,7 @@ where
     let activity = Arc::<Activity>::default();
     let mut stream = Watched { stream, prefix: Bytes::new(), activity: activity.clone() };
     let mut app = Counted { inner: app, activity };
-    let park_after = PARK_AFTER.min(idle / 4);
+    let max_pause = MAX_PAUSE.min(idle / 4);
     let mut stopping = pin!(stopping);
     let mut must_wait = !S::READS_AHEAD;
     loop {
@@ -114,7 +119,7 @@ where
             }
         }
         // In a box, so that the task of an idle connection is small.
-        match Box::pin(serve_until_idle(http, stream, app, park_after, stopping.as_mut())).await? {
+        match Box::pin(serve_until_idle(http, stream, app, max_pause, stopping.as_mut())).await? {
             Some(parked) => (stream, app) = parked,
             None => return Ok(()),
         }
@@ -122,12 +127,12 @@ where
     }
 }
 
-/// Serves requests until there was none for `park_after`; then returns the connection. `None` when it has ended.
+/// Serves requests until there was none for [`PARK_AFTER`]; then returns the connection. `None` when it has ended.
 async fn serve_until_idle<S, App>(
     http: &http1::Builder,
     stream: Watched<S>,
     app: Counted<App>,
-    park_after: Duration,
+    max_pause: Duration,
     mut stopping: Pin<&mut impl Future<Output = ()>>,
 ) -> io::Result<Option<(Watched<S>, Counted<App>)>>
 where
@@ -137,7 +142,7 @@ where
 {
     let activity = stream.activity.clone();
     let mut connection = http.serve_connection(TokioIo::new(stream), app).with_upgrades();
-    let mut seen = activity.total.load(Ordering::Relaxed);
+    let (mut seen, mut pause) = (activity.total.load(Ordering::Relaxed), PARK_AFTER);
     loop {
         tokio::select! {
             ended = &mut connection => return ended.map(|()| None).map_err(io::Error::other),
@@ -145,13 +150,14 @@ where
                 Pin::new(&mut connection).graceful_shutdown();
                 return connection.await.map(|()| None).map_err(io::Error::other);
             }
-            () = sleep(park_after) => {}
+            () = sleep(pause) => {}
         }
         let total = activity.total.load(Ordering::Relaxed);
         // All of the last answer is sent: hyper wrote until nothing was left or the connection blocked.
         if total == seen && activity.is_idle() {
             break;
         }
+        pause = if total == seen { max_pause.min(pause * 2) } else { PARK_AFTER };
         seen = total;
     }
     // Without a request nothing was upgraded.
