@@ -8,7 +8,7 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{self, Entry},
 };
-use off_kit::http::Problem;
+use off_kit::http::{MAX_HEAD_BYTES, Problem};
 use uuid::Uuid;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,10 +47,14 @@ const REMOVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-off-"];
 
 const MAX_ID_LENGTH: usize = 64;
 
-/// Refuses a request whose head could be read in more than one way.
+/// Refuses a request whose head is too large, or could be read in more than one way.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     let ambiguous = |detail: &str| Err(Problem::new(Code::AmbiguousRequest, detail));
     let headers = request.headers();
+    // The server refuses a head that has not arrived completely at this size. One that arrives at once passes there.
+    if head_size(request) > MAX_HEAD_BYTES {
+        return Err(Problem::new(Code::HeadTooLarge, "the request line and the headers are too large"));
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
@@ -73,6 +77,16 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
         return ambiguous("a request has at most one Authorization header");
     }
     Ok(())
+}
+
+/// The size of the request line and the headers, in bytes, without spaces that mean nothing.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let (target, method) = (request.uri(), request.method().as_str());
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let line = method.len() + authority + path + "  HTTP/1.1\r\n".len();
+    let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    line + request.headers().iter().map(header).sum::<usize>() + "\r\n".len()
 }
 
 /// Whether the client wants the connection to become a WebSocket. No other protocol passes.
