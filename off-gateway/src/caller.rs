@@ -70,20 +70,20 @@ impl Callers {
         headers: &HeaderMap,
         origin: Origin,
     ) -> Result<Caller, Refused> {
-        let is_public = route.is_public(method);
+        let (is_public, is_sign_in) = (route.is_public(method), route.is_sign_in(method));
         let verified = match credentials(headers) {
             Credentials::Bearer(token) => self.verify(token, origin).await.map(Some),
             // The auth service takes these itself.
             Credentials::Basic(_) if route.takes_basic() => Ok(None),
-            Credentials::Basic(basic) => return self.identify_by_key(route, basic, origin).await,
+            Credentials::Basic(basic) => return self.identify_by_key(is_sign_in, basic, origin).await,
             Credentials::None => Ok(None),
         };
         match verified {
-            Ok(Some(principal)) => self.count(route, principal, None, origin),
+            Ok(Some(principal)) => self.count(is_sign_in, principal, None, origin),
             // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses it.
-            Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(route, origin),
+            Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(is_sign_in, origin),
             Ok(None) => {
-                self.count_address(route, origin)?;
+                self.count_address(is_sign_in, origin)?;
                 Err(Problem::unauthenticated().into())
             }
             Err(refused) => Err(refused),
@@ -109,11 +109,11 @@ impl Callers {
     }
 
     /// The caller of a request with Basic credentials.
-    async fn identify_by_key(&self, route: &Route, basic: &HeaderValue, origin: Origin) -> Result<Caller, Refused> {
+    async fn identify_by_key(&self, is_sign_in: bool, basic: &HeaderValue, origin: Origin) -> Result<Caller, Refused> {
         let fingerprint = Exchange::fingerprint(basic);
         if let Some(token) = self.exchange.known(&fingerprint) {
             match self.verifier.verify(&token).await {
-                Ok(principal) => return self.count(route, principal, Some(&token), origin),
+                Ok(principal) => return self.count(is_sign_in, principal, Some(&token), origin),
                 // The key may have been replaced, or the token signed with a key that is gone.
                 Err(_) => self.exchange.forget(&fingerprint),
             }
@@ -136,13 +136,13 @@ impl Callers {
             self.exchange.forget(&fingerprint);
             Problem::of_token(error)
         })?;
-        self.count(route, principal, Some(&token), origin)
+        self.count(is_sign_in, principal, Some(&token), origin)
     }
 
     /// Counts a request of a caller with a token.
     fn count(
         &self,
-        route: &Route,
+        is_sign_in: bool,
         principal: Arc<Principal>,
         token: Option<&str>,
         origin: Origin,
@@ -153,19 +153,20 @@ impl Callers {
             value.set_sensitive(true);
             value
         });
-        // With a token of their own, nobody guesses the passwords of others faster.
-        if route.is_sign_in && class != Class::Client {
-            let caller = self.count_address(route, origin)?;
-            return Ok(Caller { principal: Some(principal), authorization, ..caller });
-        }
+        // With a token of their own, nobody guesses the passwords and addresses of others faster.
+        let of_address = if is_sign_in && class != Class::Client {
+            self.rates.take(Class::SignIn, Who::network(origin.address))?
+        } else {
+            None
+        };
         let who = Who::Subject(principal.subject.clone());
         let level = self.rates.take(class, who.clone())?;
-        Ok(Caller { principal: Some(principal), authorization, level, who })
+        Ok(Caller { principal: Some(principal), authorization, level: of_address.or(level), who })
     }
 
     /// Counts a request of an address.
-    fn count_address(&self, route: &Route, origin: Origin) -> Result<Caller, Refused> {
-        let class = if route.is_sign_in { Class::SignIn } else { Class::Anonymous };
+    fn count_address(&self, is_sign_in: bool, origin: Origin) -> Result<Caller, Refused> {
+        let class = if is_sign_in { Class::SignIn } else { Class::Anonymous };
         let who = Who::network(origin.address);
         let level = self.rates.take(class, who.clone())?;
         Ok(Caller { principal: None, authorization: None, level, who })

@@ -32,7 +32,7 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) enum Class {
     /// An address, by requests without a token.
     Anonymous,
-    /// An address, by requests that sign in.
+    /// An address, by requests that sign in, or tell as much about an account.
     SignIn,
     /// An address, by requests with a token that is not valid.
     InvalidToken,
