@@ -93,7 +93,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let log = telemetry::Config {
         log_format: Some(options.log_format),
         otlp_endpoint: options.otlp_endpoint.clone(),
-        ..telemetry::Config::new(&log, Some(home.log_file()))
+        ..telemetry::Config::new(&log, Some(home.create_log()?))
     };
     telemetry::init("off", &log)?;
     home.remove_running();

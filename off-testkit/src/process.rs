@@ -129,7 +129,7 @@ impl Process {
             Log::Inherited => Stdio::inherit(),
             Log::Piped => Stdio::piped(),
             Log::Appended(path) => {
-                let file = File::options().create(true).append(true).open(path);
+                let file = off_servers::open_private(File::options().append(true), path);
                 file.with_context(|| format!("cannot open the log {}", path.display()))?.into()
             }
         };
