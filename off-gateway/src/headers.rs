@@ -1,7 +1,7 @@
 //! Which headers go through the gateway, and which it writes itself.
 
 use crate::{
-    address::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Origin},
+    address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     codes::Code,
 };
 use axum::http::{
@@ -116,7 +116,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes the headers of a request those that its service receives.
-pub(crate) fn prepare_request(headers: &mut HeaderMap, origin: Origin, id: &HeaderValue, traceparent: Option<&str>) {
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    client: ClientAddress,
+    id: &HeaderValue,
+    traceparent: Option<&str>,
+) {
     remove_hop_by_hop(headers);
     let host = headers.remove(header::HOST);
     for name in &REMOVED {
@@ -127,10 +132,10 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, origin: Origin, id: &Head
     for name in &removed {
         headers.remove(name);
     }
-    if let Ok(address) = HeaderValue::try_from(origin.address.to_string()) {
+    if let Ok(address) = HeaderValue::try_from(client.address.to_string()) {
         headers.insert(FORWARDED_FOR, address);
     }
-    headers.insert(FORWARDED_PROTO, origin.scheme());
+    headers.insert(FORWARDED_PROTO, client.scheme());
     if let Some(host) = host {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -163,13 +168,13 @@ const DOCS_CONTENT: HeaderValue = HeaderValue::from_static(
 );
 
 /// Adds to an answer what browsers should know.
-pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, origin: Origin) {
+pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, client: ClientAddress) {
     let is_docs = path == "/docs" || path.starts_with("/docs/");
     headers.insert(header::CONTENT_SECURITY_POLICY, if is_docs { DOCS_CONTENT } else { API_CONTENT });
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if origin.tls {
+    if client.tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     // Personal data does not belong into shared caches; a service that knows better says so.
@@ -193,9 +198,9 @@ mod tests {
     }
 
     fn prepared(headers: &[(&'static str, &'static str)]) -> HeaderMap {
-        let origin = Origin { address: "192.0.2.1".parse().unwrap(), tls: false };
+        let client = ClientAddress { address: "192.0.2.1".parse().unwrap(), tls: false };
         let mut headers = request(headers).headers().clone();
-        prepare_request(&mut headers, origin, &HeaderValue::from_static("id"), None);
+        prepare_request(&mut headers, client, &HeaderValue::from_static("id"), None);
         headers
     }
 
