@@ -9,7 +9,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId, UserId};
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 use sqlx::{PgConnection, PgPool};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
@@ -144,7 +144,7 @@ struct Columns {
     quantities: Vec<i32>,
     times: Vec<DateTime<Utc>>,
     keys: Vec<Option<String>>,
-    /// The reach of each caller: its person, its device, and whether it is limited to simulated devices.
+    /// The rows that each caller may touch: its person, its device, and whether it is limited to simulated devices.
     of_users: Vec<Option<i64>>,
     of_devices: Vec<Option<i64>>,
     of_simulated: Vec<Option<bool>>,
@@ -153,14 +153,14 @@ struct Columns {
 impl Columns {
     fn of<'a>(requests: impl IntoIterator<Item = &'a OrderRequest>) -> Self {
         let mut columns = Self::default();
-        for OrderRequest { order, key, reach } in requests {
+        for OrderRequest { order, key, access } in requests {
             columns.ids.push(order.id.0);
             columns.ssd_ids.push(order.ssd_id.0);
             columns.barcodes.push(order.barcode.as_str().to_owned());
             columns.quantities.push(order.quantity.get());
             columns.times.push(order.timestamp);
             columns.keys.push(key.as_ref().map(|key| key.as_str().to_owned()));
-            let (user, device, simulated) = reach.columns();
+            let (user, device, simulated) = access.columns();
             columns.of_users.push(user);
             columns.of_devices.push(device);
             columns.of_simulated.push(simulated);
@@ -214,9 +214,9 @@ pub(crate) async fn mark_reached(
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// Returns an order of a device in `reach`, with its history.
-pub(crate) async fn find_order(db: &PgPool, id: OrderId, reach: Reach) -> sqlx::Result<Option<OrderWithHistory>> {
-    let (user, device, simulated) = reach.columns();
+/// Returns an order of a device within `access`, with its history.
+pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> sqlx::Result<Option<OrderWithHistory>> {
+    let (user, device, simulated) = access.columns();
     let row = sqlx::query!(
         r#"SELECT orders.id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
            FROM orders.product_orders AS orders JOIN users.devices ON devices.id = orders.ssd_id

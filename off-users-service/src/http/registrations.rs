@@ -15,7 +15,7 @@ use axum::{
     response::IntoResponse,
 };
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     http::{ApiJson, Problem},
     password::HashError,
 };
@@ -40,13 +40,13 @@ use tracing::error;
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn create_registration(
     State(app): State<App>,
-    reach: Option<Reach>,
+    access: Option<RowAccess>,
     visitor: Visitor,
     ApiJson(new): ApiJson<NewRegistration>,
 ) -> Result<impl IntoResponse, Problem> {
     let registration = new.check().map_err(Problem::invalid)?;
-    let registered = match reach {
-        Some(Reach::Simulated) => registration::register_simulated(&app, registration, &visitor).await?,
+    let registered = match access {
+        Some(RowAccess::Simulated) => registration::register_simulated(&app, registration, &visitor).await?,
         _ => registration::register(&app, registration, &visitor).await?,
     };
     let location = format!("/api/users/{}", registered.user_id);
