@@ -80,7 +80,8 @@ impl Authenticator {
         };
         match verified {
             Ok(Some(principal)) => self.count(is_sign_in, principal, None, client),
-            // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses it.
+            // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses
+            // it.
             Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(is_sign_in, client),
             Ok(None) => {
                 self.count_address(is_sign_in, client)?;

@@ -102,8 +102,8 @@ impl Documents {
 /// The methods of an OpenAPI path that may have an operation.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
-/// The answers that the gateway itself may give to any request. Where the operation has one with the same status, both are
-/// possible.
+/// The answers that the gateway itself may give to any request. Where the operation has one with the same status, both
+/// are possible.
 const OWN_ANSWERS: [(&str, &str); 8] = [
     ("400", "the path or the head of the request can be read in more than one way"),
     ("408", "the body arrived too slowly"),

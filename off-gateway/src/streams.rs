@@ -86,8 +86,8 @@ impl Streams {
         streams
     }
 
-    /// A place for one more stream of `key`, which ends when the gateway stops, and when the token of the caller expires,
-    /// in seconds since 1970.
+    /// A place for one more stream of `key`, which ends when the gateway stops, and when the token of the caller
+    /// expires, in seconds since 1970.
     pub(crate) fn enter(&self, key: RateKey, expires_at: Option<i64>) -> Result<Place, Problem> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_caller = open.by_caller.get(&key).copied().unwrap_or_default();

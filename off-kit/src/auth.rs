@@ -1,8 +1,9 @@
 //! Access tokens: who calls, and what they may do.
 //!
-//! An access token is a JWT of RFC 9068, signed with ES256 by the auth service. Every service verifies it by itself, with
-//! the public keys that the auth service publishes; so a dead auth service stops nobody who has a valid token. A service
-//! declares who may call a route in the `security` of the route's OpenAPI operation, and `http::serve` enforces it.
+//! An access token is a JWT of RFC 9068, signed with ES256 by the auth service. Every service verifies it by itself,
+//! with the public keys that the auth service publishes; so a dead auth service stops nobody who has a valid token. A
+//! service declares who may call a route in the `security` of the route's OpenAPI operation, and `http::serve` enforces
+//! it.
 
 mod claims;
 mod key_set;

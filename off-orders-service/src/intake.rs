@@ -92,8 +92,8 @@ pub(crate) struct Intake {
     busy: BusyCounter,
 }
 
-/// The total time that the writer was busy since it started, in microseconds, including waits for room at the publisher.
-/// Clones share the value.
+/// The total time that the writer was busy since it started, in microseconds, including waits for room at the
+/// publisher. Clones share the value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BusyCounter(Arc<AtomicU64>);
 

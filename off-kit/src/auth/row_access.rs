@@ -8,8 +8,8 @@ use axum::{
 };
 use off_events::{SsdId, UserId};
 
-/// Which rows a request may touch. The statement that reads or writes them checks it, so that data of others behaves like
-/// data that does not exist.
+/// Which rows a request may touch. The statement that reads or writes them checks it, so that data of others behaves
+/// like data that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RowAccess {
     /// All rows.
@@ -35,7 +35,8 @@ impl RowAccess {
         }
     }
 
-    /// The values to which a statement compares the person, the device and `is_simulated` of a row, unless they are NULL.
+    /// The values to which a statement compares the person, the device and `is_simulated` of a row, unless they are
+    /// NULL.
     pub fn columns(self) -> (Option<i64>, Option<i64>, Option<bool>) {
         match self {
             Self::All => (None, None, None),

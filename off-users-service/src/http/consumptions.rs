@@ -18,8 +18,8 @@ use off_kit::{
 
 /// Report units that were taken off the shelf of a device.
 ///
-/// All reports count, or none. Each counts once, by its id: after an answer that did not arrive, repeat the request. It has
-/// the same effect as the message `stock.consumed`.
+/// All reports count, or none. Each counts once, by its id: after an answer that did not arrive, repeat the request. It
+/// has the same effect as the message `stock.consumed`.
 #[utoipa::path(post, path = "/api/devices/{ssd_id}/consumptions", tag = "devices", request_body = NewConsumptions,
     security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["simulate"])),
     params(("ssd_id" = SsdId, Path, description = "the device")),

@@ -23,8 +23,8 @@ use tracing::error;
 
 /// Register a person and their devices, all or none.
 ///
-/// The answer has a key for each device, which is shown only here, and the tokens of the person. People and devices that
-/// a client simulates get neither. Without `session`, the person is registered and signs in at `POST /api/login`.
+/// The answer has a key for each device, which is shown only here, and the tokens of the person. People and devices
+/// that a client simulates get neither. Without `session`, the person is registered and signs in at `POST /api/login`.
 #[utoipa::path(post, path = "/api/register", tag = "users", request_body = NewRegistration,
     security((), ("token" = ["simulate"])),
     responses(

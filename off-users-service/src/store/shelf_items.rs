@@ -76,8 +76,8 @@ impl LockedShelfItems {
     }
 }
 
-/// Locks the shelf items with these `keys` that are within `access`, and creates the missing ones. Always locks in the same
-/// order, so that concurrent transactions do not deadlock.
+/// Locks the shelf items with these `keys` that are within `access`, and creates the missing ones. Always locks in the
+/// same order, so that concurrent transactions do not deadlock.
 pub(crate) async fn lock_shelf_items<'a>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
@@ -155,8 +155,8 @@ pub(super) fn shelf_item(
     Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
-/// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have been
-/// low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
+/// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have
+/// been low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
 pub(crate) async fn claim_low_shelf_items(
     db: &PgPool,
     longest_pause: Duration,
