@@ -14,8 +14,8 @@ pub struct Config {
     /// The broker.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
-    /// A file with the master secret of at least 32 characters, the same for all replicas. The keys that seal signing keys
-    /// and derive refresh tokens are made from it; another one signs everybody out.
+    /// A file with the master secret of at least 32 characters, the same for all replicas. The keys that seal signing
+    /// keys and derive refresh tokens are made from it; another one signs everybody out.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: PathBuf,
     /// How many wrong passwords in a row an account may get.

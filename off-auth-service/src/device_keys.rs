@@ -8,7 +8,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use off_events::SsdId;
-use off_kit::auth::{OpaqueKey, Reach, Subject};
+use off_kit::auth::{OpaqueKey, RowAccess, Subject};
 use uuid::Uuid;
 
 /// Why a key was not created.
@@ -24,11 +24,11 @@ pub(crate) enum NotCreated {
     Failed(anyhow::Error),
 }
 
-/// Creates a key of a device in `reach`; returns it with the time of its creation.
+/// Creates a key of a device within `access`; returns it with the time of its creation.
 pub(crate) async fn create(
     app: &App,
     creator: &Subject,
-    reach: Reach,
+    access: RowAccess,
     ssd_id: SsdId,
     label: &Label,
     visitor: &Visitor,
@@ -39,7 +39,7 @@ pub(crate) async fn create(
     let sha256 = new.sha256();
     let key = NewDeviceKey { id, ssd_id, sha256: &sha256, label: label.as_str(), created_by: &created_by };
     let mut tx = app.db.begin().await?;
-    store::insert_device_key(&mut tx, reach, &key, now).await?.map_err(|reason| match reason {
+    store::insert_device_key(&mut tx, access, &key, now).await?.map_err(|reason| match reason {
         NotInserted::NoDevice => NotCreated::NoDevice,
         NotInserted::TooManyKeys => NotCreated::TooManyKeys,
     })?;
@@ -49,18 +49,18 @@ pub(crate) async fn create(
     Ok((new, now))
 }
 
-/// Revokes a key of a device in `reach`; returns whether there is such a key that was not revoked.
+/// Revokes a key of a device within `access`; returns whether there is such a key that was not revoked.
 pub(crate) async fn revoke(
     app: &App,
     by: &Subject,
-    reach: Reach,
+    access: RowAccess,
     ssd_id: SsdId,
     id: Uuid,
     visitor: &Visitor,
 ) -> sqlx::Result<bool> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
-    if !store::revoke_device_key(&mut tx, reach, ssd_id, id, now).await? {
+    if !store::revoke_device_key(&mut tx, access, ssd_id, id, now).await? {
         return Ok(false);
     }
     events::put_revoked(app, &mut tx, &[id]).await?;

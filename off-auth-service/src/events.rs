@@ -10,8 +10,8 @@ use off_kit::{
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// `auth.revoked`: stores that the access tokens of these sessions or keys are not valid any more, in the transaction that
-/// ends them. Wake the outbox after the commit.
+/// `auth.revoked`: stores that the access tokens of these sessions or keys are not valid any more, in the transaction
+/// that ends them. Wake the outbox after the commit.
 pub(crate) async fn put_revoked(app: &App, conn: &mut PgConnection, sids: &[Uuid]) -> sqlx::Result<()> {
     let now = app.clock.now();
     let until = now + TOKEN_LIFETIME + LEEWAY;

@@ -68,7 +68,8 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
-    /// Spawns a task on `kit` that makes missing keys and reads those of other replicas. `public` gets the public halves.
+    /// Spawns a task on `kit` that makes missing keys and reads those of other replicas. `public` gets the public
+    /// halves.
     pub(crate) fn start(kit: &Kit, db: &PgPool, secrets: &Arc<Secrets>, public: KeySet) -> Self {
         let keys = Self {
             db: db.clone(),

@@ -36,8 +36,8 @@ impl Network {
     /// Reserves addresses for the services, and starts the proxies. Fails if a port cannot be bound.
     pub(crate) async fn start(postgres_url: &str, nats_url: &str) -> anyhow::Result<Self> {
         let mut addresses = BTreeMap::new();
-        // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port may
-        // be assigned again at once.
+        // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port
+        // may be assigned again at once.
         let mut listeners = Vec::new();
         for name in ServiceName::ALL {
             let (api, health) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
@@ -59,7 +59,8 @@ impl Network {
         Ok(Self { proxies, addresses })
     }
 
-    /// Environment variables of a service: all its connections go through proxies. Fails if a URL of a server is invalid.
+    /// Environment variables of a service: all its connections go through proxies. Fails if a URL of a server is
+    /// invalid.
     pub(crate) fn settings(
         &self,
         name: ServiceName,

@@ -54,13 +54,12 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let home = home.beneath(reset::CHAOS);
     let _lock = home.lock()?;
     reset::clear(&home).await?;
-    telemetry::init("off-chaos", &telemetry::Config::new("warn", Some(home.log_file())))?;
+    telemetry::init("off-chaos", &telemetry::Config::new("warn", Some(home.create_log()?)))?;
     let mut summaries = Vec::new();
     for seed in (options.seed..).take(usize::try_from(options.seeds)?) {
         let kept = home.beneath(&format!("seed-{seed}"));
         let folder = if options.seeds > 1 { &kept } else { &home };
-        std::fs::create_dir_all(folder.folder())
-            .with_context(|| format!("cannot create {}", folder.folder().display()))?;
+        folder.create_folder()?;
         reset::clear(folder).await?;
         summaries.push(run_once(folder, &options, seed).await?);
         if options.seeds > 1 {

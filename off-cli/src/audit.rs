@@ -90,8 +90,8 @@ async fn audit_home(home: &Home, options: &Options) -> anyhow::Result<Audit> {
     Ok(audit)
 }
 
-/// Runs all checks, then repeats those with findings until the findings are gone or `patience` has elapsed. Deadlines are
-/// compared with `as_of`, or with the current time if it is `None`. Fails if a check could not be completed.
+/// Runs all checks, then repeats those with findings until the findings are gone or `patience` has elapsed. Deadlines
+/// are compared with `as_of`, or with the current time if it is `None`. Fails if a check could not be completed.
 pub async fn audit(db: &PgPool, bus: &Bus, patience: Duration, as_of: Option<DateTime<Utc>>) -> anyhow::Result<Audit> {
     let began_at = store::read_time(db).await?;
     let mut findings = BTreeSet::new();

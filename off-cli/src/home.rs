@@ -6,16 +6,18 @@ mod session;
 
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
+use nix::unistd::Uid;
 use off_kit::http;
+use off_servers::open_private;
 pub use secrets::{AUTH_SECRET, client_file};
 use serde::{Deserialize, Serialize};
 pub(crate) use servers::Servers;
 pub(crate) use session::Session;
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
     io::{ErrorKind, Write},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -107,8 +109,15 @@ impl Home {
     }
 
     /// The log of the program that holds the lock.
-    pub fn log_file(&self) -> PathBuf {
+    fn log_file(&self) -> PathBuf {
         self.folder.join("off.log")
+    }
+
+    /// Creates the log of the program that holds the lock, if it is missing. Only its owner may read it.
+    pub fn create_log(&self) -> anyhow::Result<PathBuf> {
+        let log = self.log_file();
+        open_private(File::options().append(true), &log).with_context(|| format!("cannot write {}", log.display()))?;
+        Ok(log)
     }
 
     /// The folder of the database's files if it is outside of this folder: under root, Postgres runs as another user,
@@ -119,16 +128,27 @@ impl Home {
 
     /// Renames the log of the last run, so that the log does not grow across runs.
     pub(crate) fn rotate_log(&self) -> anyhow::Result<()> {
-        match fs::rename(self.log_file(), self.folder.join("off.log.old")) {
+        let log = self.log_file();
+        // A log of an older version is readable for everybody.
+        let private = fs::set_permissions(&log, Permissions::from_mode(0o600));
+        match private.and_then(|()| fs::rename(&log, self.folder.join("off.log.old"))) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot rename the last log"),
             _ => Ok(()),
         }
     }
 
+    /// Creates the folder if it is missing. Only its owner may read it.
+    pub fn create_folder(&self) -> anyhow::Result<()> {
+        // Under root, Postgres runs as another user, who has to get to its files.
+        let mode = if Uid::effective().is_root() { 0o711 } else { 0o700 };
+        let created = DirBuilder::new().recursive(true).mode(mode).create(&self.folder);
+        created.with_context(|| format!("cannot write in {}", self.folder.display()))
+    }
+
     /// Locks the folder for this process; fails if another process holds the lock.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         let cannot_write = || format!("cannot write in {}", self.folder.display());
-        fs::create_dir_all(&self.folder).with_context(cannot_write)?;
+        self.create_folder()?;
         let file =
             File::options().create(true).append(true).open(self.folder.join("lock")).with_context(cannot_write)?;
         match file.try_lock() {
@@ -161,7 +181,7 @@ impl Home {
     pub(crate) fn write_running(&self, running: &RunningSystem) -> anyhow::Result<()> {
         let path = self.running_file();
         // The URLs contain passwords.
-        let file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&path);
+        let file = open_private(File::options().write(true).truncate(true), &path);
         file.and_then(|mut file| file.write_all(serde_json::to_string_pretty(running)?.as_bytes()))
             .with_context(|| format!("cannot write {}", path.display()))
     }
@@ -186,5 +206,35 @@ impl Home {
     pub(crate) fn remove_running(&self) {
         // The file may not exist.
         let _ = fs::remove_file(self.running_file());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn logs_of_an_older_version_become_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::new(folder.path().join("off")).unwrap();
+        home.create_folder().unwrap();
+        let write = |path: &Path| {
+            fs::write(path, "a line\n").unwrap();
+            fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
+        };
+        write(&home.log_file());
+        home.rotate_log().unwrap();
+        assert_eq!(mode(&home.folder.join("off.log.old")), 0o600);
+        home.rotate_log().unwrap();
+        for _ in 0..2 {
+            assert_eq!(mode(&home.create_log().unwrap()), 0o600);
+            write(&home.log_file());
+        }
+        home.create_log().unwrap();
+        assert_eq!(fs::read_to_string(home.log_file()).unwrap(), "a line\n");
     }
 }

@@ -30,8 +30,8 @@ enum Action {
         #[arg(long, default_value = "1h", value_name = "DURATION", value_parser = humantime::parse_duration)]
         after: Duration,
     },
-    /// Removes a key, for example one that was stolen: its tokens are rejected within five minutes, when every service has
-    /// fetched the keys.
+    /// Removes a key, for example one that was stolen: its tokens are rejected within five minutes, when every service
+    /// has fetched the keys.
     Retire {
         /// The id of the key in the list.
         #[arg(allow_hyphen_values = true)]

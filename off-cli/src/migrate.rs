@@ -36,8 +36,9 @@ pub(crate) struct Options {
     #[command(flatten)]
     storage: StreamStorage,
     /// Creates one database role per program, with only the permissions that the program needs: off_etl, off_users,
-    /// off_orders, off_auth and off_operator; and the clients of the API, generator and operator. The folder has a password
-    /// file for each role (etl, users, orders, auth, operator) and the secrets client_generator and client_operator.
+    /// off_orders, off_auth and off_operator; and the clients of the API, generator and operator. The folder has a
+    /// password file for each role (etl, users, orders, auth, operator) and the secrets client_generator and
+    /// client_operator.
     #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
     roles: Option<PathBuf>,
     /// Migrates a database even if it holds tables of something else.
@@ -85,8 +86,8 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Migrates the database and declares streams and consumers; waits for servers that are starting. Fails if a server does
-/// not answer in time, or if the database holds tables of something else and `foreign_tables` refuses them.
+/// Migrates the database and declares streams and consumers; waits for servers that are starting. Fails if a server
+/// does not answer in time, or if the database holds tables of something else and `foreign_tables` refuses them.
 pub async fn all(
     pool: &PgPool,
     bus: &Bus,

@@ -39,13 +39,14 @@ fn listen(port: u16) -> anyhow::Result<TcpListener> {
 }
 
 impl System {
-    /// A system without services; the services that are started later accept requests to `hosts`, with tokens that `auth`
-    /// verifies.
+    /// A system without services; the services that are started later accept requests to `hosts`, with tokens that
+    /// `auth` verifies.
     pub(crate) fn new(hosts: http::Hosts, auth: auth::Config) -> Self {
         Self { services: Vec::new(), hosts, auth }
     }
 
-    /// Verifies the tokens of the services that are started from now on with the keys at this address of the auth service.
+    /// Verifies the tokens of the services that are started from now on with the keys at this address of the auth
+    /// service.
     pub(crate) fn verify_with(&mut self, auth: SocketAddr) -> anyhow::Result<()> {
         self.auth.auth_jwks_url = format!("http://{auth}/.well-known/jwks.json").parse()?;
         Ok(())

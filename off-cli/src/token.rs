@@ -11,7 +11,7 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    who: Who,
+    owner: TokenOwner,
     #[command(flatten)]
     api: api::Options,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Options {
 /// Whose token it is.
 #[derive(Debug, clap::Args)]
 #[group(required = true, multiple = false)]
-struct Who {
+struct TokenOwner {
     /// Signs in as this person; reads the password from standard input.
     #[arg(long, value_name = "EMAIL")]
     user: Option<String>,
@@ -30,7 +30,7 @@ struct Who {
 
 pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCode> {
     let api = Api::new(home, &options.api)?;
-    let Who { user, client } = &options.who;
+    let TokenOwner { user, client } = &options.owner;
     let token = match user {
         Some(email) => api.sign_in(email, &password::ask(&format!("password of {email}"))?).await?,
         None => api.client_token(home, &options.api, client.as_deref().unwrap_or_default()).await?,

@@ -93,7 +93,7 @@ pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCod
     let log = telemetry::Config {
         log_format: Some(options.log_format),
         otlp_endpoint: options.otlp_endpoint.clone(),
-        ..telemetry::Config::new(&log, Some(home.log_file()))
+        ..telemetry::Config::new(&log, Some(home.create_log()?))
     };
     telemetry::init("off", &log)?;
     home.remove_running();
@@ -157,8 +157,8 @@ async fn run_system(
         () = shutdown.cancelled() => return Ok(()),
     }
     let mut system = System::new(options.hosts.clone(), options.auth.clone());
-    // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that of
-    // the previous run, so that an audit after an early stop compares with that time.
+    // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that
+    // of the previous run, so that an audit after an early stop compares with that time.
     let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
     let started = start_services(home, &mut system, options, servers).await;
     let outcome = match started {

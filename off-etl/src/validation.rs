@@ -121,8 +121,8 @@ impl Rules {
         }
     }
 
-    /// Validates `chunk` and sends it in one or more parts, until the source is damaged or `send` returns false. Returns
-    /// its buffer for reuse.
+    /// Validates `chunk` and sends it in one or more parts, until the source is damaged or `send` returns false.
+    /// Returns its buffer for reuse.
     pub(crate) fn validate_chunk(&self, chunk: Chunk, mut send: impl FnMut(Part) -> bool) -> Option<Vec<u8>> {
         let mut part = ValidatedChunk::new(chunk.end);
         let outcome = chunk.read(|line, record| {

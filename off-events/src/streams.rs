@@ -211,7 +211,8 @@ pub const CONSUMERS: [Consumer; 8] =
 pub const ORDER_CONSUMERS: [Consumer; 6] =
     [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
 
-/// The stream that stores `subject`, which is given as it is declared, with its wildcards; `None` for core NATS subjects.
+/// The stream that stores `subject`, which is given as it is declared, with its wildcards; `None` for core NATS
+/// subjects.
 pub fn stream_of(subject: &str) -> Option<&'static Stream> {
     STREAMS.iter().find(|stream| stream.subjects.iter().any(|pattern| is_match(pattern, subject)))
 }

@@ -107,11 +107,15 @@ impl fmt::Display for Quantity {
 
 /// A device's MAC address in normal form: six lower-case pairs, joined by colons.
 ///
-/// The parser accepts colons, hyphens, Cisco's dots and hex digits without separators.
+/// The parser accepts colons, hyphens, Cisco's dots and hex digits without separators. It refuses addresses that no
+/// device has: zero, and those of groups, like the broadcast address.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schema(value_type = String, example = "02:0f:f0:12:34:56", pattern = "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
 pub struct MacAddress(String);
+
+/// The bit of the first octet that marks a multicast or broadcast address.
+const GROUP_BIT: u8 = 1;
 
 impl MacAddress {
     /// The text in normal form.
@@ -136,8 +140,12 @@ impl FromStr for MacAddress {
         if groups.iter().any(|digits| digits.len() != group || !digits.bytes().all(|b| b.is_ascii_hexdigit())) {
             return Err(INVALID_FORMAT);
         }
-        let digits = groups.concat().to_ascii_lowercase();
-        let pairs: Vec<&str> = (0..6).map(|pair| &digits[2 * pair..2 * pair + 2]).collect();
+        let octets = u64::from_str_radix(&groups.concat(), 16).map_err(|_| INVALID_FORMAT)?.to_be_bytes();
+        let [_, _, first, ..] = octets;
+        if first & GROUP_BIT != 0 || octets == [0; 8] {
+            return Err(InvalidValue("a device has no such MAC address: it is zero, or that of a group of devices"));
+        }
+        let pairs: Vec<String> = octets.iter().skip(2).map(|octet| format!("{octet:02x}")).collect();
         Ok(Self(pairs.join(":")))
     }
 }
@@ -192,6 +200,25 @@ mod tests {
             ["", "02:0f:f0:12:34", "02:0f:f0:12:34:5g", "02:0f-f0:12:34:56", "020ff012345é", "02:0f:f0:12:345:6"]
         {
             assert!(text.parse::<MacAddress>().is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn an_address_that_no_device_has_is_rejected() {
+        for text in [
+            "ff:ff:ff:ff:ff:ff",
+            "FFFFFFFFFFFF",
+            "00-00-00-00-00-00",
+            "0000.0000.0000",
+            "01:00:5e:00:00:01",
+            "33:33:00:00:00:01",
+        ] {
+            let error = text.parse::<MacAddress>().unwrap_err();
+            assert!(error.to_string().contains("no such MAC address"), "{text}: {error}");
+        }
+        // Not only addresses that are locally administered.
+        for text in ["00:00:00:00:00:01", "00:1b:21:ff:ff:ff", "fe:ff:ff:ff:ff:ff"] {
+            assert_eq!(text.parse::<MacAddress>().unwrap().as_str(), text);
         }
     }
 

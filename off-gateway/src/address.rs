@@ -10,15 +10,15 @@ pub(crate) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forward
 
 /// The client's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Origin {
+pub(crate) struct ClientAddress {
     /// The address of the client.
     pub(crate) address: IpAddr,
     /// Whether the client uses TLS.
     pub(crate) tls: bool,
 }
 
-impl Origin {
-    /// The origin of a request that came from `peer` through `proxies` trusted proxies. Each of these added the address
+impl ClientAddress {
+    /// The client of a request that came from `peer` through `proxies` trusted proxies. Each of these added the address
     /// of its own peer at the right; what is further left was written by the client.
     pub(crate) fn of(peer: Peer, headers: &HeaderMap, proxies: u8) -> Self {
         let direct = Self { address: peer.address, tls: peer.tls };
@@ -52,7 +52,7 @@ mod tests {
         for line in lines {
             headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
         }
-        Origin::of(peer, &headers, proxies).address.to_string()
+        ClientAddress::of(peer, &headers, proxies).address.to_string()
     }
 
     #[test]
@@ -70,7 +70,7 @@ mod tests {
     fn the_scheme_comes_from_the_nearest_proxy() {
         let peer = Peer { address: "192.0.2.1".parse().unwrap(), tls: false };
         let headers = HeaderMap::from_iter([(FORWARDED_PROTO, HeaderValue::from_static("http, https"))]);
-        assert!(Origin::of(peer, &headers, 1).tls);
-        assert!(!Origin::of(peer, &headers, 0).tls);
+        assert!(ClientAddress::of(peer, &headers, 1).tls);
+        assert!(!ClientAddress::of(peer, &headers, 0).tls);
     }
 }

@@ -9,6 +9,8 @@ pub(crate) enum Code {
     InvalidPath,
     /// The head of the request is ambiguous.
     AmbiguousRequest,
+    /// The head of the request is too large.
+    HeadTooLarge,
     /// The setting CORS_ORIGINS does not list the origin of the page.
     OriginNotAllowed,
     /// The body arrived too slowly.
@@ -22,9 +24,10 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 7] = [
+    pub(crate) const NAMES: [&'static str; 8] = [
         Self::InvalidPath.name(),
         Self::AmbiguousRequest.name(),
+        Self::HeadTooLarge.name(),
         Self::OriginNotAllowed.name(),
         Self::BodyTooSlow.name(),
         Self::RateLimited.name(),
@@ -36,6 +39,7 @@ impl Code {
         match self {
             Self::InvalidPath => "invalid_path",
             Self::AmbiguousRequest => "ambiguous_request",
+            Self::HeadTooLarge => "head_too_large",
             Self::OriginNotAllowed => "origin_not_allowed",
             Self::BodyTooSlow => "body_too_slow",
             Self::RateLimited => "rate_limited",
@@ -53,6 +57,7 @@ impl ProblemCode for Code {
     fn status(self) -> StatusCode {
         match self {
             Self::InvalidPath | Self::AmbiguousRequest => StatusCode::BAD_REQUEST,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OriginNotAllowed => StatusCode::FORBIDDEN,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,

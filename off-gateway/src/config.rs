@@ -91,7 +91,7 @@ pub struct Rates {
     /// Requests of an address without a token.
     #[arg(long, env = "RATE_ANONYMOUS", default_value = "600/1m", value_name = "RATE")]
     pub rate_anonymous: RateSetting,
-    /// Requests of an address that sign in, register or ask for a token.
+    /// Requests of an address that sign in, register, ask for a token, or change a password or a profile.
     #[arg(long, env = "RATE_SIGN_IN", default_value = "30/1m", value_name = "RATE")]
     pub rate_sign_in: RateSetting,
     /// Requests of a person.

@@ -69,8 +69,8 @@ impl Cors {
         }
     }
 
-    /// Allows the page that sent the request to read the answer. There are no credentials beside the token that the page
-    /// has: cookies are for pages of the same site only.
+    /// Allows the page that sent the request to read the answer. There are no credentials beside the token that the
+    /// page has: cookies are for pages of the same site only.
     pub(crate) fn describe(&self, allowed: Option<HeaderValue>, headers: &mut HeaderMap) {
         if self.0.is_empty() {
             return;

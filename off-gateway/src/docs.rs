@@ -102,13 +102,14 @@ impl Documents {
 /// The methods of an OpenAPI path that may have an operation.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
-/// The answers that the gateway itself may give to any request. Where the operation has one with the same status, both are
-/// possible.
-const OWN_ANSWERS: [(&str, &str); 7] = [
+/// The answers that the gateway itself may give to any request. Where the operation has one with the same status, both
+/// are possible.
+const OWN_ANSWERS: [(&str, &str); 8] = [
     ("400", "the path or the head of the request can be read in more than one way"),
     ("408", "the body arrived too slowly"),
     ("413", "the body is larger than the gateway accepts"),
     ("429", "too many requests of this caller, see Retry-After"),
+    ("431", "the request line and the headers are larger than 32 KiB"),
     ("502", "the service broke off its answer; the request may have had an effect"),
     ("503", "temporarily unavailable, see Retry-After"),
     ("504", "the service did not answer in time"),

@@ -1,7 +1,7 @@
 //! Basic credentials of simple clients: a device key or the secret of a client, for which the auth service has a token.
 
 use crate::{
-    address::{FORWARDED_FOR, Origin},
+    address::{ClientAddress, FORWARDED_FOR},
     client::{self, HttpClient, in_memory},
     config::Base,
 };
@@ -105,17 +105,17 @@ impl Exchange {
     }
 
     /// A new token for the credentials in the header `basic`. Concurrent calls for the same credentials ask once.
-    pub(crate) async fn fetch(&self, basic: &HeaderValue, origin: Origin) -> Result<Arc<str>, Refusal> {
+    pub(crate) async fn fetch(&self, basic: &HeaderValue, from: ClientAddress) -> Result<Arc<str>, Refusal> {
         if !is_of_off(basic) {
             return Err(Refusal::Invalid);
         }
-        let asked = self.tokens.get_or_insert_async(&Self::fingerprint(basic), self.ask(basic, origin)).await;
+        let asked = self.tokens.get_or_insert_async(&Self::fingerprint(basic), self.ask(basic, from)).await;
         asked.map(|token| token.text)
     }
 
-    async fn ask(&self, basic: &HeaderValue, origin: Origin) -> Result<Token, Refusal> {
+    async fn ask(&self, basic: &HeaderValue, from: ClientAddress) -> Result<Token, Refusal> {
         counter!("off_gateway_exchanges_total", "from" => "auth").increment(1);
-        match self.request(basic, origin).await {
+        match self.request(basic, from).await {
             Ok(Some(token)) => Ok(token),
             Ok(None) => Err(Refusal::Invalid),
             Err(error) => {
@@ -128,10 +128,10 @@ impl Exchange {
     }
 
     /// RFC 6749 section 4.4. `None` if the credentials are wrong.
-    async fn request(&self, basic: &HeaderValue, origin: Origin) -> anyhow::Result<Option<Token>> {
+    async fn request(&self, basic: &HeaderValue, from: ClientAddress) -> anyhow::Result<Option<Token>> {
         let mut request = Request::post(self.auth.join(PathAndQuery::from_static("/oauth/token")))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(FORWARDED_FOR, origin.address.to_string())
+            .header(FORWARDED_FOR, from.address.to_string())
             .body(in_memory(Bytes::from_static(b"grant_type=client_credentials")))?;
         request.headers_mut().insert(header::AUTHORIZATION, basic.clone());
         let answer = client::send(&self.client, request, MAX_ANSWER_BYTES, self.clock.shortened(TIMEOUT)).await?;

@@ -1,13 +1,13 @@
 //! Forwards requests to the services and their answers back.
 
 use crate::{
-    address::Origin,
+    address::ClientAddress,
     client::{HttpClient, OutBody, in_memory},
     codes::Code,
     config::{Base, Config},
     cors::Cors,
     headers::{self, IDEMPOTENCY_KEY},
-    rates::Who,
+    rates::RateKey,
     routes::Upstream,
     streams::{Place, StreamBody, Streams},
 };
@@ -74,11 +74,11 @@ struct Service {
 /// What the gateway knows about a request.
 #[derive(Debug)]
 pub(crate) struct About {
-    pub(crate) origin: Origin,
+    pub(crate) client: ClientAddress,
     pub(crate) id: HeaderValue,
     pub(crate) traceparent: Option<String>,
-    /// The caller, for the limit of streams.
-    pub(crate) who: Who,
+    /// What the caller is counted by, for the limit of streams.
+    pub(crate) rate_key: RateKey,
     /// When the token of the caller expires.
     pub(crate) expires_at: Option<i64>,
 }
@@ -120,13 +120,13 @@ impl Forwarder {
         let service = self.services.get(to as usize).and_then(Option::as_ref);
         let service = service.ok_or_else(|| Problem::unavailable("this service is not there"))?;
         let websocket = if headers::wants_websocket(&request) {
-            let place = self.streams.enter(about.who.clone(), about.expires_at)?;
+            let place = self.streams.enter(about.rate_key.clone(), about.expires_at)?;
             Some((hyper::upgrade::on(&mut request), place))
         } else {
             None
         };
         let (mut parts, body) = request.into_parts();
-        headers::prepare_request(&mut parts.headers, about.origin, &about.id, about.traceparent.as_deref());
+        headers::prepare_request(&mut parts.headers, about.client, &about.id, about.traceparent.as_deref());
         if to != Upstream::Auth {
             // The only cookie is the refresh token.
             parts.headers.remove(header::COOKIE);
@@ -137,7 +137,7 @@ impl Forwarder {
         }
         let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         let head = Head { method: parts.method, uri: service.base.join(target), headers: parts.headers };
-        let body = self.take_body(body, Network::of(about.origin.address)).await?;
+        let body = self.take_body(body, Network::of(about.client.address)).await?;
         let answer = {
             let overloaded = |_| Problem::unavailable("the service is overloaded; try again");
             let _waiting = service.waiting.try_acquire().map_err(overloaded)?;
@@ -243,7 +243,7 @@ impl Forwarder {
         if body.is_end_stream() || body.size_hint().exact().is_some() {
             return Ok(Response::from_parts(parts, Body::new(body)));
         }
-        let place = self.streams.enter(about.who, about.expires_at)?;
+        let place = self.streams.enter(about.rate_key, about.expires_at)?;
         Ok(Response::from_parts(parts, StreamBody::pass_on(body, place)))
     }
 

@@ -1,14 +1,14 @@
 //! What happens to a request, step by step.
 
 use crate::{
-    address::Origin,
-    caller::{Callers, Refused, check_person},
+    address::ClientAddress,
+    authenticate::{Authenticator, Refused, check_person},
     cors::Cors,
     forward::{About, Forwarder},
     headers::{self, REQUEST_ID},
     own::not_found,
     path,
-    rates::{Class, Level, RateLimits, Who},
+    rates::{Class, Level, RateKey, RateLimits},
     routes::{Route, To},
 };
 use axum::{
@@ -41,7 +41,7 @@ pub(crate) struct Gate(pub(crate) Arc<Parts>);
 
 /// What the steps need.
 pub(crate) struct Parts {
-    pub(crate) callers: Callers,
+    pub(crate) authenticator: Authenticator,
     pub(crate) rates: Arc<RateLimits>,
     pub(crate) cors: Cors,
     pub(crate) forwarder: Forwarder,
@@ -71,7 +71,7 @@ impl Parts {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let peer = request.extensions().get::<Peer>().copied();
         let peer = peer.unwrap_or(Peer { address: Ipv4Addr::UNSPECIFIED.into(), tls: false });
-        let origin = Origin::of(peer, request.headers(), self.trusted_proxies);
+        let client = ClientAddress::of(peer, request.headers(), self.trusted_proxies);
         let id = headers::request_id(request.headers());
         let page = self.cors.allowed(request.headers());
         let route = Route::of(&path);
@@ -79,11 +79,11 @@ impl Parts {
         let span = span(&method, &path, label);
         let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
         telemetry::continue_trace(&span, traceparent);
-        let (mut response, level) = self.pass(request, route, origin, &id).instrument(span.clone()).await;
+        let (mut response, level) = self.pass(request, route, client, &id).instrument(span.clone()).await;
         let status = response.status();
         let headers = response.headers_mut();
         self.cors.describe(page, headers);
-        headers::secure_response(headers, &path, origin);
+        headers::secure_response(headers, &path, client);
         headers.insert(REQUEST_ID, id);
         if let Some(level) = level {
             self.rates.describe(level, headers);
@@ -108,12 +108,12 @@ impl Parts {
         &self,
         request: Request<Incoming>,
         route: Option<&'static Route>,
-        origin: Origin,
+        client: ClientAddress,
         id: &HeaderValue,
     ) -> Answered {
         let checked = path::check(request.uri()).and_then(|()| headers::check(&request));
         let is_refused = checked.is_err() || route.is_none() || !METHODS.contains(request.method());
-        if is_refused && let Err(exceeded) = self.rates.take(Class::Anonymous, Who::network(origin.address)) {
+        if is_refused && let Err(exceeded) = self.rates.take(Class::Anonymous, RateKey::network(client.address)) {
             return (self.rates.refuse(exceeded), None);
         }
         if let Err(problem) = checked {
@@ -129,7 +129,7 @@ impl Parts {
         if let Some(preflight) = self.cors.answer_preflight(&request) {
             return (preflight, None);
         }
-        match self.pass_to(route, request, origin, id.clone()).await {
+        match self.pass_to(route, request, client, id.clone()).await {
             Ok(answered) => answered,
             Err(Refused::Problem(problem)) => (problem.into_response(), None),
             Err(Refused::TooMany(exceeded)) => (self.rates.refuse(exceeded), None),
@@ -140,32 +140,32 @@ impl Parts {
         &self,
         route: &'static Route,
         mut request: Request<Incoming>,
-        origin: Origin,
+        client: ClientAddress,
         id: HeaderValue,
     ) -> Result<Answered, Refused> {
-        let caller = self.callers.identify(route, request.method(), request.headers(), origin).await?;
-        if let Some(principal) = &caller.principal {
+        let authenticated = self.authenticator.identify(route, request.method(), request.headers(), client).await?;
+        if let Some(principal) = &authenticated.principal {
             check_person(request.uri().path(), principal)?;
         }
-        if let Some(authorization) = caller.authorization {
+        if let Some(authorization) = authenticated.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization);
         }
         let to = match route.to {
             To::Gateway => {
                 let Ok(response) = self.own.call(request).await;
-                return Ok((response, caller.level));
+                return Ok((response, authenticated.level));
             }
             To::Service(upstream) => upstream,
         };
         let about = About {
-            origin,
+            client,
             id,
             traceparent: telemetry::current_traceparent(),
-            who: caller.who,
-            expires_at: caller.principal.map(|principal| principal.expires_at),
+            rate_key: authenticated.rate_key,
+            expires_at: authenticated.principal.map(|principal| principal.expires_at),
         };
         let answer = self.forwarder.forward(to, request, about).await;
-        Ok((answer.unwrap_or_else(IntoResponse::into_response), caller.level))
+        Ok((answer.unwrap_or_else(IntoResponse::into_response), authenticated.level))
     }
 }
 

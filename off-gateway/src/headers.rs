@@ -1,14 +1,14 @@
 //! Which headers go through the gateway, and which it writes itself.
 
 use crate::{
-    address::{FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO, Origin},
+    address::{ClientAddress, FORWARDED_FOR, FORWARDED_HOST, FORWARDED_PROTO},
     codes::Code,
 };
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{self, Entry},
 };
-use off_kit::http::Problem;
+use off_kit::http::{MAX_HEAD_BYTES, Problem};
 use uuid::Uuid;
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,10 +47,14 @@ const REMOVED_PREFIXES: [&str; 2] = ["x-forwarded-", "x-off-"];
 
 const MAX_ID_LENGTH: usize = 64;
 
-/// Refuses a request whose head could be read in more than one way.
+/// Refuses a request whose head is too large, or could be read in more than one way.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     let ambiguous = |detail: &str| Err(Problem::new(Code::AmbiguousRequest, detail));
     let headers = request.headers();
+    // The server refuses a head that has not arrived completely at this size. One that arrives at once passes there.
+    if head_size(request) > MAX_HEAD_BYTES {
+        return Err(Problem::new(Code::HeadTooLarge, "the request line and the headers are too large"));
+    }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() || (host.is_none() && request.version() == Version::HTTP_11) {
@@ -73,6 +77,16 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
         return ambiguous("a request has at most one Authorization header");
     }
     Ok(())
+}
+
+/// The size of the request line and the headers, in bytes, without spaces that mean nothing.
+fn head_size<B>(request: &Request<B>) -> usize {
+    let (target, method) = (request.uri(), request.method().as_str());
+    let authority = target.authority().map_or(0, |authority| authority.as_str().len());
+    let path = target.path_and_query().map_or(0, |path| path.as_str().len());
+    let line = method.len() + authority + path + "  HTTP/1.1\r\n".len();
+    let header = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    line + request.headers().iter().map(header).sum::<usize>() + "\r\n".len()
 }
 
 /// Whether the client wants the connection to become a WebSocket. No other protocol passes.
@@ -102,7 +116,12 @@ pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Makes the headers of a request those that its service receives.
-pub(crate) fn prepare_request(headers: &mut HeaderMap, origin: Origin, id: &HeaderValue, traceparent: Option<&str>) {
+pub(crate) fn prepare_request(
+    headers: &mut HeaderMap,
+    client: ClientAddress,
+    id: &HeaderValue,
+    traceparent: Option<&str>,
+) {
     remove_hop_by_hop(headers);
     let host = headers.remove(header::HOST);
     for name in &REMOVED {
@@ -113,10 +132,10 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, origin: Origin, id: &Head
     for name in &removed {
         headers.remove(name);
     }
-    if let Ok(address) = HeaderValue::try_from(origin.address.to_string()) {
+    if let Ok(address) = HeaderValue::try_from(client.address.to_string()) {
         headers.insert(FORWARDED_FOR, address);
     }
-    headers.insert(FORWARDED_PROTO, origin.scheme());
+    headers.insert(FORWARDED_PROTO, client.scheme());
     if let Some(host) = host {
         headers.insert(FORWARDED_HOST, host);
     }
@@ -149,13 +168,13 @@ const DOCS_CONTENT: HeaderValue = HeaderValue::from_static(
 );
 
 /// Adds to an answer what browsers should know.
-pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, origin: Origin) {
+pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, client: ClientAddress) {
     let is_docs = path == "/docs" || path.starts_with("/docs/");
     headers.insert(header::CONTENT_SECURITY_POLICY, if is_docs { DOCS_CONTENT } else { API_CONTENT });
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    if origin.tls {
+    if client.tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }
     // Personal data does not belong into shared caches; a service that knows better says so.
@@ -179,9 +198,9 @@ mod tests {
     }
 
     fn prepared(headers: &[(&'static str, &'static str)]) -> HeaderMap {
-        let origin = Origin { address: "192.0.2.1".parse().unwrap(), tls: false };
+        let client = ClientAddress { address: "192.0.2.1".parse().unwrap(), tls: false };
         let mut headers = request(headers).headers().clone();
-        prepare_request(&mut headers, origin, &HeaderValue::from_static("id"), None);
+        prepare_request(&mut headers, client, &HeaderValue::from_static("id"), None);
         headers
     }
 

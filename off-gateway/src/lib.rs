@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 mod address;
+mod authenticate;
 mod board;
-mod caller;
 mod client;
 mod codes;
 mod config;
@@ -22,8 +22,8 @@ mod tls;
 pub use config::{Config, Rate, RateSetting, Rates, Services, Tls};
 
 use anyhow::Context;
+use authenticate::Authenticator;
 use board::Board;
-use caller::Callers;
 use cors::Cors;
 use docs::Documents;
 use exchange::Exchange;
@@ -75,7 +75,7 @@ impl Service for Gateway {
         let rates = Arc::new(RateLimits::new(|class| config.rates.of(class)));
         let forwarder = Forwarder::new(&kit, &config, client, streams)?;
         let gate = Gate(Arc::new(Parts {
-            callers: Callers { verifier, exchange, rates: rates.clone() },
+            authenticator: Authenticator { verifier, exchange, rates: rates.clone() },
             rates,
             cors: Cors::new(config.cors_origins),
             forwarder,

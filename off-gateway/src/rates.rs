@@ -32,7 +32,7 @@ const STATE: HeaderName = HeaderName::from_static("ratelimit");
 pub(crate) enum Class {
     /// An address, by requests without a token.
     Anonymous,
-    /// An address, by requests that sign in.
+    /// An address, by requests that sign in, or tell as much about an account.
     SignIn,
     /// An address, by requests with a token that is not valid.
     InvalidToken,
@@ -73,14 +73,14 @@ impl Class {
     }
 }
 
-/// A caller within its class.
+/// What the requests of a caller are counted by, within its class.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) enum Who {
+pub(crate) enum RateKey {
     Network(Network),
     Subject(Subject),
 }
 
-impl Who {
+impl RateKey {
     /// The network of an address: an IPv6 client has a whole /64 for itself.
     pub(crate) fn network(address: IpAddr) -> Self {
         Self::Network(Network::of(address))
@@ -92,7 +92,7 @@ impl Who {
 pub(crate) struct RateLimits {
     limits: [Option<Limit>; Class::ALL.len()],
     /// When the bucket of each caller is empty, in nanoseconds since `started`.
-    buckets: Cache<(Class, Who), Arc<AtomicU64>>,
+    buckets: Cache<(Class, RateKey), Arc<AtomicU64>>,
     started: Instant,
 }
 
@@ -130,11 +130,11 @@ impl RateLimits {
         Self { limits, buckets: Cache::new(CALLERS), started: Instant::now() }
     }
 
-    /// Counts a request of `who`. `None` if the class has no limit.
-    pub(crate) fn take(&self, class: Class, who: Who) -> Result<Option<Level>, Exceeded> {
+    /// Counts a request of `key`. `None` if the class has no limit.
+    pub(crate) fn take(&self, class: Class, key: RateKey) -> Result<Option<Level>, Exceeded> {
         let Some(limit) = self.limit(class) else { return Ok(None) };
         let bucket =
-            self.buckets.get_or_insert_with(&(class, who), || Ok::<_, std::convert::Infallible>(Arc::default()));
+            self.buckets.get_or_insert_with(&(class, key), || Ok::<_, std::convert::Infallible>(Arc::default()));
         let Ok(bucket) = bucket;
         let now = self.now();
         // Concurrent requests of one caller must not pass as one.
@@ -150,10 +150,10 @@ impl RateLimits {
         }
     }
 
-    /// Whether `who` could make a request now, without counting one.
-    pub(crate) fn check(&self, class: Class, who: Who) -> Result<(), Exceeded> {
+    /// Whether `key` could make a request now, without counting one.
+    pub(crate) fn check(&self, class: Class, key: RateKey) -> Result<(), Exceeded> {
         let Some(limit) = self.limit(class) else { return Ok(()) };
-        let Some(bucket) = self.buckets.get(&(class, who)) else { return Ok(()) };
+        let Some(bucket) = self.buckets.get(&(class, key)) else { return Ok(()) };
         let (empty_at, now) = (bucket.load(Ordering::Relaxed), self.now());
         limit.fill(empty_at, now).map(drop).map_err(|nanoseconds| {
             counter!("off_gateway_rate_limited_total", "class" => class.name()).increment(1);
@@ -228,8 +228,8 @@ mod tests {
         RateLimits::new(|class| (class == Class::Person).then_some(rate))
     }
 
-    fn person(id: i64) -> Who {
-        Who::Subject(Subject::Person(UserId(id)))
+    fn person(id: i64) -> RateKey {
+        RateKey::Subject(Subject::Person(UserId(id)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_ipv6_client_cannot_use_the_many_addresses_it_has() {
-        let network = |address: &str| Who::network(address.parse().unwrap());
+        let network = |address: &str| RateKey::network(address.parse().unwrap());
         assert_eq!(network("2001:db8:0:1::1"), network("2001:db8:0:1:ffff::2"));
         assert_ne!(network("2001:db8:0:1::1"), network("2001:db8:0:2::1"));
         assert_ne!(network("192.0.2.1"), network("192.0.2.2"));

@@ -44,13 +44,24 @@ enum Extent {
     Below,
 }
 
-/// Which requests pass without a token.
+/// Some of the methods of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Public {
-    No,
-    /// `POST` alone.
+enum Methods {
+    None,
     Post,
+    Put,
     All,
+}
+
+impl Methods {
+    fn contain(self, method: &Method) -> bool {
+        match self {
+            Self::None => false,
+            Self::Post => method == Method::POST,
+            Self::Put => method == Method::PUT,
+            Self::All => true,
+        }
+    }
 }
 
 /// A route.
@@ -61,9 +72,10 @@ pub(crate) struct Route {
     /// Who answers.
     pub(crate) to: To,
     extent: Extent,
-    public: Public,
-    /// Whether the rate limit of sign-ins applies to requests without a token.
-    pub(crate) is_sign_in: bool,
+    /// Those that pass without a token.
+    public: Methods,
+    /// Those that also count as sign-ins of their address.
+    sign_in: Methods,
 }
 
 const AUTH: To = To::Service(Upstream::Auth);
@@ -78,17 +90,18 @@ const ROUTES: [Route; 19] = [
     // Keys of devices belong to the auth service, everything else of devices to the users service.
     api("/api/devices/{}/keys", AUTH),
     api("/api/devices", USERS),
-    api("/api/users", USERS),
+    // It tells whether an e-mail address is registered, like a registration.
+    Route { sign_in: Methods::Put, ..api("/api/users", USERS) },
     sign_in("/api/register", USERS),
     sign_in("/api/login", AUTH),
     sign_in("/api/refresh", AUTH),
     sign_in("/api/logout", AUTH),
     // It verifies a password, like a sign-in.
-    Route { is_sign_in: true, ..api("/api/password", AUTH) },
+    Route { sign_in: Methods::All, ..api("/api/password", AUTH) },
     api("/api/sessions", AUTH),
     api("/api/keys", AUTH),
-    Route { pattern: OAUTH, to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: true },
-    Route { pattern: "/.well-known", to: AUTH, extent: Extent::Below, public: Public::All, is_sign_in: false },
+    Route { pattern: OAUTH, to: AUTH, extent: Extent::Below, public: Methods::All, sign_in: Methods::All },
+    Route { pattern: "/.well-known", to: AUTH, extent: Extent::Below, public: Methods::All, sign_in: Methods::None },
     own("/", Extent::Exact),
     own("/health", Extent::Exact),
     own("/client/health", Extent::Exact),
@@ -98,15 +111,15 @@ const ROUTES: [Route; 19] = [
 ];
 
 const fn api(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Below, public: Public::No, is_sign_in: false }
+    Route { pattern, to, extent: Extent::Below, public: Methods::None, sign_in: Methods::None }
 }
 
 const fn sign_in(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Exact, public: Public::Post, is_sign_in: true }
+    Route { pattern, to, extent: Extent::Exact, public: Methods::Post, sign_in: Methods::All }
 }
 
 const fn own(pattern: &'static str, extent: Extent) -> Route {
-    Route { pattern, to: To::Gateway, extent, public: Public::All, is_sign_in: false }
+    Route { pattern, to: To::Gateway, extent, public: Methods::All, sign_in: Methods::None }
 }
 
 impl Route {
@@ -117,11 +130,12 @@ impl Route {
 
     /// Whether a request with `method` passes without a token.
     pub(crate) fn is_public(&self, method: &Method) -> bool {
-        match self.public {
-            Public::No => false,
-            Public::Post => method == Method::POST,
-            Public::All => true,
-        }
+        self.public.contain(method)
+    }
+
+    /// Whether a request with `method` also counts as a sign-in of its address.
+    pub(crate) fn is_sign_in(&self, method: &Method) -> bool {
+        self.sign_in.contain(method)
     }
 
     /// Whether the service takes Basic credentials itself.
@@ -190,5 +204,15 @@ mod tests {
         {
             assert!(!is_public(Method::GET, path) && !is_public(Method::POST, path), "{path}");
         }
+    }
+
+    #[test]
+    fn what_tells_something_about_an_account_counts_as_a_sign_in() {
+        let is_sign_in = |method: Method, path: &str| Route::of(path).is_some_and(|route| route.is_sign_in(&method));
+        for path in ["/api/login", "/api/register", "/api/refresh", "/oauth/token"] {
+            assert!(is_sign_in(Method::POST, path), "{path}");
+        }
+        assert!(is_sign_in(Method::PUT, "/api/password") && is_sign_in(Method::PUT, "/api/users/7"));
+        assert!(!is_sign_in(Method::GET, "/api/users/7") && !is_sign_in(Method::POST, "/api/orders"));
     }
 }

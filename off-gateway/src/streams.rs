@@ -1,7 +1,7 @@
 //! Streams: answers without a length, like server-sent events, and connections that became WebSockets. They would keep
 //! the gateway from stopping, outlive the token of their caller and take a connection each, so all three are limited.
 
-use crate::rates::Who;
+use crate::rates::RateKey;
 use axum::body::{Body, Bytes, HttpBody};
 use futures::future::BoxFuture;
 use hyper::{
@@ -47,13 +47,13 @@ pub(crate) struct Streams {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    by_caller: HashMap<Who, usize>,
+    by_caller: HashMap<RateKey, usize>,
 }
 
 /// A place among the open streams.
 pub(crate) struct Place {
     streams: Streams,
-    who: Who,
+    key: RateKey,
     ends: BoxFuture<'static, ()>,
 }
 
@@ -86,16 +86,16 @@ impl Streams {
         streams
     }
 
-    /// A place for one more stream of `who`, which ends when the gateway stops, and when the token of the caller expires,
-    /// in seconds since 1970.
-    pub(crate) fn enter(&self, who: Who, expires_at: Option<i64>) -> Result<Place, Problem> {
+    /// A place for one more stream of `key`, which ends when the gateway stops, and when the token of the caller
+    /// expires, in seconds since 1970.
+    pub(crate) fn enter(&self, key: RateKey, expires_at: Option<i64>) -> Result<Place, Problem> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_caller = open.by_caller.get(&who).copied().unwrap_or_default();
+        let of_caller = open.by_caller.get(&key).copied().unwrap_or_default();
         if open.total >= self.limit || of_caller >= self.limit_per_caller {
             return Err(Problem::unavailable("too many streams are open; close some, or try again"));
         }
         open.total += 1;
-        open.by_caller.insert(who.clone(), of_caller + 1);
+        open.by_caller.insert(key.clone(), of_caller + 1);
         drop(open);
         self.gauge.increment(1.0);
         let (tasks, delay) = (self.tasks.clone(), SPREAD.mul_f64((self.random)().clamp(0.0, 1.0)));
@@ -117,7 +117,7 @@ impl Streams {
                 () = stops => {}
             }
         });
-        Ok(Place { streams: self.clone(), who, ends })
+        Ok(Place { streams: self.clone(), key, ends })
     }
 
     /// Connects both ends once they are no longer HTTP, until one of them closes or `place` ends.
@@ -143,10 +143,10 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total = open.total.saturating_sub(1);
-        if let Some(count) = open.by_caller.get_mut(&self.who) {
+        if let Some(count) = open.by_caller.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                open.by_caller.remove(&self.who);
+                open.by_caller.remove(&self.key);
             }
         }
         self.streams.gauge.decrement(1.0);
@@ -210,7 +210,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_ends_a_random_time_after_the_stop() {
         let streams = streams(|| 0.5);
-        let mut place = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
+        let mut place = streams.enter(RateKey::network([192, 0, 2, 1].into()), None).unwrap();
         streams.tasks.stop();
         let stopped_at = Instant::now();
         (&mut place.ends).await;
@@ -222,7 +222,7 @@ mod tests {
         let streams = streams(|| 0.0);
         let now = streams.clock.now().timestamp();
         let (mut place, started) =
-            (streams.enter(Who::network([192, 0, 2, 1].into()), Some(now + 60)).unwrap(), Instant::now());
+            (streams.enter(RateKey::network([192, 0, 2, 1].into()), Some(now + 60)).unwrap(), Instant::now());
         (&mut place.ends).await;
         assert!((59..=61).contains(&started.elapsed().as_secs()));
     }
@@ -230,13 +230,13 @@ mod tests {
     #[tokio::test]
     async fn the_number_of_streams_is_limited_for_each_caller_and_for_all() {
         let streams = streams(|| 0.0);
-        let first = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
-        let _second = streams.enter(Who::network([192, 0, 2, 1].into()), None).unwrap();
-        assert!(streams.enter(Who::network([192, 0, 2, 1].into()), None).is_err());
-        let _other = streams.enter(Who::network([192, 0, 2, 2].into()), None).unwrap();
-        assert!(streams.enter(Who::network([192, 0, 2, 3].into()), None).is_err());
+        let first = streams.enter(RateKey::network([192, 0, 2, 1].into()), None).unwrap();
+        let _second = streams.enter(RateKey::network([192, 0, 2, 1].into()), None).unwrap();
+        assert!(streams.enter(RateKey::network([192, 0, 2, 1].into()), None).is_err());
+        let _other = streams.enter(RateKey::network([192, 0, 2, 2].into()), None).unwrap();
+        assert!(streams.enter(RateKey::network([192, 0, 2, 3].into()), None).is_err());
         drop(first);
-        assert!(streams.enter(Who::network([192, 0, 2, 1].into()), None).is_ok());
-        assert!(streams.enter(Who::network([192, 0, 2, 3].into()), None).is_ok());
+        assert!(streams.enter(RateKey::network([192, 0, 2, 1].into()), None).is_ok());
+        assert!(streams.enter(RateKey::network([192, 0, 2, 3].into()), None).is_ok());
     }
 }

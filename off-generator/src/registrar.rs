@@ -104,7 +104,8 @@ impl Registrar {
         }))
     }
 
-    /// The devices of each household of this seed, by its number, as far as they are newer than the newest known device.
+    /// The devices of each household of this seed, by its number, as far as they are newer than the newest known
+    /// device.
     async fn list_households(&self) -> Result<HashMap<u32, Vec<SsdId>>, ApiError> {
         let mut households: HashMap<u32, Vec<SsdId>> = HashMap::new();
         let mut cursor = self.newest_device;

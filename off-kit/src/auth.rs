@@ -1,8 +1,9 @@
 //! Access tokens: who calls, and what they may do.
 //!
-//! An access token is a JWT of RFC 9068, signed with ES256 by the auth service. Every service verifies it by itself, with
-//! the public keys that the auth service publishes; so a dead auth service stops nobody who has a valid token. A service
-//! declares who may call a route in the `security` of the route's OpenAPI operation, and `http::serve` enforces it.
+//! An access token is a JWT of RFC 9068, signed with ES256 by the auth service. Every service verifies it by itself,
+//! with the public keys that the auth service publishes; so a dead auth service stops nobody who has a valid token. A
+//! service declares who may call a route in the `security` of the route's OpenAPI operation, and `http::serve` enforces
+//! it.
 
 mod claims;
 mod key_set;
@@ -10,8 +11,8 @@ mod key_source;
 mod opaque_key;
 mod principal;
 mod provider;
-mod reach;
 mod revocations;
+mod row_access;
 mod scope;
 mod signing_key;
 mod token_source;
@@ -22,7 +23,7 @@ pub use jsonwebtoken::jwk::{Jwk, JwkSet};
 pub use key_set::KeySet;
 pub use opaque_key::{KeyDigest, OpaqueKey};
 pub use principal::{Caller, InvalidSubject, Principal, Subject};
-pub use reach::Reach;
+pub use row_access::RowAccess;
 pub use scope::{Scope, Scopes};
 pub use signing_key::SigningKey;
 pub use token_source::{Credentials, NoToken, TokenSource};

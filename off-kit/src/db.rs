@@ -191,8 +191,8 @@ pub fn background_pool(kit: &Kit, pool: &PgPool) -> PgPool {
 }
 
 /// The pool of a service. Adds the readiness check `postgres`: from now on the service is ready only while Postgres is
-/// available and has the migration `newest`. The service ends with an error if its connections share sessions, as behind a connection
-/// pooler.
+/// available and has the migration `newest`. The service ends with an error if its connections share sessions, as
+/// behind a connection pooler.
 pub fn pool_for(kit: &Kit, config: &Config, newest: i64) -> anyhow::Result<PgPool> {
     let options = config.options()?.application_name(&format!("off-{}", kit.name));
     let (passed, own_sessions) = watch::channel(false);

@@ -16,8 +16,8 @@ impl Email {
         &self.0
     }
 
-    /// Parses an address. Requires a local part of at most 64 bytes, one `@` and a domain with a dot; at most 254 bytes in total
-    /// (RFC 5321). Stricter checks are pointless: only a mail shows whether the mailbox exists.
+    /// Parses an address. Requires a local part of at most 64 bytes, one `@` and a domain with a dot; at most 254 bytes
+    /// in total (RFC 5321). Stricter checks are pointless: only a mail shows whether the mailbox exists.
     pub fn parse(text: &str) -> Result<Self, InvalidValue> {
         const INVALID_FORMAT: InvalidValue = InvalidValue("an e-mail address looks like name@example.org");
         if text.chars().any(is_invisible) {

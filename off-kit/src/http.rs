@@ -18,6 +18,7 @@ mod server;
 
 pub use ask::{ask_whether_ready, get};
 pub use codes::{CommonCode, ProblemCode};
+pub use connections::MAX_HEAD_BYTES;
 pub use edge::{Edge, Peer};
 pub use extract::{ApiJson, ApiPath, ApiQuery};
 pub use health::show_metrics;

@@ -29,8 +29,8 @@ pub mod tasks;
 pub mod telemetry;
 pub mod text;
 
-/// Timeout for a unit of work of a handler, longer than the statement timeout of the database. A host that vanishes does
-/// not close connections, and sqlx sets no TCP keepalive that would detect this
+/// Timeout for a unit of work of a handler, longer than the statement timeout of the database. A host that vanishes
+/// does not close connections, and sqlx sets no TCP keepalive that would detect this
 /// (<https://github.com/transact-rs/sqlx/issues/3540>).
 const WORK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(20);
 

@@ -40,8 +40,8 @@ impl<J: Clone + Send + Sync + 'static> Schedule<J> {
         Ok(Self { scheduler, sender, due })
     }
 
-    /// Makes `job` due every `period`, rounded up to whole seconds, the resolution of the scheduler. A job that is due again
-    /// before it was taken is due once: after a slow run, one run is enough to catch up.
+    /// Makes `job` due every `period`, rounded up to whole seconds, the resolution of the scheduler. A job that is due
+    /// again before it was taken is due once: after a slow run, one run is enough to catch up.
     pub async fn every(&self, period: Duration, job: J) -> anyhow::Result<()> {
         let whole = period.as_secs() + u64::from(period.subsec_nanos() > 0);
         let period = Duration::from_secs(whole.max(1));

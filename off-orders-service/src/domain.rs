@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     fields::{FieldError, Fields, Raw},
 };
 use serde::Deserialize;
@@ -88,7 +88,7 @@ pub(crate) struct OrderRequest {
     pub(crate) order: Order,
     pub(crate) key: Option<IdempotencyKey>,
     /// For whose devices the caller may order.
-    pub(crate) reach: Reach,
+    pub(crate) access: RowAccess,
 }
 
 /// Whether two orders have the same device, product and quantity.

@@ -58,7 +58,8 @@ fn record_ages(orders: &Batch<Order>) {
     }
 }
 
-/// Fails on an unknown order. An order is stored before its first event is published, so an unknown one was never placed.
+/// Fails on an unknown order. An order is stored before its first event is published, so an unknown one was never
+/// placed.
 fn reject_unknown(orders: &Batch<Order>, known: &HashSet<OrderId>) -> Result<(), Failure> {
     match orders.iter().find(|received| !known.contains(&received.event.id)) {
         None => Ok(()),

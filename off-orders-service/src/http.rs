@@ -16,7 +16,7 @@ use axum::{
 };
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     fields::FieldError,
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
@@ -54,7 +54,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn create_order(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     headers: HeaderMap,
     ApiJson(new): ApiJson<NewOrder>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Order>), Problem> {
@@ -66,7 +66,7 @@ async fn create_order(
         return Err(Problem::new(Code::RepeatedIdempotencyKey, detail));
     }
     let order = new.validate(app.clock.now()).map_err(Problem::invalid)?;
-    let order = app.intake.place(order, key, reach).await?;
+    let order = app.intake.place(order, key, access).await?;
     let location = format!("/api/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
 }
@@ -98,10 +98,10 @@ impl From<IntakeError> for Problem {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_order(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiPath(id): ApiPath<Uuid>,
 ) -> Result<Json<OrderWithHistory>, Problem> {
-    let order = store::find_order(&app.db, OrderId(id), reach).await.map_err(Problem::of_database)?;
+    let order = store::find_order(&app.db, OrderId(id), access).await.map_err(Problem::of_database)?;
     order.map(|order| Json(order.into())).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
 }
 
@@ -130,7 +130,7 @@ struct ListOrders {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn list_orders(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiQuery(query): ApiQuery<ListOrders>,
 ) -> Result<Json<OrderPage>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
@@ -144,13 +144,13 @@ async fn list_orders(
         // One more than requested, to find out whether there is another page.
         limit: limit + 1,
     };
-    let orders = match reach {
-        Reach::Person(id) => store::list_orders_of_person(&app.db, id, &filter).await,
-        Reach::Device(id) if filter.ssd_id.is_some_and(|asked| asked != id) => Ok(Vec::new()),
-        Reach::Device(id) => store::list_orders(&app.db, &Filter { ssd_id: Some(id), ..filter }).await,
-        Reach::All => store::list_orders(&app.db, &filter).await,
+    let orders = match access {
+        RowAccess::Person(id) => store::list_orders_of_person(&app.db, id, &filter).await,
+        RowAccess::Device(id) if filter.ssd_id.is_some_and(|asked| asked != id) => Ok(Vec::new()),
+        RowAccess::Device(id) => store::list_orders(&app.db, &Filter { ssd_id: Some(id), ..filter }).await,
+        RowAccess::All => store::list_orders(&app.db, &filter).await,
         // The route does not allow the scope.
-        Reach::Simulated => Ok(Vec::new()),
+        RowAccess::Simulated => Ok(Vec::new()),
     };
     let orders = orders.map_err(Problem::of_database)?;
     Ok(Json(OrderPage::new(orders, limit as usize)))

@@ -14,7 +14,7 @@ use metrics::{gauge, histogram};
 use off_events::{Order, OrderId};
 use off_kit::{
     Clock, Kit, LogLimit,
-    auth::Reach,
+    auth::RowAccess,
     db::{self, HeldConnection},
     fields::FieldError,
     telemetry,
@@ -67,18 +67,18 @@ pub(crate) enum IntakeError {
 struct Queued {
     request: OrderRequest,
     since: Instant,
-    caller: Caller,
+    waiter: Waiter,
 }
 
 /// The HTTP request that waits for its order.
 #[derive(Debug)]
-struct Caller {
+struct Waiter {
     /// Its trace context, as a W3C `traceparent`.
     traceparent: Option<String>,
     result: oneshot::Sender<Result<Order, IntakeError>>,
 }
 
-impl Caller {
+impl Waiter {
     fn respond(self, result: Result<Order, IntakeError>) {
         // Fails only if the caller is gone.
         let _ = self.result.send(result);
@@ -92,8 +92,8 @@ pub(crate) struct Intake {
     busy: BusyCounter,
 }
 
-/// The total time that the writer was busy since it started, in microseconds, including waits for room at the publisher.
-/// Clones share the value.
+/// The total time that the writer was busy since it started, in microseconds, including waits for room at the
+/// publisher. Clones share the value.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BusyCounter(Arc<AtomicU64>);
 
@@ -126,9 +126,9 @@ impl Intake {
                 gauge!("off_orders_waiting").set(queued.len() as f64);
                 let longest_wait = batch.iter().map(|queued: &Queued| queued.since.elapsed()).max();
                 histogram!("off_order_wait_seconds").record(longest_wait.unwrap_or_default());
-                let (requests, callers) = batch.drain(..).filter_map(reject_expired).unzip();
+                let (requests, waiters) = batch.drain(..).filter_map(reject_expired).unzip();
                 let started = Instant::now();
-                writer.write(requests, callers).await;
+                writer.write(requests, waiters).await;
                 busy_time.add(started.elapsed());
             }
             Ok(())
@@ -146,22 +146,22 @@ impl Intake {
         &self,
         order: Order,
         key: Option<IdempotencyKey>,
-        reach: Reach,
+        access: RowAccess,
     ) -> Result<Order, IntakeError> {
         let (result, stored) = oneshot::channel();
-        let caller = Caller { traceparent: telemetry::current_traceparent(), result };
-        let queued = Queued { request: OrderRequest { order, key, reach }, since: Instant::now(), caller };
+        let waiter = Waiter { traceparent: telemetry::current_traceparent(), result };
+        let queued = Queued { request: OrderRequest { order, key, access }, since: Instant::now(), waiter };
         self.queue.try_send(queued).map_err(|_| IntakeError::Overloaded)?;
         stored.await.unwrap_or(Err(IntakeError::Unavailable))
     }
 }
 
 /// Rejects a request that waited in the queue for too long: its timestamp would be too far from the database's time.
-fn reject_expired(Queued { request, since, caller }: Queued) -> Option<(OrderRequest, Caller)> {
+fn reject_expired(Queued { request, since, waiter }: Queued) -> Option<(OrderRequest, Waiter)> {
     if since.elapsed() < MAX_WAIT {
-        return Some((request, caller));
+        return Some((request, waiter));
     }
-    caller.respond(Err(IntakeError::Overloaded));
+    waiter.respond(Err(IntakeError::Overloaded));
     None
 }
 
@@ -175,7 +175,7 @@ struct Writer {
 
 impl Writer {
     /// Stores a batch, responds to its callers and hands the placed orders to the publisher.
-    async fn write(&mut self, requests: Vec<OrderRequest>, callers: Vec<Caller>) {
+    async fn write(&mut self, requests: Vec<OrderRequest>, waiters: Vec<Waiter>) {
         let started = Instant::now();
         let outcome = db::with_timeout(self.clock, self.store(&requests)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
@@ -193,8 +193,8 @@ impl Writer {
                         error!(suppressed, "{count} orders were not stored: {failure}");
                     }
                 }
-                for caller in callers {
-                    caller.respond(Err(if is_transient { IntakeError::Unavailable } else { IntakeError::Internal }));
+                for waiter in waiters {
+                    waiter.respond(Err(if is_transient { IntakeError::Unavailable } else { IntakeError::Internal }));
                 }
                 // If the connection is lost, the transaction may have been committed.
                 self.publisher.enqueue_uncertain(requests.into_iter().map(|request| request.order.id));
@@ -202,15 +202,15 @@ impl Writer {
             }
         };
         let mut placed = Vec::with_capacity(requests.len());
-        for (request, mut caller) in requests.into_iter().zip(callers) {
+        for (request, mut waiter) in requests.into_iter().zip(waiters) {
             let result = match conflicts.remove(&request.order.id) {
                 None => {
-                    placed.push(PlacedOrder { order: request.order.clone(), traceparent: caller.traceparent.take() });
+                    placed.push(PlacedOrder { order: request.order.clone(), traceparent: waiter.traceparent.take() });
                     Ok(request.order)
                 }
                 Some(conflict) => self.resolve(&request, conflict),
             };
-            caller.respond(result);
+            waiter.respond(result);
         }
         self.publisher.enqueue(placed).await;
     }

@@ -1,8 +1,8 @@
 //! The publisher: publishes `orders.pending` from memory, as soon as orders are committed.
 //!
 //! These events need no outbox row, because the order's own row is enough to publish them again. The publisher records
-//! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the pending orders
-//! of the minute before the newest order. Recovery publishes both. An order that both miss, when everything
+//! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the pending
+//! orders of the minute before the newest order. Recovery publishes both. An order that both miss, when everything
 //! crashes at once, is found by recovery after its deadline.
 
 use crate::{OrdersService, store::late_orders};

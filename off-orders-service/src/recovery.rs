@@ -44,15 +44,15 @@ const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
 /// Maximum number of orders that are announced again in one batch.
 const ANNOUNCE_BATCH_SIZE: i64 = 2000;
 
-/// The pause before the same order is announced once more. It doubles each time, because an order that cannot be handled
-/// would otherwise be announced every 30 s.
+/// The pause before the same order is announced once more. It doubles each time, because an order that cannot be
+/// handled would otherwise be announced every 30 s.
 const INITIAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// Maximum pause between announcements of the same order.
 const MAX_PAUSE: Duration = Duration::from_hours(1);
 
-/// A check may be at most this much later than [`Recovery::max_check_delay`]. If it is later still, a clock that was ahead
-/// has set it.
+/// A check may be at most this much later than [`Recovery::max_check_delay`]. If it is later still, a clock that was
+/// ahead has set it.
 const FUTURE_TOLERANCE: Duration = Duration::from_mins(1);
 
 /// After about this time a sweep stops moving a checkpoint, so that one far behind does not delay overdue orders.

@@ -9,7 +9,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, Order, OrderId, OrderStatus, Quantity, SsdId, UserId};
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 use sqlx::{PgConnection, PgPool};
 use std::{collections::HashSet, time::Duration};
 use uuid::Uuid;
@@ -18,9 +18,9 @@ use uuid::Uuid;
 /// which they were placed.
 pub(crate) const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
-/// Inserts the requests whose device and product exist, whose caller may order for the device, whose key is new and whose
-/// timestamp is within [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the inserted
-/// orders. One statement, so that a batch costs one transaction and one round trip.
+/// Inserts the requests whose device and product exist, whose caller may order for the device, whose key is new and
+/// whose timestamp is within [`CLOCK_TOLERANCE`], each with the deadline of its first step. Returns the ids of the
+/// inserted orders. One statement, so that a batch costs one transaction and one round trip.
 pub(crate) async fn insert_orders(
     conn: &mut PgConnection,
     requests: &[OrderRequest],
@@ -28,7 +28,8 @@ pub(crate) async fn insert_orders(
 ) -> sqlx::Result<HashSet<OrderId>> {
     let columns = Columns::of(requests);
     let stored = sqlx::query!(
-        // OFFSET 0 prevents a join: one index lookup per request costs the same regardless of table sizes and statistics.
+        // OFFSET 0 prevents a join: one index lookup per request costs the same regardless of table sizes and
+        // statistics.
         "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, idempotency_key, deadline)
          SELECT id, ssd_id, barcode, quantity, placed_at, idempotency_key, now() + make_interval(secs => $7)
          FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::timestamptz[], $6::text[],
@@ -85,8 +86,8 @@ pub(crate) async fn list_conflicts(
 ) -> sqlx::Result<Vec<InsertConflict>> {
     let columns = Columns::of(requests.iter().copied());
     let rows = sqlx::query!(
-        // Only a join from request to order is possible, so that the nullability that sqlx derives from the plan does not
-        // depend on statistics.
+        // Only a join from request to order is possible, so that the nullability that sqlx derives from the plan does
+        // not depend on statistics.
         r#"SELECT request.id AS "request_id!",
                   EXISTS (SELECT FROM users.devices WHERE devices.id = request.ssd_id
                             AND (of_user IS NULL OR devices.user_id = of_user)
@@ -144,7 +145,7 @@ struct Columns {
     quantities: Vec<i32>,
     times: Vec<DateTime<Utc>>,
     keys: Vec<Option<String>>,
-    /// The reach of each caller: its person, its device, and whether it is limited to simulated devices.
+    /// The rows that each caller may touch: its person, its device, and whether it is limited to simulated devices.
     of_users: Vec<Option<i64>>,
     of_devices: Vec<Option<i64>>,
     of_simulated: Vec<Option<bool>>,
@@ -153,14 +154,14 @@ struct Columns {
 impl Columns {
     fn of<'a>(requests: impl IntoIterator<Item = &'a OrderRequest>) -> Self {
         let mut columns = Self::default();
-        for OrderRequest { order, key, reach } in requests {
+        for OrderRequest { order, key, access } in requests {
             columns.ids.push(order.id.0);
             columns.ssd_ids.push(order.ssd_id.0);
             columns.barcodes.push(order.barcode.as_str().to_owned());
             columns.quantities.push(order.quantity.get());
             columns.times.push(order.timestamp);
             columns.keys.push(key.as_ref().map(|key| key.as_str().to_owned()));
-            let (user, device, simulated) = reach.columns();
+            let (user, device, simulated) = access.columns();
             columns.of_users.push(user);
             columns.of_devices.push(device);
             columns.of_simulated.push(simulated);
@@ -180,7 +181,8 @@ pub(crate) async fn mark_reached(
     limits: TimeLimits,
 ) -> sqlx::Result<HashSet<OrderId>> {
     let known = sqlx::query_scalar!(
-        // Events for several statuses of the same orders are handled concurrently: locking in the same order avoids deadlocks.
+        // Events for several statuses of the same orders are handled concurrently: locking in the same order avoids
+        // deadlocks.
         "WITH locked AS MATERIALIZED (
              SELECT id, at FROM unnest($2::uuid[], $3::timestamptz[]) AS reached (id, at)
              JOIN orders.product_orders AS known USING (id) ORDER BY id FOR NO KEY UPDATE OF known
@@ -214,9 +216,9 @@ pub(crate) async fn mark_reached(
     Ok(known.into_iter().map(OrderId).collect())
 }
 
-/// Returns an order of a device in `reach`, with its history.
-pub(crate) async fn find_order(db: &PgPool, id: OrderId, reach: Reach) -> sqlx::Result<Option<OrderWithHistory>> {
-    let (user, device, simulated) = reach.columns();
+/// Returns an order of a device within `access`, with its history.
+pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> sqlx::Result<Option<OrderWithHistory>> {
+    let (user, device, simulated) = access.columns();
     let row = sqlx::query!(
         r#"SELECT orders.id, ssd_id, barcode, quantity, status::text AS "status!", placed_at, shipped_at, completed_at
            FROM orders.product_orders AS orders JOIN users.devices ON devices.id = orders.ssd_id
@@ -284,8 +286,8 @@ pub(crate) async fn list_orders(db: &PgPool, filter: &Filter) -> sqlx::Result<Ve
         .collect()
 }
 
-/// Lists a page of the orders of a person's devices, newest first. Reads one index range per device, so that the cost does
-/// not depend on the number of other orders.
+/// Lists a page of the orders of a person's devices, newest first. Reads one index range per device, so that the cost
+/// does not depend on the number of other orders.
 pub(crate) async fn list_orders_of_person(db: &PgPool, person: UserId, filter: &Filter) -> sqlx::Result<Vec<Order>> {
     let rows = sqlx::query!(
         r#"SELECT page.id, ssd_id, barcode, quantity, status::text AS "status!", placed_at

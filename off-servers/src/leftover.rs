@@ -11,9 +11,9 @@ use tokio::process::Command;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const POLLS: u32 = 200;
 
-/// Sends `signal` to the process whose id is in the first line of `pid_file`, and waits until it has ended. Sends SIGKILL
-/// after 20 s, because a frozen process handles no other signal, and two servers must not share their files. Another
-/// process may have the same id by now, so the command line must contain `program` and `folder`.
+/// Sends `signal` to the process whose id is in the first line of `pid_file`, and waits until it has ended. Sends
+/// SIGKILL after 20 s, because a frozen process handles no other signal, and two servers must not share their files.
+/// Another process may have the same id by now, so the command line must contain `program` and `folder`.
 pub(crate) async fn stop(pid_file: &Path, program: &str, folder: &Path, signal: Signal) {
     let Ok(text) = tokio::fs::read_to_string(pid_file).await else { return };
     let Some(id) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };

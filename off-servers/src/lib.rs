@@ -20,9 +20,10 @@ use nix::sys::statvfs::statvfs;
 use rand::{RngExt, distr::Alphanumeric};
 use std::{
     env,
-    io::Write,
+    fs::{File, OpenOptions, Permissions},
+    io::{self, Write},
     net::TcpListener,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -61,9 +62,20 @@ fn find_in_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// Opens a file of a system, and creates it if it is missing, so that only its owner may read it.
+///
+/// # Errors
+/// The file cannot be written, or belongs to somebody else.
+pub fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.create(true).mode(0o600).open(path)?;
+    // The mode above is only that of a new file.
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// Writes a file that only its owner may read.
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file = open_private(File::options().write(true).truncate(true), path);
     file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -93,8 +93,8 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Marks the cluster in `folder` as incomplete, before it is deleted: if that is interrupted, the next start creates a new
-    /// cluster instead of using the rest.
+    /// Marks the cluster in `folder` as incomplete, before it is deleted: if that is interrupted, the next start
+    /// creates a new cluster instead of using the rest.
     ///
     /// # Errors
     /// The mark cannot be written.

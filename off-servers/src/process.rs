@@ -1,6 +1,6 @@
 //! A server as a child process.
 
-use crate::log_tail;
+use crate::{log_tail, open_private};
 use anyhow::{Context, bail};
 use nix::{
     sys::signal::{Signal, kill},
@@ -8,7 +8,6 @@ use nix::{
 };
 use std::{
     fs::File,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -40,7 +39,7 @@ impl Server {
         stop_signal: Signal,
     ) -> anyhow::Result<Self> {
         // The log of Postgres may have values of rows.
-        let output = File::options().create(true).write(true).truncate(true).mode(0o600).open(log);
+        let output = open_private(File::options().write(true).truncate(true), log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
         let child = command
             .stdin(Stdio::null())

@@ -9,8 +9,8 @@ use sqlx::PgPool;
 use std::{thread, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long the end of a test waits for outstanding work: longer than the ack wait of 30 s, after which the broker delivers
-/// a message again that was on its way to a service when that stopped.
+/// How long the end of a test waits for outstanding work: longer than the ack wait of 30 s, after which the broker
+/// delivers a message again that was on its way to a service when that stopped.
 const TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 3 } else { 45 });
 
 /// How many leftovers a failure lists.
@@ -119,8 +119,8 @@ async fn assert_left(bus: &Bus, db: Option<&PgPool>, running: &[&str], expected:
         let found = timeout(TIMEOUT, find_leftovers(bus, db, running)).await.context("no answer in time");
         let problem = match found.flatten() {
             Ok(mut found) => {
-                // The broker may have sent a message to a service while that stopped. It would deliver it again to the next
-                // one, after the ack wait.
+                // The broker may have sent a message to a service while that stopped. It would deliver it again to the
+                // next one, after the ack wait.
                 let is_on_its_way = |found: &Found| {
                     let kind = Leftover::UnacknowledgedMessages;
                     stopped == Stopped::JustNow && found.kind == Some(kind) && !expected.contains(&kind)

@@ -66,8 +66,8 @@ impl TestNats {
         Self::start_in(new_folder(), None).await
     }
 
-    /// A server with all streams declared, on a disk of `mebibytes` MiB; `None` if this user may not mount one. What its
-    /// test leaves behind is not checked.
+    /// A server with all streams declared, on a disk of `mebibytes` MiB; `None` if this user may not mount one. What
+    /// its test leaves behind is not checked.
     pub async fn on_small_disk(mebibytes: u32) -> Option<Self> {
         let folder = new_folder();
         let disk = SmallDisk::mount(folder.path(), mebibytes)?;

@@ -129,7 +129,7 @@ impl Process {
             Log::Inherited => Stdio::inherit(),
             Log::Piped => Stdio::piped(),
             Log::Appended(path) => {
-                let file = File::options().create(true).append(true).open(path);
+                let file = off_servers::open_private(File::options().append(true), path);
                 file.with_context(|| format!("cannot open the log {}", path.display()))?.into()
             }
         };
@@ -163,8 +163,8 @@ impl Process {
         pid.with_context(|| format!("{} does not run", self.program.display()))
     }
 
-    /// The log of a process with [`Log::Piped`], for the caller to read; `None` if it was taken already. A program blocks
-    /// when nobody reads its log.
+    /// The log of a process with [`Log::Piped`], for the caller to read; `None` if it was taken already. A program
+    /// blocks when nobody reads its log.
     pub fn take_log(&mut self) -> Option<Lines<BufReader<ChildStderr>>> {
         let log = self.child.as_mut()?.stderr.take()?;
         Some(BufReader::new(log).lines())
@@ -196,8 +196,8 @@ impl Process {
         Ok(())
     }
 
-    /// Sends SIGTERM and waits for the end, at most a minute. Fails if it was not started, or does not end in time; then
-    /// it is killed.
+    /// Sends SIGTERM and waits for the end, at most a minute. Fails if it was not started, or does not end in time;
+    /// then it is killed.
     pub async fn terminate(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal(Signal::SIGTERM)?;
         let child = self.child.take();

@@ -3,8 +3,8 @@
 use crate::{BISCUITS, Database, LENTILS, Leftover, Running, TEA, TestNats, add_product};
 use off_kit::{bus, db};
 
-/// A private database and a private NATS server. A test finishes it with [`World::end`] or a method like it; dropping it
-/// otherwise is a panic.
+/// A private database and a private NATS server. A test finishes it with [`World::end`] or a method like it; dropping
+/// it otherwise is a panic.
 #[derive(Debug)]
 pub struct World {
     /// The database.
@@ -61,8 +61,8 @@ impl World {
         bus::Config::at(&self.nats.url)
     }
 
-    /// Ends the test: asserts that it leaves no outbox rows, no unacknowledged messages and no dead letters behind. Waits
-    /// 45 seconds for what is still being handled.
+    /// Ends the test: asserts that it leaves no outbox rows, no unacknowledged messages and no dead letters behind.
+    /// Waits 45 seconds for what is still being handled.
     pub async fn end(self) {
         self.end_leaving(&[]).await;
     }

@@ -8,7 +8,7 @@ use crate::{
 };
 use off_events::{Order, RandomDevice, RandomRequest, StockConsumed};
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     bus::{Batch, Failure},
 };
 
@@ -43,7 +43,7 @@ pub(crate) async fn on_stock_consumed(app: App, reports: Batch<StockConsumed>) -
         )));
     }
     let events = reports.iter().map(|received| &received.event);
-    let consumed = shelves::consume(&app, events, |index| reports[index].traceparent(), Reach::All).await;
+    let consumed = shelves::consume(&app, events, |index| reports[index].traceparent(), RowAccess::All).await;
     consumed.map(drop).map_err(into_failure)
 }
 

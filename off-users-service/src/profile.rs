@@ -6,7 +6,7 @@ use crate::{
     store::{self, ChangedUser},
 };
 use off_events::UserId;
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 
 /// Why a profile was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -19,27 +19,27 @@ pub(crate) enum ChangeError {
     Database(sqlx::Error),
 }
 
-/// Replaces the profile of a person in `reach`. A repetition changes nothing.
+/// Replaces the profile of a person within `access`. A repetition changes nothing.
 pub(crate) async fn change(
     app: &App,
     id: UserId,
-    reach: Reach,
+    access: RowAccess,
     profile: &Profile,
     visitor: &Visitor,
 ) -> Result<User, ChangeError> {
-    update(app, id, reach, profile, visitor).await.map_err(into_error)?.ok_or(ChangeError::NoPerson)
+    update(app, id, access, profile, visitor).await.map_err(into_error)?.ok_or(ChangeError::NoPerson)
 }
 
 /// `None` if there is no such person.
 async fn update(
     app: &App,
     id: UserId,
-    reach: Reach,
+    access: RowAccess,
     profile: &Profile,
     visitor: &Visitor,
 ) -> sqlx::Result<Option<User>> {
     let mut tx = app.db.begin().await?;
-    let changed = store::update_user(&mut tx, id, reach, profile).await?;
+    let changed = store::update_user(&mut tx, id, access, profile).await?;
     let Some(ChangedUser { user, has_new_email, has_new_profile }) = changed else { return Ok(None) };
     if has_new_email {
         store::update_account_email(&mut tx, id, profile.email.as_str()).await?;

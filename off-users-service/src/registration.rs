@@ -61,8 +61,8 @@ pub(crate) async fn register(
     Ok(Registered { session, ..registered })
 }
 
-/// Registers a simulated person and their devices. These get neither keys nor tokens: the client that registers them acts
-/// for them.
+/// Registers a simulated person and their devices. These get neither keys nor tokens: the client that registers them
+/// acts for them.
 pub(crate) async fn register_simulated(
     app: &App,
     registration: Registration,

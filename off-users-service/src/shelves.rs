@@ -5,7 +5,7 @@ use crate::{
     store::{self, Consumption, Delivery},
 };
 use off_events::{Order, StockConsumed, StockLow};
-use off_kit::{auth::Reach, bus::Batch, outbox::Entry};
+use off_kit::{auth::RowAccess, bus::Batch, outbox::Entry};
 use sqlx::PgConnection;
 
 /// Adds the units of completed orders, once per order.
@@ -16,7 +16,7 @@ pub(crate) async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()
     let new = store::insert_deliveries(&mut tx, &deliveries).await?;
     let new_indices: Vec<usize> = (0..orders.len()).filter(|&index| new.contains(&index)).collect();
     let keys = new_indices.iter().map(|&index| (orders[index].event.ssd_id, &orders[index].event.barcode));
-    let mut items = store::lock_shelf_items(&mut tx, keys, Reach::All).await?;
+    let mut items = store::lock_shelf_items(&mut tx, keys, RowAccess::All).await?;
     let mut low = Vec::new();
     for index in new_indices {
         let order = &orders[index].event;
@@ -41,16 +41,16 @@ pub(crate) struct Consumed {
 }
 
 /// Subtracts the units of `reports`, once per device and id. `traceparent` is the trace of a report. `None`, and no
-/// effect, if no device of the reports is in `reach`.
+/// effect, if no device of the reports is within `access`.
 pub(crate) async fn consume<'a>(
     app: &App,
     reports: impl Iterator<Item = &'a StockConsumed> + Clone,
     traceparent: impl Fn(usize) -> Option<String>,
-    reach: Reach,
+    access: RowAccess,
 ) -> sqlx::Result<Option<Consumed>> {
     let mut tx = app.db.begin().await?;
     let keys = reports.clone().map(|report| (report.ssd_id, &report.barcode));
-    let mut items = store::lock_shelf_items(&mut tx, keys, reach).await?;
+    let mut items = store::lock_shelf_items(&mut tx, keys, access).await?;
     if items.is_empty() {
         return Ok(None);
     }

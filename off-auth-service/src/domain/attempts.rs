@@ -1,5 +1,5 @@
-//! The limit of sign-in attempts: a generic cell rate algorithm (GCRA). Its state is one time, at which all attempts are
-//! available again.
+//! The limit of sign-in attempts: a generic cell rate algorithm (GCRA). Its state is one time, at which all attempts
+//! are available again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::unsync::Cache;

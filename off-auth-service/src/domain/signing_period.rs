@@ -60,8 +60,8 @@ impl SigningPeriod {
         }
     }
 
-    /// The period of the key that is missing beside those with `periods`; `None` if none is. Without a key that signs, the
-    /// missing one signs at once.
+    /// The period of the key that is missing beside those with `periods`; `None` if none is. Without a key that signs,
+    /// the missing one signs at once.
     pub(crate) fn missing(periods: &[Self], now: DateTime<Utc>) -> Option<Self> {
         if !periods.iter().any(|period| period.state(now) == SigningState::Signing) {
             return Some(Self::starting(now, TimeDelta::zero()));

@@ -16,7 +16,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use off_events::SsdId;
 use off_kit::{
-    auth::{Caller, Reach},
+    auth::{Caller, RowAccess},
     fields::FieldError,
     http::{ApiJson, ApiPath, Problem},
 };
@@ -115,14 +115,14 @@ impl From<NotCreated> for Problem {
 pub(super) async fn create_device_key(
     State(app): State<App>,
     caller: Caller,
-    reach: Reach,
+    access: RowAccess,
     visitor: Visitor,
     ApiPath(ssd_id): ApiPath<i64>,
     ApiJson(new): ApiJson<NewKey>,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], Json<CreatedKey>), Problem> {
     let label: Label = new.label.parse().map_err(|error| Problem::invalid(vec![FieldError::new("label", &error)]))?;
     let (key, created_at) =
-        device_keys::create(&app, &caller.0.subject, reach, SsdId(ssd_id), &label, &visitor).await?;
+        device_keys::create(&app, &caller.0.subject, access, SsdId(ssd_id), &label, &visitor).await?;
     let created = CreatedKey {
         id: key.id(),
         ssd_id: SsdId(ssd_id),
@@ -143,10 +143,10 @@ pub(super) async fn create_device_key(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn list_device_keys(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiPath(ssd_id): ApiPath<i64>,
 ) -> Result<Json<KeyList>, Problem> {
-    let keys = store::list_device_keys(&app.db, reach, SsdId(ssd_id)).await.map_err(Problem::of_database)?;
+    let keys = store::list_device_keys(&app.db, access, SsdId(ssd_id)).await.map_err(Problem::of_database)?;
     let keys = keys.ok_or_else(|| Problem::from(NotCreated::NoDevice))?;
     Ok(Json(KeyList { keys: keys.into_iter().map(Into::into).collect() }))
 }
@@ -162,11 +162,11 @@ pub(super) async fn list_device_keys(
 pub(super) async fn revoke_device_key(
     State(app): State<App>,
     caller: Caller,
-    reach: Reach,
+    access: RowAccess,
     visitor: Visitor,
     ApiPath((ssd_id, id)): ApiPath<(i64, Uuid)>,
 ) -> Result<StatusCode, Problem> {
-    let revoked = device_keys::revoke(&app, &caller.0.subject, reach, SsdId(ssd_id), id, &visitor).await;
+    let revoked = device_keys::revoke(&app, &caller.0.subject, access, SsdId(ssd_id), id, &visitor).await;
     if revoked.map_err(Problem::of_database)? {
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -81,8 +81,8 @@ async fn find_client(app: &App, headers: &HeaderMap) -> Result<Option<Authentica
 
 /// Obtain a token with the credentials of a program or device.
 ///
-/// The credentials are sent as HTTP Basic: the name and secret of a client, or `ssd-` with the number of a device and one
-/// of its keys. There is no refresh token: ask again before the token expires.
+/// The credentials are sent as HTTP Basic: the name and secret of a client, or `ssd-` with the number of a device and
+/// one of its keys. There is no refresh token: ask again before the token expires.
 #[utoipa::path(post, path = "/oauth/token", tag = "oauth", security(()),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
@@ -113,8 +113,8 @@ pub(super) async fn issue_token(
 
 /// Revoke a refresh token, which ends its session, or an access token of the client that asks.
 ///
-/// A refresh token needs no credentials. Access tokens cannot be revoked one by one: all that were obtained with the same
-/// secret or key end, and so do new ones within the next ten minutes. An invalid token is no error.
+/// A refresh token needs no credentials. Access tokens cannot be revoked one by one: all that were obtained with the
+/// same secret or key end, and so do new ones within the next ten minutes. An invalid token is no error.
 #[utoipa::path(post, path = "/oauth/revoke", tag = "oauth", security(()),
     request_body(content = Revocation, content_type = "application/x-www-form-urlencoded"),
     responses(

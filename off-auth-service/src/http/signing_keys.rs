@@ -71,8 +71,8 @@ pub(super) struct SigningKeyList {
 /// A rotation.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct Rotation {
-    /// Seconds until the new key signs, at most a week. Within an hour, verifiers may not know it yet and refuse its first
-    /// tokens.
+    /// Seconds until the new key signs, at most a week. Within an hour, verifiers may not know it yet and refuse its
+    /// first tokens.
     #[serde(default = "default_delay")]
     #[schema(minimum = 0, maximum = 604_800, default = 3600, example = 3600)]
     signs_after_seconds: i64,
@@ -109,7 +109,7 @@ pub(super) async fn list_signing_keys(State(app): State<App>) -> Result<Json<Sig
     Ok(Json(SigningKeyList { keys }))
 }
 
-/// Make a key that signs after a delay. It is published at once. The keys before it verify their tokens as long as before.
+/// Make a key that signs after a delay. It is published at once. The keys before it verify their tokens as before.
 #[utoipa::path(post, path = "/api/keys", tag = "signing keys", security(("token" = ["operate"])),
     request_body = Option<Rotation>,
     responses(

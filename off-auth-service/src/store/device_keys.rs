@@ -3,7 +3,7 @@
 use crate::domain::DeviceKey;
 use chrono::{DateTime, TimeDelta, Utc};
 use off_events::SsdId;
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -34,14 +34,14 @@ pub(crate) enum NotInserted {
 /// Inserts a key of a device. Concurrent calls for one device happen one after another.
 pub(crate) async fn insert_device_key(
     conn: &mut PgConnection,
-    reach: Reach,
+    access: RowAccess,
     key: &NewDeviceKey<'_>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Result<(), NotInserted>> {
     sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('keys of device ' || $1::bigint, 0))", key.ssd_id.0)
         .execute(&mut *conn)
         .await?;
-    let (user_id, device, is_simulated) = reach.columns();
+    let (user_id, device, is_simulated) = access.columns();
     let inserted = sqlx::query!(
         r#"WITH device AS (
                SELECT id FROM users.devices
@@ -75,8 +75,12 @@ pub(crate) async fn insert_device_key(
 }
 
 /// The keys of a device that were not revoked, the oldest first; `None` if the caller has no such device.
-pub(crate) async fn list_device_keys(db: &PgPool, reach: Reach, ssd_id: SsdId) -> sqlx::Result<Option<Vec<DeviceKey>>> {
-    let (user_id, device, is_simulated) = reach.columns();
+pub(crate) async fn list_device_keys(
+    db: &PgPool,
+    access: RowAccess,
+    ssd_id: SsdId,
+) -> sqlx::Result<Option<Vec<DeviceKey>>> {
+    let (user_id, device, is_simulated) = access.columns();
     let rows = sqlx::query!(
         r#"SELECT keys.id AS "id?", label AS "label?", created_at AS "created_at?", created_by AS "created_by?",
                   last_used_at
@@ -111,12 +115,12 @@ pub(crate) async fn list_device_keys(db: &PgPool, reach: Reach, ssd_id: SsdId) -
 /// Revokes a key of a device; returns whether the caller has such a key that was not revoked.
 pub(crate) async fn revoke_device_key(
     conn: &mut PgConnection,
-    reach: Reach,
+    access: RowAccess,
     ssd_id: SsdId,
     id: Uuid,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
-    let (user_id, device, is_simulated) = reach.columns();
+    let (user_id, device, is_simulated) = access.columns();
     let revoked = sqlx::query!(
         "UPDATE auth.device_keys AS keys SET revoked_at = $6
          FROM users.devices

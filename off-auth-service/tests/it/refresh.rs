@@ -123,7 +123,8 @@ async fn a_session_ends_when_it_is_idle_and_after_half_a_year() {
     let mut used = auth.log_in(ADA, PASSWORD).await.body;
     for _ in 0..8 {
         auth.clock.move_by(TimeDelta::days(21));
-        // There may be no key that signs for a moment: the clock moved on by weeks. The same token works until it is used.
+        // There may be no key that signs for a moment: the clock moved on by weeks. The same token works until it is
+        // used.
         used = eventually("the session is refreshed", || async {
             let answer = auth.refresh(&used).await;
             (answer.status == 200).then_some(answer.body)

@@ -1,5 +1,5 @@
-//! Orders through the gateway compared with orders that go directly to the orders service: throughput, latency at half of
-//! the gateway's load, and its processor time. Then ten thousand idle connections, each after one order.
+//! Orders through the gateway compared with orders that go directly to the orders service: throughput, latency at half
+//! of the gateway's load, and its processor time. Then ten thousand idle connections, each after one order.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 

@@ -1,6 +1,6 @@
-//! Recovery with millions of stored orders: how soon a lost order is announced again, what recovery costs while no order
-//! is overdue, how fast a million overdue orders are announced again, and how much that slows down the intake. Also how
-//! long the audit takes under load.
+//! Recovery with millions of stored orders: how soon a lost order is announced again, what recovery costs while no
+//! order is overdue, how fast a million overdue orders are announced again, and how much that slows down the intake.
+//! Also how long the audit takes under load.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
@@ -166,8 +166,8 @@ async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Cost of recovery without overdue orders, in percent of a core: how much more the service and its Postgres backends use
-/// while orders are completed than when idle. Recovery only checks each order once.
+/// Cost of recovery without overdue orders, in percent of a core: how much more the service and its Postgres backends
+/// use while orders are completed than when idle. Recovery only checks each order once.
 async fn measure_cost_without_overdue(stage: &Stage, service: &Process) -> anyhow::Result<f64> {
     progress("idle");
     let before = processor_time(stage, service).await?;

@@ -140,8 +140,8 @@ impl System {
         Ok(system)
     }
 
-    /// Offers orders to the replicas of the orders service, measures the first third, and then kills a server unless the
-    /// options say otherwise.
+    /// Offers orders to the replicas of the orders service, measures the first third, and then kills a server unless
+    /// the options say otherwise.
     async fn load(&mut self, options: &Options, replicas: u8) -> anyhow::Result<Load> {
         let measured = self.measured()?;
         let orders = self.replicas.iter().filter(|replica| replica.service == "orders");

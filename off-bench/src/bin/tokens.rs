@@ -1,6 +1,6 @@
-//! What a token costs. Services cannot do without tokens, so a service of this benchmark, in a process of its own, has two
-//! routes that do the same: one is public, one needs a token. The difference of their processor time is the cost of a
-//! token, and is compared with the processor time of an order in the same rounds.
+//! What a token costs. Services cannot do without tokens, so a service of this benchmark, in a process of its own, has
+//! two routes that do the same: one is public, one needs a token. The difference of their processor time is the cost of
+//! a token, and is compared with the processor time of an order in the same rounds.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 

@@ -95,7 +95,8 @@ async fn wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
         .collect())
 }
 
-/// Shelf items that are low although `stock.low` was not published on time, and those that are marked as low but are not.
+/// Shelf items that are low although `stock.low` was not published on time, and those that are marked as low but are
+/// not.
 async fn wrong_reminders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
     let rows = store::find_wrong_reminders(db, as_of).await?;
     Ok(rows

@@ -14,8 +14,8 @@ use std::path::Path;
 /// The clients, and what they may do.
 const CLIENTS: [(&str, Scope); 2] = [("generator", Scope::Simulate), ("operator", Scope::Operate)];
 
-/// Creates or updates the clients whose secrets are in `folder`, in files like `client_generator`. The previous secret of
-/// a client stays valid until the next change, so that its program can be restarted later.
+/// Creates or updates the clients whose secrets are in `folder`, in files like `client_generator`. The previous secret
+/// of a client stays valid until the next change, so that its program can be restarted later.
 pub(crate) async fn set(pool: &PgPool, folder: &Path, clock: Clock) -> anyhow::Result<()> {
     let mut tx = pool.begin().await?;
     for (client, scope) in CLIENTS {

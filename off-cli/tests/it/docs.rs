@@ -11,8 +11,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Every Markdown file at the root, in `docs` and in `off-bench`, with its text. READMEs of crates are not included: they
-/// are also rustdoc, and link to items.
+/// Every Markdown file at the root, in `docs` and in `off-bench`, with its text. READMEs of crates are not included:
+/// they are also rustdoc, and link to items.
 fn documents() -> Vec<(PathBuf, String)> {
     let mut documents = Vec::new();
     for folder in ["", "docs", "off-bench"] {

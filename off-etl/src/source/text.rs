@@ -57,8 +57,8 @@ pub(super) fn cut(
     }
 }
 
-/// The length of the complete records in `text`. The last record of a source needs no line feed. Before damage, the rest
-/// counts only if it is a complete record.
+/// The length of the complete records in `text`. The last record of a source needs no line feed. Before damage, the
+/// rest counts only if it is a complete record.
 fn whole_length(text: &[u8], read: &io::Result<bool>, boundaries: &impl Boundaries) -> usize {
     let end = boundaries.last_end(text);
     let is_rest_complete = match read {

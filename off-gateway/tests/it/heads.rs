@@ -75,6 +75,7 @@ async fn no_request_hides_in_another_one() {
 async fn an_ambiguous_or_oversized_head_is_refused() {
     let gate = Gate::start().await;
     let huge = format!("x-huge: {}\r\n", "x".repeat(64 * 1024));
+    let in_one_write = |bytes| format!("x-large: {}\r\n", "x".repeat(bytes));
     let many = "x-many: 1\r\n".repeat(200);
     for (name, text, expected) in [
         ("two hosts", head("GET /api/orders", "host: localhost\r\n"), "400"),
@@ -83,6 +84,8 @@ async fn an_ambiguous_or_oversized_head_is_refused() {
         ("two tokens", head("GET /api/orders", "authorization: Bearer x\r\n"), "400"),
         ("an unknown host", head("GET /api/orders", "").replace("localhost", "evil.example"), "421"),
         ("a huge head", head("GET /api/orders", &huge), "431"),
+        ("a large head in one write", head("GET /api/orders", &in_one_write(40_000)), "431"),
+        ("a large target in one write", head(&format!("GET /api/orders?x={}", "x".repeat(40_000)), ""), "431"),
         ("many headers", head("GET /api/orders", &many), "431"),
         ("TRACE", head("TRACE /api/orders", ""), "405"),
         ("an invented method", head("BREW /api/orders", ""), "405"),
@@ -93,5 +96,6 @@ async fn an_ambiguous_or_oversized_head_is_refused() {
     }
     assert_eq!(gate.upstream.paths(), [""; 0]);
     assert_eq!(status(&gate.send_raw(&head("GET http://localhost/api/orders", "")).await), "200");
+    assert_eq!(status(&gate.send_raw(&head("GET /api/orders", &in_one_write(30_000))).await), "200");
     gate.end().await;
 }

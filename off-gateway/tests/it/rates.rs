@@ -61,6 +61,35 @@ async fn each_address_has_a_limit_for_signing_in_that_a_token_does_not_lift() {
 }
 
 #[tokio::test]
+async fn a_changed_profile_counts_as_a_sign_in_and_against_the_limit_of_the_person() {
+    let behind_proxy = |config: &mut Config| {
+        limit(config);
+        config.trusted_proxies = 1;
+    };
+    let gate = Gate::start_with(Clock::real(1.0), behind_proxy).await;
+    let send = |http: off_testkit::Http, method: Method, from: &'static str| async move {
+        let request = http.request(method, "/api/users/1").header("x-forwarded-for", from).json(&json!({}));
+        request.send().await.unwrap().status().as_u16()
+    };
+    let ada = || gate.http().as_person(1);
+    for from in ["203.0.113.1", "203.0.113.2", "203.0.113.3"] {
+        assert_eq!(send(ada(), Method::PUT, from).await, 200);
+    }
+    assert_eq!(send(ada(), Method::PUT, "203.0.113.4").await, 429, "the person has had three requests");
+
+    // Three sign-ins from one address, whoever they are.
+    for (person, expected) in [(2, 404), (3, 404), (4, 429)] {
+        assert_eq!(send(gate.http().as_person(person), Method::PUT, "203.0.113.1").await, expected);
+    }
+    assert_eq!(send(gate.http().as_person(4), Method::GET, "203.0.113.1").await, 404, "reading is no sign-in");
+    // Clients that simulate or operate are exempt.
+    for _ in 0..5 {
+        assert_eq!(send(gate.http().clone(), Method::PUT, "203.0.113.1").await, 200);
+    }
+    gate.end().await;
+}
+
+#[tokio::test]
 async fn guessed_tokens_and_keys_are_limited_by_address_and_do_not_block_valid_keys() {
     let gate = Gate::start_with(Clock::real(1.0), limit).await;
     let by_key =

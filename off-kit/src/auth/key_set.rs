@@ -27,8 +27,8 @@ pub struct KeySet {
 pub struct NoUsableKeys;
 
 impl KeySet {
-    /// Replaces all keys. Keys of other kinds are left out. A set without a usable key changes nothing, because it would
-    /// make every token invalid.
+    /// Replaces all keys. Keys of other kinds are left out. A set without a usable key changes nothing, because it
+    /// would make every token invalid.
     pub fn replace(&self, jwks: &[Jwk]) -> Result<(), NoUsableKeys> {
         provider::install();
         let new: HashMap<String, DecodingKey> = jwks.iter().filter_map(usable).collect();

@@ -16,8 +16,8 @@ use url::Url;
 /// How often the keys are fetched. A new key is published an hour before it signs.
 const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
-/// After a fetch in vain, unknown key ids cause none for this long: anyone can invent ids. A fetch that brings the key does
-/// not count, so that keys may follow each other.
+/// After a fetch in vain, unknown key ids cause none for this long: anyone can invent ids. A fetch that brings the key
+/// does not count, so that keys may follow each other.
 const PAUSE_AFTER_VAIN_FETCH: Duration = Duration::from_secs(30);
 
 /// Timeout of a fetch. Requests with unknown key ids wait for it.
@@ -87,8 +87,8 @@ impl KeySource {
         }
     }
 
-    /// Fetches the keys because a token names one that is unknown, unless another one was looked for in vain a short time
-    /// ago. Waits for a fetch that is in progress.
+    /// Fetches the keys because a token names one that is unknown, unless another one was looked for in vain a short
+    /// time ago. Waits for a fetch that is in progress.
     pub(super) async fn look_for(&self, kid: &str) {
         let mut vain_fetch_at = self.vain_fetch_at.lock().await;
         let pause = self.clock.shortened(PAUSE_AFTER_VAIN_FETCH);

@@ -15,8 +15,8 @@ const MAX_CONCURRENT: usize = 64;
 
 /// Responds to each request on `requests` with the result of `handler`: on `responses` with the
 /// [`headers::REQUEST_ID`] of the request, and also on its reply subject if that is an inbox. An empty message is the
-/// default request. A request that cannot be parsed, or for which the handler returns `None`, gets no response. Replicas
-/// of a service share the requests.
+/// default request. A request that cannot be parsed, or for which the handler returns `None`, gets no response.
+/// Replicas of a service share the requests.
 pub fn respond<App, H, F, Q, R>(
     kit: &Kit,
     bus: &Bus,

@@ -35,7 +35,7 @@ const OTHER_FILES: u64 = 512;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// Maximum size of the head of a request, in bytes.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+pub const MAX_HEAD_BYTES: usize = 32 * 1024;
 
 /// How long a client may leave a response unread.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);

@@ -3,7 +3,7 @@
 
 use super::problem::Problem;
 use crate::{
-    auth::{Principal, Reach, Scope, Scopes, Verifier},
+    auth::{Principal, RowAccess, Scope, Scopes, Verifier},
     http::CommonCode,
 };
 use anyhow::{Context, bail};
@@ -121,7 +121,7 @@ pub(super) struct Guard {
     pub(super) verifier: Verifier,
 }
 
-/// Passes a request on if the rule of its route allows it, with its [`Principal`] and its [`Reach`].
+/// Passes a request on if the rule of its route allows it, with its [`Principal`] and its [`RowAccess`].
 pub(super) async fn enforce_rules(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let Some(path) = request.extensions().get::<MatchedPath>() else { return next.run(request).await };
     let Some(rule) = guard.rules.find(path.as_str(), request.method()) else {
@@ -130,9 +130,9 @@ pub(super) async fn enforce_rules(State(guard): State<Guard>, request: Request, 
     let (mut parts, body) = request.into_parts();
     match guard.check(rule, &parts).await {
         Ok(None) => {}
-        Ok(Some((principal, reach))) => {
+        Ok(Some((principal, access))) => {
             parts.extensions.insert(principal);
-            parts.extensions.insert(reach);
+            parts.extensions.insert(access);
         }
         Err(problem) => return problem.into_response(),
     }
@@ -140,7 +140,7 @@ pub(super) async fn enforce_rules(State(guard): State<Guard>, request: Request, 
 }
 
 impl Guard {
-    async fn check(&self, rule: Rule, request: &Parts) -> Result<Option<(Arc<Principal>, Reach)>, Problem> {
+    async fn check(&self, rule: Rule, request: &Parts) -> Result<Option<(Arc<Principal>, RowAccess)>, Problem> {
         let token = match bearer(&request.headers) {
             Ok(None) if rule.is_public => return Ok(None),
             // A public route without scopes looks at no token, so that an expired one does not prevent a sign-in.
@@ -149,12 +149,12 @@ impl Guard {
             Ok(None) | Err(InvalidAuthorization) => return Err(Problem::unauthenticated()),
         };
         let principal = self.verifier.verify(token).await.map_err(Problem::of_token)?;
-        let reach = Reach::of(&principal, rule.scopes).ok_or_else(|| Problem::forbidden(rule.scopes))?;
-        if reach == Reach::All {
+        let access = RowAccess::of(&principal, rule.scopes).ok_or_else(|| Problem::forbidden(rule.scopes))?;
+        if access == RowAccess::All {
             let (method, path, subject) = (&request.method, request.uri.path(), &principal.subject);
             info!(target: "security", %subject, %method, path, "an operator used {method} {path}");
         }
-        Ok(Some((principal, reach)))
+        Ok(Some((principal, access)))
     }
 }
 

@@ -36,9 +36,10 @@ fn id_after(id: Uuid, step: Duration) -> Uuid {
     Uuid::from_u128(millis << 80)
 }
 
-/// Moves the checkpoint of `status` over one `step` of orders that were placed before `placed_before`. Records the orders
-/// as late that have not left this status; at the last checkpoint also those that are not delivered. Returns whether the
-/// checkpoint moved: it does not move if there is nothing to check, or while another replica holds its lock.
+/// Moves the checkpoint of `status` over one `step` of orders that were placed before `placed_before`. Records the
+/// orders as late that have not left this status; at the last checkpoint also those that are not delivered. Returns
+/// whether the checkpoint moved: it does not move if there is nothing to check, or while another replica holds its
+/// lock.
 pub(crate) async fn move_checkpoint(
     db: &PgPool,
     status: OrderStatus,
@@ -68,8 +69,8 @@ pub(crate) async fn move_checkpoint(
     Ok(true)
 }
 
-/// Moves a checkpoint from `through` back to `limit`, over at most [`BACK_BY`] orders: the clock was set back, or the time
-/// limits were raised, and new orders must be checked, too.
+/// Moves a checkpoint from `through` back to `limit`, over at most [`BACK_BY`] orders: the clock was set back, or the
+/// time limits were raised, and new orders must be checked, too.
 async fn move_back(conn: &mut PgConnection, status: OrderStatus, limit: Uuid, through: Uuid) -> sqlx::Result<()> {
     sqlx::query!(
         "WITH back AS MATERIALIZED (

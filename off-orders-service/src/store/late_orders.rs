@@ -24,7 +24,8 @@ pub(crate) async fn record_placed_in_future(db: &PgPool, now: DateTime<Utc>, lim
     Ok(recorded.execute(db).await?.rows_affected())
 }
 
-/// Makes the next check of late orders due now if it is more than `longest_wait` away: a clock was ahead. Returns how many were reset, at most `limit`.
+/// Makes the next check of late orders due now if it is more than `longest_wait` away: a clock was ahead. Returns how
+/// many were reset, at most `limit`.
 pub(crate) async fn reset_distant_checks(db: &PgPool, longest_wait: Duration, limit: i64) -> sqlx::Result<u64> {
     let reset = sqlx::query!(
         "UPDATE orders.late_orders SET check_at = now()
@@ -121,8 +122,8 @@ pub(crate) async fn claim_announcements(
 ) -> sqlx::Result<(usize, Vec<Announcement>)> {
     let mut tx = db.begin().await?;
     let rows = sqlx::query!(
-        // Written so that only an index plan is possible: a cached plan from when no order was late would take hours for a
-        // million of them.
+        // Written so that only an index plan is possible: a cached plan from when no order was late would take hours
+        // for a million of them.
         r#"WITH due AS MATERIALIZED (
                UPDATE orders.late_orders
                SET check_at = now() + make_interval(secs =>
@@ -192,7 +193,8 @@ async fn check_at_deadline(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Resul
     Ok(())
 }
 
-/// Makes late orders due again after `pause`, in seconds of the database's clock, because the broker did not acknowledge their announcement.
+/// Makes late orders due again after `pause`, in seconds of the database's clock, because the broker did not
+/// acknowledge their announcement.
 pub(crate) async fn retry_announcements(db: &PgPool, ids: &[Uuid], pause: Duration) -> sqlx::Result<()> {
     sqlx::query!(
         // An announcement that was not acknowledged does not count.

@@ -133,7 +133,8 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
         orders.publish(&placed, status, now).await;
         orders.publish(&late_order, status, now).await;
         orders.wait_until_caught_up().await;
-        // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its status.
+        // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its
+        // status.
         let limits: Vec<(f64, f64)> = sqlx::query_as(
             "SELECT extract(epoch FROM deadline - placed_at)::float8, extract(epoch FROM deadline - now())::float8
              FROM orders.product_orders WHERE id = ANY($1) ORDER BY placed_at DESC",

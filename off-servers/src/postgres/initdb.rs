@@ -59,8 +59,8 @@ pub(super) async fn initialize(
     Ok(())
 }
 
-/// Deletes the contents of `folder`, but not the folder itself, which may be a mount point. A process that a killed initdb
-/// started may still write there, so it is retried until the folder stays empty.
+/// Deletes the contents of `folder`, but not the folder itself, which may be a mount point. A process that a killed
+/// initdb started may still write there, so it is retried until the folder stays empty.
 pub(super) async fn empty(folder: &Path) -> anyhow::Result<()> {
     let mut polls_empty = 0;
     for _ in 0..EMPTY_POLLS {

@@ -12,6 +12,7 @@ pub(crate) const MAX_DEVICES: i64 = 50;
 /// A device that a person adds.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub(crate) struct NewDevice {
+    /// That of one device: neither zero nor that of a group, like the broadcast address.
     #[serde(default)]
     #[schema(value_type = String, required, example = "02:00:00:12:34:56")]
     pub(super) mac_address: Raw,

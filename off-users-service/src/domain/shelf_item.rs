@@ -50,7 +50,8 @@ impl ShelfItem {
         self.update_low(now)
     }
 
-    /// Only called while `low_since` is `None`: starts a new one if the quantity is at or below the reorder point. Returns the event if so.
+    /// Only called while `low_since` is `None`: starts a new one if the quantity is at or below the reorder point.
+    /// Returns the event if so.
     fn update_low(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
         if self.quantity <= self.reorder_point {
             self.low_since = Some(now);

@@ -10,7 +10,7 @@ use crate::{
 use axum::{Json, extract::State};
 use off_events::{SsdId, StockConsumed};
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     fields::FieldError,
     http::{ApiJson, ApiPath, Problem},
     telemetry,
@@ -18,8 +18,8 @@ use off_kit::{
 
 /// Report units that were taken off the shelf of a device.
 ///
-/// All reports count, or none. Each counts once, by its id: after an answer that did not arrive, repeat the request. It has
-/// the same effect as the message `stock.consumed`.
+/// All reports count, or none. Each counts once, by its id: after an answer that did not arrive, repeat the request. It
+/// has the same effect as the message `stock.consumed`.
 #[utoipa::path(post, path = "/api/devices/{ssd_id}/consumptions", tag = "devices", request_body = NewConsumptions,
     security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["simulate"])),
     params(("ssd_id" = SsdId, Path, description = "the device")),
@@ -33,12 +33,12 @@ use off_kit::{
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn create_consumptions(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiPath(ssd_id): ApiPath<i64>,
     ApiJson(new): ApiJson<NewConsumptions>,
 ) -> Result<Json<Consumed>, Problem> {
     let reports = new.check(SsdId(ssd_id)).map_err(Problem::invalid)?;
-    match shelves::consume(&app, reports.iter(), |_| telemetry::current_traceparent(), reach).await {
+    match shelves::consume(&app, reports.iter(), |_| telemetry::current_traceparent(), access).await {
         Ok(consumed) => consumed.map(|consumed| Json(consumed.into())).ok_or_else(|| no_such_device(ssd_id)),
         Err(error) => Err(match Unknown::of(&error) {
             Some(Unknown::Device) => no_such_device(ssd_id),

@@ -20,7 +20,7 @@ use axum::{
 };
 use off_events::SsdId;
 use off_kit::{
-    auth::{Reach, Scope},
+    auth::{RowAccess, Scope},
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
 };
 use serde::Deserialize;
@@ -46,10 +46,10 @@ pub(super) fn no_such_device(ssd_id: i64) -> Problem {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn find_device(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiPath(ssd_id): ApiPath<i64>,
 ) -> Result<Json<Device>, Problem> {
-    let device = store::find_device(&app.db, SsdId(ssd_id), reach).await.map_err(Problem::of_database)?;
+    let device = store::find_device(&app.db, SsdId(ssd_id), access).await.map_err(Problem::of_database)?;
     device.map(|device| Json(device.into())).ok_or_else(|| no_such_device(ssd_id))
 }
 
@@ -73,7 +73,7 @@ pub(super) struct ListDevices {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn list_devices(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiQuery(query): ApiQuery<ListDevices>,
 ) -> Result<Json<DevicePage>, Problem> {
     let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
@@ -81,7 +81,7 @@ pub(super) async fn list_devices(
         return Err(Problem::new(CommonCode::InvalidQuery, "limit: must be a number from 1 to 1000"));
     }
     // One extra row shows whether there is another page.
-    let devices = store::list_devices(&app.db, reach, SsdId(query.cursor.unwrap_or(0)), limit + 1).await;
+    let devices = store::list_devices(&app.db, access, SsdId(query.cursor.unwrap_or(0)), limit + 1).await;
     Ok(Json(DevicePage::new(devices.map_err(Problem::of_database)?, limit as usize)))
 }
 
@@ -103,11 +103,13 @@ pub(super) async fn list_devices(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn create_device(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     visitor: Visitor,
     ApiJson(new): ApiJson<NewDevice>,
 ) -> Result<impl IntoResponse, Problem> {
-    let Reach::Person(user_id) = reach else { return Err(Problem::forbidden([Scope::Person].into_iter().collect())) };
+    let RowAccess::Person(user_id) = access else {
+        return Err(Problem::forbidden([Scope::Person].into_iter().collect()));
+    };
     let mac_address = new.check().map_err(Problem::invalid)?;
     let device = devices::add(&app, user_id, mac_address, &visitor).await?;
     let location = format!("/api/devices/{}", device.ssd_id);

@@ -10,7 +10,7 @@ use crate::{
 use axum::{Json, extract::State};
 use off_events::UserId;
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     http::{ApiJson, ApiPath, Problem},
 };
 
@@ -28,10 +28,10 @@ fn no_such_person(id: i64) -> Problem {
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn find_user(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     ApiPath(id): ApiPath<i64>,
 ) -> Result<Json<User>, Problem> {
-    let user = store::find_user(&app.db, UserId(id), reach).await.map_err(Problem::of_database)?;
+    let user = store::find_user(&app.db, UserId(id), access).await.map_err(Problem::of_database)?;
     user.map(|user| Json(user.into())).ok_or_else(|| no_such_person(id))
 }
 
@@ -52,13 +52,13 @@ pub(super) async fn find_user(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn change_user(
     State(app): State<App>,
-    reach: Reach,
+    access: RowAccess,
     visitor: Visitor,
     ApiPath(id): ApiPath<i64>,
     ApiJson(new): ApiJson<NewProfile>,
 ) -> Result<Json<User>, Problem> {
     let profile = new.check().map_err(Problem::invalid)?;
-    let changed = profile::change(&app, UserId(id), reach, &profile, &visitor).await;
+    let changed = profile::change(&app, UserId(id), access, &profile, &visitor).await;
     changed.map(|user| Json(user.into())).map_err(|error| match error {
         ChangeError::NoPerson => no_such_person(id),
         ChangeError::EmailTaken => email_taken(),

@@ -15,7 +15,7 @@ use axum::{
     response::IntoResponse,
 };
 use off_kit::{
-    auth::Reach,
+    auth::RowAccess,
     http::{ApiJson, Problem},
     password::HashError,
 };
@@ -23,8 +23,8 @@ use tracing::error;
 
 /// Register a person and their devices, all or none.
 ///
-/// The answer has a key for each device, which is shown only here, and the tokens of the person. People and devices that
-/// a client simulates get neither. Without `session`, the person is registered and signs in at `POST /api/login`.
+/// The answer has a key for each device, which is shown only here, and the tokens of the person. People and devices
+/// that a client simulates get neither. Without `session`, the person is registered and signs in at `POST /api/login`.
 #[utoipa::path(post, path = "/api/register", tag = "users", request_body = NewRegistration,
     security((), ("token" = ["simulate"])),
     responses(
@@ -40,13 +40,13 @@ use tracing::error;
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn create_registration(
     State(app): State<App>,
-    reach: Option<Reach>,
+    access: Option<RowAccess>,
     visitor: Visitor,
     ApiJson(new): ApiJson<NewRegistration>,
 ) -> Result<impl IntoResponse, Problem> {
     let registration = new.check().map_err(Problem::invalid)?;
-    let registered = match reach {
-        Some(Reach::Simulated) => registration::register_simulated(&app, registration, &visitor).await?,
+    let registered = match access {
+        Some(RowAccess::Simulated) => registration::register_simulated(&app, registration, &visitor).await?,
         _ => registration::register(&app, registration, &visitor).await?,
     };
     let location = format!("/api/users/{}", registered.user_id);

@@ -4,7 +4,7 @@ use super::shelf_items::shelf_item;
 use crate::domain::{Device, MAX_DEVICES, NamedShelfItem};
 use chrono::{DateTime, Utc};
 use off_events::{MacAddress, SsdId, UserId};
-use off_kit::auth::{OpaqueKey, Reach};
+use off_kit::auth::{OpaqueKey, RowAccess};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -95,13 +95,13 @@ pub(crate) async fn insert_device_keys(
     Ok(())
 }
 
-/// A device in `reach`, and the products on its shelf, by name.
+/// A device within `access`, and the products on its shelf, by name.
 pub(crate) async fn find_device(
     db: &PgPool,
     ssd_id: SsdId,
-    reach: Reach,
+    access: RowAccess,
 ) -> sqlx::Result<Option<(Device, Vec<NamedShelfItem>)>> {
-    let (user, device, simulated) = reach.columns();
+    let (user, device, simulated) = access.columns();
     let device = sqlx::query!(
         "SELECT user_id, mac_address FROM users.devices
          WHERE id = $1 AND ($2::bigint IS NULL OR user_id = $2) AND ($3::bigint IS NULL OR id = $3)
@@ -130,9 +130,14 @@ pub(crate) async fn find_device(
     Ok(Some((device, shelf.collect::<sqlx::Result<_>>()?)))
 }
 
-/// Devices in `reach` with an id above `after`, the oldest first.
-pub(crate) async fn list_devices(db: &PgPool, reach: Reach, after: SsdId, limit: u32) -> sqlx::Result<Vec<Device>> {
-    let (user, device, simulated) = reach.columns();
+/// Devices within `access` with an id above `after`, the oldest first.
+pub(crate) async fn list_devices(
+    db: &PgPool,
+    access: RowAccess,
+    after: SsdId,
+    limit: u32,
+) -> sqlx::Result<Vec<Device>> {
+    let (user, device, simulated) = access.columns();
     let rows = sqlx::query!(
         "SELECT id, user_id, mac_address FROM users.devices
          WHERE id > $1 AND ($3::bigint IS NULL OR user_id = $3) AND ($4::bigint IS NULL OR id = $4)

@@ -3,7 +3,7 @@
 use crate::domain::ShelfItem;
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Order, SsdId, StockConsumed};
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 use sqlx::{PgConnection, PgPool};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -76,18 +76,18 @@ impl LockedShelfItems {
     }
 }
 
-/// Locks the shelf items with these `keys` that are in `reach`, and creates the missing ones. Always locks in the same
-/// order, so that concurrent transactions do not deadlock.
+/// Locks the shelf items with these `keys` that are within `access`, and creates the missing ones. Always locks in the
+/// same order, so that concurrent transactions do not deadlock.
 pub(crate) async fn lock_shelf_items<'a>(
     conn: &mut PgConnection,
     keys: impl Iterator<Item = (SsdId, &'a Barcode)>,
-    reach: Reach,
+    access: RowAccess,
 ) -> sqlx::Result<LockedShelfItems> {
     let keys: BTreeSet<(SsdId, &Barcode)> = keys.collect();
     let ssd_ids: Vec<i64> = keys.iter().map(|(ssd_id, _)| ssd_id.0).collect();
     let barcodes: Vec<String> = keys.iter().map(|(_, barcode)| barcode.as_str().to_owned()).collect();
-    let (user, device, simulated) = reach.columns();
-    let sees_all = reach == Reach::All;
+    let (user, device, simulated) = access.columns();
+    let sees_all = access == RowAccess::All;
     sqlx::query!(
         "INSERT INTO users.shelf_items (ssd_id, barcode, reorder_point)
          SELECT ssd_id, barcode, $3 FROM unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode)
@@ -155,8 +155,8 @@ pub(super) fn shelf_item(
     Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
-/// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have been
-/// low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
+/// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have
+/// been low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
 pub(crate) async fn claim_low_shelf_items(
     db: &PgPool,
     longest_pause: Duration,

@@ -3,7 +3,7 @@
 use crate::domain::{Profile, Registration, User};
 use chrono::{DateTime, Utc};
 use off_events::{SsdId, UserId};
-use off_kit::auth::Reach;
+use off_kit::auth::RowAccess;
 use sqlx::{PgConnection, PgPool};
 
 /// Which value of a registration is already registered.
@@ -88,9 +88,9 @@ pub(crate) async fn insert_account(
     Ok(())
 }
 
-/// A person in `reach`, with their devices.
-pub(crate) async fn find_user(db: &PgPool, id: UserId, reach: Reach) -> sqlx::Result<Option<User>> {
-    let (user, _, simulated) = reach.columns();
+/// A person within `access`, with their devices.
+pub(crate) async fn find_user(db: &PgPool, id: UserId, access: RowAccess) -> sqlx::Result<Option<User>> {
+    let (user, _, simulated) = access.columns();
     let row = sqlx::query!(
         r#"SELECT first_name, last_name, email, phone, registered_at,
                   ARRAY(SELECT devices.id FROM users.devices WHERE user_id = users.id ORDER BY devices.id) AS "ssd_ids!"
@@ -123,14 +123,14 @@ pub(crate) struct ChangedUser {
     pub(crate) has_new_profile: bool,
 }
 
-/// Replaces the profile of a person in `reach`; `None` if there is no such person.
+/// Replaces the profile of a person within `access`; `None` if there is no such person.
 pub(crate) async fn update_user(
     conn: &mut PgConnection,
     id: UserId,
-    reach: Reach,
+    access: RowAccess,
     profile: &Profile,
 ) -> sqlx::Result<Option<ChangedUser>> {
-    let (user, _, simulated) = reach.columns();
+    let (user, _, simulated) = access.columns();
     let row = sqlx::query!(
         r#"WITH old AS MATERIALIZED (
                SELECT id, first_name, last_name, email, phone FROM users.users

@@ -34,6 +34,12 @@ async fn a_person_adds_a_device_and_gets_its_key() {
     for invalid in [json!({}), json!({"mac_address": 2}), json!({"mac_address": "02:00"})] {
         assert_eq!(http.post("/api/devices", &invalid).await.wrong_fields(), ["mac_address"]);
     }
+    for of_no_device in ["ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "01:00:5e:00:00:01"] {
+        let refused = http.post("/api/devices", &json!({"mac_address": of_no_device})).await;
+        assert_eq!((refused.status.as_u16(), refused.wrong_fields()), (422, vec!["mac_address"]));
+        let registration = users.http().post("/api/register", &crate::ada("bob@example.org", &[of_no_device])).await;
+        assert_eq!(registration.wrong_fields(), ["devices[0].mac_address"]);
+    }
     let nobody = users.http().as_person(999).post("/api/devices", &json!({"mac_address": "02:00:00:00:00:03"})).await;
     assert_eq!((nobody.status.as_u16(), nobody.code()), (404, "not_found"));
     assert_eq!(users.count("users.devices").await, 2);

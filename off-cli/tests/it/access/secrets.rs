@@ -53,8 +53,7 @@ fn text(value: &Value) -> &str {
 impl System {
     async fn start() -> Self {
         let home = Home::new();
-        fs::create_dir_all(home.path()).unwrap();
-        let output = home.path().join("printed");
+        let output = home.folder.path().join("printed");
         let mut command = home.command(&["up", "--speed", "600", "--households", "3"]);
         let command = command.env("OFF_LOG", "debug").env("RATE_SIGN_IN", "off").kill_on_drop(true);
         let printed = File::create(&output).unwrap();
@@ -324,8 +323,8 @@ async fn secrets_are_nowhere_in_clear() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     assert!(system.up.wait().await.unwrap().success());
     // All files: the logs of off and of the servers, and the files of the database and of the streams.
-    let (folder, mut all) = (system.home.path(), Vec::new());
-    files(&folder, &mut all);
+    let (home_and_output, folder, mut all) = (system.home.folder.path(), system.home.path(), Vec::new());
+    files(home_and_output, &mut all);
     let log = folder.join("off.log");
     for logged in [log.clone(), system.output.clone()] {
         assert!(!fs::read(&logged).unwrap().is_empty() && all.contains(&logged), "{all:?}");
@@ -334,6 +333,13 @@ async fn secrets_are_nowhere_in_clear() {
     assert!(fs::read_to_string(&log).unwrap().contains("\"DEBUG\""), "the log is that of an operator who debugs");
     assert!(all.iter().any(|file| file.ends_with("postgres/PG_VERSION")), "{all:?}");
     assert_eq!(mode(&folder.join("secrets")), 0o700);
+    // Under root, Postgres runs as another user, who has to get to its files.
+    assert_eq!(mode(&folder), if nix::unistd::Uid::effective().is_root() { 0o711 } else { 0o700 });
+    let logs: Vec<_> = all.iter().filter(|file| file.extension().is_some_and(|extension| extension == "log")).collect();
+    assert!(logs.len() >= 3, "of off, Postgres and NATS: {logs:?}");
+    for log in logs {
+        assert_eq!(mode(log), 0o600, "{}", log.display());
+    }
     for file in &all {
         let bytes = fs::read(file).unwrap();
         let mut found = found_in(secrets, &file.display().to_string(), &bytes);

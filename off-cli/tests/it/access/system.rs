@@ -49,7 +49,8 @@ pub(super) struct System {
 /// How the gateway and the services verify tokens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Setup {
-    /// Whether they fetch the keys from the auth service. Otherwise they read them from a file, with the key of the tests.
+    /// Whether they fetch the keys from the auth service. Otherwise they read them from a file, with the key of the
+    /// tests.
     pub(super) by_url: bool,
     /// Their clock; that of the auth service is real.
     pub(super) clock: Clock,

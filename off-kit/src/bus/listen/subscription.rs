@@ -219,8 +219,8 @@ impl Subscription {
         self.bus.is_connected() && self.pulled_on.load(Ordering::Relaxed) == self.bus.connections()
     }
 
-    /// Acknowledges a message with `kind`. An acknowledgement identifies a message only by its sequence number, and a stream
-    /// that was restored from a backup may have another message under that number. So a message of an earlier
+    /// Acknowledges a message with `kind`. An acknowledgement identifies a message only by its sequence number, and a
+    /// stream that was restored from a backup may have another message under that number. So a message of an earlier
     /// connection gets a NAK in place of an acknowledgement: handlers are idempotent. A lost acknowledgement also
     /// causes a redelivery.
     pub(super) async fn acknowledge(&self, message: &Message, kind: AckKind) {

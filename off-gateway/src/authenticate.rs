@@ -1,9 +1,9 @@
 //! Who sends a request, and whether they may send another one now.
 
 use crate::{
-    address::Origin,
+    address::ClientAddress,
     exchange::{Exchange, Refusal},
-    rates::{Class, Exceeded, Level, RateLimits, Who},
+    rates::{Class, Exceeded, Level, RateKey, RateLimits},
     routes::Route,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -14,17 +14,17 @@ use off_kit::{
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
-/// The sender of a request.
+/// The sender of a request, as far as it is known.
 #[derive(Debug)]
-pub(crate) struct Caller {
+pub(crate) struct Authenticated {
     /// Who the token names.
     pub(crate) principal: Option<Arc<Principal>>,
     /// The `Authorization` header for the service, if it is another one than the client's.
     pub(crate) authorization: Option<HeaderValue>,
     /// The rate limit after this request.
     pub(crate) level: Option<Level>,
-    /// The bucket of the caller.
-    pub(crate) who: Who,
+    /// What the caller is counted by.
+    pub(crate) rate_key: RateKey,
 }
 
 /// Why a request goes no further.
@@ -48,7 +48,7 @@ impl From<Exceeded> for Refused {
 
 /// Finds out who sends requests.
 #[derive(Debug)]
-pub(crate) struct Callers {
+pub(crate) struct Authenticator {
     pub(crate) verifier: Verifier,
     pub(crate) exchange: Exchange,
     pub(crate) rates: Arc<RateLimits>,
@@ -61,29 +61,30 @@ enum Credentials<'a> {
     None,
 }
 
-impl Callers {
+impl Authenticator {
     /// The caller of a request, which counts against their rate limit.
     pub(crate) async fn identify(
         &self,
         route: &Route,
         method: &Method,
         headers: &HeaderMap,
-        origin: Origin,
-    ) -> Result<Caller, Refused> {
-        let is_public = route.is_public(method);
+        client: ClientAddress,
+    ) -> Result<Authenticated, Refused> {
+        let (is_public, is_sign_in) = (route.is_public(method), route.is_sign_in(method));
         let verified = match credentials(headers) {
-            Credentials::Bearer(token) => self.verify(token, origin).await.map(Some),
+            Credentials::Bearer(token) => self.verify(token, client).await.map(Some),
             // The auth service takes these itself.
             Credentials::Basic(_) if route.takes_basic() => Ok(None),
-            Credentials::Basic(basic) => return self.identify_by_key(route, basic, origin).await,
+            Credentials::Basic(basic) => return self.identify_by_key(is_sign_in, basic, client).await,
             Credentials::None => Ok(None),
         };
         match verified {
-            Ok(Some(principal)) => self.count(route, principal, None, origin),
-            // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses it.
-            Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(route, origin),
+            Ok(Some(principal)) => self.count(is_sign_in, principal, None, client),
+            // An expired token must not prevent a sign-in. Where a public route looks at tokens, its service refuses
+            // it.
+            Ok(None) | Err(Refused::Problem(_)) if is_public => self.count_address(is_sign_in, client),
             Ok(None) => {
-                self.count_address(route, origin)?;
+                self.count_address(is_sign_in, client)?;
                 Err(Problem::unauthenticated().into())
             }
             Err(refused) => Err(refused),
@@ -91,12 +92,12 @@ impl Callers {
     }
 
     /// Verifies a token. Those that are not valid cost a signature each, so they are limited for each address.
-    async fn verify(&self, token: &str, origin: Origin) -> Result<Arc<Principal>, Refused> {
+    async fn verify(&self, token: &str, client: ClientAddress) -> Result<Arc<Principal>, Refused> {
         // Callers whose tokens are known do not suffer from others at the same address.
         if let Some(Ok(principal)) = self.verifier.verify_known(token) {
             return Ok(principal);
         }
-        let network = Who::network(origin.address);
+        let network = RateKey::network(client.address);
         self.rates.check(Class::InvalidToken, network.clone())?;
         match self.verifier.verify(token).await {
             Ok(principal) => Ok(principal),
@@ -109,18 +110,23 @@ impl Callers {
     }
 
     /// The caller of a request with Basic credentials.
-    async fn identify_by_key(&self, route: &Route, basic: &HeaderValue, origin: Origin) -> Result<Caller, Refused> {
+    async fn identify_by_key(
+        &self,
+        is_sign_in: bool,
+        basic: &HeaderValue,
+        client: ClientAddress,
+    ) -> Result<Authenticated, Refused> {
         let fingerprint = Exchange::fingerprint(basic);
         if let Some(token) = self.exchange.known(&fingerprint) {
             match self.verifier.verify(&token).await {
-                Ok(principal) => return self.count(route, principal, Some(&token), origin),
+                Ok(principal) => return self.count(is_sign_in, principal, Some(&token), client),
                 // The key may have been replaced, or the token signed with a key that is gone.
                 Err(_) => self.exchange.forget(&fingerprint),
             }
         }
-        let network = Who::network(origin.address);
+        let network = RateKey::network(client.address);
         self.rates.check(Class::InvalidKey, network.clone())?;
-        let token = match self.exchange.fetch(basic, origin).await {
+        let token = match self.exchange.fetch(basic, client).await {
             Ok(token) => token,
             Err(Refusal::Unavailable) => {
                 return Err(Problem::unavailable("keys cannot be checked now; try again").into());
@@ -136,39 +142,40 @@ impl Callers {
             self.exchange.forget(&fingerprint);
             Problem::of_token(error)
         })?;
-        self.count(route, principal, Some(&token), origin)
+        self.count(is_sign_in, principal, Some(&token), client)
     }
 
     /// Counts a request of a caller with a token.
     fn count(
         &self,
-        route: &Route,
+        is_sign_in: bool,
         principal: Arc<Principal>,
         token: Option<&str>,
-        origin: Origin,
-    ) -> Result<Caller, Refused> {
+        client: ClientAddress,
+    ) -> Result<Authenticated, Refused> {
         let class = Class::of(&principal);
         let authorization = token.and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
         let authorization = authorization.map(|mut value| {
             value.set_sensitive(true);
             value
         });
-        // With a token of their own, nobody guesses the passwords of others faster.
-        if route.is_sign_in && class != Class::Client {
-            let caller = self.count_address(route, origin)?;
-            return Ok(Caller { principal: Some(principal), authorization, ..caller });
-        }
-        let who = Who::Subject(principal.subject.clone());
-        let level = self.rates.take(class, who.clone())?;
-        Ok(Caller { principal: Some(principal), authorization, level, who })
+        // With a token of their own, nobody guesses the passwords and addresses of others faster.
+        let of_address = if is_sign_in && class != Class::Client {
+            self.rates.take(Class::SignIn, RateKey::network(client.address))?
+        } else {
+            None
+        };
+        let rate_key = RateKey::Subject(principal.subject.clone());
+        let level = self.rates.take(class, rate_key.clone())?;
+        Ok(Authenticated { principal: Some(principal), authorization, level: of_address.or(level), rate_key })
     }
 
     /// Counts a request of an address.
-    fn count_address(&self, route: &Route, origin: Origin) -> Result<Caller, Refused> {
-        let class = if route.is_sign_in { Class::SignIn } else { Class::Anonymous };
-        let who = Who::network(origin.address);
-        let level = self.rates.take(class, who.clone())?;
-        Ok(Caller { principal: None, authorization: None, level, who })
+    fn count_address(&self, is_sign_in: bool, client: ClientAddress) -> Result<Authenticated, Refused> {
+        let class = if is_sign_in { Class::SignIn } else { Class::Anonymous };
+        let rate_key = RateKey::network(client.address);
+        let level = self.rates.take(class, rate_key.clone())?;
+        Ok(Authenticated { principal: None, authorization: None, level, rate_key })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whose data a request may touch.
+//! Which rows a request may touch.
 
 use super::{Principal, Scope, Scopes, Subject};
 use crate::http::Problem;
@@ -8,22 +8,22 @@ use axum::{
 };
 use off_events::{SsdId, UserId};
 
-/// Whose data a request may touch. The statement that reads or writes the data checks it, so that data of others behaves
+/// Which rows a request may touch. The statement that reads or writes them checks it, so that data of others behaves
 /// like data that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Everybody's.
+pub enum RowAccess {
+    /// All rows.
     All,
-    /// That of simulated people and devices.
+    /// Those of simulated people and devices.
     Simulated,
-    /// That of one person and their devices.
+    /// Those of one person and their devices.
     Person(UserId),
-    /// That of one device.
+    /// Those of one device.
     Device(SsdId),
 }
 
-impl Reach {
-    /// The widest reach that `principal` has by the scopes `allowed` of a route; `None` if it has none of them.
+impl RowAccess {
+    /// The widest access that `principal` has by the scopes `allowed` of a route; `None` if it has none of them.
     pub fn of(principal: &Principal, allowed: Scopes) -> Option<Self> {
         let granted = principal.scopes.intersection(allowed);
         match &principal.subject {
@@ -35,7 +35,8 @@ impl Reach {
         }
     }
 
-    /// The values to which a statement compares the person, the device and `is_simulated` of a row, unless they are NULL.
+    /// The values to which a statement compares the person, the device and `is_simulated` of a row, unless they are
+    /// NULL.
     pub fn columns(self) -> (Option<i64>, Option<i64>, Option<bool>) {
         match self {
             Self::All => (None, None, None),
@@ -46,7 +47,7 @@ impl Reach {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Reach {
+impl<S: Sync> FromRequestParts<S> for RowAccess {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
@@ -55,7 +56,7 @@ impl<S: Sync> FromRequestParts<S> for Reach {
 }
 
 /// `None` for a request without a token, on a public route.
-impl<S: Sync> OptionalFromRequestParts<S> for Reach {
+impl<S: Sync> OptionalFromRequestParts<S> for RowAccess {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Problem> {
@@ -68,22 +69,22 @@ mod tests {
     use super::*;
     use uuid::Uuid;
 
-    fn reach(subject: Subject, scopes: &str, allowed: &str) -> Option<Reach> {
+    fn access(subject: Subject, scopes: &str, allowed: &str) -> Option<RowAccess> {
         let principal = Principal { subject, scopes: Scopes::of_known(scopes), sid: Uuid::nil(), expires_at: i64::MAX };
-        Reach::of(&principal, Scopes::of_known(allowed))
+        RowAccess::of(&principal, Scopes::of_known(allowed))
     }
 
     #[test]
-    fn a_caller_gets_the_widest_reach_that_the_route_allows() {
+    fn a_caller_gets_the_widest_access_that_the_route_allows() {
         let (person, device) = (Subject::Person(UserId(17)), Subject::Device(SsdId(4)));
         let client = Subject::Client("generator".to_owned());
-        assert_eq!(reach(person.clone(), "person operate", "person operate"), Some(Reach::All));
-        assert_eq!(reach(person.clone(), "person operate", "person"), Some(Reach::Person(UserId(17))));
-        assert_eq!(reach(device.clone(), "device", "person device"), Some(Reach::Device(SsdId(4))));
-        assert_eq!(reach(client.clone(), "simulate", "person simulate"), Some(Reach::Simulated));
-        assert_eq!(reach(device, "device", "person operate"), None);
+        assert_eq!(access(person.clone(), "person operate", "person operate"), Some(RowAccess::All));
+        assert_eq!(access(person.clone(), "person operate", "person"), Some(RowAccess::Person(UserId(17))));
+        assert_eq!(access(device.clone(), "device", "person device"), Some(RowAccess::Device(SsdId(4))));
+        assert_eq!(access(client.clone(), "simulate", "person simulate"), Some(RowAccess::Simulated));
+        assert_eq!(access(device, "device", "person operate"), None);
         // A scope that does not fit its subject reaches nothing.
-        assert_eq!(reach(client, "person device", "person device"), None);
-        assert_eq!(reach(person, "", "person"), None);
+        assert_eq!(access(client, "person device", "person device"), None);
+        assert_eq!(access(person, "", "person"), None);
     }
 }
