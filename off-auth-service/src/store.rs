@@ -21,6 +21,6 @@ pub(crate) use sessions::{
     insert_session, list_sessions, lock_session, refresh_session,
 };
 pub(crate) use signing_keys::{
-    StoredKey, delete_retired_signing_keys, insert_signing_key, list_signing_keys, lock_signing_keys,
+    StoredKey, delete_retired_signing_keys, insert_signing_key, list_signing_keys, lock_signing_keys, move_signing_key,
     retire_signing_key,
 };

@@ -24,6 +24,8 @@ pub(crate) enum EventKind {
     ClientToken,
     TokenRevoked,
     SigningKeyCreated,
+    /// A key signs before its time.
+    SigningKeyStarted,
     SigningKeyRetired,
 }
 
@@ -42,6 +44,7 @@ impl EventKind {
             Self::ClientToken => "client_token",
             Self::TokenRevoked => "token_revoked",
             Self::SigningKeyCreated => "signing_key_created",
+            Self::SigningKeyStarted => "signing_key_started",
             Self::SigningKeyRetired => "signing_key_retired",
         }
     }
