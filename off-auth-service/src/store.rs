@@ -12,8 +12,8 @@ pub(crate) use accounts::{
 };
 pub(crate) use clients::list_client_secrets;
 pub(crate) use device_keys::{
-    NewDeviceKey, NotInserted, delete_revoked_device_keys, find_device_key, insert_device_key, list_device_keys,
-    record_use, revoke_device_key,
+    Extent, NewDeviceKey, NotInserted, delete_revoked_device_keys, find_device_key, insert_device_key,
+    list_device_keys, record_use, revoke_device_keys,
 };
 pub(crate) use security_events::insert_security_event;
 pub(crate) use sessions::{

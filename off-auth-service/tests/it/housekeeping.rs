@@ -39,3 +39,32 @@ async fn sessions_and_keys_are_deleted_a_month_after_they_ended() {
     .await;
     auth.world.end_after(vec![auth.service, replica], &[]).await;
 }
+
+#[tokio::test]
+async fn an_old_key_that_connects_two_others_is_kept() {
+    let auth = Auth::start().await;
+    let (user_id, _) = auth.ada().await;
+    let ssd_id = auth.add_device(user_id).await;
+    let db = &auth.world.database.pool;
+    let insert = "WITH made AS (
+                      INSERT INTO auth.device_keys (id, ssd_id, sha256, label, created_at, created_by, made_with, revoked_at)
+                      SELECT ('00000000-0000-0000-0000-' || lpad(id, 12, '0'))::uuid, $1, '', id, now(), '',
+                             ('00000000-0000-0000-0000-' || lpad(maker, 12, '0'))::uuid, now() - make_interval(days => days)
+                      FROM (VALUES ('1', NULL, NULL), ('2', '1', 31), ('3', '2', NULL), ('4', NULL, 31), ('5', '4', NULL),
+                                   ('6', '1', 31)) AS key (id, maker, days)
+                      RETURNING id)
+                  SELECT count(*) FROM made";
+    sqlx::query(insert).bind(ssd_id).execute(db).await.unwrap();
+    let replica = auth.start_replica(&auth.secret).await;
+    eventually("the keys that connect nothing are deleted", || async {
+        let left: Vec<(String, bool)> =
+            sqlx::query_as("SELECT label, made_with IS NULL FROM auth.device_keys ORDER BY label")
+                .fetch_all(db)
+                .await
+                .unwrap();
+        let expected = [("1", true), ("2", false), ("3", false), ("5", true)];
+        (left == expected.map(|(label, is_first)| (label.to_owned(), is_first))).then_some(())
+    })
+    .await;
+    auth.world.end_after(vec![auth.service, replica], &[]).await;
+}
