@@ -8,7 +8,7 @@ mod sessions;
 mod signing_keys;
 
 pub(crate) use accounts::{
-    Account, Attempt, confirm_attempt, take_attempt_of_email, take_attempt_of_user, update_password,
+    Account, Attempt, Whose, confirm_attempt, delete_past_attempts, take_attempt, update_password,
 };
 pub(crate) use clients::list_client_secrets;
 pub(crate) use device_keys::{

@@ -1,4 +1,4 @@
-//! Old sessions and keys are deleted.
+//! Old sessions, keys and counts of attempts are deleted.
 
 use crate::Auth;
 use off_testkit::eventually;
@@ -35,6 +35,26 @@ async fn sessions_and_keys_are_deleted_a_month_after_they_ended() {
     eventually("the oldest rows are deleted, and no others", || async {
         let rows: (i64, i64, i64) = sqlx::query_as(count).fetch_one(db).await.unwrap();
         (rows == (3, 2, 3)).then_some(())
+    })
+    .await;
+    auth.world.end_after(vec![auth.service, replica], &[]).await;
+}
+
+#[tokio::test]
+async fn counts_of_attempts_are_deleted_when_they_limit_nobody_any_more() {
+    let auth = Auth::start().await;
+    let user_id = auth.add_person(crate::ADA).await;
+    let db = &auth.world.database.pool;
+    let insert = "INSERT INTO auth.sign_in_attempts (user_id, network, full_at)
+                  SELECT $1, n::text, now() + n * interval '1 minute' FROM generate_series(-1500, 2) n WHERE n <> 0";
+    sqlx::query(insert).bind(user_id).execute(db).await.unwrap();
+    let replica = auth.start_replica(&auth.secret).await;
+    eventually("the counts of the past are deleted, and no others", || async {
+        let left: Vec<String> = sqlx::query_scalar("SELECT network FROM auth.sign_in_attempts ORDER BY network")
+            .fetch_all(db)
+            .await
+            .unwrap();
+        (left == ["1", "2"]).then_some(())
     })
     .await;
     auth.world.end_after(vec![auth.service, replica], &[]).await;
