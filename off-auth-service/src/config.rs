@@ -1,6 +1,6 @@
 //! Settings.
 
-use crate::domain::{AttemptLimit, SessionLimits};
+use crate::domain::{AttemptLimit, AttemptLimits, SessionLimits};
 use chrono::TimeDelta;
 use std::{path::PathBuf, time::Duration};
 
@@ -18,11 +18,12 @@ pub struct Config {
     /// keys and derive refresh tokens are made from it; another one signs everybody out.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: PathBuf,
-    /// How many wrong passwords in a row an account may get.
+    /// How many wrong passwords in a row an account may get from one network (an IPv4 address, the /64 of an IPv6
+    /// address), and ten times as many from all networks together.
     #[arg(long, env = "AUTH_ATTEMPTS", default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub auth_attempts: u32,
-    /// After how long one more wrong password is allowed.
+    /// After how long one more wrong password is allowed from a network, and after a tenth of that from all together.
     #[arg(long, env = "AUTH_ATTEMPT_INTERVAL", default_value = "30s", value_name = "DURATION",
         value_parser = parse_duration)]
     pub auth_attempt_interval: Duration,
@@ -60,8 +61,8 @@ impl Config {
         }
     }
 
-    pub(crate) fn attempt_limit(&self) -> AttemptLimit {
-        AttemptLimit { burst: self.auth_attempts, interval: delta(self.auth_attempt_interval) }
+    pub(crate) fn attempt_limits(&self) -> AttemptLimits {
+        AttemptLimits::new(AttemptLimit { burst: self.auth_attempts, interval: delta(self.auth_attempt_interval) })
     }
 
     pub(crate) fn session_limits(&self) -> SessionLimits {

@@ -4,11 +4,11 @@ use crate::{
     App,
     domain::{EventKind, Label, SecurityEvent, Visitor},
     events,
-    store::{self, NewDeviceKey, NotInserted},
+    store::{self, Extent, NewDeviceKey, NotInserted},
 };
 use chrono::{DateTime, Utc};
 use off_events::SsdId;
-use off_kit::auth::{OpaqueKey, RowAccess, Subject};
+use off_kit::auth::{OpaqueKey, Principal, RowAccess, Subject};
 use uuid::Uuid;
 
 /// Why a key was not created.
@@ -18,6 +18,8 @@ pub(crate) enum NotCreated {
     NoDevice,
     #[error("the device has two keys: revoke one first")]
     TooManyKeys,
+    #[error("the key of this request was revoked")]
+    Revoked,
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     #[error("{0:#}")]
@@ -27,7 +29,7 @@ pub(crate) enum NotCreated {
 /// Creates a key of a device within `access`; returns it with the time of its creation.
 pub(crate) async fn create(
     app: &App,
-    creator: &Subject,
+    creator: &Principal,
     access: RowAccess,
     ssd_id: SsdId,
     label: &Label,
@@ -35,40 +37,55 @@ pub(crate) async fn create(
 ) -> Result<(OpaqueKey, DateTime<Utc>), NotCreated> {
     let id = Uuid::now_v7();
     let new = OpaqueKey::generate(OpaqueKey::DEVICE, id).map_err(NotCreated::Failed)?;
-    let (now, created_by) = (app.clock.now(), creator.to_string());
+    let (now, created_by) = (app.clock.now(), creator.subject.to_string());
+    let made_with = is_device(creator).then_some(creator.sid);
     let sha256 = new.sha256();
-    let key = NewDeviceKey { id, ssd_id, sha256: &sha256, label: label.as_str(), created_by: &created_by };
+    let key = NewDeviceKey { id, ssd_id, sha256: &sha256, label: label.as_str(), created_by: &created_by, made_with };
     let mut tx = app.db.begin().await?;
     store::insert_device_key(&mut tx, access, &key, now).await?.map_err(|reason| match reason {
         NotInserted::NoDevice => NotCreated::NoDevice,
         NotInserted::TooManyKeys => NotCreated::TooManyKeys,
+        NotInserted::Revoked => NotCreated::Revoked,
     })?;
-    let event = SecurityEvent::new(EventKind::DeviceKeyCreated, creator, visitor, describe(id, ssd_id));
+    let event = SecurityEvent::new(EventKind::DeviceKeyCreated, &creator.subject, visitor, describe(id, ssd_id));
     store::insert_security_event(&mut tx, &event, now).await?;
     tx.commit().await?;
     Ok((new, now))
 }
 
-/// Revokes a key of a device within `access`; returns whether there is such a key that was not revoked.
+/// Revokes a key of a device within `access`; returns whether there is such a key that was not revoked. Unless the
+/// device itself does it, which replaces its key, the keys that were made with it end, too: they may be those of a
+/// thief.
 pub(crate) async fn revoke(
     app: &App,
-    by: &Subject,
+    by: &Principal,
     access: RowAccess,
     ssd_id: SsdId,
     id: Uuid,
     visitor: &Visitor,
 ) -> sqlx::Result<bool> {
     let now = app.clock.now();
+    let extent = if is_device(by) { Extent::Key } else { Extent::Descendants };
     let mut tx = app.db.begin().await?;
-    if !store::revoke_device_key(&mut tx, access, ssd_id, id, now).await? {
+    let ended = store::revoke_device_keys(&mut tx, access, ssd_id, id, extent, now).await?;
+    if ended.is_empty() {
         return Ok(false);
     }
-    events::put_revoked(app, &mut tx, &[id]).await?;
-    let event = SecurityEvent::new(EventKind::DeviceKeyRevoked, by, visitor, describe(id, ssd_id));
-    store::insert_security_event(&mut tx, &event, now).await?;
+    events::put_revoked(app, &mut tx, &ended).await?;
+    for key in &ended {
+        let because = if *key == id { String::new() } else { format!(", which descends from key {id}") };
+        let detail = describe(*key, ssd_id) + &because;
+        let event = SecurityEvent::new(EventKind::DeviceKeyRevoked, &by.subject, visitor, detail);
+        store::insert_security_event(&mut tx, &event, now).await?;
+    }
     tx.commit().await?;
     app.outbox.wake();
-    Ok(true)
+    Ok(ended.contains(&id))
+}
+
+/// Whether a device calls. Its session is the key that it uses.
+fn is_device(caller: &Principal) -> bool {
+    matches!(caller.subject, Subject::Device(_))
 }
 
 fn describe(id: Uuid, ssd_id: SsdId) -> String {

@@ -7,9 +7,9 @@ mod security_event;
 mod session;
 mod signing_period;
 
-pub(crate) use attempts::{AttemptLimit, UnknownAttempts};
+pub(crate) use attempts::{AttemptLimit, AttemptLimits, FullAt, UnknownAttempts, whole_seconds};
 pub(crate) use device_key::{DeviceKey, Label};
 pub(crate) use refresh_token::{RefreshKey, RefreshToken};
 pub(crate) use security_event::{EventKind, SecurityEvent, Visitor};
 pub(crate) use session::{Judgement, MAX_SESSIONS, OwnSession, Session, SessionLimits};
-pub(crate) use signing_period::{MAX_PUBLISHED_KEYS, PUBLISHED_BEFORE, SigningPeriod, SigningState};
+pub(crate) use signing_period::{MAX_PUBLISHED_KEYS, NextStep, PUBLISHED_BEFORE, SigningPeriod, SigningState};

@@ -1,4 +1,4 @@
-//! Deletes sessions and keys that ended long ago.
+//! Deletes sessions and keys that ended long ago, and counts of sign-in attempts that limit nobody any more.
 
 use crate::store;
 use chrono::TimeDelta;
@@ -29,8 +29,8 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
             tokio::select! {
                 () = tasks.stopping() => break,
                 deleted = delete_old(&db, clock) => match deleted {
-                    Ok(deleted) => debug!("deleted {deleted} old sessions and keys"),
-                    Err(error) => warn!("cannot delete old sessions and keys, retrying later: {error}"),
+                    Ok(deleted) => debug!("deleted {deleted} old sessions, keys and counts of attempts"),
+                    Err(error) => warn!("cannot delete old sessions, keys and counts of attempts, retrying later: {error}"),
                 }
             }
         }
@@ -40,13 +40,15 @@ pub(crate) fn start(kit: &Kit, db: &PgPool) {
 
 /// Deletes rows of all tables in batches; returns their number.
 async fn delete_old(db: &PgPool, clock: Clock) -> sqlx::Result<u64> {
-    let before = clock.now() - KEPT_FOR;
+    let now = clock.now();
+    let before = now - KEPT_FOR;
     let mut total = 0;
     for _ in 0..MAX_BATCHES {
         let deleted = [
             db::with_timeout(clock, store::delete_ended_sessions(db, before, BATCH_SIZE)).await?,
             db::with_timeout(clock, store::delete_revoked_device_keys(db, before, BATCH_SIZE)).await?,
             db::with_timeout(clock, store::delete_retired_signing_keys(db, before, BATCH_SIZE)).await?,
+            db::with_timeout(clock, store::delete_past_attempts(db, now, BATCH_SIZE)).await?,
         ];
         total += deleted.iter().sum::<u64>();
         if deleted.iter().all(|&rows| rows < BATCH_SIZE.cast_unsigned()) {

@@ -1,7 +1,7 @@
 //! The keys that sign access tokens: made in time, sealed in the database, and read by every replica.
 
 use crate::{
-    domain::{EventKind, MAX_PUBLISHED_KEYS, SecurityEvent, SigningPeriod, SigningState, Visitor},
+    domain::{EventKind, MAX_PUBLISHED_KEYS, NextStep, SecurityEvent, SigningPeriod, SigningState, Visitor},
     secret::Secrets,
     store::{self, StoredKey},
 };
@@ -127,11 +127,11 @@ impl Keys {
         published.map(|key| key.jwk.clone()).collect()
     }
 
-    /// Reads the keys, and makes the one that is missing.
+    /// Reads the keys, and provides the one that is missing.
     async fn maintain(&self) -> anyhow::Result<()> {
         self.reload().await?;
-        if SigningPeriod::missing(&self.usable_periods(), self.clock.now()).is_some() {
-            self.make_missing().await?;
+        if SigningPeriod::next_step(&self.usable_periods(), self.clock.now()) != NextStep::Nothing {
+            self.provide_missing().await?;
             self.reload().await?;
         }
         let now = self.clock.now();
@@ -179,24 +179,44 @@ impl Keys {
         SigningKey::from_pkcs8(&private).ok().filter(|key| key.kid() == kid)
     }
 
-    /// Makes the key that is missing, unless another replica was faster.
-    async fn make_missing(&self) -> anyhow::Result<()> {
+    /// Provides the key that is missing, unless another replica was faster.
+    async fn provide_missing(&self) -> anyhow::Result<()> {
         let mut tx = self.db.begin().await?;
         store::lock_signing_keys(&mut tx).await?;
-        self.insert_missing(&mut tx, &Visitor::default()).await?;
+        self.take_next_step(&mut tx, "auth", &Visitor::default()).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    /// Makes the key that is missing, in a transaction that has locked the keys.
-    async fn insert_missing(&self, conn: &mut PgConnection, visitor: &Visitor) -> anyhow::Result<()> {
+    /// Makes the key that is missing, or lets one that waits sign now, in a transaction that has locked the keys.
+    async fn take_next_step(&self, conn: &mut PgConnection, by: &str, visitor: &Visitor) -> anyhow::Result<()> {
         let now = self.clock.now();
-        let stored = store::list_signing_keys(&mut *conn, now).await?;
-        let usable = stored.iter().filter(|key| self.open(&key.kid, &key.private_sealed).is_some());
-        let periods: Vec<SigningPeriod> = usable.map(|key| key.period).collect();
-        if let Some(period) = SigningPeriod::missing(&periods, now) {
-            self.insert(conn, period, "auth", visitor).await?;
+        let mut usable = store::list_signing_keys(&mut *conn, now).await?;
+        usable.retain(|key| self.open(&key.kid, &key.private_sealed).is_some());
+        let periods: Vec<SigningPeriod> = usable.iter().map(|key| key.period).collect();
+        match SigningPeriod::next_step(&periods, now) {
+            NextStep::Nothing => {}
+            NextStep::Start(index, period) => self.start_early(conn, &usable[index].kid, period, by, visitor).await?,
+            NextStep::Make(period) => {
+                self.insert(conn, period, "auth", visitor).await?;
+            }
         }
+        Ok(())
+    }
+
+    /// Lets a published key sign before its time.
+    async fn start_early(
+        &self,
+        conn: &mut PgConnection,
+        kid: &str,
+        period: SigningPeriod,
+        by: &str,
+        visitor: &Visitor,
+    ) -> anyhow::Result<()> {
+        store::move_signing_key(&mut *conn, kid, period).await?;
+        let event = SecurityEvent::new(EventKind::SigningKeyStarted, by, visitor, kid);
+        store::insert_security_event(conn, &event, period.signs_from).await?;
+        info!("the signing key {kid} signs from now, because no other does");
         Ok(())
     }
 
@@ -239,8 +259,8 @@ impl Keys {
         Ok((kid, period))
     }
 
-    /// Retires a published key: its tokens are not accepted any more. If no other key signs, a new one signs at once.
-    /// Returns whether there is such a key.
+    /// Retires a published key: its tokens are not accepted any more. If no other key signs, one that waits signs at
+    /// once, or a new one if verifiers may not know that yet. Returns whether there is such a key.
     pub(crate) async fn retire(&self, kid: &str, by: &str, visitor: &Visitor) -> Result<bool, RotationError> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
@@ -250,7 +270,7 @@ impl Keys {
         }
         let event = SecurityEvent::new(EventKind::SigningKeyRetired, by, visitor, kid);
         store::insert_security_event(&mut tx, &event, now).await?;
-        self.insert_missing(&mut tx, visitor).await.map_err(into_error)?;
+        self.take_next_step(&mut tx, by, visitor).await.map_err(into_error)?;
         tx.commit().await?;
         info!("retired the signing key {kid}");
         self.reload_now().await;

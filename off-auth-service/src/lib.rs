@@ -20,7 +20,7 @@ mod tokens;
 
 pub use config::Config;
 
-use domain::{AttemptLimit, SessionLimits, UnknownAttempts};
+use domain::{AttemptLimits, SessionLimits, UnknownAttempts};
 use keys::Keys;
 use off_kit::{
     Bus, Clock, Kit, Outbox, Service,
@@ -47,7 +47,7 @@ struct App {
     hasher: Hasher,
     keys: Keys,
     secrets: Arc<Secrets>,
-    attempt_limit: AttemptLimit,
+    attempt_limits: AttemptLimits,
     unknown_attempts: Arc<UnknownAttempts>,
     session_limits: SessionLimits,
     verifier: Verifier,
@@ -76,7 +76,7 @@ impl Service for AuthService {
         let keys = Keys::start(&kit, &db, &secrets, public_keys.clone());
         let verifier = Verifier::with_keys(&kit, &bus, public_keys);
         housekeeping::start(&kit, &db);
-        let attempt_limit = config.attempt_limit();
+        let attempt_limits = config.attempt_limits();
         let app = App {
             db,
             clock: kit.clock,
@@ -84,8 +84,8 @@ impl Service for AuthService {
             hasher: Hasher::new(),
             keys,
             secrets,
-            attempt_limit,
-            unknown_attempts: Arc::new(UnknownAttempts::new(attempt_limit)),
+            attempt_limits,
+            unknown_attempts: Arc::new(UnknownAttempts::new(attempt_limits)),
             session_limits: config.session_limits(),
             verifier: verifier.clone(),
             issuer: kit.http.auth.auth_issuer.as_str().into(),

@@ -2,10 +2,10 @@
 
 use crate::{
     App,
-    domain::{EventKind, SecurityEvent, Visitor},
+    domain::{EventKind, SecurityEvent, Visitor, whole_seconds},
     events,
     refusal::Refusal,
-    store::{self, Account, Attempt},
+    store::{self, Account, Attempt, Whose},
 };
 use off_events::UserId;
 use off_kit::auth::Subject;
@@ -21,14 +21,14 @@ pub(crate) async fn change(
     new: String,
     visitor: &Visitor,
 ) -> Result<(), Refusal> {
-    let account = take_attempt(app, user_id).await?;
+    let account = take_attempt(app, user_id, visitor).await?;
     if !app.hasher.verify(old, Some(account.password_hash.clone())).await? {
         return Err(refuse(app, user_id, visitor).await?);
     }
     let hash = app.hasher.hash(new).await?;
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
-    if !store::update_password(&mut tx, &account, app.attempt_limit, &hash, now).await? {
+    if !store::update_password(&mut tx, &account, app.attempt_limits, &hash, now).await? {
         drop(tx);
         return Err(refuse(app, user_id, visitor).await?);
     }
@@ -42,11 +42,11 @@ pub(crate) async fn change(
     Ok(())
 }
 
-async fn take_attempt(app: &App, user_id: UserId) -> Result<Account, Refusal> {
-    let now = app.clock.now();
-    match store::take_attempt_of_user(&app.db, user_id, app.attempt_limit, now).await? {
+async fn take_attempt(app: &App, user_id: UserId, visitor: &Visitor) -> Result<Account, Refusal> {
+    let (now, whose) = (app.clock.now(), Whose::Person(user_id));
+    match store::take_attempt(&app.db, whose, visitor.network(), app.attempt_limits, now).await? {
         Attempt::Allowed(account) => Ok(account),
-        Attempt::Refused(full_at) => Err(Refusal::TooManyAttempts(app.attempt_limit.seconds_to_wait(full_at, now))),
+        Attempt::Refused(wait) => Err(Refusal::TooManyAttempts(whole_seconds(wait))),
         Attempt::Unknown => Err(Refusal::WrongCredentials),
     }
 }

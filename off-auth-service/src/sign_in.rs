@@ -2,11 +2,11 @@
 
 use crate::{
     App,
-    domain::{EventKind, MAX_SESSIONS, SecurityEvent, Session, Visitor},
+    domain::{EventKind, MAX_SESSIONS, SecurityEvent, Session, Visitor, whole_seconds},
     events,
     refusal::Refusal,
     secret,
-    store::{self, Account, Attempt, NewSession},
+    store::{self, Account, Attempt, NewSession, Whose},
     tokens::{self, TokenPair},
 };
 use metrics::counter;
@@ -27,7 +27,7 @@ pub(crate) async fn sign_in(app: &App, email: &str, password: String, visitor: &
 }
 
 async fn try_sign_in(app: &App, email: &str, password: String, visitor: &Visitor) -> Result<TokenPair, Refusal> {
-    let account = find_account(app, email).await?;
+    let account = find_account(app, email, visitor).await?;
     // Without an account the same work is done, so that the time does not tell whether there is one.
     let hash = account.as_ref().map(|account| account.password_hash.clone());
     let is_right = app.hasher.verify(password.clone(), hash).await?;
@@ -43,21 +43,21 @@ async fn try_sign_in(app: &App, email: &str, password: String, visitor: &Visitor
     Ok(tokens::issue_pair(app, &session)?)
 }
 
-/// Takes an attempt from the limit of the account, or of the e-mail address if nobody has it. `None` if nobody has it.
-async fn find_account(app: &App, email: &str) -> Result<Option<Account>, Refusal> {
-    let now = app.clock.now();
+/// Takes an attempt from the limits of the account, or of the e-mail address if nobody has it. `None` if nobody has it.
+async fn find_account(app: &App, email: &str, visitor: &Visitor) -> Result<Option<Account>, Refusal> {
+    let (now, network) = (app.clock.now(), visitor.network());
     let email = Email::parse(email).map_or_else(|_| email.to_owned(), |email| email.as_str().to_owned());
     // Postgres does not take a NUL character, which is in no address.
     let attempt = if email.contains('\0') {
         Attempt::Unknown
     } else {
-        store::take_attempt_of_email(&app.db, &email, app.attempt_limit, now).await?
+        store::take_attempt(&app.db, Whose::Email(&email), network.clone(), app.attempt_limits, now).await?
     };
     match attempt {
         Attempt::Allowed(account) => Ok(Some(account)),
-        Attempt::Refused(full_at) => Err(Refusal::TooManyAttempts(app.attempt_limit.seconds_to_wait(full_at, now))),
+        Attempt::Refused(wait) => Err(Refusal::TooManyAttempts(whole_seconds(wait))),
         Attempt::Unknown => {
-            app.unknown_attempts.take(&email, now).map_err(Refusal::TooManyAttempts)?;
+            app.unknown_attempts.take(&email, &network, now).map_err(Refusal::TooManyAttempts)?;
             Ok(None)
         }
     }
@@ -84,7 +84,7 @@ async fn start_session(
     let ends_at = now + app.session_limits.max;
     let idle_until = app.session_limits.idle_until(now, ends_at);
     let mut tx = app.db.begin().await?;
-    if !store::confirm_attempt(&mut tx, account, app.attempt_limit, new_hash).await? {
+    if !store::confirm_attempt(&mut tx, account, app.attempt_limits, new_hash).await? {
         return Ok(None);
     }
     let surplus = store::end_surplus_sessions(&mut tx, user_id, MAX_SESSIONS - 1, now).await?;

@@ -8,12 +8,12 @@ mod sessions;
 mod signing_keys;
 
 pub(crate) use accounts::{
-    Account, Attempt, confirm_attempt, take_attempt_of_email, take_attempt_of_user, update_password,
+    Account, Attempt, Whose, confirm_attempt, delete_past_attempts, take_attempt, update_password,
 };
 pub(crate) use clients::list_client_secrets;
 pub(crate) use device_keys::{
-    NewDeviceKey, NotInserted, delete_revoked_device_keys, find_device_key, insert_device_key, list_device_keys,
-    record_use, revoke_device_key,
+    Extent, NewDeviceKey, NotInserted, delete_revoked_device_keys, find_device_key, insert_device_key,
+    list_device_keys, record_use, revoke_device_keys,
 };
 pub(crate) use security_events::insert_security_event;
 pub(crate) use sessions::{
@@ -21,6 +21,6 @@ pub(crate) use sessions::{
     insert_session, list_sessions, lock_session, refresh_session,
 };
 pub(crate) use signing_keys::{
-    StoredKey, delete_retired_signing_keys, insert_signing_key, list_signing_keys, lock_signing_keys,
+    StoredKey, delete_retired_signing_keys, insert_signing_key, list_signing_keys, lock_signing_keys, move_signing_key,
     retire_signing_key,
 };

@@ -31,7 +31,8 @@ enum Action {
         after: Duration,
     },
     /// Removes a key, for example one that was stolen: its tokens are rejected within five minutes, when every service
-    /// has fetched the keys.
+    /// has fetched the keys. If no other key signs then, the next one does, or a new one if that was published less
+    /// than ten minutes ago.
     Retire {
         /// The id of the key in the list.
         #[arg(allow_hyphen_values = true)]

@@ -1,5 +1,5 @@
-//! The limit of sign-in attempts: a generic cell rate algorithm (GCRA). Its state is one time, at which all attempts
-//! are available again.
+//! The limits of sign-in attempts: a generic cell rate algorithm (GCRA). The state of a limit is one time, at which all
+//! attempts are available again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use quick_cache::unsync::Cache;
@@ -24,51 +24,107 @@ impl AttemptLimit {
     }
 
     /// The state after an attempt; `Err` with the time until the next one if none is allowed now.
-    pub(crate) fn take(self, full_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimeDelta> {
+    fn take(self, full_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimeDelta> {
         let full_at = full_at.unwrap_or(now).max(now);
         let latest = self.latest_full_at(now);
         if full_at > latest { Err(full_at - latest) } else { Ok(full_at + self.interval) }
     }
+}
 
-    /// The seconds until an attempt is allowed, at least one.
-    pub(crate) fn seconds_to_wait(self, full_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> u32 {
-        let wait = self.take(full_at, now).err().unwrap_or_default();
-        let seconds = wait.num_milliseconds().max(0).cast_unsigned().div_ceil(1000).max(1);
-        u32::try_from(seconds).unwrap_or(u32::MAX)
+/// How many times as many attempts as from one network are allowed from all networks together. Whoever has one network
+/// never exhausts them, so that wrong passwords from there do not keep the owner of the account out.
+const NETWORKS: u16 = 10;
+
+/// The limits of an account. An attempt needs both.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttemptLimits {
+    /// Of the attempts from one network.
+    pub(crate) network: AttemptLimit,
+    /// Of the attempts from all networks together.
+    pub(crate) account: AttemptLimit,
+}
+
+/// The state of the limits of an account: when all attempts are available again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FullAt<T> {
+    pub(crate) network: T,
+    pub(crate) account: T,
+}
+
+impl AttemptLimits {
+    pub(crate) fn new(network: AttemptLimit) -> Self {
+        let burst = network.burst.saturating_mul(NETWORKS.into());
+        Self { network, account: AttemptLimit { burst, interval: network.interval / NETWORKS.into() } }
+    }
+
+    /// The state after an attempt; `Err` with the time until the next one if none is allowed now.
+    fn take(
+        self,
+        full_at: FullAt<Option<DateTime<Utc>>>,
+        now: DateTime<Utc>,
+    ) -> Result<FullAt<DateTime<Utc>>, TimeDelta> {
+        match (self.network.take(full_at.network, now), self.account.take(full_at.account, now)) {
+            (Ok(network), Ok(account)) => Ok(FullAt { network, account }),
+            (Err(wait), Ok(_)) | (Ok(_), Err(wait)) => Err(wait),
+            (Err(of_network), Err(of_account)) => Err(of_network.max(of_account)),
+        }
+    }
+
+    /// The time until an attempt is allowed; `None` if one is allowed now.
+    pub(crate) fn time_to_wait(self, full_at: FullAt<Option<DateTime<Utc>>>, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.take(full_at, now).err()
     }
 }
 
-/// E-mail addresses without an account whose attempts are counted; beyond that, some are forgotten.
+/// A wait in whole seconds, at least one.
+pub(crate) fn whole_seconds(wait: TimeDelta) -> u32 {
+    let seconds = wait.num_milliseconds().max(0).cast_unsigned().div_ceil(1000).max(1);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
+/// E-mail addresses without an account whose attempts are counted, and as many pairs of such an address and a network;
+/// beyond that, some are forgotten.
 const MAX_UNKNOWN: usize = 20_000;
 
 /// Counts attempts with e-mail addresses that nobody has. Otherwise only an account could answer that there were too
 /// many attempts, which would tell that it exists.
 pub(crate) struct UnknownAttempts {
-    limit: AttemptLimit,
-    /// By the SHA-256 of the address, so that an entry has a fixed size.
-    full_at: Mutex<Cache<Vec<u8>, DateTime<Utc>>>,
+    limits: AttemptLimits,
+    /// By a SHA-256, so that an entry has a fixed size: of the network and the address, and of the address.
+    full_at: Mutex<FullAt<Cache<Vec<u8>, DateTime<Utc>>>>,
 }
 
 impl fmt::Debug for UnknownAttempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnknownAttempts").field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("UnknownAttempts").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
 impl UnknownAttempts {
-    pub(crate) fn new(limit: AttemptLimit) -> Self {
-        Self { limit, full_at: Mutex::new(Cache::new(MAX_UNKNOWN)) }
+    pub(crate) fn new(limits: AttemptLimits) -> Self {
+        let full_at = FullAt { network: Cache::new(MAX_UNKNOWN), account: Cache::new(MAX_UNKNOWN) };
+        Self { limits, full_at: Mutex::new(full_at) }
     }
 
     /// Counts an attempt; `Err` with the seconds to wait if it is not allowed.
-    pub(crate) fn take(&self, address: &str, now: DateTime<Utc>) -> Result<(), u32> {
-        let id = digest(&SHA256, address.as_bytes()).as_ref().to_vec();
+    pub(crate) fn take(&self, address: &str, network: &str, now: DateTime<Utc>) -> Result<(), u32> {
+        // A network contains no NUL.
+        let of_network = sha256(&format!("{network}\0{address}"));
+        let of_account = sha256(address);
         let mut known = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = known.get(&id).copied();
-        let taken = self.limit.take(full_at, now).map_err(|_| self.limit.seconds_to_wait(full_at, now))?;
-        known.insert(id, taken);
+        let full_at = FullAt {
+            network: known.network.get(&of_network).copied(),
+            account: known.account.get(&of_account).copied(),
+        };
+        let taken = self.limits.take(full_at, now).map_err(whole_seconds)?;
+        known.network.insert(of_network, taken.network);
+        known.account.insert(of_account, taken.account);
         Ok(())
     }
+}
+
+fn sha256(text: &str) -> Vec<u8> {
+    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 #[cfg(test)]
@@ -86,7 +142,7 @@ mod tests {
         }
         assert_eq!(LIMIT.take(full_at, start), Err(TimeDelta::seconds(30)));
         let soon = start + TimeDelta::milliseconds(28_500);
-        assert_eq!(LIMIT.seconds_to_wait(full_at, soon), 2);
+        assert_eq!(LIMIT.take(full_at, soon).map_err(whole_seconds), Err(2));
         let later = start + TimeDelta::seconds(30);
         full_at = Some(LIMIT.take(full_at, later).unwrap());
         assert!(LIMIT.take(full_at, later).is_err());
@@ -95,12 +151,20 @@ mod tests {
     }
 
     #[test]
-    fn unknown_addresses_have_the_same_limit_each() {
-        let (unknown, now) = (UnknownAttempts::new(LIMIT), DateTime::UNIX_EPOCH);
+    fn unknown_addresses_have_the_same_limits_each() {
+        let (unknown, now) = (UnknownAttempts::new(AttemptLimits::new(LIMIT)), DateTime::UNIX_EPOCH);
+        let (nobody, noone) = ("nobody@example.org", "noone@example.org");
         for _ in 0..3 {
-            unknown.take("nobody@example.org", now).unwrap();
+            unknown.take(nobody, "192.0.2.0", now).unwrap();
         }
-        assert_eq!(unknown.take("nobody@example.org", now), Err(30));
-        assert_eq!(unknown.take("noone@example.org", now), Ok(()));
+        assert_eq!(unknown.take(nobody, "192.0.2.0", now), Err(30));
+        assert_eq!(unknown.take(noone, "192.0.2.0", now), Ok(()));
+        // Refused attempts count for nothing, so 27 of 30 are left.
+        for attempt in 3..30 {
+            unknown.take(nobody, &format!("192.0.2.{}", attempt / 3), now).unwrap();
+        }
+        assert_eq!(unknown.take(nobody, "192.0.2.99", now), Err(3));
+        assert_eq!(unknown.take(nobody, "192.0.2.0", now), Err(30));
+        assert_eq!(unknown.take(noone, "192.0.2.99", now), Ok(()));
     }
 }

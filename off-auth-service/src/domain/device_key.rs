@@ -14,6 +14,8 @@ pub(crate) struct DeviceKey {
     pub(crate) created_at: DateTime<Utc>,
     /// The subject that created it.
     pub(crate) created_by: String,
+    /// The key with which the device made it.
+    pub(crate) made_with: Option<Uuid>,
     pub(crate) last_used_at: Option<DateTime<Utc>>,
 }
 

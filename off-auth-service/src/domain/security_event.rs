@@ -1,5 +1,7 @@
 //! Security events: who did what, from where. They hold no secrets, and no e-mail addresses.
 
+use off_kit::http::Network;
+
 /// Where a request comes from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Visitor {
@@ -7,6 +9,13 @@ pub(crate) struct Visitor {
     pub(crate) address: String,
     /// What the client calls itself; empty if unknown.
     pub(crate) user_agent: String,
+}
+
+impl Visitor {
+    /// The network of the address; empty if unknown.
+    pub(crate) fn network(&self) -> String {
+        self.address.parse().map(|address| Network::of(address).to_string()).unwrap_or_default()
+    }
 }
 
 /// What happened.
@@ -24,6 +33,8 @@ pub(crate) enum EventKind {
     ClientToken,
     TokenRevoked,
     SigningKeyCreated,
+    /// A key signs before its time.
+    SigningKeyStarted,
     SigningKeyRetired,
 }
 
@@ -42,6 +53,7 @@ impl EventKind {
             Self::ClientToken => "client_token",
             Self::TokenRevoked => "token_revoked",
             Self::SigningKeyCreated => "signing_key_created",
+            Self::SigningKeyStarted => "signing_key_started",
             Self::SigningKeyRetired => "signing_key_retired",
         }
     }

@@ -5,6 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// How long a key is published before it signs: longer than any verifier caches the published keys.
 pub(crate) const PUBLISHED_BEFORE: TimeDelta = TimeDelta::hours(1);
 
+/// After this time every verifier knows a published key: each fetches the keys every five minutes.
+const KNOWN_AFTER: TimeDelta = TimeDelta::minutes(10);
+
 /// How long a key signs.
 const SIGNS_FOR: TimeDelta = TimeDelta::days(30);
 
@@ -60,15 +63,31 @@ impl SigningPeriod {
         }
     }
 
-    /// The period of the key that is missing beside those with `periods`; `None` if none is. Without a key that signs,
-    /// the missing one signs at once.
-    pub(crate) fn missing(periods: &[Self], now: DateTime<Utc>) -> Option<Self> {
-        if !periods.iter().any(|period| period.state(now) == SigningState::Signing) {
-            return Some(Self::starting(now, TimeDelta::zero()));
+    /// What to do for the keys with `periods`, so that there is always one that signs.
+    pub(crate) fn next_step(periods: &[Self], now: DateTime<Utc>) -> NextStep {
+        if periods.iter().any(|period| period.state(now) == SigningState::Signing) {
+            let is_covered = periods.iter().any(|period| now + RENEWED_BEFORE < period.signs_until);
+            return if is_covered { NextStep::Nothing } else { NextStep::Make(Self::starting(now, PUBLISHED_BEFORE)) };
         }
-        let is_covered = periods.iter().any(|period| now + RENEWED_BEFORE < period.signs_until);
-        (!is_covered).then(|| Self::starting(now, PUBLISHED_BEFORE))
+        let waiting = periods.iter().enumerate().filter(|(_, period)| period.state(now) == SigningState::Published);
+        let known = waiting.filter(|(_, period)| period.created_at + KNOWN_AFTER <= now);
+        match known.min_by_key(|(_, period)| period.created_at) {
+            Some((index, period)) => {
+                NextStep::Start(index, Self { created_at: period.created_at, ..Self::starting(now, TimeDelta::zero()) })
+            }
+            None => NextStep::Make(Self::starting(now, TimeDelta::zero())),
+        }
     }
+}
+
+/// What to do, so that there is always a key that signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextStep {
+    Nothing,
+    /// Let the key at this index sign now, before its time. It has this period then.
+    Start(usize, SigningPeriod),
+    /// Make a key with this period.
+    Make(SigningPeriod),
 }
 
 #[cfg(test)]
@@ -78,18 +97,37 @@ mod tests {
     #[test]
     fn without_a_key_the_first_one_signs_at_once_and_the_next_ones_are_published_before() {
         let start = DateTime::UNIX_EPOCH;
-        let first = SigningPeriod::missing(&[], start).unwrap();
+        let NextStep::Make(first) = SigningPeriod::next_step(&[], start) else { panic!("no first key") };
         assert_eq!(first.state(start), SigningState::Signing);
         let (mut keys, mut now) = (vec![first], start);
         // For half a year there is always a key that signs, and each new one is published long enough before it signs.
         while now < start + TimeDelta::days(180) {
-            let missing = SigningPeriod::missing(&keys, now);
-            assert!(missing.is_none_or(|key| key.signs_from >= now + PUBLISHED_BEFORE || now == start));
-            keys.extend(missing);
+            match SigningPeriod::next_step(&keys, now) {
+                NextStep::Nothing => {}
+                NextStep::Make(key) if key.signs_from >= now + PUBLISHED_BEFORE => keys.push(key),
+                step => panic!("{step:?}"),
+            }
             assert!(keys.iter().any(|key| key.state(now) == SigningState::Signing), "{now}");
             now += TimeDelta::minutes(10);
         }
         assert_eq!(keys.len(), 7);
+    }
+
+    #[test]
+    fn a_key_that_waits_signs_when_no_other_does_if_verifiers_know_it() {
+        let start = DateTime::UNIX_EPOCH;
+        let waiting =
+            [0, 1].map(|minutes| SigningPeriod::starting(start + TimeDelta::minutes(minutes), TimeDelta::days(1)));
+        let soon = start + KNOWN_AFTER - TimeDelta::seconds(1);
+        assert_eq!(
+            SigningPeriod::next_step(&waiting, soon),
+            NextStep::Make(SigningPeriod::starting(soon, TimeDelta::zero()))
+        );
+        let later = start + TimeDelta::hours(1);
+        let NextStep::Start(0, period) = SigningPeriod::next_step(&waiting, later) else { panic!("not the oldest") };
+        assert_eq!((period.created_at, period.signs_from), (start, later));
+        assert_eq!(period.signs_until - period.signs_from, SIGNS_FOR);
+        assert_eq!(SigningPeriod::next_step(&[period, waiting[1]], later), NextStep::Nothing);
     }
 
     #[test]

@@ -16,7 +16,7 @@ use axum::{
 use chrono::{DateTime, Utc};
 use off_events::SsdId;
 use off_kit::{
-    auth::{Caller, RowAccess},
+    auth::{Caller, RowAccess, TokenError},
     fields::FieldError,
     http::{ApiJson, ApiPath, Problem},
 };
@@ -63,6 +63,9 @@ pub(super) struct KeyInList {
     /// Who created it.
     #[schema(example = "user:17")]
     created_by: String,
+    /// The key with which the device made it; absent if somebody else made it, or if that key ended a month ago.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_with: Option<Uuid>,
     /// To the minute; absent if it was never used.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<DateTime<Utc>>,
@@ -70,8 +73,8 @@ pub(super) struct KeyInList {
 
 impl From<domain::DeviceKey> for KeyInList {
     fn from(key: domain::DeviceKey) -> Self {
-        let domain::DeviceKey { id, label, created_at, created_by, last_used_at } = key;
-        Self { id, label, created_at, created_by, last_used_at }
+        let domain::DeviceKey { id, label, created_at, created_by, made_with, last_used_at } = key;
+        Self { id, label, created_at, created_by, made_with, last_used_at }
     }
 }
 
@@ -88,6 +91,7 @@ impl From<NotCreated> for Problem {
         match reason {
             NotCreated::NoDevice => Self::not_found(detail),
             NotCreated::TooManyKeys => Self::new(Code::TooManyKeys, detail),
+            NotCreated::Revoked => Self::of_token(TokenError::Revoked),
             NotCreated::Database(error) => Self::of_database(error),
             NotCreated::Failed(_) => {
                 error!("{detail}");
@@ -99,7 +103,8 @@ impl From<NotCreated> for Problem {
 
 /// Create a key for a device. The answer is the only one that shows it.
 ///
-/// A device has at most two keys: create the new one, bring it onto the device, and revoke the old one.
+/// A device has at most two keys: create the new one, bring it onto the device, and revoke the old one. A key that the
+/// device makes ends with the key that it makes it with, unless the device itself revokes that one.
 #[utoipa::path(post, path = "/api/devices/{ssd_id}/keys", tag = "device keys",
     security(("token" = ["person"]), ("token" = ["device"])),
     params(("ssd_id" = SsdId, Path, description = "the device")), request_body = NewKey,
@@ -121,8 +126,7 @@ pub(super) async fn create_device_key(
     ApiJson(new): ApiJson<NewKey>,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], Json<CreatedKey>), Problem> {
     let label: Label = new.label.parse().map_err(|error| Problem::invalid(vec![FieldError::new("label", &error)]))?;
-    let (key, created_at) =
-        device_keys::create(&app, &caller.0.subject, access, SsdId(ssd_id), &label, &visitor).await?;
+    let (key, created_at) = device_keys::create(&app, &caller.0, access, SsdId(ssd_id), &label, &visitor).await?;
     let created = CreatedKey {
         id: key.id(),
         ssd_id: SsdId(ssd_id),
@@ -152,12 +156,16 @@ pub(super) async fn list_device_keys(
 }
 
 /// Revoke a key of a device. Its access tokens end at once, too.
+///
+/// When a person revokes it, the keys that the device made with it end, too, and those that were made with these,
+/// because whoever had a stolen key may have made them. They end also when the key itself was revoked before, which is
+/// a 404. When the device revokes its own key, only that key ends, so that it can be replaced.
 #[utoipa::path(delete, path = "/api/devices/{ssd_id}/keys/{id}", tag = "device keys",
     security(("token" = ["person"]), ("token" = ["device"])),
     params(("ssd_id" = SsdId, Path, description = "the device"), ("id" = Uuid, Path, description = "the key")),
     responses(
         (status = 204, description = "revoked"),
-        (status = 404, description = "no such device or key", body = Problem),
+        (status = 404, description = "no such device or key, or it was revoked before", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn revoke_device_key(
     State(app): State<App>,
@@ -166,7 +174,7 @@ pub(super) async fn revoke_device_key(
     visitor: Visitor,
     ApiPath((ssd_id, id)): ApiPath<(i64, Uuid)>,
 ) -> Result<StatusCode, Problem> {
-    let revoked = device_keys::revoke(&app, &caller.0.subject, access, SsdId(ssd_id), id, &visitor).await;
+    let revoked = device_keys::revoke(&app, &caller.0, access, SsdId(ssd_id), id, &visitor).await;
     if revoked.map_err(Problem::of_database)? {
         Ok(StatusCode::NO_CONTENT)
     } else {

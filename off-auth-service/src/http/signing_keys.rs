@@ -139,8 +139,9 @@ pub(super) async fn rotate_signing_keys(
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(key)))
 }
 
-/// Retire a key now: its tokens are refused as soon as verifiers know, within minutes. If no other key signs, a new one
-/// does at once. For a key that somebody else may have.
+/// Retire a key now: its tokens are refused as soon as verifiers know, within minutes. If no other key signs, the one
+/// that waits does at once if it has been published for ten minutes, otherwise a new one. For a key that somebody else
+/// may have.
 #[utoipa::path(delete, path = "/api/keys/{kid}", tag = "signing keys", security(("token" = ["operate"])),
     params(("kid" = String, Path, description = "the key")),
     responses(

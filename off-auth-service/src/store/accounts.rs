@@ -1,7 +1,7 @@
-//! Accounts, and the limit of their sign-in attempts.
+//! Accounts, and the limits of their sign-in attempts.
 
-use crate::domain::AttemptLimit;
-use chrono::{DateTime, Utc};
+use crate::domain::{AttemptLimits, FullAt};
+use chrono::{DateTime, TimeDelta, Utc};
 use off_events::UserId;
 use sqlx::{PgConnection, PgPool};
 use std::fmt;
@@ -13,6 +13,8 @@ pub(crate) struct Account {
     pub(crate) is_operator: bool,
     /// When the password was set.
     pub(crate) changed_at: DateTime<Utc>,
+    /// The network of the attempt.
+    network: String,
 }
 
 /// Without the hash.
@@ -22,103 +24,108 @@ impl fmt::Debug for Account {
     }
 }
 
+/// Whose attempt it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose<'a> {
+    /// Of the person with this e-mail address.
+    Email(&'a str),
+    Person(UserId),
+}
+
+impl Whose<'_> {
+    /// The values to which a statement compares the e-mail address and the id of an account; exactly one is not NULL.
+    fn columns(&self) -> (Option<&str>, Option<i64>) {
+        match self {
+            Self::Email(email) => (Some(email), None),
+            Self::Person(id) => (None, Some(id.0)),
+        }
+    }
+}
+
 /// The result of an attempt to sign in.
 #[derive(Debug)]
 pub(crate) enum Attempt {
-    /// Nobody has this e-mail address.
+    /// There is no such account.
     Unknown,
-    /// There were too many; all are available again at this time.
-    Refused(Option<DateTime<Utc>>),
+    /// There were too many; the next one is allowed after this time.
+    Refused(TimeDelta),
     Allowed(Account),
 }
 
-/// Takes an attempt from the limit of the account with this e-mail address. Replicas share the limit, and concurrent
-/// attempts wait for each other's row lock, so that none is counted twice.
-pub(crate) async fn take_attempt_of_email(
+/// Takes an attempt from both limits of an account, or from none if one is exhausted. Replicas share the limits, and
+/// concurrent attempts wait for each other's row locks, so that each is counted. (Then the limit of the network may
+/// count one that the limit of the account refuses.) A refused attempt usually writes nothing, so that it takes no
+/// longer than one with an unknown e-mail address.
+pub(crate) async fn take_attempt(
     db: &PgPool,
-    email: &str,
-    limit: AttemptLimit,
+    whose: Whose<'_>,
+    network: String,
+    limits: AttemptLimits,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Attempt> {
+    let (email, user_id) = whose.columns();
     let row = sqlx::query!(
-        r#"WITH attempt AS (
+        r#"WITH account AS (
+               SELECT accounts.user_id, password_hash, is_operator, changed_at, attempts_full_at, full_at
+               FROM auth.accounts
+               LEFT JOIN auth.sign_in_attempts AS attempts
+                   ON attempts.user_id = accounts.user_id AND attempts.network = $3
+               WHERE email = $1 OR accounts.user_id = $2
+           ), of_network AS (
+               INSERT INTO auth.sign_in_attempts AS attempts (user_id, network, full_at)
+               SELECT user_id, $3, $4::timestamptz + make_interval(secs => $5) FROM account
+               WHERE (full_at IS NULL OR full_at <= $6) AND (attempts_full_at IS NULL OR attempts_full_at <= $8)
+               ON CONFLICT (user_id, network) DO UPDATE
+               SET full_at = greatest(attempts.full_at, $4) + make_interval(secs => $5)
+               WHERE attempts.full_at <= $6
+               RETURNING user_id
+           ), of_account AS (
                UPDATE auth.accounts
-               SET attempts_full_at = greatest(attempts_full_at, $2) + make_interval(secs => $3)
-               WHERE email = $1 AND (attempts_full_at IS NULL OR attempts_full_at <= $4)
+               SET attempts_full_at = greatest(attempts_full_at, $4) + make_interval(secs => $7)
+               WHERE user_id IN (SELECT user_id FROM of_network)
+                     AND (attempts_full_at IS NULL OR attempts_full_at <= $8)
                RETURNING user_id
            )
-           SELECT user_id, password_hash, is_operator, changed_at, attempts_full_at,
-                  EXISTS (SELECT FROM attempt) AS "is_allowed!"
-           FROM auth.accounts WHERE email = $1"#,
+           SELECT user_id, password_hash, is_operator, changed_at, attempts_full_at, full_at AS "full_at?",
+                  EXISTS (SELECT FROM of_network) AS "has_network_one!",
+                  EXISTS (SELECT FROM of_account) AS "has_account_one!"
+           FROM account"#,
         email,
+        user_id,
+        network,
         now,
-        limit.interval.as_seconds_f64(),
-        limit.latest_full_at(now),
+        limits.network.interval.as_seconds_f64(),
+        limits.network.latest_full_at(now),
+        limits.account.interval.as_seconds_f64(),
+        limits.account.latest_full_at(now),
     )
     .fetch_optional(db)
     .await?;
-    Ok(row.map_or(Attempt::Unknown, |row| {
-        if row.is_allowed {
-            let (user_id, password_hash) = (UserId(row.user_id), row.password_hash);
-            Attempt::Allowed(Account {
-                user_id,
-                password_hash,
-                is_operator: row.is_operator,
-                changed_at: row.changed_at,
-            })
-        } else {
-            Attempt::Refused(row.attempts_full_at)
-        }
-    }))
+    let Some(row) = row else { return Ok(Attempt::Unknown) };
+    if row.has_account_one {
+        return Ok(Attempt::Allowed(Account {
+            user_id: UserId(row.user_id),
+            password_hash: row.password_hash,
+            is_operator: row.is_operator,
+            changed_at: row.changed_at,
+            network,
+        }));
+    }
+    let full_at = FullAt { network: row.full_at, account: row.attempts_full_at };
+    // If concurrent attempts took the last ones just now, the row does not show it.
+    let refusing = if row.has_network_one { limits.account } else { limits.network };
+    Ok(Attempt::Refused(limits.time_to_wait(full_at, now).unwrap_or(refusing.interval)))
 }
 
-/// [`take_attempt_of_email`] for a person who is signed in.
-pub(crate) async fn take_attempt_of_user(
-    db: &PgPool,
-    user_id: UserId,
-    limit: AttemptLimit,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Attempt> {
-    let row = sqlx::query!(
-        r#"WITH attempt AS (
-               UPDATE auth.accounts
-               SET attempts_full_at = greatest(attempts_full_at, $2) + make_interval(secs => $3)
-               WHERE user_id = $1 AND (attempts_full_at IS NULL OR attempts_full_at <= $4)
-               RETURNING user_id
-           )
-           SELECT password_hash, is_operator, changed_at, attempts_full_at,
-                  EXISTS (SELECT FROM attempt) AS "is_allowed!"
-           FROM auth.accounts WHERE user_id = $1"#,
-        user_id.0,
-        now,
-        limit.interval.as_seconds_f64(),
-        limit.latest_full_at(now),
-    )
-    .fetch_optional(db)
-    .await?;
-    Ok(row.map_or(Attempt::Unknown, |row| {
-        if row.is_allowed {
-            let password_hash = row.password_hash;
-            Attempt::Allowed(Account {
-                user_id,
-                password_hash,
-                is_operator: row.is_operator,
-                changed_at: row.changed_at,
-            })
-        } else {
-            Attempt::Refused(row.attempts_full_at)
-        }
-    }))
-}
-
-/// Gives the attempt back, because the password was right, and stores a hash with today's parameters if there is one.
-/// Locks the account. Returns false if the password was changed after it was verified.
+/// Gives the attempt back to both limits, because the password was right, and stores a hash with today's parameters if
+/// there is one. Locks the account. Returns false if the password was changed after it was verified.
 pub(crate) async fn confirm_attempt(
     conn: &mut PgConnection,
     account: &Account,
-    limit: AttemptLimit,
+    limits: AttemptLimits,
     new_hash: Option<&str>,
 ) -> sqlx::Result<bool> {
+    give_back(&mut *conn, account, limits).await?;
     let confirmed = sqlx::query!(
         "UPDATE auth.accounts
          SET attempts_full_at = attempts_full_at - make_interval(secs => $3),
@@ -126,21 +133,22 @@ pub(crate) async fn confirm_attempt(
          WHERE user_id = $1 AND changed_at = $2",
         account.user_id.0,
         account.changed_at,
-        limit.interval.as_seconds_f64(),
+        limits.account.interval.as_seconds_f64(),
         new_hash,
     );
     Ok(confirmed.execute(conn).await?.rows_affected() == 1)
 }
 
-/// Stores another password, and gives the attempt back. Returns false if the password was changed after the old one was
-/// verified.
+/// Stores another password, and gives the attempt back to both limits. Returns false if the password was changed after
+/// the old one was verified.
 pub(crate) async fn update_password(
     conn: &mut PgConnection,
     account: &Account,
-    limit: AttemptLimit,
+    limits: AttemptLimits,
     password_hash: &str,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
+    give_back(&mut *conn, account, limits).await?;
     let updated = sqlx::query!(
         "UPDATE auth.accounts
          SET password_hash = $4, changed_at = $5,
@@ -148,9 +156,40 @@ pub(crate) async fn update_password(
          WHERE user_id = $1 AND changed_at = $2",
         account.user_id.0,
         account.changed_at,
-        limit.interval.as_seconds_f64(),
+        limits.account.interval.as_seconds_f64(),
         password_hash,
         now,
     );
     Ok(updated.execute(conn).await?.rows_affected() == 1)
+}
+
+/// Gives an attempt back to the limit of its network. An attempt locks the row of the network before that of the
+/// account, too, so that nobody waits in a circle.
+async fn give_back(conn: &mut PgConnection, account: &Account, limits: AttemptLimits) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.sign_in_attempts SET full_at = full_at - make_interval(secs => $3)
+         WHERE user_id = $1 AND network = $2",
+        account.user_id.0,
+        account.network,
+        limits.network.interval.as_seconds_f64(),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Deletes at most `limit` rows of networks all of whose attempts were available again before `before`; returns their
+/// number.
+pub(crate) async fn delete_past_attempts(db: &PgPool, before: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "WITH past AS (
+             SELECT user_id, network FROM auth.sign_in_attempts WHERE full_at < $1 ORDER BY full_at LIMIT $2
+             FOR UPDATE SKIP LOCKED
+         )
+         DELETE FROM auth.sign_in_attempts AS attempts USING past
+         WHERE attempts.user_id = past.user_id AND attempts.network = past.network",
+        before,
+        limit,
+    );
+    Ok(deleted.execute(db).await?.rows_affected())
 }

@@ -21,6 +21,8 @@ pub(crate) struct NewDeviceKey<'a> {
     pub(crate) sha256: &'a [u8],
     pub(crate) label: &'a str,
     pub(crate) created_by: &'a str,
+    /// The key with which the device makes it.
+    pub(crate) made_with: Option<Uuid>,
 }
 
 /// Why a key was not inserted.
@@ -29,31 +31,44 @@ pub(crate) enum NotInserted {
     /// The device does not exist, or the caller may not touch it.
     NoDevice,
     TooManyKeys,
+    /// The key with which the device makes it was revoked.
+    Revoked,
 }
 
-/// Inserts a key of a device. Concurrent calls for one device happen one after another.
+/// Lets one call at a time make or revoke keys of a device, until the transaction ends. Otherwise a key could be made
+/// with one that is just being revoked, and survive it.
+async fn lock_keys(conn: &mut PgConnection, ssd_id: SsdId) -> sqlx::Result<()> {
+    sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('keys of device ' || $1::bigint, 0))", ssd_id.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Inserts a key of a device.
 pub(crate) async fn insert_device_key(
     conn: &mut PgConnection,
     access: RowAccess,
     key: &NewDeviceKey<'_>,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Result<(), NotInserted>> {
-    sqlx::query!("SELECT pg_advisory_xact_lock(hashtextextended('keys of device ' || $1::bigint, 0))", key.ssd_id.0)
-        .execute(&mut *conn)
-        .await?;
+    lock_keys(&mut *conn, key.ssd_id).await?;
     let (user_id, device, is_simulated) = access.columns();
     let inserted = sqlx::query!(
         r#"WITH device AS (
                SELECT id FROM users.devices
                WHERE id = $1 AND ($6::bigint IS NULL OR user_id = $6) AND ($7::bigint IS NULL OR id = $7)
                      AND ($8::bool IS NULL OR is_simulated = $8)
+           ), maker AS (
+               SELECT FROM auth.device_keys WHERE id = $11 AND ssd_id = $1 AND revoked_at IS NULL
            ), inserted AS (
-               INSERT INTO auth.device_keys (id, ssd_id, sha256, label, created_at, created_by)
-               SELECT $2, id, $3, $4, $9, $5 FROM device
+               INSERT INTO auth.device_keys (id, ssd_id, sha256, label, created_at, created_by, made_with)
+               SELECT $2, id, $3, $4, $9, $5, $11 FROM device
                WHERE (SELECT count(*) FROM auth.device_keys WHERE ssd_id = $1 AND revoked_at IS NULL) < $10
+                     AND ($11::uuid IS NULL OR EXISTS (SELECT FROM maker))
                RETURNING id
            )
-           SELECT EXISTS (SELECT FROM device) AS "is_found!", EXISTS (SELECT FROM inserted) AS "is_inserted!""#,
+           SELECT EXISTS (SELECT FROM device) AS "is_found!", EXISTS (SELECT FROM inserted) AS "is_inserted!",
+                  $11::uuid IS NOT NULL AND NOT EXISTS (SELECT FROM maker) AS "is_revoked!""#,
         key.ssd_id.0,
         key.id,
         key.sha256,
@@ -64,13 +79,15 @@ pub(crate) async fn insert_device_key(
         is_simulated,
         now,
         MAX_KEYS,
+        key.made_with,
     )
     .fetch_one(conn)
     .await?;
-    Ok(match (inserted.is_found, inserted.is_inserted) {
-        (false, _) => Err(NotInserted::NoDevice),
-        (true, false) => Err(NotInserted::TooManyKeys),
-        (true, true) => Ok(()),
+    Ok(match inserted {
+        inserted if inserted.is_inserted => Ok(()),
+        inserted if !inserted.is_found => Err(NotInserted::NoDevice),
+        inserted if inserted.is_revoked => Err(NotInserted::Revoked),
+        _ => Err(NotInserted::TooManyKeys),
     })
 }
 
@@ -83,7 +100,7 @@ pub(crate) async fn list_device_keys(
     let (user_id, device, is_simulated) = access.columns();
     let rows = sqlx::query!(
         r#"SELECT keys.id AS "id?", label AS "label?", created_at AS "created_at?", created_by AS "created_by?",
-                  last_used_at
+                  made_with, last_used_at
            FROM users.devices
            LEFT JOIN auth.device_keys AS keys ON keys.ssd_id = devices.id AND keys.revoked_at IS NULL
            WHERE devices.id = $1 AND ($2::bigint IS NULL OR user_id = $2) AND ($3::bigint IS NULL OR devices.id = $3)
@@ -106,35 +123,54 @@ pub(crate) async fn list_device_keys(
             label: row.label?,
             created_at: row.created_at?,
             created_by: row.created_by?,
+            made_with: row.made_with,
             last_used_at: row.last_used_at,
         })
     });
     Ok(Some(keys.collect()))
 }
 
-/// Revokes a key of a device; returns whether the caller has such a key that was not revoked.
-pub(crate) async fn revoke_device_key(
+/// What ends together with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Key,
+    /// Also the keys that were made with it, those that were made with these, and so on.
+    Descendants,
+}
+
+/// Revokes a key of a device that the caller has; returns the keys that ended. Descendants end also if the key itself
+/// was revoked before.
+pub(crate) async fn revoke_device_keys(
     conn: &mut PgConnection,
     access: RowAccess,
     ssd_id: SsdId,
     id: Uuid,
+    extent: Extent,
     now: DateTime<Utc>,
-) -> sqlx::Result<bool> {
+) -> sqlx::Result<Vec<Uuid>> {
+    lock_keys(&mut *conn, ssd_id).await?;
     let (user_id, device, is_simulated) = access.columns();
-    let revoked = sqlx::query!(
-        "UPDATE auth.device_keys AS keys SET revoked_at = $6
-         FROM users.devices
-         WHERE keys.id = $2 AND keys.ssd_id = $1 AND keys.revoked_at IS NULL AND devices.id = keys.ssd_id
-               AND ($3::bigint IS NULL OR user_id = $3) AND ($4::bigint IS NULL OR devices.id = $4)
-               AND ($5::bool IS NULL OR is_simulated = $5)",
+    let revoked = sqlx::query_scalar!(
+        "WITH RECURSIVE ending AS (
+             SELECT keys.id FROM auth.device_keys AS keys JOIN users.devices ON devices.id = keys.ssd_id
+             WHERE keys.id = $2 AND keys.ssd_id = $1
+                   AND ($3::bigint IS NULL OR user_id = $3) AND ($4::bigint IS NULL OR devices.id = $4)
+                   AND ($5::bool IS NULL OR is_simulated = $5)
+             UNION
+             SELECT keys.id FROM ending JOIN auth.device_keys AS keys ON keys.made_with = ending.id WHERE $7::bool
+         )
+         UPDATE auth.device_keys SET revoked_at = $6
+         WHERE id IN (SELECT id FROM ending) AND revoked_at IS NULL
+         RETURNING id",
         ssd_id.0,
         id,
         user_id,
         device,
         is_simulated,
         now,
+        extent == Extent::Descendants,
     );
-    Ok(revoked.execute(conn).await?.rows_affected() == 1)
+    revoked.fetch_all(conn).await
 }
 
 /// What verifies a key.
@@ -171,11 +207,16 @@ pub(crate) async fn record_use(db: &PgPool, id: Uuid, key: &StoredDeviceKey, now
     Ok(())
 }
 
-/// Deletes at most `limit` keys that were revoked before `before`; returns their number.
+/// Deletes at most `limit` keys that were revoked before `before`; returns their number. Keeps a key that was made with
+/// one that is stored, and with which one was made that is stored: it connects the two.
 pub(crate) async fn delete_revoked_device_keys(db: &PgPool, before: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
     let deleted = sqlx::query!(
         "DELETE FROM auth.device_keys WHERE id = ANY (ARRAY(
-             SELECT id FROM auth.device_keys WHERE revoked_at < $1 ORDER BY revoked_at LIMIT $2
+             SELECT id FROM auth.device_keys AS keys
+             WHERE revoked_at < $1
+                   AND (made_with IS NULL
+                        OR NOT EXISTS (SELECT FROM auth.device_keys AS made WHERE made.made_with = keys.id))
+             ORDER BY revoked_at LIMIT $2
              FOR UPDATE SKIP LOCKED))",
         before,
         limit,

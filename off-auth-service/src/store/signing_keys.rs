@@ -67,6 +67,20 @@ pub(crate) async fn insert_signing_key(conn: &mut PgConnection, key: &StoredKey)
     Ok(())
 }
 
+/// Lets a key sign at other times.
+pub(crate) async fn move_signing_key(conn: &mut PgConnection, kid: &str, period: SigningPeriod) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE auth.signing_keys SET signs_from = $2, signs_until = $3, retires_at = $4 WHERE kid = $1",
+        kid,
+        period.signs_from,
+        period.signs_until,
+        period.retires_at,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
 /// Retires a key now; returns whether there is such a key that is not retired.
 pub(crate) async fn retire_signing_key(conn: &mut PgConnection, kid: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
     let retired = sqlx::query!(

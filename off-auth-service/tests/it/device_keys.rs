@@ -4,6 +4,7 @@ use crate::{Auth, read_token, sid_of, text};
 use futures::future::join_all;
 use off_testkit::{Http, eventually};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// A token of a device that signs in with this key.
 async fn device_token(auth: &Auth, ssd_id: i64, key: &Value) -> Value {
@@ -16,6 +17,15 @@ async fn create(http: &Http, ssd_id: i64) -> Value {
     let answer = http.post(&format!("/api/devices/{ssd_id}/keys"), &json!({"label": "kitchen"})).await;
     assert_eq!(answer.status, 201, "{answer:?}");
     answer.body
+}
+
+/// The address of a key.
+fn path_of(ssd_id: i64, key: &Value) -> String {
+    format!("/api/devices/{ssd_id}/keys/{}", text(&key["id"]))
+}
+
+fn id_of(key: &Value) -> Uuid {
+    text(&key["id"]).parse().unwrap()
 }
 
 #[tokio::test]
@@ -84,6 +94,78 @@ async fn a_device_replaces_its_own_key_without_a_gap() {
             ("device_key_revoked".to_owned(), subject)
         ])
     );
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_was_made_with_a_stolen_one_ends_with_it() {
+    let auth = Auth::start().await;
+    let (user_id, tokens) = auth.ada().await;
+    let ssd_id = auth.add_device(user_id).await;
+    let owner = auth.with_token(&text(&tokens["access_token"]));
+    let stolen = create(&owner, ssd_id).await;
+    let thief = auth.with_token(&text(&device_token(&auth, ssd_id, &stolen["key"]).await));
+    let second = create(&thief, ssd_id).await;
+    let second_token = device_token(&auth, ssd_id, &second["key"]).await;
+    let list = owner.get(&format!("/api/devices/{ssd_id}/keys")).await.body;
+    assert_eq!((list["keys"][0].get("made_with"), &list["keys"][1]["made_with"]), (None, &stolen["id"]));
+
+    assert_eq!(owner.delete(&path_of(ssd_id, &stolen)).await.status, 204);
+    assert_eq!(auth.client_token(&format!("ssd-{ssd_id}"), &text(&second["key"]), "").await.status, 401);
+    let with_second = auth.with_token(&text(&second_token));
+    eventually("the token of the second key is refused", || async {
+        (with_second.get(&format!("/api/devices/{ssd_id}/keys")).await.status == 401).then_some(())
+    })
+    .await;
+    auth.assert_revoked(&[id_of(&stolen), id_of(&second)]).await;
+    assert_eq!(owner.delete(&path_of(ssd_id, &second)).await.status, 404);
+    let log = auth.security_log().await;
+    let revoked = ("device_key_revoked".to_owned(), format!("user:{user_id}"));
+    assert!(log.ends_with(&[revoked.clone(), revoked]), "{log:?}");
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_replaced_its_key_loses_the_new_one_when_its_owner_revokes_the_old_one() {
+    let auth = Auth::start().await;
+    let (user_id, tokens) = auth.ada().await;
+    let ssd_id = auth.add_device(user_id).await;
+    let owner = auth.with_token(&text(&tokens["access_token"]));
+    let other = create(&owner, auth.add_device(user_id).await).await;
+    let mut keys = vec![create(&owner, ssd_id).await];
+    for _ in 0..2 {
+        let old = keys.last().unwrap();
+        let device = auth.with_token(&text(&device_token(&auth, ssd_id, &old["key"]).await));
+        let new = create(&device, ssd_id).await;
+        let device = auth.with_token(&text(&device_token(&auth, ssd_id, &new["key"]).await));
+        assert_eq!(device.delete(&path_of(ssd_id, old)).await.status, 204);
+        device_token(&auth, ssd_id, &new["key"]).await;
+        keys.push(new);
+    }
+    // A key that the owner makes belongs to no other.
+    let own = create(&owner, ssd_id).await;
+    assert_eq!(owner.delete(&path_of(ssd_id, &keys[0])).await.status, 404);
+    let id = format!("ssd-{ssd_id}");
+    assert_eq!(auth.client_token(&id, &text(&keys[2]["key"]), "").await.status, 401);
+    device_token(&auth, ssd_id, &own["key"]).await;
+    device_token(&auth, other["ssd_id"].as_i64().unwrap(), &other["key"]).await;
+    auth.assert_revoked(&[id_of(&keys[0]), id_of(&keys[1]), id_of(&keys[2])]).await;
+    assert_eq!(owner.delete(&path_of(ssd_id, &keys[0])).await.status, 404);
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_being_revoked_makes_no_other() {
+    let auth = Auth::start().await;
+    let (user_id, tokens) = auth.ada().await;
+    let ssd_id = auth.add_device(user_id).await;
+    let owner = auth.with_token(&text(&tokens["access_token"]));
+    let stolen = create(&owner, ssd_id).await;
+    let thief = auth.with_token(&text(&device_token(&auth, ssd_id, &stolen["key"]).await));
+    // The token is still accepted, because its end was not announced.
+    sqlx::query("UPDATE auth.device_keys SET revoked_at = now()").execute(&auth.world.database.pool).await.unwrap();
+    let answer = thief.post(&format!("/api/devices/{ssd_id}/keys"), &json!({})).await;
+    assert_eq!((answer.status.as_u16(), answer.code()), (401, "unauthenticated"));
     auth.end().await;
 }
 

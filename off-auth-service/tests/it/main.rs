@@ -137,6 +137,12 @@ impl Auth {
         self.http().post("/api/login", &json!({"email": email, "password": password})).await
     }
 
+    /// [`Self::log_in`] from this address.
+    async fn log_in_from(&self, address: &str, email: &str, password: &str) -> Answer {
+        let request = self.http().request(Method::POST, "/api/login").header("x-forwarded-for", address);
+        self.http().send(request.json(&json!({"email": email, "password": password}))).await
+    }
+
     /// Adds Ada and signs her in; returns her id and her tokens.
     async fn ada(&self) -> (i64, Value) {
         let id = self.add_person(ADA).await;

@@ -1,9 +1,11 @@
 //! People change their password.
 
 use crate::{ADA, Auth, PASSWORD, sid_of, text};
+use axum::http::Method;
 use chrono::TimeDelta;
 use off_testkit::{Answer, Http};
 use serde_json::json;
+use std::time::Duration;
 
 const NEW: &str = "wrong donkey battery";
 
@@ -63,5 +65,31 @@ async fn guesses_of_the_old_password_count_against_the_limit() {
     }
     auth.clock.move_by(TimeDelta::seconds(31));
     assert_eq!(change(&http, PASSWORD, NEW).await.status, 204);
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn guesses_of_the_old_password_are_limited_by_network_and_in_all() {
+    let auth = Auth::start_with(|config| {
+        config.auth_attempts = 1;
+        config.auth_attempt_interval = Duration::from_mins(10);
+    })
+    .await;
+    let (_, own) = auth.ada().await;
+    let http = auth.with_token(&text(&own["access_token"]));
+    let change_from = |address: String, old: &str| {
+        let request = http.request(Method::PUT, "/api/password").header("x-forwarded-for", address);
+        let request = request.json(&json!({"old_password": old, "new_password": NEW}));
+        async { http.send(request).await.status.as_u16() }
+    };
+    for network in 0..9 {
+        assert_eq!(change_from(format!("192.0.2.{network}"), "a guess of a thief").await, 422);
+        assert_eq!(change_from(format!("192.0.2.{network}"), PASSWORD).await, 429);
+    }
+    // The owner is elsewhere, and a right password costs no attempt.
+    assert_eq!(change_from("2001:db8::1".to_owned(), PASSWORD).await, 204);
+    assert_eq!(change_from("2001:db8::2".to_owned(), NEW).await, 204);
+    assert_eq!(change_from("192.0.2.10".to_owned(), "a guess of a thief").await, 422);
+    assert_eq!(change_from("192.0.2.11".to_owned(), NEW).await, 429);
     auth.end().await;
 }

@@ -6,6 +6,7 @@ use axum::http::Method;
 use chrono::TimeDelta;
 use futures::future::join_all;
 use serde_json::json;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_person_signs_in_and_gets_a_token_of_rfc_9068() {
@@ -98,10 +99,56 @@ async fn wrong_passwords_are_limited_whether_or_not_somebody_has_the_address() {
 }
 
 #[tokio::test]
-async fn the_right_password_costs_no_attempt() {
+async fn wrong_passwords_from_one_network_do_not_keep_the_owner_out() {
     let auth = Auth::start_with(|config| config.auth_attempts = 2).await;
     auth.add_person(ADA).await;
-    for _ in 0..4 {
+    for (email, right) in [(ADA, 200), ("nobody@example.org", 401)] {
+        // A client has the whole /64 of its IPv6 address.
+        for address in ["2001:db8::1", "2001:db8::2"] {
+            assert_eq!(auth.log_in_from(address, email, "wrong").await.status, 401, "{email}");
+        }
+        for _ in 0..30 {
+            assert_eq!(auth.log_in_from("2001:db8::3", email, PASSWORD).await.status, 429, "{email}");
+        }
+        for address in ["2001:db8:0:1::1", "192.0.2.7", ""] {
+            assert_eq!(auth.log_in_from(address, email, PASSWORD).await.status, right, "{email} from {address:?}");
+        }
+    }
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn all_networks_together_have_a_limit_whether_or_not_somebody_has_the_address() {
+    let auth = Auth::start_with(|config| {
+        config.auth_attempts = 1;
+        config.auth_attempt_interval = Duration::from_mins(10);
+    })
+    .await;
+    auth.add_person(ADA).await;
+    for email in [ADA, "nobody@example.org"] {
+        for network in 0..10 {
+            let answer = auth.log_in_from(&format!("192.0.2.{network}"), email, "wrong").await;
+            assert_eq!((answer.status.as_u16(), answer.code()), (401, "invalid_credentials"), "{email}");
+        }
+        // The account lets nobody try for a minute, its networks not for ten. A refused attempt does not count.
+        for (address, seconds) in [("192.0.2.77", 30..=60), ("192.0.2.77", 30..=60), ("192.0.2.1", 570..=600)] {
+            let answer = auth.log_in_from(address, email, PASSWORD).await;
+            assert_eq!((answer.status.as_u16(), answer.code()), (429, "too_many_attempts"), "{email}");
+            let wait: u32 = answer.header("retry-after").parse().unwrap();
+            assert!(seconds.contains(&wait), "{email} from {address}: {wait}");
+        }
+    }
+    auth.clock.move_by(TimeDelta::seconds(61));
+    assert_eq!(auth.log_in_from("192.0.2.77", ADA, PASSWORD).await.status, 200);
+    auth.end().await;
+}
+
+#[tokio::test]
+async fn the_right_password_costs_no_attempt() {
+    let auth = Auth::start_with(|config| config.auth_attempts = 1).await;
+    auth.add_person(ADA).await;
+    // More than one network may try, and more than all together.
+    for _ in 0..12 {
         assert_eq!(auth.log_in(ADA, PASSWORD).await.status, 200);
     }
     auth.end().await;

@@ -87,6 +87,36 @@ async fn a_retired_key_verifies_no_more_and_another_one_signs() {
 }
 
 #[tokio::test]
+async fn a_key_that_waits_signs_when_the_one_before_it_is_retired() {
+    let auth = Auth::start().await;
+    auth.ada().await;
+    let secret = auth.add_client("operator", &["operate"]).await;
+    let operator = async || {
+        let answer = auth.client_token("operator", &secret, "").await;
+        auth.with_token(&text(&answer.body["access_token"]))
+    };
+    let http = operator().await;
+    let waiting = http.post("/api/keys", &json!({"signs_after_seconds": 86_400})).await.body["kid"].clone();
+    // Verifiers may not know it yet, so a new one signs.
+    let leaked = current_kid(&auth).await;
+    assert_eq!(http.delete(&format!("/api/keys/{}", text(&leaked))).await.status, 204);
+    let new = current_kid(&auth).await;
+    assert!(new != leaked && new != waiting);
+    assert_eq!(published(&auth).await, [new.clone(), waiting.clone()]);
+
+    auth.clock.move_by(TimeDelta::minutes(11));
+    assert_eq!(operator().await.delete(&format!("/api/keys/{}", text(&new))).await.status, 204);
+    assert_eq!(current_kid(&auth).await, waiting);
+    assert_eq!(published(&auth).await, std::slice::from_ref(&waiting));
+    let keys = operator().await.get("/api/keys").await.body;
+    assert_eq!((&keys["keys"][0]["kid"], &keys["keys"][0]["state"]), (&waiting, &json!("signing")));
+    let log = auth.security_log().await;
+    let by_operator = |kind: &str| (kind.to_owned(), "client:operator".to_owned());
+    assert!(log.contains(&by_operator("signing_key_started")), "{log:?}");
+    auth.end().await;
+}
+
+#[tokio::test]
 async fn only_operators_change_keys() {
     let auth = Auth::start().await;
     let (_, tokens) = auth.ada().await;

@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -17,6 +18,16 @@ impl Network {
             IpAddr::V4(address) => address.to_bits().into(),
             IpAddr::V6(address) => address.to_bits() >> 64 << 64,
         })
+    }
+}
+
+/// Like `192.0.2.7` or `2001:db8::/64`.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u32::try_from(self.0) {
+            Ok(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
+            Err(_) => write!(f, "{}/64", Ipv6Addr::from_bits(self.0)),
+        }
     }
 }
 
@@ -88,5 +99,7 @@ mod tests {
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
         assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
+        assert_eq!(network("2001:db8::ffff:1").to_string(), "2001:db8::/64");
+        assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1");
     }
 }

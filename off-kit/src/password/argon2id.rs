@@ -10,8 +10,8 @@ use argon2::{
 use std::cell::RefCell;
 
 thread_local! {
-    /// The memory of the thread's last hash. New memory for each hash would cost a page fault for each of its 4864 pages.
-    /// The runtime ends idle blocking threads after some seconds, which frees it.
+    /// The memory of the thread's last hash. New memory for each hash would cost a page fault for each of its 4864
+    /// pages. The runtime ends idle blocking threads after some seconds, which frees it.
     static BLOCKS: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
