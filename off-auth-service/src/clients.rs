@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    domain::{EventKind, SecurityEvent, Visitor},
+    domain::{EventKind, SecurityEvent},
     events,
     keys::SigningError,
     secret::is_match,
@@ -11,7 +11,10 @@ use crate::{
 };
 use metrics::counter;
 use off_events::SsdId;
-use off_kit::auth::{OpaqueKey, Scope, Scopes, Subject};
+use off_kit::{
+    auth::{OpaqueKey, Scope, Scopes, Subject},
+    http::RequestSource,
+};
 use uuid::Uuid;
 
 /// The prefix of a device as a client: `ssd-2032`.
@@ -83,7 +86,7 @@ pub(crate) async fn issue(
     app: &App,
     client: &Authenticated,
     wanted: Option<&str>,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<AccessToken, NotIssued> {
     let scopes = match wanted {
         None => client.scopes,
@@ -94,7 +97,7 @@ pub(crate) async fn issue(
     }
     let token = tokens::issue(app, &client.subject, client.sid, scopes)?;
     if scopes.contains(Scope::Operate) {
-        let event = SecurityEvent::new(EventKind::ClientToken, &client.subject, visitor, scopes.to_string());
+        let event = SecurityEvent::new(EventKind::ClientToken, &client.subject, source, scopes.to_string());
         let mut conn = app.db.acquire().await?;
         store::insert_security_event(&mut conn, &event, app.clock.now()).await?;
     }
@@ -110,10 +113,10 @@ fn narrow(granted: Scopes, wanted: &str) -> Option<Scopes> {
 }
 
 /// Revokes the access tokens that `client` obtained with the key or secret that it uses now.
-pub(crate) async fn revoke_tokens(app: &App, client: &Authenticated, visitor: &Visitor) -> sqlx::Result<()> {
+pub(crate) async fn revoke_tokens(app: &App, client: &Authenticated, source: &RequestSource) -> sqlx::Result<()> {
     let mut tx = app.db.begin().await?;
     events::put_revoked(app, &mut tx, &[client.sid]).await?;
-    let event = SecurityEvent::new(EventKind::TokenRevoked, &client.subject, visitor, client.sid.to_string());
+    let event = SecurityEvent::new(EventKind::TokenRevoked, &client.subject, source, client.sid.to_string());
     store::insert_security_event(&mut tx, &event, app.clock.now()).await?;
     tx.commit().await?;
     app.outbox.wake();

@@ -2,13 +2,16 @@
 
 use crate::{
     App,
-    domain::{EventKind, Label, SecurityEvent, Visitor},
+    domain::{EventKind, Label, SecurityEvent},
     events,
     store::{self, Extent, NewDeviceKey, NotInserted},
 };
 use chrono::{DateTime, Utc};
 use off_events::SsdId;
-use off_kit::auth::{OpaqueKey, Principal, RowAccess, Subject};
+use off_kit::{
+    auth::{OpaqueKey, Principal, RowAccess, Subject},
+    http::RequestSource,
+};
 use uuid::Uuid;
 
 /// Why a key was not created.
@@ -33,7 +36,7 @@ pub(crate) async fn create(
     access: RowAccess,
     ssd_id: SsdId,
     label: &Label,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<(OpaqueKey, DateTime<Utc>), NotCreated> {
     let id = Uuid::now_v7();
     let new = OpaqueKey::generate(OpaqueKey::DEVICE, id).map_err(NotCreated::Failed)?;
@@ -47,7 +50,7 @@ pub(crate) async fn create(
         NotInserted::TooManyKeys => NotCreated::TooManyKeys,
         NotInserted::Revoked => NotCreated::Revoked,
     })?;
-    let event = SecurityEvent::new(EventKind::DeviceKeyCreated, &creator.subject, visitor, describe(id, ssd_id));
+    let event = SecurityEvent::new(EventKind::DeviceKeyCreated, &creator.subject, source, describe(id, ssd_id));
     store::insert_security_event(&mut tx, &event, now).await?;
     tx.commit().await?;
     Ok((new, now))
@@ -62,7 +65,7 @@ pub(crate) async fn revoke(
     access: RowAccess,
     ssd_id: SsdId,
     id: Uuid,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> sqlx::Result<bool> {
     let now = app.clock.now();
     let extent = if is_device(by) { Extent::Key } else { Extent::Descendants };
@@ -75,7 +78,7 @@ pub(crate) async fn revoke(
     for key in &ended {
         let because = if *key == id { String::new() } else { format!(", which descends from key {id}") };
         let detail = describe(*key, ssd_id) + &because;
-        let event = SecurityEvent::new(EventKind::DeviceKeyRevoked, &by.subject, visitor, detail);
+        let event = SecurityEvent::new(EventKind::DeviceKeyRevoked, &by.subject, source, detail);
         store::insert_security_event(&mut tx, &event, now).await?;
     }
     tx.commit().await?;

@@ -10,6 +10,6 @@ mod signing_period;
 pub(crate) use attempts::{AttemptLimit, AttemptLimits, FullAt, UnknownAttempts, whole_seconds};
 pub(crate) use device_key::{DeviceKey, Label};
 pub(crate) use refresh_token::{RefreshKey, RefreshToken};
-pub(crate) use security_event::{EventKind, SecurityEvent, Visitor};
+pub(crate) use security_event::{EventKind, SecurityEvent};
 pub(crate) use session::{Judgement, MAX_SESSIONS, OwnSession, Session, SessionLimits};
 pub(crate) use signing_period::{MAX_PUBLISHED_KEYS, NextStep, PUBLISHED_BEFORE, SigningPeriod, SigningState};

@@ -5,7 +5,6 @@ mod oauth;
 mod sessions;
 mod sign_in;
 mod signing_keys;
-mod visitor;
 mod well_known;
 
 use crate::{App, codes::Code, keys::SigningError, refusal::Refusal};

@@ -1,7 +1,7 @@
 //! The keys that sign access tokens: made in time, sealed in the database, and read by every replica.
 
 use crate::{
-    domain::{EventKind, MAX_PUBLISHED_KEYS, NextStep, SecurityEvent, SigningPeriod, SigningState, Visitor},
+    domain::{EventKind, MAX_PUBLISHED_KEYS, NextStep, SecurityEvent, SigningPeriod, SigningState},
     secret::Secrets,
     store::{self, StoredKey},
 };
@@ -13,6 +13,7 @@ use off_kit::{
     auth::{Claims, Jwk, KeySet, SigningKey},
     backoff::Backoff,
     db,
+    http::RequestSource,
 };
 use sqlx::{PgConnection, PgPool};
 use std::{
@@ -183,22 +184,22 @@ impl Keys {
     async fn provide_missing(&self) -> anyhow::Result<()> {
         let mut tx = self.db.begin().await?;
         store::lock_signing_keys(&mut tx).await?;
-        self.take_next_step(&mut tx, "auth", &Visitor::default()).await?;
+        self.take_next_step(&mut tx, "auth", &RequestSource::default()).await?;
         tx.commit().await?;
         Ok(())
     }
 
     /// Makes the key that is missing, or lets one that waits sign now, in a transaction that has locked the keys.
-    async fn take_next_step(&self, conn: &mut PgConnection, by: &str, visitor: &Visitor) -> anyhow::Result<()> {
+    async fn take_next_step(&self, conn: &mut PgConnection, by: &str, source: &RequestSource) -> anyhow::Result<()> {
         let now = self.clock.now();
         let mut usable = store::list_signing_keys(&mut *conn, now).await?;
         usable.retain(|key| self.open(&key.kid, &key.private_sealed).is_some());
         let periods: Vec<SigningPeriod> = usable.iter().map(|key| key.period).collect();
         match SigningPeriod::next_step(&periods, now) {
             NextStep::Nothing => {}
-            NextStep::Start(index, period) => self.start_early(conn, &usable[index].kid, period, by, visitor).await?,
+            NextStep::Start(index, period) => self.start_early(conn, &usable[index].kid, period, by, source).await?,
             NextStep::Make(period) => {
-                self.insert(conn, period, "auth", visitor).await?;
+                self.insert(conn, period, "auth", source).await?;
             }
         }
         Ok(())
@@ -211,10 +212,10 @@ impl Keys {
         kid: &str,
         period: SigningPeriod,
         by: &str,
-        visitor: &Visitor,
+        source: &RequestSource,
     ) -> anyhow::Result<()> {
         store::move_signing_key(&mut *conn, kid, period).await?;
-        let event = SecurityEvent::new(EventKind::SigningKeyStarted, by, visitor, kid);
+        let event = SecurityEvent::new(EventKind::SigningKeyStarted, by, source, kid);
         store::insert_security_event(conn, &event, period.signs_from).await?;
         info!("the signing key {kid} signs from now, because no other does");
         Ok(())
@@ -226,14 +227,14 @@ impl Keys {
         conn: &mut PgConnection,
         period: SigningPeriod,
         subject: &str,
-        visitor: &Visitor,
+        source: &RequestSource,
     ) -> anyhow::Result<String> {
         let (key, private) = SigningKey::generate()?;
         let sealed = self.secrets.seal(key.kid(), &private)?;
         let jwk = serde_json::to_value(key.jwk())?;
         let stored = StoredKey { kid: key.kid().to_owned(), public_jwk: jwk, private_sealed: sealed, period };
         store::insert_signing_key(conn, &stored).await?;
-        let event = SecurityEvent::new(EventKind::SigningKeyCreated, subject, visitor, key.kid());
+        let event = SecurityEvent::new(EventKind::SigningKeyCreated, subject, source, key.kid());
         store::insert_security_event(conn, &event, period.created_at).await?;
         info!("made the signing key {}, which signs from {}", key.kid(), period.signs_from);
         Ok(stored.kid)
@@ -244,7 +245,7 @@ impl Keys {
         &self,
         delay: TimeDelta,
         by: &str,
-        visitor: &Visitor,
+        source: &RequestSource,
     ) -> Result<(String, SigningPeriod), RotationError> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
@@ -253,7 +254,7 @@ impl Keys {
             return Err(RotationError::TooMany);
         }
         let period = SigningPeriod::starting(now, delay);
-        let kid = self.insert(&mut tx, period, by, visitor).await.map_err(into_error)?;
+        let kid = self.insert(&mut tx, period, by, source).await.map_err(into_error)?;
         tx.commit().await?;
         self.reload_now().await;
         Ok((kid, period))
@@ -261,16 +262,16 @@ impl Keys {
 
     /// Retires a published key: its tokens are not accepted any more. If no other key signs, one that waits signs at
     /// once, or a new one if verifiers may not know that yet. Returns whether there is such a key.
-    pub(crate) async fn retire(&self, kid: &str, by: &str, visitor: &Visitor) -> Result<bool, RotationError> {
+    pub(crate) async fn retire(&self, kid: &str, by: &str, source: &RequestSource) -> Result<bool, RotationError> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
         store::lock_signing_keys(&mut tx).await?;
         if !store::retire_signing_key(&mut tx, kid, now).await? {
             return Ok(false);
         }
-        let event = SecurityEvent::new(EventKind::SigningKeyRetired, by, visitor, kid);
+        let event = SecurityEvent::new(EventKind::SigningKeyRetired, by, source, kid);
         store::insert_security_event(&mut tx, &event, now).await?;
-        self.take_next_step(&mut tx, by, visitor).await.map_err(into_error)?;
+        self.take_next_step(&mut tx, by, source).await.map_err(into_error)?;
         tx.commit().await?;
         info!("retired the signing key {kid}");
         self.reload_now().await;

@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    domain::{EventKind, Judgement, RefreshToken, SecurityEvent, Session, Visitor},
+    domain::{EventKind, Judgement, RefreshToken, SecurityEvent, Session},
     events,
     refusal::Refusal,
     store,
@@ -10,7 +10,7 @@ use crate::{
 };
 use metrics::counter;
 use off_events::UserId;
-use off_kit::auth::Subject;
+use off_kit::{auth::Subject, http::RequestSource};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::warn;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ const ENDED_BY_PERSON: &str = "ended by the person";
 
 /// The next tokens of a session. The same token may be used again within the grace period, and gets the same successor.
 /// An older one ends the session, because it was stolen, or its successor was.
-pub(crate) async fn refresh(app: &App, token: &str, visitor: &Visitor) -> Result<TokenPair, Refusal> {
+pub(crate) async fn refresh(app: &App, token: &str, source: &RequestSource) -> Result<TokenPair, Refusal> {
     let Some((mut tx, mut session, token)) = lock_session(app, token).await? else {
         return Err(count(Refusal::InvalidRefreshToken, "invalid"));
     };
@@ -34,7 +34,7 @@ pub(crate) async fn refresh(app: &App, token: &str, visitor: &Visitor) -> Result
             Ok(tokens::issue_pair(app, &session)?)
         }
         Judgement::Reused => {
-            end(app, &mut tx, &session, REUSED, EventKind::RefreshReused, visitor).await?;
+            end(app, &mut tx, &session, REUSED, EventKind::RefreshReused, source).await?;
             tx.commit().await?;
             app.outbox.wake();
             warn!("session {} ended: {REUSED}", session.id);
@@ -59,10 +59,10 @@ fn count(refusal: Refusal, outcome: &'static str) -> Refusal {
 }
 
 /// Ends the session of a refresh token of any generation. Without a session that lives, it does nothing.
-pub(crate) async fn sign_out(app: &App, token: &str, visitor: &Visitor) -> sqlx::Result<()> {
+pub(crate) async fn sign_out(app: &App, token: &str, source: &RequestSource) -> sqlx::Result<()> {
     let Some((mut tx, session, _)) = lock_session(app, token).await? else { return Ok(()) };
     if session.is_live(app.clock.now()) {
-        end(app, &mut tx, &session, SIGNED_OUT, EventKind::Logout, visitor).await?;
+        end(app, &mut tx, &session, SIGNED_OUT, EventKind::Logout, source).await?;
         tx.commit().await?;
         app.outbox.wake();
     }
@@ -70,14 +70,14 @@ pub(crate) async fn sign_out(app: &App, token: &str, visitor: &Visitor) -> sqlx:
 }
 
 /// Ends a session of a person; returns whether they have such a session that lives.
-pub(crate) async fn end_own(app: &App, user_id: UserId, id: Uuid, visitor: &Visitor) -> sqlx::Result<bool> {
+pub(crate) async fn end_own(app: &App, user_id: UserId, id: Uuid, source: &RequestSource) -> sqlx::Result<bool> {
     let now = app.clock.now();
     let mut tx = app.db.begin().await?;
     if !store::end_own_session(&mut tx, user_id, id, ENDED_BY_PERSON, now).await? {
         return Ok(false);
     }
     events::put_revoked(app, &mut tx, &[id]).await?;
-    let event = SecurityEvent::new(EventKind::SessionRevoked, Subject::Person(user_id), visitor, id.to_string());
+    let event = SecurityEvent::new(EventKind::SessionRevoked, Subject::Person(user_id), source, id.to_string());
     store::insert_security_event(&mut tx, &event, now).await?;
     tx.commit().await?;
     app.outbox.wake();
@@ -103,11 +103,11 @@ async fn end(
     session: &Session,
     because: &str,
     kind: EventKind,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> sqlx::Result<()> {
     let now = app.clock.now();
     store::end_session(conn, session.id, because, now).await?;
     events::put_revoked(app, conn, &[session.id]).await?;
-    let event = SecurityEvent::new(kind, Subject::Person(session.user_id), visitor, session.id.to_string());
+    let event = SecurityEvent::new(kind, Subject::Person(session.user_id), source, session.id.to_string());
     store::insert_security_event(conn, &event, now).await
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    domain::{EventKind, MAX_SESSIONS, SecurityEvent, Session, Visitor, whole_seconds},
+    domain::{EventKind, MAX_SESSIONS, SecurityEvent, Session, whole_seconds},
     events,
     refusal::Refusal,
     secret,
@@ -10,12 +10,17 @@ use crate::{
     tokens::{self, TokenPair},
 };
 use metrics::counter;
-use off_kit::{auth::Subject, email::Email, password::Hasher};
+use off_kit::{auth::Subject, email::Email, http::RequestSource, password::Hasher};
 use uuid::Uuid;
 
 /// Starts a session of the person with this e-mail address and password.
-pub(crate) async fn sign_in(app: &App, email: &str, password: String, visitor: &Visitor) -> Result<TokenPair, Refusal> {
-    let result = try_sign_in(app, email, password, visitor).await;
+pub(crate) async fn sign_in(
+    app: &App,
+    email: &str,
+    password: String,
+    source: &RequestSource,
+) -> Result<TokenPair, Refusal> {
+    let result = try_sign_in(app, email, password, source).await;
     let outcome = match &result {
         Ok(_) => "ok",
         Err(Refusal::WrongCredentials) => "wrong",
@@ -26,26 +31,26 @@ pub(crate) async fn sign_in(app: &App, email: &str, password: String, visitor: &
     result
 }
 
-async fn try_sign_in(app: &App, email: &str, password: String, visitor: &Visitor) -> Result<TokenPair, Refusal> {
-    let account = find_account(app, email, visitor).await?;
+async fn try_sign_in(app: &App, email: &str, password: String, source: &RequestSource) -> Result<TokenPair, Refusal> {
+    let account = find_account(app, email, source).await?;
     // Without an account the same work is done, so that the time does not tell whether there is one.
     let hash = account.as_ref().map(|account| account.password_hash.clone());
     let is_right = app.hasher.verify(password.clone(), hash).await?;
     let account = match account {
         Some(account) if is_right => account,
-        account => return Err(refuse(app, account.as_ref(), visitor).await?),
+        account => return Err(refuse(app, account.as_ref(), source).await?),
     };
     let new_hash =
         if Hasher::needs_rehash(&account.password_hash) { Some(app.hasher.hash(password).await?) } else { None };
-    let Some(session) = start_session(app, &account, new_hash.as_deref(), visitor).await? else {
-        return Err(refuse(app, Some(&account), visitor).await?);
+    let Some(session) = start_session(app, &account, new_hash.as_deref(), source).await? else {
+        return Err(refuse(app, Some(&account), source).await?);
     };
     Ok(tokens::issue_pair(app, &session)?)
 }
 
 /// Takes an attempt from the limits of the account, or of the e-mail address if nobody has it. `None` if nobody has it.
-async fn find_account(app: &App, email: &str, visitor: &Visitor) -> Result<Option<Account>, Refusal> {
-    let (now, network) = (app.clock.now(), visitor.network());
+async fn find_account(app: &App, email: &str, source: &RequestSource) -> Result<Option<Account>, Refusal> {
+    let (now, network) = (app.clock.now(), source.network());
     let email = Email::parse(email).map_or_else(|_| email.to_owned(), |email| email.as_str().to_owned());
     // Postgres does not take a NUL character, which is in no address.
     let attempt = if email.contains('\0') {
@@ -64,9 +69,9 @@ async fn find_account(app: &App, email: &str, visitor: &Visitor) -> Result<Optio
 }
 
 /// Records a failed sign-in.
-async fn refuse(app: &App, account: Option<&Account>, visitor: &Visitor) -> sqlx::Result<Refusal> {
+async fn refuse(app: &App, account: Option<&Account>, source: &RequestSource) -> sqlx::Result<Refusal> {
     let subject = account.map(|account| Subject::Person(account.user_id).to_string()).unwrap_or_default();
-    let event = SecurityEvent::new(EventKind::LoginFailed, subject, visitor, "");
+    let event = SecurityEvent::new(EventKind::LoginFailed, subject, source, "");
     let mut conn = app.db.acquire().await?;
     store::insert_security_event(&mut conn, &event, app.clock.now()).await?;
     Ok(Refusal::WrongCredentials)
@@ -77,7 +82,7 @@ async fn start_session(
     app: &App,
     account: &Account,
     new_hash: Option<&str>,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<Option<Session>, Refusal> {
     let (now, user_id, id) = (app.clock.now(), account.user_id, Uuid::now_v7());
     let salt = secret::draw_salt().map_err(Refusal::Failed)?;
@@ -89,10 +94,10 @@ async fn start_session(
     }
     let surplus = store::end_surplus_sessions(&mut tx, user_id, MAX_SESSIONS - 1, now).await?;
     events::put_revoked(app, &mut tx, &surplus).await?;
-    let Visitor { user_agent, address } = visitor;
+    let RequestSource { user_agent, address } = source;
     let new = NewSession { id, user_id, salt: &salt, now, idle_until, ends_at, user_agent, address };
     store::insert_session(&mut tx, &new).await?;
-    let event = SecurityEvent::new(EventKind::Login, Subject::Person(user_id), visitor, id.to_string());
+    let event = SecurityEvent::new(EventKind::Login, Subject::Person(user_id), source, id.to_string());
     store::insert_security_event(&mut tx, &event, now).await?;
     tx.commit().await?;
     app.outbox.wake();

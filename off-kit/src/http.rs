@@ -13,6 +13,7 @@ mod network_limit;
 mod observe;
 mod parked;
 mod problem;
+mod request_source;
 mod rules;
 mod server;
 
@@ -26,6 +27,7 @@ pub use hosts::Hosts;
 pub use network_limit::{Held, Network, NetworkLimit};
 pub use observe::Durations;
 pub use problem::Problem;
+pub use request_source::RequestSource;
 pub use server::{Description, Port, document, listen, serve};
 
 use crate::{auth, telemetry::Metric};

@@ -2,11 +2,11 @@
 
 use crate::{
     App,
-    domain::Visitor,
     registration::{RegisteredDevice, insert_keys, new_key},
     store::{self, AddedDevice, NewKey},
 };
 use off_events::{MacAddress, UserId};
+use off_kit::http::RequestSource;
 
 /// Why a device was not added.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +28,7 @@ pub(crate) async fn add(
     app: &App,
     user_id: UserId,
     mac_address: MacAddress,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<RegisteredDevice, AddError> {
     let key = new_key().map_err(AddError::Key)?;
     let mut tx = app.db.begin().await?;
@@ -38,7 +38,7 @@ pub(crate) async fn add(
         AddedDevice::MacAddressTaken => return Err(AddError::MacAddressTaken),
         AddedDevice::TooMany => return Err(AddError::TooMany),
     };
-    insert_keys(app, &mut tx, user_id, &[NewKey { ssd_id, key: &key }], visitor).await?;
+    insert_keys(app, &mut tx, user_id, &[NewKey { ssd_id, key: &key }], source).await?;
     tx.commit().await?;
     Ok(RegisteredDevice { ssd_id, mac_address, key: Some(key) })
 }

@@ -12,7 +12,7 @@ pub(crate) use consumption::{NewConsumptions, is_report_id};
 pub(crate) use device::{Device, MAX_DEVICES, NewDevice};
 pub(crate) use profile::{NewProfile, Profile};
 pub(crate) use registration::{NewRegistration, Registration};
-pub(crate) use security_event::{EventKind, SecurityEvent, Visitor};
+pub(crate) use security_event::{EventKind, SecurityEvent};
 pub(crate) use shelf_item::{NamedShelfItem, ShelfItem};
 pub(crate) use user::User;
 

@@ -5,7 +5,6 @@ mod devices;
 mod people;
 mod registrations;
 mod responses;
-mod visitor;
 
 use crate::App;
 use axum::http::{HeaderName, HeaderValue, header};

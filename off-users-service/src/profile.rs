@@ -2,11 +2,11 @@
 
 use crate::{
     App,
-    domain::{EventKind, Profile, SecurityEvent, User, Visitor},
+    domain::{EventKind, Profile, SecurityEvent, User},
     store::{self, ChangedUser},
 };
 use off_events::UserId;
-use off_kit::auth::RowAccess;
+use off_kit::{auth::RowAccess, http::RequestSource};
 
 /// Why a profile was not changed.
 #[derive(Debug, thiserror::Error)]
@@ -25,9 +25,9 @@ pub(crate) async fn change(
     id: UserId,
     access: RowAccess,
     profile: &Profile,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<User, ChangeError> {
-    update(app, id, access, profile, visitor).await.map_err(into_error)?.ok_or(ChangeError::NoPerson)
+    update(app, id, access, profile, source).await.map_err(into_error)?.ok_or(ChangeError::NoPerson)
 }
 
 /// `None` if there is no such person.
@@ -36,7 +36,7 @@ async fn update(
     id: UserId,
     access: RowAccess,
     profile: &Profile,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> sqlx::Result<Option<User>> {
     let mut tx = app.db.begin().await?;
     let changed = store::update_user(&mut tx, id, access, profile).await?;
@@ -47,7 +47,7 @@ async fn update(
     let kinds = [(has_new_email, EventKind::EmailChanged), (has_new_profile, EventKind::ProfileChanged)];
     let happened = kinds.into_iter().filter(|(happened, _)| *happened);
     let events: Vec<_> = happened.map(|(_, kind)| SecurityEvent::of_person(id, kind, String::new())).collect();
-    store::insert_security_events(&mut tx, &events, visitor, app.clock.now()).await?;
+    store::insert_security_events(&mut tx, &events, source, app.clock.now()).await?;
     tx.commit().await?;
     Ok(Some(user))
 }

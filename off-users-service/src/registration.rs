@@ -2,13 +2,14 @@
 
 use crate::{
     App,
-    domain::{EventKind, Registration, SecurityEvent, Visitor},
+    domain::{EventKind, Registration, SecurityEvent},
     sign_in::Session,
     store::{self, NewKey, RegistrationConflict},
 };
 use off_events::{MacAddress, SsdId, UserId, UserRegistered};
 use off_kit::{
     auth::{OpaqueKey, Subject},
+    http::RequestSource,
     outbox::Entry,
     password::HashError,
     telemetry,
@@ -52,12 +53,12 @@ pub(crate) struct Registered {
 pub(crate) async fn register(
     app: &App,
     registration: Registration,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<Registered, RegistrationError> {
     let keys = registration.mac_addresses.iter().map(|_| new_key().map(Some)).collect::<anyhow::Result<_>>();
     let keys = keys.map_err(RegistrationError::Keys)?;
-    let registered = insert(app, &registration, keys, visitor, false).await?;
-    let session = sign_in(app, registered.user_id, &registration, visitor).await;
+    let registered = insert(app, &registration, keys, source, false).await?;
+    let session = sign_in(app, registered.user_id, &registration, source).await;
     Ok(Registered { session, ..registered })
 }
 
@@ -66,10 +67,10 @@ pub(crate) async fn register(
 pub(crate) async fn register_simulated(
     app: &App,
     registration: Registration,
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> Result<Registered, RegistrationError> {
     let keys = registration.mac_addresses.iter().map(|_| None).collect();
-    insert(app, &registration, keys, visitor, true).await
+    insert(app, &registration, keys, source, true).await
 }
 
 /// A new key of a device.
@@ -82,7 +83,7 @@ async fn insert(
     app: &App,
     registration: &Registration,
     keys: Vec<Option<OpaqueKey>>,
-    visitor: &Visitor,
+    source: &RequestSource,
     is_simulated: bool,
 ) -> Result<Registered, RegistrationError> {
     // Checked before the slow hash, and before the insert takes ids from the sequences: a rejected registration must
@@ -102,7 +103,7 @@ async fn insert(
             .zip(&keys)
             .filter_map(|(&ssd_id, key)| Some(NewKey { ssd_id, key: key.as_ref()? }))
             .collect();
-        insert_keys(app, &mut tx, user_id, &stored, visitor).await?;
+        insert_keys(app, &mut tx, user_id, &stored, source).await?;
         let event = UserRegistered { id: user_id, ssd_ids: ssd_ids.clone(), timestamp: now };
         let entry = Entry { event: &event, occurred_at: now, traceparent: telemetry::current_traceparent() };
         app.outbox.put(&mut tx, &[entry]).await?;
@@ -123,7 +124,7 @@ pub(crate) async fn insert_keys(
     conn: &mut PgConnection,
     user_id: UserId,
     keys: &[NewKey<'_>],
-    visitor: &Visitor,
+    source: &RequestSource,
 ) -> sqlx::Result<()> {
     if keys.is_empty() {
         return Ok(());
@@ -134,13 +135,13 @@ pub(crate) async fn insert_keys(
         let detail = format!("key {} of device {ssd_id}", key.id());
         SecurityEvent::of_person(user_id, EventKind::DeviceKeyCreated, detail)
     });
-    store::insert_security_events(conn, &events.collect::<Vec<_>>(), visitor, now).await
+    store::insert_security_events(conn, &events.collect::<Vec<_>>(), source, now).await
 }
 
 /// The tokens of a new person; `None` if the auth service does not issue them now.
-async fn sign_in(app: &App, id: UserId, registration: &Registration, visitor: &Visitor) -> Option<Session> {
+async fn sign_in(app: &App, id: UserId, registration: &Registration, source: &RequestSource) -> Option<Session> {
     let Registration { email, password, .. } = registration;
-    match app.auth.sign_in(email.as_str(), password, visitor).await {
+    match app.auth.sign_in(email.as_str(), password, source).await {
         Ok(session) => Some(session),
         Err(error) => {
             if let Some(suppressed) = app.log_limit.admit() {

@@ -1,9 +1,8 @@
 //! Signs in people who have just registered, at the auth service.
 
-use crate::domain::Visitor;
 use anyhow::{Context, anyhow, ensure};
 use off_events::headers::TRACEPARENT;
-use off_kit::{Kit, telemetry};
+use off_kit::{Kit, http::RequestSource, telemetry};
 use reqwest::{Client, header::USER_AGENT, redirect};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -63,12 +62,12 @@ impl AuthClient {
         Ok(Self { client, login: url.join("/api/login").context("AUTH_URL cannot have a path")? })
     }
 
-    /// Signs in a person, on behalf of `visitor`. Not retried: a person can sign in at any time.
-    pub(crate) async fn sign_in(&self, email: &str, password: &str, visitor: &Visitor) -> anyhow::Result<Session> {
+    /// Signs in a person, on behalf of `source`. Not retried: a person can sign in at any time.
+    pub(crate) async fn sign_in(&self, email: &str, password: &str, source: &RequestSource) -> anyhow::Result<Session> {
         let mut request = self.client.post(self.login.clone()).json(&json!({"email": email, "password": password}));
         let headers = [
-            (USER_AGENT.as_str(), visitor.user_agent.clone()),
-            ("x-forwarded-for", visitor.address.clone()),
+            (USER_AGENT.as_str(), source.user_agent.clone()),
+            ("x-forwarded-for", source.address.clone()),
             (TRACEPARENT, telemetry::current_traceparent().unwrap_or_default()),
         ];
         for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {

@@ -1,22 +1,6 @@
 //! Security events: who did what, from where. They hold no secrets, and no e-mail addresses.
 
-use off_kit::http::Network;
-
-/// Where a request comes from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Visitor {
-    /// The client's address; empty if unknown.
-    pub(crate) address: String,
-    /// What the client calls itself; empty if unknown.
-    pub(crate) user_agent: String,
-}
-
-impl Visitor {
-    /// The network of the address; empty if unknown.
-    pub(crate) fn network(&self) -> String {
-        self.address.parse().map(|address| Network::of(address).to_string()).unwrap_or_default()
-    }
-}
+use off_kit::http::RequestSource;
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,9 +59,9 @@ impl<'a> SecurityEvent<'a> {
     pub(crate) fn new(
         kind: EventKind,
         subject: impl ToString,
-        visitor: &'a Visitor,
+        source: &'a RequestSource,
         detail: impl Into<String>,
     ) -> Self {
-        Self { kind, subject: subject.to_string(), address: &visitor.address, detail: detail.into() }
+        Self { kind, subject: subject.to_string(), address: &source.address, detail: detail.into() }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     App,
     codes::Code,
     device_keys::{self, NotCreated},
-    domain::{self, Label, Visitor},
+    domain::{self, Label},
     store,
 };
 use axum::{
@@ -18,7 +18,7 @@ use off_events::SsdId;
 use off_kit::{
     auth::{Caller, RowAccess, TokenError},
     fields::FieldError,
-    http::{ApiJson, ApiPath, Problem},
+    http::{ApiJson, ApiPath, Problem, RequestSource},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -121,12 +121,12 @@ pub(super) async fn create_device_key(
     State(app): State<App>,
     caller: Caller,
     access: RowAccess,
-    visitor: Visitor,
+    source: RequestSource,
     ApiPath(ssd_id): ApiPath<i64>,
     ApiJson(new): ApiJson<NewKey>,
 ) -> Result<(StatusCode, [(HeaderName, HeaderValue); 1], Json<CreatedKey>), Problem> {
     let label: Label = new.label.parse().map_err(|error| Problem::invalid(vec![FieldError::new("label", &error)]))?;
-    let (key, created_at) = device_keys::create(&app, &caller.0, access, SsdId(ssd_id), &label, &visitor).await?;
+    let (key, created_at) = device_keys::create(&app, &caller.0, access, SsdId(ssd_id), &label, &source).await?;
     let created = CreatedKey {
         id: key.id(),
         ssd_id: SsdId(ssd_id),
@@ -155,7 +155,7 @@ pub(super) async fn list_device_keys(
     Ok(Json(KeyList { keys: keys.into_iter().map(Into::into).collect() }))
 }
 
-/// Revoke a key of a device. Its access tokens end at once, too.
+/// Revoke a key of a device. Its access tokens end with it.
 ///
 /// When a person revokes it, the keys that the device made with it end, too, and those that were made with these,
 /// because whoever had a stolen key may have made them. They end also when the key itself was revoked before, which is
@@ -171,10 +171,10 @@ pub(super) async fn revoke_device_key(
     State(app): State<App>,
     caller: Caller,
     access: RowAccess,
-    visitor: Visitor,
+    source: RequestSource,
     ApiPath((ssd_id, id)): ApiPath<(i64, Uuid)>,
 ) -> Result<StatusCode, Problem> {
-    let revoked = device_keys::revoke(&app, &caller.0, access, SsdId(ssd_id), id, &visitor).await;
+    let revoked = device_keys::revoke(&app, &caller.0, access, SsdId(ssd_id), id, &source).await;
     if revoked.map_err(Problem::of_database)? {
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -8,7 +8,7 @@ use super::NO_STORE;
 use crate::{
     App,
     clients::{self, Authenticated},
-    domain::{RefreshToken, Visitor},
+    domain::RefreshToken,
     refresh,
 };
 use axum::{
@@ -19,7 +19,10 @@ use axum::{
 use basic::basic_credentials;
 use error::{ErrorCode, OAuthError};
 use form::OAuthForm;
-use off_kit::{auth::TokenError, http::Problem};
+use off_kit::{
+    auth::TokenError,
+    http::{Problem, RequestSource},
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use utoipa::ToSchema;
@@ -94,7 +97,7 @@ async fn find_client(app: &App, headers: &HeaderMap) -> Result<Option<Authentica
         (status = 503, description = "temporarily unavailable, see Retry-After", body = OAuthError)))]
 pub(super) async fn issue_token(
     State(app): State<App>,
-    visitor: Visitor,
+    source: RequestSource,
     headers: HeaderMap,
     OAuthForm(request): OAuthForm<TokenRequest>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<IssuedToken>), OAuthError> {
@@ -106,7 +109,7 @@ pub(super) async fn issue_token(
         None => return Err(OAuthError::new(ErrorCode::InvalidRequest, "grant_type is missing")),
     }
     let client = find_client(&app, &headers).await?.ok_or_else(OAuthError::invalid_client)?;
-    let token = clients::issue(&app, &client, request.scope.as_deref(), &visitor).await?;
+    let token = clients::issue(&app, &client, request.scope.as_deref(), &source).await?;
     let (expires_in, scope) = (token.expires_in, token.scopes.to_string());
     Ok(([NO_STORE], Json(IssuedToken { access_token: token.text, token_type: "Bearer", expires_in, scope })))
 }
@@ -126,7 +129,7 @@ pub(super) async fn issue_token(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = OAuthError)))]
 pub(super) async fn revoke_token(
     State(app): State<App>,
-    visitor: Visitor,
+    source: RequestSource,
     headers: HeaderMap,
     OAuthForm(request): OAuthForm<Revocation>,
 ) -> Result<[(HeaderName, HeaderValue); 1], OAuthError> {
@@ -134,11 +137,11 @@ pub(super) async fn revoke_token(
     let token = request.token.ok_or_else(missing)?;
     let client = find_client(&app, &headers).await?;
     if RefreshToken::parse(&token).is_some() {
-        refresh::sign_out(&app, &token, &visitor).await.map_err(OAuthError::of_database)?;
+        refresh::sign_out(&app, &token, &source).await.map_err(OAuthError::of_database)?;
     } else if let Some(client) = client {
         match app.verifier.verify(&token).await {
             Ok(principal) if principal.sid == client.sid => {
-                clients::revoke_tokens(&app, &client, &visitor).await.map_err(OAuthError::of_database)?;
+                clients::revoke_tokens(&app, &client, &source).await.map_err(OAuthError::of_database)?;
             }
             Err(TokenError::NoKeys) => return Err(OAuthError::unavailable()),
             // Not a token of this client, or not a valid one.

@@ -2,7 +2,7 @@
 
 use crate::{
     App,
-    domain::{MAX_SESSIONS, OwnSession, Visitor},
+    domain::{MAX_SESSIONS, OwnSession},
     password, refresh,
     refusal::Refusal,
     store,
@@ -13,7 +13,7 @@ use off_events::UserId;
 use off_kit::{
     auth::{Caller, Subject},
     fields::{FieldError, Fields, Raw},
-    http::{ApiJson, ApiPath, Problem},
+    http::{ApiJson, ApiPath, Problem, RequestSource},
     password::parse,
 };
 use serde::{Deserialize, Serialize};
@@ -92,7 +92,7 @@ fn person(caller: &Caller) -> Option<UserId> {
 pub(super) async fn change_password(
     State(app): State<App>,
     caller: Caller,
-    visitor: Visitor,
+    source: RequestSource,
     ApiJson(body): ApiJson<NewPassword>,
 ) -> Result<StatusCode, Problem> {
     let user_id = person(&caller).ok_or_else(Problem::unauthenticated)?;
@@ -101,7 +101,7 @@ pub(super) async fn change_password(
     let new = fields.text("new_password", &body.new_password).map(parse);
     let new = new.and_then(|new| fields.check("new_password", new));
     let (old, new) = fields.finish(old.zip(new)).map_err(Problem::invalid)?;
-    match password::change(&app, user_id, caller.0.sid, old.to_owned(), new, &visitor).await {
+    match password::change(&app, user_id, caller.0.sid, old.to_owned(), new, &source).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         // Not a 401: the token is valid.
         Err(Refusal::WrongCredentials) => {
@@ -127,7 +127,7 @@ pub(super) async fn list_sessions(State(app): State<App>, caller: Caller) -> Res
     Ok(Json(SessionList { sessions: sessions.collect() }))
 }
 
-/// End one of the own sessions. Its access tokens end at once, too.
+/// End one of the own sessions. Its access tokens end with it.
 #[utoipa::path(delete, path = "/api/sessions/{id}", tag = "sessions", security(("token" = ["person"])),
     params(("id" = Uuid, Path, description = "the session")),
     responses(
@@ -137,10 +137,10 @@ pub(super) async fn list_sessions(State(app): State<App>, caller: Caller) -> Res
 pub(super) async fn end_session(
     State(app): State<App>,
     caller: Caller,
-    visitor: Visitor,
+    source: RequestSource,
     ApiPath(id): ApiPath<Uuid>,
 ) -> Result<StatusCode, Problem> {
     let user_id = person(&caller).ok_or_else(Problem::unauthenticated)?;
-    let has_ended = refresh::end_own(&app, user_id, id, &visitor).await.map_err(Problem::of_database)?;
+    let has_ended = refresh::end_own(&app, user_id, id, &source).await.map_err(Problem::of_database)?;
     if has_ended { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found(format!("there is no session {id}"))) }
 }

@@ -2,7 +2,7 @@
 //! cannot read.
 
 use super::NO_STORE;
-use crate::{App, domain::Visitor, refresh, refusal::Refusal, sign_in, tokens::TokenPair};
+use crate::{App, refresh, refusal::Refusal, sign_in, tokens::TokenPair};
 use axum::{
     Json,
     extract::State,
@@ -11,7 +11,7 @@ use axum::{
 };
 use off_kit::{
     fields::{Fields, Raw},
-    http::{ApiJson, Problem},
+    http::{ApiJson, Problem, RequestSource},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -134,14 +134,14 @@ fn refresh_token(body: Option<ApiJson<Refresh>>, headers: &HeaderMap) -> Option<
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn login(
     State(app): State<App>,
-    visitor: Visitor,
+    source: RequestSource,
     ApiJson(login): ApiJson<Login>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut fields = Fields::default();
     let email = fields.text("email", &login.email);
     let password = fields.text("password", &login.password);
     let (email, password) = fields.finish(email.zip(password)).map_err(Problem::invalid)?;
-    let pair = sign_in::sign_in(&app, email, password.to_owned(), &visitor).await?;
+    let pair = sign_in::sign_in(&app, email, password.to_owned(), &source).await?;
     Ok(answer(pair, if login.cookie { Place::Cookie } else { Place::Body }))
 }
 
@@ -161,16 +161,16 @@ pub(super) async fn login(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn refresh(
     State(app): State<App>,
-    visitor: Visitor,
+    source: RequestSource,
     headers: HeaderMap,
     body: Option<ApiJson<Refresh>>,
 ) -> Result<impl IntoResponse, Problem> {
     let (token, place) = refresh_token(body, &headers).ok_or(Refusal::InvalidRefreshToken)?;
-    let pair = refresh::refresh(&app, &token, &visitor).await?;
+    let pair = refresh::refresh(&app, &token, &source).await?;
     Ok(answer(pair, place))
 }
 
-/// End the session of a refresh token. Its access tokens end at once, too.
+/// End the session of a refresh token. Its access tokens end with it.
 ///
 /// An invalid token is no error: there is no session then.
 #[utoipa::path(post, path = "/api/logout", tag = "sessions", security(()), request_body = Option<Refresh>,
@@ -184,13 +184,13 @@ pub(super) async fn refresh(
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn logout(
     State(app): State<App>,
-    visitor: Visitor,
+    source: RequestSource,
     headers: HeaderMap,
     body: Option<ApiJson<Refresh>>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut removed = None;
     if let Some((token, place)) = refresh_token(body, &headers) {
-        refresh::sign_out(&app, &token, &visitor).await.map_err(Problem::of_database)?;
+        refresh::sign_out(&app, &token, &source).await.map_err(Problem::of_database)?;
         removed = (place == Place::Cookie).then(|| set_cookie("", 0)).flatten();
     }
     Ok((StatusCode::NO_CONTENT, [NO_STORE], AppendHeaders(removed)))

@@ -3,7 +3,7 @@
 use crate::{
     App,
     codes::Code,
-    domain::{PUBLISHED_BEFORE, SigningPeriod, SigningState, Visitor},
+    domain::{PUBLISHED_BEFORE, SigningPeriod, SigningState},
     keys::RotationError,
 };
 use axum::{
@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use off_kit::{
     auth::Caller,
     fields::FieldError,
-    http::{ApiJson, ApiPath, Problem},
+    http::{ApiJson, ApiPath, Problem, RequestSource},
 };
 use serde::{Deserialize, Serialize};
 use tracing::error;
@@ -124,7 +124,7 @@ pub(super) async fn list_signing_keys(State(app): State<App>) -> Result<Json<Sig
 pub(super) async fn rotate_signing_keys(
     State(app): State<App>,
     Caller(caller): Caller,
-    visitor: Visitor,
+    source: RequestSource,
     rotation: Option<ApiJson<Rotation>>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<SigningKeyInList>), Problem> {
     let seconds = rotation.map_or_else(default_delay, |ApiJson(rotation)| rotation.signs_after_seconds);
@@ -133,7 +133,7 @@ pub(super) async fn rotate_signing_keys(
         return Err(Problem::invalid(vec![error]));
     }
     let by = caller.subject.to_string();
-    let (kid, period) = app.keys.rotate(TimeDelta::seconds(seconds), &by, &visitor).await?;
+    let (kid, period) = app.keys.rotate(TimeDelta::seconds(seconds), &by, &source).await?;
     let location = format!("/api/keys/{kid}");
     let key = SigningKeyInList::new(kid, &period, app.clock.now());
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(key)))
@@ -151,13 +151,13 @@ pub(super) async fn rotate_signing_keys(
 pub(super) async fn retire_signing_key(
     State(app): State<App>,
     Caller(caller): Caller,
-    visitor: Visitor,
+    source: RequestSource,
     ApiPath(kid): ApiPath<String>,
 ) -> Result<StatusCode, Problem> {
     let not_found = || Problem::not_found("there is no such key");
     if kid.contains('\0') {
         return Err(not_found());
     }
-    let is_retired = app.keys.retire(&kid, &caller.subject.to_string(), &visitor).await?;
+    let is_retired = app.keys.retire(&kid, &caller.subject.to_string(), &source).await?;
     if is_retired { Ok(StatusCode::NO_CONTENT) } else { Err(not_found()) }
 }

@@ -3,15 +3,6 @@
 use off_events::UserId;
 use off_kit::auth::Subject;
 
-/// Where a request comes from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Visitor {
-    /// The client's address; empty if unknown.
-    pub(crate) address: String,
-    /// What the client calls itself; empty if unknown.
-    pub(crate) user_agent: String,
-}
-
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EventKind {

@@ -9,7 +9,7 @@ use crate::{
     App,
     codes::Code,
     devices::{self, AddError},
-    domain::{NewDevice, Visitor},
+    domain::NewDevice,
     store,
 };
 use axum::{
@@ -21,7 +21,7 @@ use axum::{
 use off_events::SsdId;
 use off_kit::{
     auth::{RowAccess, Scope},
-    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
+    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem, RequestSource},
 };
 use serde::Deserialize;
 use tracing::error;
@@ -104,14 +104,14 @@ pub(super) async fn list_devices(
 pub(super) async fn create_device(
     State(app): State<App>,
     access: RowAccess,
-    visitor: Visitor,
+    source: RequestSource,
     ApiJson(new): ApiJson<NewDevice>,
 ) -> Result<impl IntoResponse, Problem> {
     let RowAccess::Person(user_id) = access else {
         return Err(Problem::forbidden([Scope::Person].into_iter().collect()));
     };
     let mac_address = new.check().map_err(Problem::invalid)?;
-    let device = devices::add(&app, user_id, mac_address, &visitor).await?;
+    let device = devices::add(&app, user_id, mac_address, &source).await?;
     let location = format!("/api/devices/{}", device.ssd_id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], [NO_STORE], Json(RegisteredDevice::from(device))))
 }

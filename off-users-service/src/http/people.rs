@@ -3,7 +3,7 @@
 use super::{registrations::email_taken, responses::User};
 use crate::{
     App,
-    domain::{NewProfile, Visitor},
+    domain::NewProfile,
     profile::{self, ChangeError},
     store,
 };
@@ -11,7 +11,7 @@ use axum::{Json, extract::State};
 use off_events::UserId;
 use off_kit::{
     auth::RowAccess,
-    http::{ApiJson, ApiPath, Problem},
+    http::{ApiJson, ApiPath, Problem, RequestSource},
 };
 
 fn no_such_person(id: i64) -> Problem {
@@ -53,12 +53,12 @@ pub(super) async fn find_user(
 pub(super) async fn change_user(
     State(app): State<App>,
     access: RowAccess,
-    visitor: Visitor,
+    source: RequestSource,
     ApiPath(id): ApiPath<i64>,
     ApiJson(new): ApiJson<NewProfile>,
 ) -> Result<Json<User>, Problem> {
     let profile = new.check().map_err(Problem::invalid)?;
-    let changed = profile::change(&app, UserId(id), access, &profile, &visitor).await;
+    let changed = profile::change(&app, UserId(id), access, &profile, &source).await;
     changed.map(|user| Json(user.into())).map_err(|error| match error {
         ChangeError::NoPerson => no_such_person(id),
         ChangeError::EmailTaken => email_taken(),

@@ -4,7 +4,7 @@ use super::{NO_STORE, responses::Registered};
 use crate::{
     App,
     codes::Code,
-    domain::{NewRegistration, Visitor},
+    domain::NewRegistration,
     registration::{self, RegistrationError},
     store::RegistrationConflict,
 };
@@ -16,7 +16,7 @@ use axum::{
 };
 use off_kit::{
     auth::RowAccess,
-    http::{ApiJson, Problem},
+    http::{ApiJson, Problem, RequestSource},
     password::HashError,
 };
 use tracing::error;
@@ -41,13 +41,13 @@ use tracing::error;
 pub(super) async fn create_registration(
     State(app): State<App>,
     access: Option<RowAccess>,
-    visitor: Visitor,
+    source: RequestSource,
     ApiJson(new): ApiJson<NewRegistration>,
 ) -> Result<impl IntoResponse, Problem> {
     let registration = new.check().map_err(Problem::invalid)?;
     let registered = match access {
-        Some(RowAccess::Simulated) => registration::register_simulated(&app, registration, &visitor).await?,
-        _ => registration::register(&app, registration, &visitor).await?,
+        Some(RowAccess::Simulated) => registration::register_simulated(&app, registration, &source).await?,
+        _ => registration::register(&app, registration, &source).await?,
     };
     let location = format!("/api/users/{}", registered.user_id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], [NO_STORE], Json(Registered::from(registered))))

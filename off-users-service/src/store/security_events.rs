@@ -1,14 +1,15 @@
 //! The security log.
 
-use crate::domain::{SecurityEvent, Visitor};
+use crate::domain::SecurityEvent;
 use chrono::{DateTime, Utc};
+use off_kit::http::RequestSource;
 use sqlx::PgConnection;
 
 /// Inserts events in the transaction of their facts. The role of this service may not read, change or delete them.
 pub(crate) async fn insert_security_events(
     conn: &mut PgConnection,
     events: &[SecurityEvent],
-    visitor: &Visitor,
+    source: &RequestSource,
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     if events.is_empty() {
@@ -25,7 +26,7 @@ pub(crate) async fn insert_security_events(
          SELECT $1, kind, subject, $2, detail
          FROM unnest($3::text[], $4::text[], $5::text[]) AS event (kind, subject, detail)",
         now,
-        visitor.address,
+        source.address,
         &kinds,
         &subjects,
         &details,

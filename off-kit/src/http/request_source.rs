@@ -1,6 +1,6 @@
-//! Where a request comes from, for the list of sessions and the security log.
+//! Where a request comes from, for lists of sessions and the security log.
 
-use crate::domain::Visitor;
+use super::Network;
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
@@ -10,7 +10,23 @@ use std::{convert::Infallible, net::IpAddr};
 /// Longer names of clients are cut.
 const MAX_USER_AGENT_LENGTH: usize = 200;
 
-impl<S: Sync> FromRequestParts<S> for Visitor {
+/// Where a request comes from, as the gateway and the client say. A handler takes it as an argument.
+#[derive(Debug, Clone, Default)]
+pub struct RequestSource {
+    /// The client's address; empty if unknown.
+    pub address: String,
+    /// What the client calls itself; empty if unknown.
+    pub user_agent: String,
+}
+
+impl RequestSource {
+    /// The network of the address; empty if unknown.
+    pub fn network(&self) -> String {
+        self.address.parse().map(|address| Network::of(address).to_string()).unwrap_or_default()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestSource {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -20,7 +36,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
     }
 }
 
-/// The address that the gateway saw. Only the gateway reaches this service, and it replaces the header.
+/// The address that the gateway saw. Only the gateway reaches a service, and it replaces the header.
 fn address(headers: &HeaderMap) -> String {
     let forwarded = headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let last = forwarded.rsplit(',').next().unwrap_or_default().trim();
