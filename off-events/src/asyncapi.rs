@@ -1,8 +1,8 @@
 //! Generates the AsyncAPI 3 document of all subjects from the types of this crate.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, Revoked, StockConsumed,
-    StockLow, UserRegistered,
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, Revoked, ShipReply,
+    ShipRequest, StockConsumed, StockLow, UserRegistered,
     event::event_type,
     headers,
     participants::{PARTICIPANTS, Participant},
@@ -56,7 +56,7 @@ fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-const CHANNELS: [Channel; 12] = [
+const CHANNELS: [Channel; 17] = [
     Channel::of(
         ORDERS_RANDOM,
         &["RandomRequest"],
@@ -68,7 +68,26 @@ const CHANNELS: [Channel; 12] = [
         "The responses: one with a device and one with a barcode, both with the request's Off-Request-Id. They are also \
             sent to the reply subject of the request, if it is an inbox.",
     ),
-    Channel::of(Order::PENDING, &["Order"], "The order is stored and waits for the supplier."),
+    Channel::of(Order::PENDING, &["Order"], "The order is stored and waits to be paid."),
+    Channel::of(Order::PAID, &["Order"], "The order is paid and waits for the supplier."),
+    Channel::of(Order::REFUSED, &["Order"], "The account could not pay for the order. This is final."),
+    Channel::of(
+        Order::CANCELLED,
+        &["Order"],
+        "The order was cancelled before it was shipped, and is refunded if it was paid. This is final.",
+    ),
+    Channel::of(
+        ShipRequest::SUBJECT,
+        &["ShipRequest"],
+        "Asks whether orders may be shipped; those that may are shipped then. Sent to the reply subject of the request: \
+            a ShipReply.",
+    ),
+    Channel {
+        address: SHIP_REPLY,
+        subject: SHIP_REPLY,
+        description: "The reply subject of a request on orders.ship, an inbox: the orders that are shipped.",
+        payloads: &["ShipReply"],
+    },
     Channel::of(Order::SHIPPED, &["Order"], "The order left the supplier."),
     Channel::of(Order::COMPLETED, &["Order"], "The order arrived; its units are added to the shelf."),
     Channel {
@@ -103,6 +122,9 @@ const CHANNELS: [Channel; 12] = [
         payloads: &[],
     },
 ];
+
+/// The channel of responses to a [`ShipRequest`], whose address is the inbox of the request.
+const SHIP_REPLY: &str = "{ship_inbox}";
 
 /// The AsyncAPI document.
 pub fn document() -> Value {
@@ -145,7 +167,7 @@ pub fn document() -> Value {
 
 fn channel_object(channel: &Channel, messages: &[String]) -> Value {
     let mut object = json!({
-        "address": channel.address,
+        "address": (channel.address != SHIP_REPLY).then_some(channel.address),
         "description": channel.description,
         "messages": messages.iter().map(|name| (name.clone(), json!({"$ref": format!("#/components/messages/{name}")})))
             .collect::<Map<_, _>>(),
@@ -198,6 +220,7 @@ const DEAD_LETTER_HEADERS: &[(&str, &str)] = &[
 fn message(channel: &Channel, payload: Option<&str>) -> Value {
     let headers = match channel.subject {
         ORDERS_RANDOM | ORDERS_NEW => vec![REQUEST_HEADERS],
+        ShipRequest::SUBJECT | SHIP_REPLY => vec![],
         OrderDue::SCHEDULES => vec![EVENT_HEADERS, SCHEDULE_HEADERS],
         streams::ALL_DEAD_LETTERS => vec![DEAD_LETTER_HEADERS],
         _ => vec![EVENT_HEADERS],
@@ -224,8 +247,13 @@ fn operation(action: &str, service: &str, channel: &str) -> Value {
         "channel": {"$ref": format!("#/channels/{channel}")},
         "tags": [{"name": service}],
     });
-    if action == "send" && channel == ORDERS_RANDOM {
-        object["reply"] = json!({"channel": {"$ref": format!("#/channels/{ORDERS_NEW}")}});
+    let reply = match channel {
+        ORDERS_RANDOM => ORDERS_NEW,
+        ShipRequest::SUBJECT => SHIP_REPLY.trim_matches(['{', '}']),
+        _ => return object,
+    };
+    if action == "send" {
+        object["reply"] = json!({"channel": {"$ref": format!("#/channels/{reply}")}});
     }
     object
 }
@@ -238,6 +266,8 @@ fn schemas() -> Map<String, Value> {
     collect::<RandomDevice>(&mut schemas);
     collect::<RandomBarcode>(&mut schemas);
     collect::<Revoked>(&mut schemas);
+    collect::<ShipRequest>(&mut schemas);
+    collect::<ShipReply>(&mut schemas);
     collect::<StockConsumed>(&mut schemas);
     collect::<StockLow>(&mut schemas);
     collect::<UserRegistered>(&mut schemas);

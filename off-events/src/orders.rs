@@ -1,42 +1,45 @@
 //! Orders and their statuses.
 
-use crate::{Barcode, Event, InvalidValue, OrderId, Quantity, SsdId};
+use crate::{Barcode, Event, InvalidValue, Money, OrderId, Quantity, SsdId, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 use utoipa::ToSchema;
 
-/// The status of an order. It only moves forward.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+/// The status of an order.
+///
+/// `pending → paid → shipped → completed`; `refused` ends a pending order, `cancelled` a pending or paid one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderStatus {
-    /// The order is stored; the supplier handles it.
+    /// The order is stored; the billing service charges it.
     Pending,
+    /// The order is paid; the supplier handles it.
+    Paid,
     /// The order left the supplier; the delivery firm handles it.
     Shipped,
     /// The order arrived. The users service then adds its units to the shelf, which makes it delivered.
     Completed,
+    /// The account could not pay for the order. This is final.
+    Refused,
+    /// The order was cancelled before it was shipped, and is refunded if it was paid. This is final.
+    Cancelled,
 }
 
 impl OrderStatus {
-    /// All statuses, in the order in which an order reaches them.
-    pub const ALL: [Self; 3] = [Self::Pending, Self::Shipped, Self::Completed];
+    /// All statuses: first those of a delivered order, in the order in which it reaches them.
+    pub const ALL: [Self; 6] =
+        [Self::Pending, Self::Paid, Self::Shipped, Self::Completed, Self::Refused, Self::Cancelled];
 
     /// Its name in payloads, in SQL and in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Paid => "paid",
             Self::Shipped => "shipped",
             Self::Completed => "completed",
-        }
-    }
-
-    /// The next status; `None` after the last.
-    pub fn next(self) -> Option<Self> {
-        match self {
-            Self::Pending => Some(Self::Shipped),
-            Self::Shipped => Some(Self::Completed),
-            Self::Completed => None,
+            Self::Refused => "refused",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -44,8 +47,11 @@ impl OrderStatus {
     pub const fn subject(self) -> &'static str {
         match self {
             Self::Pending => Order::PENDING,
+            Self::Paid => Order::PAID,
             Self::Shipped => Order::SHIPPED,
             Self::Completed => Order::COMPLETED,
+            Self::Refused => Order::REFUSED,
+            Self::Cancelled => Order::CANCELLED,
         }
     }
 
@@ -65,7 +71,8 @@ impl FromStr for OrderStatus {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        const UNKNOWN: InvalidValue = InvalidValue("an order is pending, shipped or completed");
+        const UNKNOWN: InvalidValue =
+            InvalidValue("an order is pending, paid, shipped, completed, refused or cancelled");
         Self::ALL.into_iter().find(|status| status.as_str() == text).ok_or(UNKNOWN)
     }
 }
@@ -83,6 +90,8 @@ pub struct Order {
     pub id: OrderId,
     /// The device whose shelf the products are for.
     pub ssd_id: SsdId,
+    /// The person who owns the device, and whose account pays.
+    pub user_id: UserId,
     /// The product's barcode.
     pub barcode: Barcode,
     /// When the order was placed.
@@ -90,13 +99,37 @@ pub struct Order {
     pub timestamp: DateTime<Utc>,
     /// Units ordered.
     pub quantity: Quantity,
+    /// The price of a unit when the order was placed.
+    pub unit_price: Money,
+    /// The price of the order: that of its units.
+    pub total: Money,
     /// The status that it has reached; on `orders.due`, the one that it reaches next.
     pub status: OrderStatus,
+    /// Why it was refused; only of a refused order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+}
+
+/// Why an order was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum Refusal {
+    /// The account had less money than the order costs.
+    InsufficientFunds {
+        /// How much was missing.
+        missing: Money,
+    },
 }
 
 impl Order {
     /// The subject of placed orders.
     pub const PENDING: &'static str = "orders.pending";
+    /// The subject of orders that were paid.
+    pub const PAID: &'static str = "orders.paid";
+    /// The subject of orders that could not be paid.
+    pub const REFUSED: &'static str = "orders.refused";
+    /// The subject of orders that were cancelled.
+    pub const CANCELLED: &'static str = "orders.cancelled";
     /// The subject of shipped orders.
     pub const SHIPPED: &'static str = "orders.shipped";
     /// The subject of completed orders.
@@ -145,4 +178,33 @@ impl Event for OrderDue {
     fn event_id(&self) -> String {
         format!("{}:due", self.0.event_id())
     }
+}
+
+/// The request of the notifications service to ship orders whose supplier's wait is over. The orders service moves those
+/// that may leave to `shipped`, and answers with a [`ShipReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShipRequest {
+    /// The orders, at most 500.
+    pub orders: Vec<ReadyToShip>,
+}
+
+impl ShipRequest {
+    /// The subject of these requests, on core NATS.
+    pub const SUBJECT: &'static str = "orders.ship";
+}
+
+/// An order that is ready to leave the supplier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReadyToShip {
+    /// The order.
+    pub id: OrderId,
+    /// When it was ready.
+    pub at: DateTime<Utc>,
+}
+
+/// The response to a [`ShipRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ShipReply {
+    /// The orders of the request that are shipped, by this request or an earlier one. The others may not leave.
+    pub shipped: Vec<OrderId>,
 }

@@ -5,7 +5,9 @@
 //!
 //! [`streams::CONSUMERS`]: crate::streams::CONSUMERS
 
-use crate::{ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, Revoked, StockConsumed, StockLow, UserRegistered};
+use crate::{
+    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, Revoked, ShipRequest, StockConsumed, StockLow, UserRegistered,
+};
 
 /// A program that publishes or receives messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,15 +36,23 @@ pub const USERS: Participant = Participant {
 /// The orders service. Recovery publishes the event of an overdue order again, whatever its status.
 pub const ORDERS: Participant = Participant {
     name: "orders",
-    publishes: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, ORDERS_NEW],
-    subscribes: &[ORDERS_RANDOM],
+    publishes: &[Order::PENDING, Order::PAID, Order::SHIPPED, Order::COMPLETED, Order::CANCELLED, ORDERS_NEW],
+    subscribes: &[ORDERS_RANDOM, ShipRequest::SUBJECT],
+    follows: VERIFIES_TOKENS,
+};
+
+/// The billing service.
+pub const BILLING: Participant = Participant {
+    name: "billing",
+    publishes: &[Order::PAID, Order::REFUSED],
+    subscribes: &[],
     follows: VERIFIES_TOKENS,
 };
 
 /// The notifications service, which simulates the supplier and the delivery firm.
 pub const NOTIFICATIONS: Participant = Participant {
     name: "notifications",
-    publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES],
+    publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES, ShipRequest::SUBJECT],
     subscribes: &[],
     follows: VERIFIES_TOKENS,
 };
@@ -72,4 +82,4 @@ pub const DEVICE: Participant = Participant {
 };
 
 /// All programs that exchange messages.
-pub const PARTICIPANTS: [Participant; 7] = [USERS, ORDERS, NOTIFICATIONS, GENERATOR, AUTH, GATEWAY, DEVICE];
+pub const PARTICIPANTS: [Participant; 8] = [USERS, ORDERS, BILLING, NOTIFICATIONS, GENERATOR, AUTH, GATEWAY, DEVICE];

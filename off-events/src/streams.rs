@@ -1,6 +1,6 @@
 //! Streams and durable consumers. They are defined here and created by `off migrate`; services only use them.
 
-use crate::{Order, OrderDue, Revoked, StockConsumed, StockLow, participants};
+use crate::{Order, OrderDue, Revoked, StockConsumed, StockLow, UserRegistered, participants};
 use std::time::Duration;
 
 /// The definition of a JetStream stream.
@@ -64,7 +64,16 @@ pub const LONGEST_WAIT: Duration = Duration::from_hours(6 * 24);
 pub const ORDERS: Stream = Stream {
     name: "ORDERS",
     description: "Status changes of orders, and the schedules of the waits between them",
-    subjects: &[Order::PENDING, Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES, OrderDue::SUBJECT],
+    subjects: &[
+        Order::PENDING,
+        Order::PAID,
+        Order::SHIPPED,
+        Order::COMPLETED,
+        Order::REFUSED,
+        Order::CANCELLED,
+        OrderDue::SCHEDULES,
+        OrderDue::SUBJECT,
+    ],
     max_age: Duration::from_hours(7 * 24),
     share: 70,
     // JetStream supports no schedules in a stream that rejects new messages.
@@ -117,12 +126,52 @@ pub const DEAD_LETTERS: Stream = Stream {
     keeps_schedules: false,
 };
 
+/// Opens accounts in the billing service.
+pub const BILLING_REGISTERED: Consumer = Consumer {
+    stream: USERS.name,
+    name: "billing-registered",
+    description: "Opens accounts of registered people",
+    subject: UserRegistered::SUBJECT,
+    service: participants::BILLING.name,
+    is_from_devices: false,
+};
+
+/// Charges orders in the billing service.
+pub const BILLING_PENDING: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "billing-pending",
+    description: "Charges pending orders",
+    subject: Order::PENDING,
+    service: participants::BILLING.name,
+    is_from_devices: false,
+};
+
+/// Books the revenue of completed orders in the billing service.
+pub const BILLING_COMPLETED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "billing-completed",
+    description: "Books the revenue of completed orders",
+    subject: Order::COMPLETED,
+    service: participants::BILLING.name,
+    is_from_devices: false,
+};
+
+/// Refunds cancelled orders in the billing service.
+pub const BILLING_CANCELLED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "billing-cancelled",
+    description: "Refunds cancelled orders",
+    subject: Order::CANCELLED,
+    service: participants::BILLING.name,
+    is_from_devices: false,
+};
+
 /// The supplier.
 pub const SUPPLIER: Consumer = Consumer {
     stream: ORDERS.name,
     name: "supplier",
-    description: "The supplier receives pending orders",
-    subject: Order::PENDING,
+    description: "The supplier receives paid orders",
+    subject: Order::PAID,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
 };
@@ -147,12 +196,22 @@ pub const DUE: Consumer = Consumer {
     is_from_devices: false,
 };
 
-/// Records `shipped` in the orders service.
-pub const ORDERS_SHIPPED: Consumer = Consumer {
+/// Records `paid` in the orders service.
+pub const ORDERS_PAID: Consumer = Consumer {
     stream: ORDERS.name,
-    name: "orders-shipped",
-    description: "Records shipped orders",
-    subject: Order::SHIPPED,
+    name: "orders-paid",
+    description: "Records paid orders",
+    subject: Order::PAID,
+    service: participants::ORDERS.name,
+    is_from_devices: false,
+};
+
+/// Records `refused` in the orders service.
+pub const ORDERS_REFUSED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "orders-refused",
+    description: "Records refused orders",
+    subject: Order::REFUSED,
     service: participants::ORDERS.name,
     is_from_devices: false,
 };
@@ -173,6 +232,26 @@ pub const SHELVES_DELIVERED: Consumer = Consumer {
     name: "shelves-delivered",
     description: "Adds delivered units to shelves",
     subject: Order::COMPLETED,
+    service: participants::USERS.name,
+    is_from_devices: false,
+};
+
+/// Lets devices order again, in the users service.
+pub const SHELVES_REFUSED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "shelves-refused",
+    description: "Schedules another reminder for the product of a refused order",
+    subject: Order::REFUSED,
+    service: participants::USERS.name,
+    is_from_devices: false,
+};
+
+/// Lets devices order again, in the users service.
+pub const SHELVES_CANCELLED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "shelves-cancelled",
+    description: "Schedules another reminder for the product of a cancelled order",
+    subject: Order::CANCELLED,
     service: participants::USERS.name,
     is_from_devices: false,
 };
@@ -204,12 +283,37 @@ pub static STREAMS: [Stream; 5] = [ORDERS, USERS, STOCK, AUTH, DEAD_LETTERS];
 const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + AUTH.share + DEAD_LETTERS.share == 100);
 
 /// All consumers.
-pub const CONSUMERS: [Consumer; 8] =
-    [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED, SHELVES_CONSUMED, DEVICES_LOW];
+pub const CONSUMERS: [Consumer; 15] = [
+    BILLING_REGISTERED,
+    BILLING_PENDING,
+    BILLING_COMPLETED,
+    BILLING_CANCELLED,
+    SUPPLIER,
+    DUE,
+    DELIVERY,
+    ORDERS_PAID,
+    ORDERS_REFUSED,
+    ORDERS_COMPLETED,
+    SHELVES_DELIVERED,
+    SHELVES_REFUSED,
+    SHELVES_CANCELLED,
+    SHELVES_CONSUMED,
+    DEVICES_LOW,
+];
 
 /// The consumers that move orders forward.
-pub const ORDER_CONSUMERS: [Consumer; 6] =
-    [SUPPLIER, DUE, DELIVERY, ORDERS_SHIPPED, ORDERS_COMPLETED, SHELVES_DELIVERED];
+pub const ORDER_CONSUMERS: [Consumer; 10] = [
+    BILLING_PENDING,
+    BILLING_COMPLETED,
+    BILLING_CANCELLED,
+    SUPPLIER,
+    DUE,
+    DELIVERY,
+    ORDERS_PAID,
+    ORDERS_REFUSED,
+    ORDERS_COMPLETED,
+    SHELVES_DELIVERED,
+];
 
 /// The stream that stores `subject`, which is given as it is declared, with its wildcards; `None` for core NATS
 /// subjects.

@@ -1,12 +1,12 @@
-//! Golden files of the payloads. A file in `payloads/` never changes: an incompatible payload is a new version with
-//! its own file.
+//! Golden files of the payloads. After the first release a file in `payloads/` never changes: an incompatible payload is
+//! then a new version with its own file.
 
 #![expect(clippy::unwrap_used, reason = "a failure here fails the test")]
 
 use chrono::{DateTime, Utc};
 use off_events::{
-    Barcode, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, Revoked, SsdId,
-    StockConsumed, StockLow, UserId, UserRegistered,
+    Barcode, Money, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, ReadyToShip,
+    Refusal, Revoked, ShipReply, ShipRequest, SsdId, StockConsumed, StockLow, UserId, UserRegistered,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -36,17 +36,37 @@ fn barcode() -> Barcode {
     "2000000000015".parse().unwrap()
 }
 
-#[test]
-fn orders_match_version_1() {
-    let order = Order {
-        id: OrderId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap()),
+fn order_id() -> OrderId {
+    OrderId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap())
+}
+
+fn order() -> Order {
+    Order {
+        id: order_id(),
         ssd_id: SsdId(42),
+        user_id: UserId(7),
         barcode: barcode(),
         timestamp: time(),
         quantity: Quantity::try_from(6).unwrap(),
+        unit_price: Money::from_cents(249).unwrap(),
+        total: Money::from_cents(1494).unwrap(),
         status: OrderStatus::Pending,
-    };
-    assert_matches_file("order.v1.json", &order);
+        refusal: None,
+    }
+}
+
+#[test]
+fn orders_match_version_1() {
+    assert_matches_file("order.v1.json", &order());
+    let refusal = Some(Refusal::InsufficientFunds { missing: Money::from_cents(94).unwrap() });
+    assert_matches_file("order_refused.v1.json", &Order { status: OrderStatus::Refused, refusal, ..order() });
+}
+
+#[test]
+fn requests_to_ship_match_version_1() {
+    let orders = vec![ReadyToShip { id: order_id(), at: time() }];
+    assert_matches_file("ship_request.v1.json", &ShipRequest { orders });
+    assert_matches_file("ship_reply.v1.json", &ShipReply { shipped: vec![order_id()] });
 }
 
 #[test]
