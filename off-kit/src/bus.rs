@@ -11,7 +11,7 @@ pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
 pub use publish::{OutboundMessage, PublishFailed};
 pub use read::{Backlog, Content, Pages};
-pub use respond::respond;
+pub use respond::{reply, respond};
 
 use crate::{Kit, secret, telemetry::Metric};
 use anyhow::Context;

@@ -2,7 +2,7 @@
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::Value;
 use std::{fmt, marker::PhantomData};
@@ -77,6 +77,14 @@ impl Fields {
             field,
             raw.0.as_i64().ok_or(if raw.0.is_null() { "it is missing" } else { "expected a whole number" }),
         )
+    }
+
+    /// The value in `field`, of any type.
+    pub fn value<T: DeserializeOwned>(&mut self, field: &str, raw: &Raw) -> Option<T> {
+        if raw.0.is_null() {
+            return self.check(field, Err("it is missing"));
+        }
+        self.check(field, T::deserialize(&raw.0))
     }
 
     /// `value` if no field was invalid.

@@ -5,18 +5,20 @@ use off_kit::http::ProblemCode;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Code {
-    RepeatedIdempotencyKey,
     IdempotencyKeyReused,
+    PriceChanged,
+    NotCancellable,
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 2] =
-        [Self::RepeatedIdempotencyKey.name(), Self::IdempotencyKeyReused.name()];
+    pub(crate) const NAMES: [&'static str; 3] =
+        [Self::IdempotencyKeyReused.name(), Self::PriceChanged.name(), Self::NotCancellable.name()];
 
     const fn name(self) -> &'static str {
         match self {
-            Self::RepeatedIdempotencyKey => "repeated_idempotency_key",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::PriceChanged => "price_changed",
+            Self::NotCancellable => "not_cancellable",
         }
     }
 }
@@ -28,8 +30,8 @@ impl ProblemCode for Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::RepeatedIdempotencyKey => StatusCode::BAD_REQUEST,
             Self::IdempotencyKeyReused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::PriceChanged | Self::NotCancellable => StatusCode::CONFLICT,
         }
     }
 }

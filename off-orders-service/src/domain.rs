@@ -59,29 +59,6 @@ fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
     if id > 0 { Ok(SsdId(id)) } else { Err(InvalidValue("a device id must be greater than 0")) }
 }
 
-/// A client's name for a request. The client can repeat a request with the same key without placing a second order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct IdempotencyKey(String);
-
-impl IdempotencyKey {
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<&[u8]> for IdempotencyKey {
-    type Error = InvalidValue;
-
-    fn try_from(bytes: &[u8]) -> Result<Self, InvalidValue> {
-        match std::str::from_utf8(bytes) {
-            Ok(text) if (1..=255).contains(&text.len()) && bytes.iter().all(u8::is_ascii_graphic) => {
-                Ok(Self(text.to_owned()))
-            }
-            _ => Err(InvalidValue("an Idempotency-Key is 1 to 255 visible ASCII characters")),
-        }
-    }
-}
-
 /// A valid order with its key, before it is stored.
 #[derive(Debug)]
 pub(crate) struct OrderRequest {
@@ -165,12 +142,6 @@ mod tests {
         fn an_id_begins_with_the_time(millis in 0i64..(1 << 45), micros in 0i64..1000) {
             let time = DateTime::from_timestamp_micros(millis * 1000 + micros).unwrap();
             prop_assert_eq!(i128::try_from(id_at(time).0.as_u128() >> 80).unwrap(), i128::from(millis));
-        }
-
-        #[test]
-        fn a_key_is_1_to_255_visible_ascii_characters(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let valid = (1..=255).contains(&bytes.len()) && bytes.iter().all(|byte| (0x21..=0x7e).contains(byte));
-            prop_assert_eq!(IdempotencyKey::try_from(&bytes[..]).is_ok(), valid);
         }
     }
 }

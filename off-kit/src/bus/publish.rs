@@ -1,6 +1,6 @@
 //! Publishing messages to streams.
 
-use super::Bus;
+use super::{Bus, Received};
 use async_nats::{
     HeaderMap, HeaderName,
     jetstream::{context::PublishError, message::PublishMessage},
@@ -42,6 +42,24 @@ impl OutboundMessage {
         Ok(Self::new(event.subject(), source, &event.event_id(), body.into(), occurred_at, traceparent))
     }
 
+    /// A message for `event`, which occurred at `occurred_at` because of `cause`. It continues the trace of the cause, and
+    /// has a new deduplication id if the cause was announced again.
+    ///
+    /// # Errors
+    /// The event cannot be serialized.
+    pub fn caused_by<C, E: Event>(
+        cause: &Received<C>,
+        source: &str,
+        event: &E,
+        occurred_at: DateTime<Utc>,
+    ) -> serde_json::Result<Self> {
+        let message = Self::of(source, event, occurred_at, cause.traceparent().as_deref())?;
+        Ok(match cause.announced_again_at {
+            Some(time) => message.with_new_dedup_id(time),
+            None => message,
+        })
+    }
+
     /// A message from its parts, as the outbox stores them.
     pub fn new(
         subject: &str,
@@ -69,8 +87,6 @@ impl OutboundMessage {
     /// The same message with a new deduplication id, announced again at `time`. The broker remembers
     /// the ids of messages that it has lost, and would drop this one as a duplicate. Events that follow from it must
     /// pass on the same time, see [`Received::announced_again_at`].
-    ///
-    /// [`Received::announced_again_at`]: super::Received::announced_again_at
     #[must_use]
     pub fn with_new_dedup_id(mut self, time: DateTime<Utc>) -> Self {
         let time = rfc3339(time);

@@ -19,6 +19,8 @@ pub enum CommonCode {
     UnreadableBody,
     /// A query parameter is invalid.
     InvalidQuery,
+    /// The request has more than one `Idempotency-Key`.
+    RepeatedIdempotencyKey,
     /// The request has no valid token; `WWW-Authenticate` says what is missing.
     Unauthenticated,
     /// The token does not allow this.
@@ -45,10 +47,11 @@ pub enum CommonCode {
 
 impl CommonCode {
     /// All of them, as responses have them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::MalformedJson,
         Self::UnreadableBody,
         Self::InvalidQuery,
+        Self::RepeatedIdempotencyKey,
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
@@ -69,6 +72,7 @@ impl ProblemCode for CommonCode {
             Self::MalformedJson => "malformed_json",
             Self::UnreadableBody => "unreadable_body",
             Self::InvalidQuery => "invalid_query",
+            Self::RepeatedIdempotencyKey => "repeated_idempotency_key",
             Self::Unauthenticated => "unauthenticated",
             Self::Forbidden => "forbidden",
             Self::NotFound => "not_found",
@@ -85,7 +89,9 @@ impl ProblemCode for CommonCode {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::MalformedJson | Self::UnreadableBody | Self::InvalidQuery => StatusCode::BAD_REQUEST,
+            Self::MalformedJson | Self::UnreadableBody | Self::InvalidQuery | Self::RepeatedIdempotencyKey => {
+                StatusCode::BAD_REQUEST
+            }
             Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::Forbidden => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,

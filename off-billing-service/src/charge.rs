@@ -1,0 +1,65 @@
+//! Decides which orders are paid, and what becomes of their money. A batch is one transaction.
+//!
+//! The accounts of a batch are locked first, in one order. The next statement sees what every earlier transaction
+//! decided about these accounts, so that an order is decided once, with any number of replicas.
+
+use crate::{
+    App,
+    domain::{Charge, settle},
+    store::{self, Known},
+};
+use off_events::{Order, OrderId, UserId};
+use off_kit::bus::{Batch, Received};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use uuid::Uuid;
+
+/// Charges pending orders, each once, in the order in which they were placed. Returns what is known of each.
+pub(crate) async fn charge(app: &App, orders: &Batch<Order>) -> sqlx::Result<HashMap<OrderId, Known>> {
+    let orders = distinct(orders);
+    let ids: Vec<Uuid> = orders.keys().map(|id| id.0).collect();
+    let mut tx = app.db.begin().await?;
+    let mut balances = store::lock_accounts(&mut tx, &users(&orders)).await?;
+    let mut known = store::list_known(&mut tx, &ids).await?;
+    // In the order of their ids, which begin with the time at which they were placed.
+    let new = orders.values().filter(|order| !known.contains_key(&order.id));
+    let charges: Vec<Charge> =
+        new.map(|order| Charge { order: order.id, user: order.user_id, amount: order.total }).collect();
+    if !charges.is_empty() {
+        let at = app.clock.now();
+        let decisions: Vec<_> = charges.iter().copied().zip(settle(&mut balances, &charges)).collect();
+        store::insert_decisions(&mut tx, &decisions, at).await?;
+        known.extend(decisions.iter().map(|(charge, outcome)| (charge.order, Known::Decided(*outcome, at))));
+    }
+    tx.commit().await?;
+    Ok(known)
+}
+
+/// Records the money of completed orders as earned, each once. Returns an order that was never paid, if there is one.
+pub(crate) async fn earn(app: &App, orders: &Batch<Order>) -> sqlx::Result<Option<OrderId>> {
+    let ids: BTreeSet<OrderId> = orders.iter().map(|received| received.event.id).collect();
+    let asked: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let earned = store::insert_earnings(&app.db, &asked, app.clock.now()).await?;
+    Ok(ids.into_iter().find(|id| !earned.contains(&id.0)))
+}
+
+/// Refunds cancelled orders, each once. One that was not charged yet will never be.
+pub(crate) async fn refund(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
+    let orders = distinct(orders);
+    let ids: Vec<Uuid> = orders.keys().map(|id| id.0).collect();
+    let owners: Vec<i64> = orders.values().map(|order| order.user_id.0).collect();
+    let mut tx = app.db.begin().await?;
+    store::lock_accounts(&mut tx, &users(&orders)).await?;
+    store::insert_refunds(&mut tx, &ids, &owners, app.clock.now()).await?;
+    tx.commit().await
+}
+
+/// Each order of a batch once, by id.
+fn distinct(orders: &[Received<Order>]) -> BTreeMap<OrderId, &Order> {
+    orders.iter().map(|received| (received.event.id, &received.event)).collect()
+}
+
+/// Each person of these orders once.
+fn users(orders: &BTreeMap<OrderId, &Order>) -> Vec<i64> {
+    let users: BTreeSet<UserId> = orders.values().map(|order| order.user_id).collect();
+    users.into_iter().map(|user| user.0).collect()
+}

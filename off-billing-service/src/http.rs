@@ -1,0 +1,65 @@
+//! HTTP routes and handlers.
+
+mod account;
+mod payments;
+mod responses;
+
+use crate::{App, payment::PaymentError};
+use off_events::UserId;
+use off_kit::{
+    auth::RowAccess,
+    http::{CommonCode, Problem},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::codes::Code;
+
+pub(crate) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(account::find_account))
+        .routes(routes!(account::list_transfers))
+        .routes(routes!(payments::create_deposit))
+        .routes(routes!(payments::create_withdrawal))
+        .routes(routes!(payments::create_reversal))
+}
+
+/// Whose account.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Owner {
+    /// The person. People may leave it out: it is themselves.
+    user_id: Option<i64>,
+}
+
+/// The person whose account a request is about, and whether it must be a simulated one.
+fn owner(access: RowAccess, asked: Option<i64>) -> Result<(UserId, Option<bool>), Problem> {
+    match (access, asked) {
+        (RowAccess::Person(own), None) => Ok((own, None)),
+        (RowAccess::Person(own), Some(id)) if own.0 == id => Ok((own, None)),
+        (RowAccess::Simulated, Some(id)) => Ok((UserId(id), Some(true))),
+        (RowAccess::All, Some(id)) => Ok((UserId(id), None)),
+        (RowAccess::Person(_) | RowAccess::Device(_), asked) => Err(no_such_account(asked.unwrap_or_default())),
+        (RowAccess::Simulated | RowAccess::All, None) => {
+            Err(Problem::new(CommonCode::InvalidQuery, "user_id: whose account it is"))
+        }
+    }
+}
+
+fn no_such_account(user: i64) -> Problem {
+    Problem::not_found(format!("there is no account of person {user}"))
+}
+
+impl From<PaymentError> for Problem {
+    fn from(error: PaymentError) -> Self {
+        let detail = error.to_string();
+        match error {
+            PaymentError::KeyReused => Self::new(Code::IdempotencyKeyReused, detail),
+            PaymentError::InsufficientFunds(_) => Self::new(Code::InsufficientFunds, detail),
+            PaymentError::BalanceTooHigh => Self::new(Code::BalanceTooHigh, detail),
+            PaymentError::Unknown(_) => Self::not_found(detail),
+            PaymentError::Database(error) => Self::of_database(error),
+        }
+    }
+}

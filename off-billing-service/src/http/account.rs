@@ -1,0 +1,74 @@
+//! Accounts and their transfers.
+
+use super::{
+    Owner, no_such_account, owner,
+    responses::{Account, TransferPage},
+};
+use crate::{App, store};
+use axum::{Json, extract::State};
+use off_kit::{
+    auth::RowAccess,
+    http::{ApiQuery, CommonCode, Problem},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+/// Transfers per page by default.
+const DEFAULT_PAGE_SIZE: u32 = 50;
+/// Maximum number of transfers per page.
+const MAX_PAGE_SIZE: u32 = 500;
+
+/// Get an account.
+#[utoipa::path(get, path = "/api/account", tag = "account", params(Owner),
+    security(("token" = ["person"]), ("token" = ["simulate"]), ("token" = ["operate"])),
+    responses(
+        (status = 200, description = "the account", body = Account),
+        (status = 400, description = "an invalid query parameter", body = Problem),
+        (status = 404, description = "no such person", body = Problem),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
+pub(super) async fn find_account(
+    State(app): State<App>,
+    access: RowAccess,
+    ApiQuery(query): ApiQuery<Owner>,
+) -> Result<Json<Account>, Problem> {
+    let (user_id, simulated) = owner(access, query.user_id)?;
+    let account = store::find_account(&app.db, user_id, simulated).await.map_err(Problem::of_database)?;
+    let store::Account { balance, held } = account.ok_or_else(|| no_such_account(user_id.0))?;
+    Ok(Json(Account { user_id, balance, held }))
+}
+
+/// Which transfers to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListTransfers {
+    /// The person. People may leave it out: it is themselves.
+    user_id: Option<i64>,
+    /// The `next_cursor` of the previous page.
+    cursor: Option<i64>,
+    /// Transfers per page, 1 to 500; default 50.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// List the transfers of an account, newest first, in pages.
+#[utoipa::path(get, path = "/api/account/transfers", tag = "account", params(ListTransfers),
+    security(("token" = ["person"]), ("token" = ["simulate"]), ("token" = ["operate"])),
+    responses(
+        (status = 200, description = "a page of transfers", body = TransferPage),
+        (status = 400, description = "an invalid query parameter", body = Problem),
+        (status = 404, description = "no such account", body = Problem),
+        (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
+pub(super) async fn list_transfers(
+    State(app): State<App>,
+    access: RowAccess,
+    ApiQuery(query): ApiQuery<ListTransfers>,
+) -> Result<Json<TransferPage>, Problem> {
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
+    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
+        return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
+    }
+    let (user, simulated) = owner(access, query.user_id)?;
+    // One more than requested, to find out whether there is another page.
+    let transfers = store::list_transfers(&app.db, user, simulated, query.cursor, i64::from(limit) + 1);
+    Ok(Json(TransferPage::new(transfers.await.map_err(Problem::of_database)?, limit as usize)))
+}
