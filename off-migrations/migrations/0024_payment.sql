@@ -53,6 +53,12 @@ CREATE TABLE billing.refusals (
     at timestamptz NOT NULL
 );
 
+-- The orders whose money is settled: earned, given back, or never to be charged.
+CREATE VIEW billing.settled_orders AS
+    SELECT subject AS order_id FROM billing.transfers WHERE kind IN ('earning', 'refund')
+    UNION ALL
+    SELECT order_id FROM billing.refusals;
+
 ALTER TABLE orders.product_orders
     -- Who owned the device when the order was placed.
     ADD COLUMN user_id bigint,
@@ -82,3 +88,14 @@ WHERE status <> 'pending' AND (paid.kind <> 'earning' OR status = 'completed');
 
 -- The first checkpoint is that of the supplier: it passes an order when it should have been shipped.
 UPDATE orders.checkpoints SET status = 'paid' WHERE status = 'pending';
+
+-- The orders for which something must still happen: recovery and the audit look for the overdue ones among these.
+CREATE VIEW orders.unfinished_orders AS
+    SELECT id, status, deadline FROM orders.product_orders AS placed
+    WHERE CASE
+        WHEN status = 'completed' THEN NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id)
+                                       OR NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
+        WHEN status IN ('refused', 'cancelled')
+            THEN NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
+        ELSE true
+    END;

@@ -44,7 +44,7 @@ impl Service for NotificationsService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let app = App { bus: bus.clone(), clock: kit.clock, supplier, delivery, seed: config.seed };
 
-        bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_pending);
+        bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_paid);
         bus::listen(&kit, &bus, streams::DUE, app.clone(), events::on_order_due);
         bus::listen(&kit, &bus, streams::DELIVERY, app, events::on_order_shipped);
         let verifier = Verifier::start(&kit, &bus)?;

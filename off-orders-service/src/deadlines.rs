@@ -5,7 +5,7 @@ use off_kit::Clock;
 use std::time::Duration;
 
 /// The time that a step may take in addition to its wait, to deliver and handle the messages. It is also the whole
-/// limit for the last step, from `completed` to the shelf, which has no wait.
+/// limit of the steps without a wait: the payment, the last step from `completed` to the shelf, and a refund.
 const HANDLING_TIME: Duration = Duration::from_secs(10);
 
 /// The time limit of each status, in real time.
@@ -23,18 +23,25 @@ impl TimeLimits {
         Self { supplier, delivery, handling: clock.shortened(HANDLING_TIME) }
     }
 
-    /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf.
+    /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf and its
+    /// money is earned; for `cancelled`, until it is refunded.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
-            OrderStatus::Pending => self.supplier + self.handling,
+            OrderStatus::Paid => self.supplier + self.handling,
             OrderStatus::Shipped => self.delivery + self.handling,
-            OrderStatus::Completed => self.handling,
+            OrderStatus::Pending | OrderStatus::Completed | OrderStatus::Refused | OrderStatus::Cancelled => self.handling,
         }
     }
 
-    /// The maximum time from placing an order until it leaves `status`, if it is never late.
+    /// The maximum time from placing an order until it leaves `status`, if it is never late. Orders end at any time, so
+    /// this is only the share of the status for those that ended.
     pub(crate) fn since_placed(self, status: OrderStatus) -> Duration {
-        OrderStatus::ALL.into_iter().filter(|&passed| passed <= status).map(|passed| self.of(passed)).sum()
+        match status {
+            OrderStatus::Pending | OrderStatus::Refused | OrderStatus::Cancelled => self.of(status),
+            OrderStatus::Paid => self.since_placed(OrderStatus::Pending) + self.of(status),
+            OrderStatus::Shipped => self.since_placed(OrderStatus::Paid) + self.of(status),
+            OrderStatus::Completed => self.since_placed(OrderStatus::Shipped) + self.of(status),
+        }
     }
 }
 
@@ -46,6 +53,6 @@ mod tests {
     fn time_limits_since_placement_are_cumulative() {
         let limits = TimeLimits::new(&Clock::real(1.0), Duration::from_secs(4), Duration::from_secs(2));
         let seconds = OrderStatus::ALL.map(|status| limits.since_placed(status).as_secs());
-        assert_eq!(seconds, [14, 26, 36]);
+        assert_eq!(seconds, [10, 24, 36, 46, 10, 10]);
     }
 }

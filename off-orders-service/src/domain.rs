@@ -1,10 +1,11 @@
 //! Domain types and rules: order requests, idempotency keys and the history of an order.
 
 use chrono::{DateTime, Utc};
-use off_events::{Barcode, InvalidValue, Order, OrderId, OrderStatus, Quantity, SsdId};
+use off_events::{Barcode, InvalidValue, Money, Order, OrderId, OrderStatus, Quantity, SsdId, UserId};
 use off_kit::{
     auth::RowAccess,
     fields::{FieldError, Fields, Raw},
+    http::IdempotencyKey,
 };
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -24,26 +25,51 @@ pub(crate) struct NewOrder {
     #[serde(default)]
     #[schema(value_type = i64, required, minimum = 1, maximum = 1000, example = 3)]
     quantity: Raw,
+    /// The price of the order that the client expects. If it is another one, no order is placed.
+    #[serde(default)]
+    expected_total: Option<Money>,
 }
 
 impl NewOrder {
-    /// Returns the requested order with status `pending`, or an error for every invalid field.
-    pub(crate) fn validate(&self, now: DateTime<Utc>) -> Result<Order, Vec<FieldError>> {
+    /// Returns the order without its price, or an error for every invalid field.
+    pub(crate) fn validate(&self, now: DateTime<Utc>) -> Result<Draft, Vec<FieldError>> {
         let mut fields = Fields::default();
         let ssd_id = fields.integer("ssd_id", &self.ssd_id).and_then(|id| fields.check("ssd_id", ssd(id)));
         let barcode = fields.text("barcode", &self.barcode);
         let barcode = barcode.and_then(|barcode| fields.check("barcode", barcode.parse::<Barcode>()));
         let units = fields.integer("quantity", &self.quantity);
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
-        let order = ssd_id.zip(barcode).zip(quantity).map(|((ssd_id, barcode), quantity)| Order {
+        let draft = ssd_id.zip(barcode).zip(quantity).map(|((ssd_id, barcode), quantity)| Draft {
             id: id_at(now),
             ssd_id,
             barcode,
             timestamp: now,
             quantity,
-            status: OrderStatus::Pending,
+            expected_total: self.expected_total,
         });
-        fields.finish(order)
+        fields.finish(draft)
+    }
+}
+
+/// A requested order, before it has an owner and a price.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) id: OrderId,
+    pub(crate) ssd_id: SsdId,
+    pub(crate) barcode: Barcode,
+    pub(crate) timestamp: DateTime<Utc>,
+    pub(crate) quantity: Quantity,
+    /// The price of the order that the client expects.
+    pub(crate) expected_total: Option<Money>,
+}
+
+impl Draft {
+    /// The order of this person at this price, with status `pending`. `None` if its price is too high.
+    pub(crate) fn priced(self, user_id: UserId, unit_price: Money) -> Option<Order> {
+        let Self { id, ssd_id, barcode, timestamp, quantity, .. } = self;
+        let total = unit_price.checked_mul(quantity)?;
+        let status = OrderStatus::Pending;
+        Some(Order { id, ssd_id, user_id, barcode, timestamp, quantity, unit_price, total, status, refusal: None })
     }
 }
 
@@ -62,15 +88,15 @@ fn ssd(id: i64) -> Result<SsdId, InvalidValue> {
 /// A valid order with its key, before it is stored.
 #[derive(Debug)]
 pub(crate) struct OrderRequest {
-    pub(crate) order: Order,
+    pub(crate) draft: Draft,
     pub(crate) key: Option<IdempotencyKey>,
     /// For whose devices the caller may order.
     pub(crate) access: RowAccess,
 }
 
-/// Whether two orders have the same device, product and quantity.
-pub(crate) fn is_same_request(one: &Order, other: &Order) -> bool {
-    (one.ssd_id, &one.barcode, one.quantity) == (other.ssd_id, &other.barcode, other.quantity)
+/// Whether an order and a draft have the same device, product and quantity.
+pub(crate) fn is_same_request(order: &Order, draft: &Draft) -> bool {
+    (order.ssd_id, &order.barcode, order.quantity) == (draft.ssd_id, &draft.barcode, draft.quantity)
 }
 
 /// An order with its history.
@@ -88,17 +114,28 @@ pub(crate) struct Step {
     pub(crate) at: DateTime<Utc>,
 }
 
-/// Builds the history from these times. A status without a time is left out, even if a later one has arrived.
-pub(crate) fn history(
-    placed_at: DateTime<Utc>,
-    shipped_at: Option<DateTime<Utc>>,
-    completed_at: Option<DateTime<Utc>>,
-) -> Vec<Step> {
-    OrderStatus::ALL
-        .into_iter()
-        .zip([Some(placed_at), shipped_at, completed_at])
-        .filter_map(|(status, at)| Some(Step { status, at: at? }))
-        .collect()
+/// When an order reached its statuses.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) placed_at: DateTime<Utc>,
+    pub(crate) paid_at: Option<DateTime<Utc>>,
+    pub(crate) shipped_at: Option<DateTime<Utc>>,
+    pub(crate) completed_at: Option<DateTime<Utc>>,
+    /// When it was refused or cancelled.
+    pub(crate) ended_at: Option<DateTime<Utc>>,
+}
+
+/// The history of an order with this status. A status without a time is left out, even if a later one has arrived.
+pub(crate) fn history(status: OrderStatus, times: &Times) -> Vec<Step> {
+    let ended = matches!(status, OrderStatus::Refused | OrderStatus::Cancelled).then_some(times.ended_at).flatten();
+    let steps = [
+        (OrderStatus::Pending, Some(times.placed_at)),
+        (OrderStatus::Paid, times.paid_at),
+        (OrderStatus::Shipped, times.shipped_at),
+        (OrderStatus::Completed, times.completed_at),
+        (status, ended),
+    ];
+    steps.into_iter().filter_map(|(status, at)| Some(Step { status, at: at? })).collect()
 }
 
 #[cfg(test)]
@@ -119,11 +156,20 @@ mod tests {
 
     #[test]
     fn a_history_leaves_out_a_status_without_a_time() {
-        let at = DateTime::UNIX_EPOCH;
-        let statuses = |steps: Vec<Step>| steps.into_iter().map(|step| step.status).collect::<Vec<_>>();
-        assert_eq!(statuses(history(at, None, None)), [OrderStatus::Pending]);
-        assert_eq!(statuses(history(at, None, Some(at))), [OrderStatus::Pending, OrderStatus::Completed]);
-        assert_eq!(statuses(history(at, Some(at), Some(at))), OrderStatus::ALL);
+        let at = Some(DateTime::UNIX_EPOCH);
+        let times = Times {
+            placed_at: DateTime::UNIX_EPOCH,
+            paid_at: None,
+            shipped_at: None,
+            completed_at: at,
+            ended_at: None,
+        };
+        let statuses = |status, times: &Times| history(status, times).iter().map(|step| step.status).collect::<Vec<_>>();
+        let completed = [OrderStatus::Pending, OrderStatus::Completed];
+        assert_eq!(statuses(OrderStatus::Completed, &times), completed);
+        let cancelled = Times { paid_at: at, completed_at: None, ended_at: at, ..times };
+        let expected = [OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Cancelled];
+        assert_eq!(statuses(OrderStatus::Cancelled, &cancelled), expected);
     }
 
     proptest! {
@@ -132,9 +178,8 @@ mod tests {
             let placed = new_order(ssd, &barcode, quantity).validate(DateTime::UNIX_EPOCH);
             let valid = ssd > 0 && barcode.parse::<Barcode>().is_ok() && (1..=1000).contains(&quantity);
             prop_assert_eq!(placed.is_ok(), valid);
-            if let Ok(order) = placed {
-                prop_assert_eq!(i64::from(order.quantity.get()), quantity);
-                prop_assert_eq!(order.status, OrderStatus::Pending);
+            if let Ok(draft) = placed {
+                prop_assert_eq!(i64::from(draft.quantity.get()), quantity);
             }
         }
 

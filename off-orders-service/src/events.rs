@@ -1,14 +1,15 @@
 //! Message handlers, one per subject.
 
-use crate::{App, store};
-use chrono::{DateTime, Utc};
+use crate::{
+    App,
+    store::{self, Reached},
+};
 use metrics::histogram;
-use off_events::{Order, OrderId, OrderStatus, RandomBarcode, RandomRequest};
+use off_events::{Order, OrderId, OrderStatus, RandomBarcode, RandomRequest, Refusal, ShipReply, ShipRequest};
 use off_kit::bus::{Batch, Failure, Received};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::HashSet;
-use uuid::Uuid;
 
 /// How many rounds of draws may find no product before the catalog counts as empty.
 const MAX_ROUNDS: usize = 5;
@@ -31,9 +32,21 @@ pub(crate) async fn on_order_random(app: App, request: RandomRequest) -> anyhow:
     Ok(Some(RandomBarcode { barcode: None }))
 }
 
-/// `orders.shipped`: marks orders as shipped.
-pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    mark_reached(&app, OrderStatus::Shipped, &orders).await
+/// `orders.ship`: ships orders whose supplier's wait is over, unless they ended.
+pub(crate) async fn on_ship_request(app: App, request: ShipRequest) -> anyhow::Result<ShipReply> {
+    let ready = request.orders.iter().map(|ready| Reached { id: ready.id, at: ready.at, missing: None });
+    let shipped = store::ship_orders(&app.db, &ready.collect::<Vec<_>>(), app.limits).await?;
+    Ok(ShipReply { shipped: shipped.into_iter().collect() })
+}
+
+/// `orders.paid`: marks orders as paid.
+pub(crate) async fn on_order_paid(app: App, orders: Batch<Order>) -> Result<(), Failure> {
+    mark_reached(&app, OrderStatus::Paid, &orders).await
+}
+
+/// `orders.refused`: marks orders as refused.
+pub(crate) async fn on_order_refused(app: App, orders: Batch<Order>) -> Result<(), Failure> {
+    mark_reached(&app, OrderStatus::Refused, &orders).await
 }
 
 /// `orders.completed`: marks orders as completed.
@@ -42,12 +55,15 @@ pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result
 }
 
 async fn mark_reached(app: &App, status: OrderStatus, orders: &Batch<Order>) -> Result<(), Failure> {
-    let (ids, times): (Vec<Uuid>, Vec<DateTime<Utc>>) =
-        orders.iter().map(|received| (received.event.id.0, received.at)).unzip();
-    let known = store::mark_reached(&app.db, status, &ids, &times, app.limits).await;
-    let known = known.map_err(Failure::of_database)?;
+    let reached: Vec<Reached> = orders.iter().map(reached).collect();
+    let known = store::mark_reached(&app.db, status, &reached, app.limits).await.map_err(Failure::of_database)?;
     record_ages(orders);
-    reject_unknown(orders, &known)
+    reject_unknown(orders, &known.into_iter().map(|(id, _)| id).collect())
+}
+
+fn reached(received: &Received<Order>) -> Reached {
+    let missing = received.event.refusal.map(|Refusal::InsufficientFunds { missing }| missing.cents());
+    Reached { id: received.event.id, at: received.at, missing }
 }
 
 /// Records the age at which each order reached its status.

@@ -1,24 +1,25 @@
 //! HTTP routes and handlers.
 
+mod cancellation;
 mod responses;
 
 use crate::{
     App,
     codes::Code,
-    domain::{IdempotencyKey, NewOrder},
+    domain::NewOrder,
     intake::IntakeError,
     store::{self, Filter},
 };
 use axum::{
     Json,
     extract::State,
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderName, StatusCode, header},
 };
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
     auth::RowAccess,
     fields::FieldError,
-    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem},
+    http::{ApiJson, ApiPath, ApiQuery, CommonCode, IdempotencyKey, Problem},
 };
 use responses::{OrderPage, OrderWithHistory};
 use serde::Deserialize;
@@ -32,10 +33,16 @@ const DEFAULT_PAGE_SIZE: u32 = 50;
 const MAX_PAGE_SIZE: u32 = 500;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create_order, list_orders)).routes(routes!(find_order))
+    OpenApiRouter::new()
+        .routes(routes!(create_order, list_orders))
+        .routes(routes!(find_order))
+        .routes(routes!(cancellation::cancel_order))
 }
 
 /// Place an order; it starts as `pending`.
+///
+/// Its price is fixed now. The billing service then charges the account of the person who owns the device: the order
+/// becomes `paid`, or `refused` if there is too little money.
 ///
 /// With an `Idempotency-Key` the request can be retried until a response arrives: the order is placed once, and every
 /// retry returns the first response. A key belongs to the device that the order is for, and is kept as long as the
@@ -47,6 +54,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         (status = 201, description = "the order was placed", body = Order,
             headers(("Location" = String, description = "path of the order"))),
         (status = 400, description = "the body is not valid JSON, or more than one Idempotency-Key", body = Problem),
+        (status = 409, description = "the order has another price than `expected_total`", body = Problem),
         (status = 413, description = "the body is larger than 64 KiB", body = Problem),
         (status = 415, description = "the Content-Type is not JSON, or the body is compressed", body = Problem),
         (status = 422, body = Problem,
@@ -55,18 +63,11 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 async fn create_order(
     State(app): State<App>,
     access: RowAccess,
-    headers: HeaderMap,
+    key: Option<IdempotencyKey>,
     ApiJson(new): ApiJson<NewOrder>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<Order>), Problem> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let key = keys.next().map(|value| IdempotencyKey::try_from(value.as_bytes())).transpose();
-    let key = key.map_err(|error| Problem::invalid(vec![FieldError::new("Idempotency-Key", &error)]))?;
-    if keys.next().is_some() {
-        let detail = "a request may have at most one Idempotency-Key";
-        return Err(Problem::new(Code::RepeatedIdempotencyKey, detail));
-    }
-    let order = new.validate(app.clock.now()).map_err(Problem::invalid)?;
-    let order = app.intake.place(order, key, access).await?;
+    let draft = new.validate(app.clock.now()).map_err(Problem::invalid)?;
+    let order = app.intake.place(draft, key, access).await?;
     let location = format!("/api/orders/{}", order.id);
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(order)))
 }
@@ -78,6 +79,10 @@ impl From<IntakeError> for Problem {
             IntakeError::KeyReused => {
                 let detail = "this Idempotency-Key was used for another order; a new order takes a new key";
                 Self::new(Code::IdempotencyKeyReused, detail)
+            }
+            IntakeError::PriceChanged(total) => {
+                let detail = format!("the order costs {total}; repeat it with this expected_total, or without one");
+                Self::new(Code::PriceChanged, detail)
             }
             IntakeError::Overloaded => Self::unavailable("more orders arrive than can be stored; try again"),
             IntakeError::Unavailable => Self::unavailable("the database does not answer; try again"),

@@ -6,17 +6,18 @@
 
 use crate::{
     deadlines::TimeLimits,
-    domain::{IdempotencyKey, OrderRequest, is_same_request},
-    publisher::{PlacedOrder, Publisher},
-    store::{self, InsertConflict},
+    domain::{Draft, OrderRequest, is_same_request},
+    publisher::{Committed, Publisher},
+    store::{self, InsertConflict, Priced},
 };
 use metrics::{gauge, histogram};
-use off_events::{Order, OrderId};
+use off_events::{Money, Order, OrderId};
 use off_kit::{
     Clock, Kit, LogLimit,
     auth::RowAccess,
     db::{self, HeldConnection},
     fields::FieldError,
+    http::IdempotencyKey,
     telemetry,
 };
 use sqlx::PgPool;
@@ -49,6 +50,9 @@ pub(crate) enum IntakeError {
     UnknownReference(Vec<FieldError>),
     #[error("the Idempotency-Key was used for another order")]
     KeyReused,
+    /// The client expected another price than this one.
+    #[error("the order costs {0}")]
+    PriceChanged(Money),
     #[error("the queue of the intake is full, or the order waited in it for too long")]
     Overloaded,
     #[error("the database does not answer")]
@@ -141,16 +145,16 @@ impl Intake {
         self.busy.clone()
     }
 
-    /// Places `order`, or returns the order that was placed earlier with the same key. Returns after the commit.
+    /// Places an order, or returns the order that was placed earlier with the same key. Returns after the commit.
     pub(crate) async fn place(
         &self,
-        order: Order,
+        draft: Draft,
         key: Option<IdempotencyKey>,
         access: RowAccess,
     ) -> Result<Order, IntakeError> {
         let (result, stored) = oneshot::channel();
         let waiter = Waiter { traceparent: telemetry::current_traceparent(), result };
-        let queued = Queued { request: OrderRequest { order, key, access }, since: Instant::now(), waiter };
+        let queued = Queued { request: OrderRequest { draft, key, access }, since: Instant::now(), waiter };
         self.queue.try_send(queued).map_err(|_| IntakeError::Overloaded)?;
         stored.await.unwrap_or(Err(IntakeError::Unavailable))
     }
@@ -163,6 +167,12 @@ fn reject_expired(Queued { request, since, waiter }: Queued) -> Option<(OrderReq
     }
     waiter.respond(Err(IntakeError::Overloaded));
     None
+}
+
+/// The result of storing a batch: each order is in one of the two.
+struct Stored {
+    placed: HashMap<OrderId, Priced>,
+    conflicts: HashMap<OrderId, InsertConflict>,
 }
 
 struct Writer {
@@ -180,8 +190,8 @@ impl Writer {
         let outcome = db::with_timeout(self.clock, self.store(&requests)).await;
         histogram!("off_order_commit_seconds").record(started.elapsed());
         histogram!("off_order_batch_size").record(requests.len() as f64);
-        let mut conflicts = match outcome {
-            Ok(conflicts) => conflicts,
+        let Stored { mut placed, mut conflicts } = match outcome {
+            Ok(stored) => stored,
             Err(failure) => {
                 self.db.discard();
                 let is_transient = db::is_transient(&failure);
@@ -197,53 +207,63 @@ impl Writer {
                     waiter.respond(Err(if is_transient { IntakeError::Unavailable } else { IntakeError::Internal }));
                 }
                 // If the connection is lost, the transaction may have been committed.
-                self.publisher.enqueue_uncertain(requests.into_iter().map(|request| request.order.id));
+                self.publisher.enqueue_uncertain(requests.into_iter().map(|request| request.draft.id));
                 return;
             }
         };
-        let mut placed = Vec::with_capacity(requests.len());
+        let mut committed = Vec::with_capacity(requests.len());
         for (request, mut waiter) in requests.into_iter().zip(waiters) {
-            let result = match conflicts.remove(&request.order.id) {
-                None => {
-                    placed.push(PlacedOrder { order: request.order.clone(), traceparent: waiter.traceparent.take() });
-                    Ok(request.order)
+            let id = request.draft.id;
+            let result = match (placed.remove(&id), conflicts.remove(&id)) {
+                (Some(Priced { user_id, unit_price }), _) => {
+                    // The table limits prices and quantities, so that their product is small enough.
+                    request.draft.priced(user_id, unit_price).ok_or(IntakeError::Internal)
                 }
-                Some(conflict) => self.resolve(&request, conflict),
+                (None, Some(conflict)) => self.resolve(&request, conflict),
+                (None, None) => Err(IntakeError::Race),
             };
+            if let Ok(order) = &result && order.id == id {
+                let traceparent = waiter.traceparent.take();
+                committed.push(Committed { order: order.clone(), at: order.timestamp, traceparent });
+            }
             waiter.respond(result);
         }
-        self.publisher.enqueue(placed).await;
+        self.publisher.enqueue(committed).await;
     }
 
-    /// Stores the requests that can be stored. Returns the conflicts of the others, by order id.
-    async fn store(&mut self, requests: &[OrderRequest]) -> sqlx::Result<HashMap<OrderId, InsertConflict>> {
+    /// Stores the requests that can be stored. Returns their prices, and the conflicts of the others.
+    async fn store(&mut self, requests: &[OrderRequest]) -> sqlx::Result<Stored> {
         let conn = self.db.get().await?;
         let placed = store::insert_orders(conn, requests, self.limits).await?;
         let not_inserted: Vec<&OrderRequest> =
-            requests.iter().filter(|request| !placed.contains(&request.order.id)).collect();
+            requests.iter().filter(|request| !placed.contains_key(&request.draft.id)).collect();
         if not_inserted.is_empty() {
-            return Ok(HashMap::new());
+            return Ok(Stored { placed, conflicts: HashMap::new() });
         }
         let conflicts = store::list_conflicts(conn, &not_inserted).await?;
-        Ok(conflicts.into_iter().map(|conflict| (conflict.id, conflict)).collect())
+        let conflicts = conflicts.into_iter().map(|conflict| (conflict.id, conflict)).collect();
+        Ok(Stored { placed, conflicts })
     }
 
     /// Returns the earlier order if `request` repeats it; otherwise the reason why `request` was not inserted.
     fn resolve(&self, request: &OrderRequest, conflict: InsertConflict) -> Result<Order, IntakeError> {
         // The device belongs to another person, so its orders do not exist for this caller.
         if let Some(earlier) = conflict.earlier_order.filter(|_| conflict.ssd_exists) {
-            return if is_same_request(&earlier, &request.order) { Ok(earlier) } else { Err(IntakeError::KeyReused) };
+            return if is_same_request(&earlier, &request.draft) { Ok(earlier) } else { Err(IntakeError::KeyReused) };
         }
         let mut errors = Vec::new();
         if !conflict.ssd_exists {
-            errors.push(FieldError::new("ssd_id", &format!("there is no device {}", request.order.ssd_id)));
+            errors.push(FieldError::new("ssd_id", &format!("there is no device {}", request.draft.ssd_id)));
         }
         if !conflict.product_exists {
-            errors.push(FieldError::new("barcode", &format!("the catalog has no product {}", request.order.barcode)));
+            errors.push(FieldError::new("barcode", &format!("the catalog has no product {}", request.draft.barcode)));
+        }
+        if let (true, Some(total)) = (errors.is_empty(), conflict.differing_total) {
+            return Err(IntakeError::PriceChanged(total));
         }
         if errors.is_empty() && !conflict.is_timely {
             if let Some(suppressed) = self.log_limit.admit() {
-                let id = request.order.id;
+                let id = request.draft.id;
                 error!(suppressed, "order {id} was not placed: the clocks of this service and the database disagree");
             }
             return Err(IntakeError::ClocksDisagree);

@@ -17,7 +17,7 @@ pub use config::Config;
 
 use deadlines::TimeLimits;
 use intake::Intake;
-use off_events::{ORDERS_NEW, ORDERS_RANDOM, streams};
+use off_events::{ORDERS_NEW, ORDERS_RANDOM, ShipRequest, streams};
 use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, db, telemetry::Metric};
 use publisher::Publisher;
 use sqlx::PgPool;
@@ -34,6 +34,7 @@ struct App {
     clock: Clock,
     limits: TimeLimits,
     intake: Intake,
+    publisher: Publisher,
 }
 
 impl Service for OrdersService {
@@ -53,14 +54,16 @@ impl Service for OrdersService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let limits = config.time_limits(&kit.clock);
         let publisher = Publisher::start(&kit, &db, &bus);
-        let intake = Intake::start(&kit, db.clone(), publisher, limits);
+        let intake = Intake::start(&kit, db.clone(), publisher.clone(), limits);
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         order_monitor::start(&kit, &db);
-        let app = App { db, clock: kit.clock, limits, intake };
+        let app = App { db, clock: kit.clock, limits, intake, publisher };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
-        bus::listen(&kit, &bus, streams::ORDERS_SHIPPED, app.clone(), events::on_order_shipped);
+        bus::reply(&kit, &bus, ShipRequest::SUBJECT, app.clone(), events::on_ship_request);
+        bus::listen(&kit, &bus, streams::ORDERS_PAID, app.clone(), events::on_order_paid);
+        bus::listen(&kit, &bus, streams::ORDERS_REFUSED, app.clone(), events::on_order_refused);
         bus::listen(&kit, &bus, streams::ORDERS_COMPLETED, app.clone(), events::on_order_completed);
         let verifier = Verifier::start(&kit, &bus)?;
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;

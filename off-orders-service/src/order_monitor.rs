@@ -16,7 +16,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(10);
 /// An order that waits longer than this for the broker's acknowledgement causes a warning.
 const WARN_AFTER: Duration = Duration::from_secs(15);
 
-/// Starts a task that counts late orders and finds the oldest pending and shipped order, until the service stops.
+/// Starts a task that counts late orders and finds the oldest order in each status under way, until the service stops.
 pub(crate) fn start(kit: &Kit, pool: &PgPool) {
     let (pool, clock, tasks) = (pool.clone(), kit.clock, kit.tasks.clone());
     let late = Arc::<Mutex<Option<LateCounts>>>::default();

@@ -1,4 +1,4 @@
-//! The publisher: publishes `orders.pending` from memory, as soon as orders are committed.
+//! The publisher: publishes `orders.pending` and `orders.cancelled` from memory, as soon as orders are committed.
 //!
 //! These events need no outbox row, because the order's own row is enough to publish them again. The publisher records
 //! the orders that the broker did not acknowledge as unpublished. At its start, a service also records the pending
@@ -7,6 +7,7 @@
 
 use crate::{OrdersService, store::late_orders};
 use futures::{StreamExt, stream};
+use chrono::{DateTime, Utc};
 use metrics::histogram;
 use off_events::{Order, OrderId};
 use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};
@@ -36,23 +37,25 @@ const LINGER: Duration = Duration::from_millis(5);
 /// attempt, which would most likely time out, too.
 const SKIP_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// A committed order, and the trace context of its request.
+/// An order that was just placed or cancelled, and the trace context of the request.
 #[derive(Debug)]
-pub(crate) struct PlacedOrder {
+pub(crate) struct Committed {
     pub(crate) order: Order,
+    /// When it was placed or cancelled.
+    pub(crate) at: DateTime<Utc>,
     pub(crate) traceparent: Option<String>,
 }
 
 #[derive(Debug)]
 enum Queued {
     /// A committed order, to be published.
-    Placed(PlacedOrder),
+    Committed(Committed),
     /// An order whose commit is uncertain, to be recorded as unpublished if it is stored.
     MaybeStored(OrderId),
 }
 
-/// A handle to the publisher task. The task runs until the handle is dropped.
-#[derive(Debug)]
+/// A handle to the publisher task. The task runs until all clones of the handle are dropped.
+#[derive(Debug, Clone)]
 pub(crate) struct Publisher(mpsc::Sender<Queued>);
 
 impl Publisher {
@@ -71,11 +74,11 @@ impl Publisher {
     }
 
     /// Queues at most [`QUEUE_CAPACITY`] orders to be published. Waits until there is room for them.
-    pub(crate) async fn enqueue(&self, orders: Vec<PlacedOrder>) {
-        // This cannot fail: the task ends only after this handle is dropped.
+    pub(crate) async fn enqueue(&self, orders: Vec<Committed>) {
+        // This cannot fail: the task ends only after all handles are dropped.
         let Ok(permits) = self.0.reserve_many(orders.len()).await else { return };
         for (permit, order) in permits.zip(orders) {
-            permit.send(Queued::Placed(order));
+            permit.send(Queued::Committed(order));
         }
     }
 
@@ -112,15 +115,15 @@ impl Task {
     async fn handle_batch(&self, batch: Vec<Queued>) {
         let started = Instant::now();
         histogram!("off_order_publish_batch_size").record(batch.len() as f64);
-        let (mut placed, mut unpublished) = (Vec::with_capacity(batch.len()), Vec::new());
+        let (mut committed, mut unpublished) = (Vec::with_capacity(batch.len()), Vec::new());
         for queued in batch {
             match queued {
-                Queued::Placed(order) => placed.push(order),
+                Queued::Committed(order) => committed.push(order),
                 Queued::MaybeStored(id) => unpublished.push(id.0),
             }
         }
-        let ids: Vec<Uuid> = placed.iter().map(|placed| placed.order.id.0).collect();
-        unpublished.extend(if self.must_skip() { ids } else { self.publish(placed, ids).await });
+        let ids: Vec<Uuid> = committed.iter().map(|committed| committed.order.id.0).collect();
+        unpublished.extend(if self.must_skip() { ids } else { self.publish(committed, ids).await });
         histogram!("off_order_publish_seconds").record(started.elapsed());
         if !unpublished.is_empty() {
             self.record_unpublished(&unpublished).await;
@@ -134,10 +137,10 @@ impl Task {
     }
 
     /// Publishes orders; `ids` are their ids. Returns the ids of those that the broker did not acknowledge.
-    async fn publish(&self, orders: Vec<PlacedOrder>, ids: Vec<Uuid>) -> Vec<Uuid> {
-        let messages = orders.iter().map(|PlacedOrder { order, traceparent }| {
-            let trace = telemetry::record_publish_span(order.status.subject(), order.timestamp, traceparent.as_deref());
-            OutboundMessage::of(OrdersService::NAME, order, order.timestamp, trace.as_deref())
+    async fn publish(&self, orders: Vec<Committed>, ids: Vec<Uuid>) -> Vec<Uuid> {
+        let messages = orders.iter().map(|Committed { order, at, traceparent }| {
+            let trace = telemetry::record_publish_span(order.status.subject(), *at, traceparent.as_deref());
+            OutboundMessage::of(OrdersService::NAME, order, *at, trace.as_deref())
         });
         let results = match messages.collect() {
             Ok(messages) => self.bus.publish_all(messages).await,

@@ -6,7 +6,7 @@
 //!
 //! There is a checkpoint per status. It moves over the orders by the time at which they were placed, and stays behind
 //! the present by the time that an order may take to leave the status. An order that has not left the status when the
-//! checkpoint passes it is late. A late order is checked again at its own deadline, and then until it is delivered. An
+//! checkpoint passes it is late. A late order is checked again at its own deadline, and then until it is done. An
 //! announcement repeats the event of the order's current status, with the time at which the order reached it. It is
 //! idempotent.
 
@@ -38,8 +38,10 @@ const CHECKPOINT_STEP: Duration = Duration::from_secs(1);
 /// checked earlier.
 const FUTURE_BATCH_SIZE: i64 = 5000;
 
-/// The statuses that have a checkpoint. After the last checkpoint has passed an order, the order is delivered or late.
-const CHECKED: [OrderStatus; 2] = [OrderStatus::Pending, OrderStatus::Shipped];
+/// The statuses that have a checkpoint. The first also finds orders that are still pending: a checkpoint reads each order
+/// once, and one more would find them only some minutes earlier. After the last checkpoint has passed an order, the order
+/// is done or late.
+const CHECKED: [OrderStatus; 2] = [OrderStatus::Paid, OrderStatus::Shipped];
 
 /// Maximum number of orders that are announced again in one batch.
 const ANNOUNCE_BATCH_SIZE: i64 = 2000;

@@ -3,6 +3,7 @@
 use crate::{
     App,
     domain::is_report_id,
+    remind,
     shelves::{self, Unknown},
     store,
 };
@@ -31,6 +32,13 @@ pub(crate) async fn on_order_random(app: App, request: RandomRequest) -> anyhow:
 /// `orders.completed`: adds the delivered units to the shelves, once per order.
 pub(crate) async fn on_order_completed(app: App, orders: Batch<Order>) -> Result<(), Failure> {
     shelves::deliver(&app, &orders).await.map_err(into_failure)
+}
+
+/// `orders.refused` and `orders.cancelled`: no delivery follows, so that the device orders again after a while.
+pub(crate) async fn on_order_ended(app: App, orders: Batch<Order>) -> Result<(), Failure> {
+    let (now, pause) = (app.clock.now(), remind::order_again_pause(app.clock));
+    let orders: Vec<&Order> = orders.iter().map(|received| &received.event).collect();
+    store::postpone_low(&app.db, &orders, now, pause).await.map_err(Failure::of_database)
 }
 
 /// `stock.consumed`: subtracts the consumed units from the shelves, once per report.

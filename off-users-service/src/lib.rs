@@ -69,6 +69,8 @@ impl Service for UsersService {
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::listen(&kit, &bus, streams::SHELVES_DELIVERED, app.clone(), events::on_order_completed);
+        bus::listen(&kit, &bus, streams::SHELVES_REFUSED, app.clone(), events::on_order_ended);
+        bus::listen(&kit, &bus, streams::SHELVES_CANCELLED, app.clone(), events::on_order_ended);
         bus::listen(&kit, &bus, streams::SHELVES_CONSUMED, app.clone(), events::on_stock_consumed);
         let verifier = Verifier::start(&kit, &bus)?;
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;

@@ -14,7 +14,11 @@ use tracing::{info, warn};
 /// takes up to eight minutes.
 const FIRST_PAUSE: Duration = Duration::from_mins(15);
 
-/// Minimum of [`FIRST_PAUSE`] in real time, at a high simulation speed.
+/// Time from a refused or cancelled order to the next `stock.low` of its product, in simulated time. A person may have
+/// more money then.
+const ORDER_AGAIN_PAUSE: Duration = Duration::from_hours(6);
+
+/// Minimum of these pauses in real time, at a high simulation speed.
 const MIN_PAUSE: Duration = Duration::from_secs(10);
 
 /// Maximum time between two reminders, in real time.
@@ -32,6 +36,11 @@ const BATCH_SIZE: i64 = 1000;
 /// Time from a product becoming low to its first reminder, in real time.
 pub(crate) fn first_pause(clock: Clock) -> Duration {
     clock.real_wait(FIRST_PAUSE).max(clock.shortened(MIN_PAUSE))
+}
+
+/// Time from a refused or cancelled order to the next `stock.low` of its product, in real time.
+pub(crate) fn order_again_pause(clock: Clock) -> Duration {
+    clock.real_wait(ORDER_AGAIN_PAUSE).max(clock.shortened(MIN_PAUSE))
 }
 
 /// Starts a task that publishes reminders until the service stops.

@@ -37,7 +37,7 @@ fn id_after(id: Uuid, step: Duration) -> Uuid {
 }
 
 /// Moves the checkpoint of `status` over one `step` of orders that were placed before `placed_before`. Records the
-/// orders as late that have not left this status; at the last checkpoint also those that are not delivered. Returns
+/// orders as late that have not left this status; at the last checkpoint all that are not done. Returns
 /// whether the checkpoint moved: it does not move if there is nothing to check, or while another replica holds its
 /// lock.
 pub(crate) async fn move_checkpoint(
@@ -97,17 +97,24 @@ async fn move_forward(conn: &mut PgConnection, status: OrderStatus, (from, to): 
         // Two sets of ids are equal if their counts and the XOR of their hashes are: this costs a third of checking the
         // delivery of each order.
         r#"WITH placed AS MATERIALIZED (
-               SELECT count(*) AS orders, bit_xor(uuid_hash_extended(id, 0)) AS ids,
-                      count(*) FILTER (WHERE status <= ($1::text)::orders.order_status) AS unfinished
+               SELECT count(*) AS orders, count(*) FILTER (WHERE status <= ($1::text)::orders.order_status) AS unfinished,
+                      count(*) FILTER (WHERE status = 'completed') AS completed,
+                      bit_xor(uuid_hash_extended(id, 0)) FILTER (WHERE status = 'completed') AS completed_ids,
+                      count(*) FILTER (WHERE status >= 'completed') AS ended,
+                      bit_xor(uuid_hash_extended(id, 0)) FILTER (WHERE status >= 'completed') AS ended_ids
                FROM orders.product_orders WHERE id > $2 AND id <= $3
            ), delivered AS MATERIALIZED (
                SELECT count(*) AS orders, bit_xor(uuid_hash_extended(order_id, 0)) AS ids
                FROM users.deliveries WHERE $1 = 'shipped' AND order_id > $2 AND order_id <= $3
+           ), settled AS MATERIALIZED (
+               SELECT count(*) AS orders, bit_xor(uuid_hash_extended(order_id, 0)) AS ids
+               FROM billing.settled_orders WHERE $1 = 'shipped' AND order_id > $2 AND order_id <= $3
            )
            UPDATE orders.checkpoints SET through = $3, orders = checkpoints.orders + placed.orders
-           FROM placed, delivered WHERE status = ($1::text)::orders.order_status
+           FROM placed, delivered, settled WHERE status = ($1::text)::orders.order_status
            RETURNING placed.unfinished > 0
-                     OR $1 = 'shipped' AND (placed.orders, placed.ids) IS DISTINCT FROM (delivered.orders, delivered.ids)
+                     OR $1 = 'shipped' AND ((completed, completed_ids) IS DISTINCT FROM (delivered.orders, delivered.ids)
+                                            OR (ended, ended_ids) IS DISTINCT FROM (settled.orders, settled.ids))
                      AS "has_late!""#,
         status.as_str(),
         from,
@@ -116,14 +123,12 @@ async fn move_forward(conn: &mut PgConnection, status: OrderStatus, (from, to): 
     has_late.fetch_one(conn).await
 }
 
-/// Records the orders of `range` as late that have not left `status`, or are not delivered.
+/// Records the orders of `range` as late that have not left `status`; at the last checkpoint all that are not done.
 async fn record_late(conn: &mut PgConnection, status: OrderStatus, (from, to): (Uuid, Uuid)) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
-         SELECT id, deadline FROM orders.product_orders
-         WHERE id > $2 AND id <= $3
-           AND (status <= ($1::text)::orders.order_status
-                OR $1 = 'shipped' AND NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
+         SELECT id, deadline FROM orders.unfinished_orders
+         WHERE id > $2 AND id <= $3 AND ($1 = 'shipped' OR status <= ($1::text)::orders.order_status)
          -- A clock that was ahead may have set its next check long after its deadline.
          ON CONFLICT (order_id) DO UPDATE SET check_at = least(late_orders.check_at, excluded.check_at)",
         status.as_str(),

@@ -1,6 +1,6 @@
 //! SQL of late orders and their next checks.
 
-use super::{CLOCK_TOLERANCE, first_id_at, order};
+use super::{CLOCK_TOLERANCE, OrderRow, first_id_at};
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
 use sqlx::{PgConnection, PgPool};
@@ -12,10 +12,9 @@ use uuid::Uuid;
 pub(crate) async fn record_placed_in_future(db: &PgPool, now: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
     let recorded = sqlx::query!(
         "INSERT INTO orders.late_orders (order_id, check_at)
-         SELECT id, now() FROM orders.product_orders
+         SELECT id, now() FROM orders.unfinished_orders
          WHERE id > $1
            AND NOT EXISTS (SELECT FROM orders.late_orders WHERE order_id = id OFFSET 0)
-           AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id OFFSET 0))
          ORDER BY id LIMIT $2
          ON CONFLICT (order_id) DO NOTHING",
         first_id_at(now + 2 * CLOCK_TOLERANCE),
@@ -107,7 +106,7 @@ pub(crate) struct Announcement {
 /// Claims at most `limit` late orders whose next check is due. Returns how many it claimed, and those that are to be
 /// announced.
 ///
-/// - Delivered or deleted orders are no longer late.
+/// - Orders that are done or deleted are no longer late.
 /// - Orders whose deadline is still ahead are checked again at it, if that is within `longest_wait`.
 /// - All others are overdue or unpublished, and are returned. They are checked again after a pause: `pause`, doubled
 ///   with each announcement up to `longest_pause`, plus a jitter of up to a quarter.
@@ -134,20 +133,21 @@ pub(crate) async fn claim_announcements(
                    WHERE check_at <= now() ORDER BY check_at LIMIT $1 FOR UPDATE SKIP LOCKED))
                RETURNING order_id, unpublished
            )
-           SELECT due.order_id AS "order_id!", placed.ssd_id AS "ssd_id?", placed.barcode AS "barcode?",
-                  placed.quantity AS "quantity?", placed.status::text, placed.placed_at AS "placed_at?",
-                  coalesce(placed.completed_at, placed.shipped_at, placed.placed_at) AS since,
-                  placed.id IS NULL
-                  OR placed.status = 'completed'
-                     AND EXISTS (SELECT FROM users.deliveries WHERE deliveries.order_id = due.order_id OFFSET 0)
-                  AS "is_done!",
+           SELECT due.order_id AS "order_id!", placed.ssd_id AS "ssd_id?", placed.user_id AS "user_id?",
+                  placed.barcode AS "barcode?", placed.quantity AS "quantity?", placed.unit_price AS "unit_price?",
+                  placed.status::text, placed.placed_at AS "placed_at?", placed.missing,
+                  coalesce(placed.ended_at, placed.completed_at, placed.shipped_at, placed.paid_at, placed.placed_at)
+                  AS since,
+                  NOT EXISTS (SELECT FROM orders.unfinished_orders WHERE id = due.order_id OFFSET 0) AS "is_done!",
                   coalesce(due.unpublished AND placed.status = 'pending', false) AS "is_unpublished!",
                   -- Not if a clock was ahead when it reached its status.
                   coalesce(placed.deadline BETWEEN now() AND now() + make_interval(secs => $5)
-                           AND greatest(placed.placed_at, placed.shipped_at, placed.completed_at)
+                           AND greatest(placed.placed_at, placed.paid_at, placed.shipped_at, placed.completed_at,
+                                        placed.ended_at)
                                <= now() + make_interval(secs => $4), false) AS "has_time!"
            FROM due LEFT JOIN LATERAL
-                (SELECT id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline
+                (SELECT id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, paid_at, shipped_at,
+                        completed_at, ended_at, missing, deadline
                  FROM orders.product_orders WHERE id = due.order_id OFFSET 0) AS placed ON true"#,
         limit,
         pause.as_secs_f64(),
@@ -160,13 +160,24 @@ pub(crate) async fn claim_announcements(
     let claimed = rows.len();
     let (mut done, mut early, mut announcements) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let columns = (row.ssd_id, row.barcode, row.quantity, row.placed_at, row.status, row.since);
         if row.is_done {
             done.push(row.order_id);
         } else if row.has_time && !row.is_unpublished {
             early.push(row.order_id);
-        } else if let (Some(ssd), Some(barcode), Some(quantity), Some(placed_at), Some(status), Some(since)) = columns {
-            let order = order(row.order_id, ssd, &barcode, quantity, placed_at, &status)?;
+        } else if let (
+            Some(ssd_id),
+            Some(user_id),
+            Some(barcode),
+            Some(quantity),
+            Some(unit_price),
+            Some(placed_at),
+            Some(status),
+            Some(since),
+        ) = (row.ssd_id, row.user_id, row.barcode, row.quantity, row.unit_price, row.placed_at, row.status, row.since)
+        {
+            let (id, missing) = (row.order_id, row.missing);
+            let order = OrderRow { id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, missing };
+            let order = order.into_order()?;
             announcements.push(Announcement { order, since, is_unpublished: row.is_unpublished });
         }
     }
@@ -224,9 +235,8 @@ pub(crate) struct LateCounts {
 pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<LateCounts> {
     let late = sqlx::query_as!(
         LateCounts,
-        r#"SELECT (SELECT count(*) FROM orders.late_orders JOIN orders.product_orders ON id = order_id
-                   WHERE announcements > 0 AND NOT unpublished AND deadline < now()
-                     AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id)))
+        r#"SELECT (SELECT count(*) FROM orders.late_orders JOIN orders.unfinished_orders ON id = order_id
+                   WHERE announcements > 0 AND NOT unpublished AND deadline < now())
                   AS "still_overdue!",
                   (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
                   (SELECT placed_at FROM orders.product_orders
@@ -236,24 +246,29 @@ pub(crate) async fn count_late(db: &PgPool) -> sqlx::Result<LateCounts> {
     late.fetch_one(db).await
 }
 
-/// Returns when the oldest pending and the oldest shipped order were placed; `None` if there is none. An order that the
-/// checkpoint of its status has passed is in `orders.late_orders`, so that no index on the status is needed.
-pub(crate) async fn find_oldest(db: &PgPool) -> sqlx::Result<[(OrderStatus, Option<DateTime<Utc>>); 2]> {
+/// The statuses whose oldest order [`find_oldest`] finds.
+const UNDER_WAY: [OrderStatus; 3] = [OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Shipped];
+
+/// Returns when the oldest order in each status under way was placed; `None` if there is none. An order that the
+/// checkpoint after its status has passed is in `orders.late_orders`, so that no index on the status is needed.
+pub(crate) async fn find_oldest(db: &PgPool) -> sqlx::Result<[(OrderStatus, Option<DateTime<Utc>>); 3]> {
     let rows = sqlx::query!(
-        r#"SELECT checkpoint.status::text AS "status!", late.placed_at AS "late?", newer.placed_at AS "newer?"
-           FROM orders.checkpoints AS checkpoint
+        r#"SELECT wanted.status::text AS "status!", late.placed_at AS "late?", newer.placed_at AS "newer?"
+           FROM (VALUES ('pending'::orders.order_status, 'paid'::orders.order_status),
+                        ('paid', 'paid'), ('shipped', 'shipped')) AS wanted (status, checkpoint)
+           JOIN orders.checkpoints AS checkpoint ON checkpoint.status = wanted.checkpoint
            LEFT JOIN LATERAL (
                SELECT placed_at FROM orders.late_orders
-               JOIN orders.product_orders ON id = order_id AND product_orders.status = checkpoint.status
+               JOIN orders.product_orders ON id = order_id AND product_orders.status = wanted.status
                ORDER BY order_id LIMIT 1) AS late ON true
            LEFT JOIN LATERAL (
                SELECT placed_at FROM orders.product_orders
-               WHERE id > checkpoint.through AND product_orders.status = checkpoint.status
+               WHERE id > checkpoint.through AND product_orders.status = wanted.status
                ORDER BY id LIMIT 1) AS newer ON true"#
     )
     .fetch_all(db)
     .await?;
-    Ok([OrderStatus::Pending, OrderStatus::Shipped].map(|status| {
+    Ok(UNDER_WAY.map(|status| {
         let row = rows.iter().find(|row| row.status == status.as_str());
         (status, row.and_then(|row| [row.late, row.newer].into_iter().flatten().min()))
     }))

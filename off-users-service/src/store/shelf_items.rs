@@ -155,6 +155,41 @@ pub(super) fn shelf_item(
     Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
 }
 
+/// Begins a new low period for the low products of these orders, which will not be delivered: `stock.low` is published
+/// after `pause`, with a new event id, so that the device orders again. Each order has this effect once: afterwards it is
+/// older than the period.
+pub(crate) async fn postpone_low(
+    db: &PgPool,
+    orders: &[&Order],
+    now: DateTime<Utc>,
+    pause: Duration,
+) -> sqlx::Result<()> {
+    let ssd_ids: Vec<i64> = orders.iter().map(|order| order.ssd_id.0).collect();
+    let barcodes: Vec<String> = orders.iter().map(|order| order.barcode.as_str().to_owned()).collect();
+    let placed: Vec<DateTime<Utc>> = orders.iter().map(|order| order.timestamp).collect();
+    sqlx::query!(
+        "WITH ended AS MATERIALIZED (
+             SELECT ssd_id, barcode, max(placed_at) AS placed_at
+             FROM unnest($1::bigint[], $2::text[], $3::timestamptz[]) AS row (ssd_id, barcode, placed_at)
+             GROUP BY ssd_id, barcode
+         ), locked AS MATERIALIZED (
+             SELECT ssd_id, barcode FROM ended JOIN users.shelf_items AS shelf USING (ssd_id, barcode)
+             WHERE shelf.low_since <= ended.placed_at
+             ORDER BY ssd_id, barcode FOR UPDATE OF shelf
+         )
+         UPDATE users.shelf_items AS shelf SET low_since = $4, remind_at = $4 + make_interval(secs => $5)
+         FROM locked WHERE (shelf.ssd_id, shelf.barcode) = (locked.ssd_id, locked.barcode)",
+        &ssd_ids,
+        &barcodes,
+        &placed,
+        now,
+        pause.as_secs_f64(),
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Claims at most `limit` low shelf items whose reminder is due, and schedules their next reminders: when they have
 /// been low for twice as long, but at most about `longest_pause` later. Replicas skip each other's locked rows.
 pub(crate) async fn claim_low_shelf_items(
