@@ -6,8 +6,8 @@ mod payments;
 mod transfers;
 
 pub(crate) use accounts::{Account, find_account, insert_accounts, lock_accounts};
-pub(crate) use orders::{Decision, Known, insert_decisions, insert_earnings, insert_refunds, list_known};
-pub(crate) use payments::{PaymentRow, find_payment, find_reversal, insert_payment, insert_reversal, update_balance};
+pub(crate) use orders::{Known, insert_decisions, insert_earnings, insert_refunds, list_known};
+pub(crate) use payments::{find_payment, find_reversal, insert_payment, insert_reversal, update_balance};
 pub(crate) use transfers::list_transfers;
 
 use off_events::{InvalidValue, Money};

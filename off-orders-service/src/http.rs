@@ -18,7 +18,6 @@ use axum::{
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
     auth::RowAccess,
-    fields::FieldError,
     http::{ApiJson, ApiPath, ApiQuery, CommonCode, IdempotencyKey, Problem},
 };
 use responses::{OrderPage, OrderWithHistory};

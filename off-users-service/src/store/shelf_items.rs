@@ -177,7 +177,7 @@ pub(crate) async fn postpone_low(
              WHERE shelf.low_since <= ended.placed_at
              ORDER BY ssd_id, barcode FOR UPDATE OF shelf
          )
-         UPDATE users.shelf_items AS shelf SET low_since = $4, remind_at = $4 + make_interval(secs => $5)
+         UPDATE users.shelf_items AS shelf SET low_since = $4::timestamptz, remind_at = $4::timestamptz + make_interval(secs => $5)
          FROM locked WHERE (shelf.ssd_id, shelf.barcode) = (locked.ssd_id, locked.barcode)",
         &ssd_ids,
         &barcodes,
