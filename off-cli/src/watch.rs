@@ -125,9 +125,9 @@ fn description(subject: &str, payload: &[u8]) -> String {
     match subject {
         Order::PENDING | Order::PAID | Order::SHIPPED | Order::COMPLETED | Order::CANCELLED | Order::REFUSED => {
             let missing = Money::deserialize(&body["refusal"]["missing"]);
-            let missing = missing.map(|missing| format!("  {missing} missing")).unwrap_or_default();
+            let missing = missing.map(|missing| format!("{missing} missing  ")).unwrap_or_default();
             let (ssd, quantity, barcode, id) = (field("ssd_id"), field("quantity"), field("barcode"), field("id"));
-            format!("ssd {ssd}  {quantity} × {barcode}  order {id}{missing}")
+            format!("ssd {ssd}  {quantity} × {barcode}  {missing}order {id}")
         }
         ShipRequest::SUBJECT => {
             let orders = body["orders"].as_array().map_or(0, Vec::len);
