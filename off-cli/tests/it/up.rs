@@ -146,7 +146,7 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
         (stdout(&list).matches("orders.pending").count() == 2).then(|| stdout(&list))
     })
     .await;
-    assert!(list.contains("supplier") && list.contains("not readable"), "{list}");
+    assert!(list.contains("billing-pending") && list.contains("not readable"), "{list}");
     let shown = home.run(&["dead", "show", "1"]).await;
     assert!(stdout(&shown).contains("id") && stdout(&shown).contains("deliveries"), "{}", stdout(&shown));
     let red = stdout(&home.run(&["dead", "show", "2"]).await);
@@ -178,7 +178,7 @@ async fn a_dead_letter_is_listed_shown_repaired_and_replayed() {
         stderr(&missing)
     );
 
-    let all = ["dead", "replay", "--all", "--consumer", "supplier", "--dry-run"];
+    let all = ["dead", "replay", "--all", "--consumer", "billing-pending", "--dry-run"];
     assert!(stdout(&home.run(&all).await).contains("dead letter 2 would be published on orders.pending again"));
     let later = ["dead", "replay", "--all", "--since", "2100-01-01T00:00:00Z"];
     assert!(stdout(&home.run(&later).await).contains("no dead letter matches"));
