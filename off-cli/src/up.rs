@@ -161,7 +161,7 @@ async fn run_system(
     // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that
     // of the previous run, so that an audit after an early stop compares with that time.
     let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
-    let started = start_services(home, &mut system, options, servers).await;
+    let started = Box::pin(start_services(home, &mut system, options, servers)).await;
     let outcome = match started {
         Ok(()) => {
             tokio::select! {

@@ -145,10 +145,11 @@ impl System {
     /// Restarts everything that verifies tokens: the gateway and two of the services.
     pub(super) async fn restart_verifiers(&mut self) {
         let auth = self.auth.as_ref().unwrap();
-        let users = start_users(&self.world, auth, self.setup, &self.verifying).await;
-        let orders = start_orders(&self.world, self.setup, &self.verifying).await;
+        let users = Box::pin(start_users(&self.world, auth, self.setup, &self.verifying)).await;
+        let orders = Box::pin(start_orders(&self.world, self.setup, &self.verifying)).await;
         let config = gateway_config(&self.world, [auth, &users, &orders, &self.billing, &self.notifications]);
-        let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone()).await;
+        let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone());
+        let gateway = Box::pin(gateway).await;
         std::mem::replace(&mut self.gateway, gateway).stop().await;
         std::mem::replace(&mut self.users, users).stop().await;
         std::mem::replace(&mut self.orders, orders).stop().await;
