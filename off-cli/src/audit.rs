@@ -1,6 +1,6 @@
-//! `off audit`: proves from the rows in Postgres that every order is accounted for.
+//! `off audit`: proves from the rows in Postgres that every order is accounted for, and so is all money.
 //!
-//! An order is accounted for if it is delivered, or if the deadline of its next step has not passed. The contents of
+//! An order is accounted for if it is done, or if the deadline of its next step has not passed. The contents of
 //! the broker are shown but are no proof, with one exception: if the broker has an order that Postgres does not have,
 //! then Postgres lost it.
 //!
@@ -125,8 +125,8 @@ mod tests {
         let world = World::new().await;
         world.add_device().await;
         sqlx::raw_sql(
-            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
-             VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
+            "INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at, deadline)
+             VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, 1, '2000000000015', 1, 299, '2023-06-30 03:34:18.519Z',
                      now() - interval '1 h');
              INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point, low_since, remind_at)
              VALUES (1, '2000000000015', 0, 2, now() - interval '1 h', now() - interval '1 h');

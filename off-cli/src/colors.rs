@@ -7,8 +7,11 @@ use off_events::streams::DEAD_LETTER_PREFIX;
 pub(crate) struct Color(pub(crate) u8);
 
 pub(crate) const PENDING: Color = Color(31);
+pub(crate) const PAID: Color = Color(29);
 pub(crate) const SHIPPED: Color = Color(63);
 pub(crate) const COMPLETED: Color = Color(28);
+pub(crate) const REFUSED: Color = Color(131);
+pub(crate) const CANCELLED: Color = Color(96);
 pub(crate) const LOW: Color = Color(130);
 pub(crate) const CONSUMED: Color = Color(133);
 pub(crate) const ERROR: Color = Color(161);
@@ -18,8 +21,11 @@ pub(crate) fn of_subject(subject: &str) -> Option<Color> {
     match subject.split('.').nth(1) {
         _ if subject.starts_with(DEAD_LETTER_PREFIX) => Some(ERROR),
         Some("pending" | "random" | "new") => Some(PENDING),
-        Some("shipped") => Some(SHIPPED),
+        Some("paid") => Some(PAID),
+        Some("ship" | "shipped") => Some(SHIPPED),
         Some("completed" | "registered") => Some(COMPLETED),
+        Some("refused") => Some(REFUSED),
+        Some("cancelled") => Some(CANCELLED),
         Some("low") => Some(LOW),
         Some("consumed") => Some(CONSUMED),
         _ => None,
@@ -42,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_color_has_enough_contrast_with_black_and_white() {
-        for color in [PENDING, SHIPPED, COMPLETED, LOW, CONSUMED, ERROR] {
+        for color in [PENDING, PAID, SHIPPED, COMPLETED, REFUSED, CANCELLED, LOW, CONSUMED, ERROR] {
             let (on_white, on_black) = (1.05 / (luminance(color) + 0.05), (luminance(color) + 0.05) / 0.05);
             assert!(on_white >= 4.0 && on_black >= 4.0, "{color:?}: {on_white} and {on_black}");
         }

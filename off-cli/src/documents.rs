@@ -2,6 +2,7 @@
 
 use crate::serve::ServiceName;
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{Service, print_line};
@@ -21,6 +22,7 @@ pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
         ServiceName::Auth => AuthService::openapi(),
         ServiceName::Users => UsersService::openapi(),
         ServiceName::Orders => OrdersService::openapi(),
+        ServiceName::Billing => BillingService::openapi(),
         ServiceName::Notifications => NotificationsService::openapi(),
         ServiceName::Gateway => Gateway::openapi(),
         ServiceName::Generator => Generator::openapi(),

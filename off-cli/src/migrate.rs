@@ -36,9 +36,9 @@ pub(crate) struct Options {
     #[command(flatten)]
     storage: StreamStorage,
     /// Creates one database role per program, with only the permissions that the program needs: off_etl, off_users,
-    /// off_orders, off_auth and off_operator; and the clients of the API, generator and operator. The folder has a
-    /// password file for each role (etl, users, orders, auth, operator) and the secrets client_generator and
-    /// client_operator.
+    /// off_orders, off_billing, off_auth and off_operator; and the clients of the API, generator and operator. The folder
+    /// has a password file for each role (etl, users, orders, billing, auth, operator) and the secrets client_generator
+    /// and client_operator.
     #[arg(long, env = "OFF_ROLES", value_name = "FOLDER")]
     roles: Option<PathBuf>,
     /// Migrates a database even if it holds tables of something else.

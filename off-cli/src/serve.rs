@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::Service;
@@ -22,6 +23,9 @@ pub enum Options {
     /// The orders service.
     #[command(about = OrdersService::ABOUT, disable_help_flag = true)]
     Orders(Settings),
+    /// The billing service.
+    #[command(about = BillingService::ABOUT, disable_help_flag = true)]
+    Billing(Settings),
     /// The notifications service.
     #[command(about = NotificationsService::ABOUT, disable_help_flag = true)]
     Notifications(Settings),
@@ -50,6 +54,8 @@ pub enum ServiceName {
     Users,
     /// The orders service.
     Orders,
+    /// The billing service.
+    Billing,
     /// The notifications service.
     Notifications,
     /// The gateway.
@@ -60,8 +66,8 @@ pub enum ServiceName {
 
 impl ServiceName {
     /// All services, in start order.
-    pub const ALL: [Self; 6] =
-        [Self::Auth, Self::Users, Self::Orders, Self::Notifications, Self::Gateway, Self::Generator];
+    pub const ALL: [Self; 7] =
+        [Self::Auth, Self::Users, Self::Orders, Self::Billing, Self::Notifications, Self::Gateway, Self::Generator];
 
     /// The name as it is written on the command line.
     pub fn as_str(self) -> &'static str {
@@ -69,6 +75,7 @@ impl ServiceName {
             Self::Auth => AuthService::NAME,
             Self::Users => UsersService::NAME,
             Self::Orders => OrdersService::NAME,
+            Self::Billing => BillingService::NAME,
             Self::Notifications => NotificationsService::NAME,
             Self::Gateway => Gateway::NAME,
             Self::Generator => Generator::NAME,
@@ -88,6 +95,7 @@ pub async fn run(options: Options) -> ExitCode {
         Options::Auth(settings) => serve::<AuthService>(settings).await,
         Options::Users(settings) => serve::<UsersService>(settings).await,
         Options::Orders(settings) => serve::<OrdersService>(settings).await,
+        Options::Billing(settings) => serve::<BillingService>(settings).await,
         Options::Notifications(settings) => serve::<NotificationsService>(settings).await,
         Options::Gateway(settings) => serve::<Gateway>(settings).await,
         Options::Generator(settings) => serve::<Generator>(settings).await,

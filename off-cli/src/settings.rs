@@ -2,6 +2,7 @@
 
 use clap::{Arg, Args, Command};
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{Service, print_line, service::Settings};
@@ -27,11 +28,16 @@ fn document() -> String {
     let known: HashSet<String> = shared.iter().map(variable).collect();
     let own = |all: Variables| -> Variables { all.into_iter().filter(|arg| !known.contains(&variable(arg))).collect() };
     let sections = [
-        section("Every service", "Auth, users and orders use both Postgres and NATS, the others NATS alone.", &shared),
+        section(
+            "Every service",
+            "Auth, users, orders and billing use both Postgres and NATS, the others NATS alone.",
+            &shared,
+        ),
         section("Gateway", "", &own(variables::<<Gateway as Service>::Config>())),
         section("Auth service", "", &own(variables::<<AuthService as Service>::Config>())),
         section("Users service", "", &own(variables::<<UsersService as Service>::Config>())),
         section("Orders service", "", &own(variables::<<OrdersService as Service>::Config>())),
+        section("Billing service", "", &own(variables::<<BillingService as Service>::Config>())),
         section("Notifications service", "", &own(variables::<<NotificationsService as Service>::Config>())),
         section("Generator", "", &own(variables::<<Generator as Service>::Config>())),
         section("Importer, `off-etl`", "", &variables::<off_etl::Config>()),
@@ -76,8 +82,8 @@ fn row(arg: &Arg) -> String {
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
     let default = match arg.get_id().as_str() {
-        "http_service_port" => format!("{}–{}", Gateway::PORT, AuthService::PORT),
-        "health_port" => format!("{}–{}", Gateway::HEALTH_PORT, AuthService::HEALTH_PORT),
+        "http_service_port" => format!("{}–{}", Gateway::PORT, BillingService::PORT),
+        "health_port" => format!("{}–{}", Gateway::HEALTH_PORT, BillingService::HEALTH_PORT),
         "log_format" if defaults.is_empty() => "automatic".to_owned(),
         _ if defaults.is_empty() => "none".to_owned(),
         _ => defaults.join(", "),

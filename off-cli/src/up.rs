@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::Context;
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_etl::{Profile, SourceName};
 use off_gateway::Gateway;
 use off_generator::Generator;
@@ -160,7 +161,7 @@ async fn run_system(
     // Deadlines that passed while off did not run are met within `CATCH_UP_TIME`. Until then the heartbeat stays that
     // of the previous run, so that an audit after an early stop compares with that time.
     let heartbeat_from = if home.has_heartbeat() { Instant::now() + CATCH_UP_TIME } else { Instant::now() };
-    let started = start_services(home, &mut system, options, servers).await;
+    let started = Box::pin(start_services(home, &mut system, options, servers)).await;
     let outcome = match started {
         Ok(()) => {
             tokio::select! {
@@ -254,10 +255,13 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
     system.verify_with(auth.api)?;
     let arguments = [database.clone(), broker.clone(), ("auth-url", format!("http://{}", auth.api))];
     let users = system.start::<UsersService>(settings(&arguments)?, &clock).await?;
-    let orders = system.start::<OrdersService>(settings(&[database, broker.clone()])?, &clock).await?;
+    let arguments = [database, broker.clone()];
+    let orders = system.start::<OrdersService>(settings(&arguments)?, &clock).await?;
+    let billing = system.start::<BillingService>(settings(&arguments)?, &clock).await?;
     let arguments = [broker.clone(), seed.clone()];
     let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
-    let services = [("auth", auth), ("users", users), ("orders", orders), ("notifications", notifications)];
+    let services =
+        [("auth", auth), ("users", users), ("orders", orders), ("billing", billing), ("notifications", notifications)];
     let gateway = system.start::<Gateway>(gateway_config(&broker.1, &services)?, &clock).await?;
     system.wait_until_ready(READY_TIMEOUT).await;
     if !options.no_generator {

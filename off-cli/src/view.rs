@@ -8,7 +8,7 @@ mod store;
 use crate::{home::ServiceAddresses, report::counted};
 use futures::{Stream, StreamExt, stream::select_all};
 use health::Health;
-use off_events::{Order, StockLow, UserRegistered, streams::DEAD_LETTERS};
+use off_events::{OrderStatus, StockLow, UserRegistered, streams::DEAD_LETTERS};
 use off_kit::{Bus, Clock, print_line};
 use sqlx::PgPool;
 use state::{SeenEvent, State};
@@ -94,8 +94,9 @@ impl View {
     /// The most important events, as they are published.
     async fn events(&self) -> anyhow::Result<impl Stream<Item = SeenEvent> + Unpin> {
         let mut subscriptions = Vec::new();
-        let subjects = [Order::PENDING, Order::SHIPPED, Order::COMPLETED, StockLow::SUBJECT, UserRegistered::SUBJECT];
-        for &subject in subjects.iter().chain(DEAD_LETTERS.subjects) {
+        let orders = OrderStatus::ALL.map(OrderStatus::subject);
+        let others = [StockLow::SUBJECT, UserRegistered::SUBJECT];
+        for &subject in orders.iter().chain(&others).chain(DEAD_LETTERS.subjects) {
             subscriptions.push(self.bus.client.subscribe(subject).await?);
         }
         let clock = self.clock;
@@ -126,12 +127,15 @@ impl View {
 pub(crate) async fn summary(pool: &PgPool) -> anyhow::Result<String> {
     let snapshot = Snapshot::read(pool).await?;
     Ok(format!(
-        "{} placed so far: {} completed, {} shipped, {} pending; open orders continue at the next `off up`\n\
-         {}, {}, {} low; `off audit` accounts for every order",
+        "{} placed so far: {} completed, {} shipped, {} paid, {} pending, {} refused, {} cancelled; open orders continue \
+         at the next `off up`\n{}, {}, {} low; `off audit` accounts for every order",
         counted(snapshot.placed(), "order"),
         snapshot.completed,
         snapshot.shipped,
+        snapshot.paid,
         snapshot.pending,
+        snapshot.refused,
+        snapshot.cancelled,
         counted(snapshot.households, "household"),
         counted(snapshot.deliveries, "delivery"),
         counted(snapshot.low, "shelf item")

@@ -3,18 +3,19 @@
 use crate::{
     colors::{self, Color},
     home::Home,
-    report::printable_line,
+    report::{counted, printable_line},
 };
 use anyhow::Context;
 use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
 use off_events::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, StockConsumed, StockLow, UserRegistered,
-    streams::STREAMS,
+    Money, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, ShipRequest, StockConsumed, StockLow,
+    UserRegistered, streams::STREAMS,
 };
 use off_kit::Clock;
 use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::{
     collections::BTreeSet,
@@ -122,8 +123,15 @@ fn description(subject: &str, payload: &[u8]) -> String {
         other => other.to_string(),
     };
     match subject {
-        Order::PENDING | Order::SHIPPED | Order::COMPLETED => {
-            format!("ssd {}  {} × {}  order {}", field("ssd_id"), field("quantity"), field("barcode"), field("id"))
+        Order::PENDING | Order::PAID | Order::SHIPPED | Order::COMPLETED | Order::CANCELLED | Order::REFUSED => {
+            let missing = Money::deserialize(&body["refusal"]["missing"]);
+            let missing = missing.map(|missing| format!("{missing} missing  ")).unwrap_or_default();
+            let (ssd, quantity, barcode, id) = (field("ssd_id"), field("quantity"), field("barcode"), field("id"));
+            format!("ssd {ssd}  {quantity} × {barcode}  {missing}order {id}")
+        }
+        ShipRequest::SUBJECT => {
+            let orders = body["orders"].as_array().map_or(0, Vec::len);
+            format!("{} ready to ship", counted(orders, "order"))
         }
         ORDERS_NEW if body.get("ssd_id").is_some() => format!("ssd {}", field("ssd_id")),
         ORDERS_NEW => format!("product {}", field("barcode")),

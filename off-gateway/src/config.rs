@@ -70,6 +70,12 @@ pub struct Services {
     /// The URL of the orders service's health port.
     #[arg(long, env = "ORDERS_HEALTH_URL", default_value = "http://127.0.0.1:9082", value_name = "URL")]
     pub orders_health_url: Url,
+    /// The URL of the billing service.
+    #[arg(long, env = "BILLING_URL", default_value = "http://127.0.0.1:8086", value_name = "URL")]
+    pub billing_url: Url,
+    /// The URL of the billing service's health port.
+    #[arg(long, env = "BILLING_HEALTH_URL", default_value = "http://127.0.0.1:9086", value_name = "URL")]
+    pub billing_health_url: Url,
     /// The URL of the notifications service.
     #[arg(long, env = "NOTIFICATIONS_URL", default_value = "http://127.0.0.1:8083", value_name = "URL")]
     pub notifications_url: Url,
@@ -203,6 +209,7 @@ impl Services {
             Upstream::Auth => (&self.auth_url, &self.auth_health_url),
             Upstream::Users => (&self.users_url, &self.users_health_url),
             Upstream::Orders => (&self.orders_url, &self.orders_health_url),
+            Upstream::Billing => (&self.billing_url, &self.billing_health_url),
             Upstream::Notifications => (&self.notifications_url, &self.notifications_health_url),
             Upstream::Generator => match (&self.generator_url, &self.generator_health_url) {
                 (Some(api), Some(health)) => (api, health),

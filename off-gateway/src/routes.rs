@@ -9,18 +9,21 @@ pub(crate) enum Upstream {
     Auth,
     Users,
     Orders,
+    Billing,
     Notifications,
     Generator,
 }
 
 impl Upstream {
-    pub(crate) const ALL: [Self; 5] = [Self::Auth, Self::Users, Self::Orders, Self::Notifications, Self::Generator];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Auth, Self::Users, Self::Orders, Self::Billing, Self::Notifications, Self::Generator];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Users => "users",
             Self::Orders => "orders",
+            Self::Billing => "billing",
             Self::Notifications => "notifications",
             Self::Generator => "generator",
         }
@@ -81,12 +84,14 @@ pub(crate) struct Route {
 const AUTH: To = To::Service(Upstream::Auth);
 const USERS: To = To::Service(Upstream::Users);
 const ORDERS: To = To::Service(Upstream::Orders);
+const BILLING: To = To::Service(Upstream::Billing);
 
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 19] = [
+const ROUTES: [Route; 20] = [
     api("/api/orders", ORDERS),
+    api("/api/account", BILLING),
     // Keys of devices belong to the auth service, everything else of devices to the users service.
     api("/api/devices/{}/keys", AUTH),
     api("/api/devices", USERS),
@@ -170,6 +175,9 @@ mod tests {
         for (path, to) in [
             ("/api/orders", ORDERS),
             ("/api/orders/0192", ORDERS),
+            ("/api/orders/0192/cancel", ORDERS),
+            ("/api/account", BILLING),
+            ("/api/account/deposits", BILLING),
             ("/api/devices", USERS),
             ("/api/devices/7", USERS),
             ("/api/devices/7/consumptions", USERS),
@@ -199,9 +207,15 @@ mod tests {
         let is_public = |method: Method, path: &str| Route::of(path).is_some_and(|route| route.is_public(&method));
         assert!(is_public(Method::POST, "/api/login") && !is_public(Method::GET, "/api/login"));
         assert!(is_public(Method::POST, "/oauth/token") && is_public(Method::GET, "/docs/"));
-        for path in
-            ["/api/orders", "/api/users/1", "/api/devices/1/keys", "/api/keys", "/api/sessions", "/api/password"]
-        {
+        for path in [
+            "/api/orders",
+            "/api/account",
+            "/api/users/1",
+            "/api/devices/1/keys",
+            "/api/keys",
+            "/api/sessions",
+            "/api/password",
+        ] {
             assert!(!is_public(Method::GET, path) && !is_public(Method::POST, path), "{path}");
         }
     }

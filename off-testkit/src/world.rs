@@ -51,6 +51,29 @@ impl World {
         .expect("the device is inserted")
     }
 
+    /// The person who owns a device.
+    pub async fn owner_of(&self, ssd_id: i64) -> i64 {
+        let owner = sqlx::query_scalar("SELECT user_id FROM users.devices WHERE id = $1").bind(ssd_id);
+        owner.fetch_one(&self.database.pool).await.expect("the device exists")
+    }
+
+    /// Deposits money into the account of a person.
+    pub async fn give_money(&self, user_id: i64, cents: i64) {
+        sqlx::query(
+            "WITH deposit AS (
+                 INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+                 VALUES (gen_random_uuid(), 'deposit', 0, $1, $2, now())
+             )
+             INSERT INTO billing.accounts (user_id, balance) VALUES ($1, $2)
+             ON CONFLICT (user_id) DO UPDATE SET balance = accounts.balance + excluded.balance",
+        )
+        .bind(user_id)
+        .bind(cents)
+        .execute(&self.database.pool)
+        .await
+        .expect("the money is deposited");
+    }
+
     /// Settings of a service's connections to the database.
     pub fn db_config(&self) -> db::Config {
         db::Config::at(&self.database.url, 5)

@@ -55,4 +55,5 @@ class Api:
             "devices": [entry["ssd_id"] for entry in self.call("GET", "/api/devices", token)["devices"]],
             "keys": [key["id"] for key in keys],
             "orders": [order["id"] for order in orders],
+            "account": self.call("GET", "/api/account", token),
         }

@@ -61,8 +61,8 @@ class Token:
 
 def id_of(person, path, name):
     """The id that a parameter of this name means in a path."""
-    if name == "ssd_id":
-        return person["ssd_id"]
+    if name in ("ssd_id", "user_id"):
+        return person[name]
     if name != "id":
         return None
     for part, field in (("/users/", "user_id"), ("/orders/", "order_id"), ("/sessions/", "session_id"), ("/keys/", "key_id")):

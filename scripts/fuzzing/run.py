@@ -11,7 +11,7 @@ from api import BARCODE, Api
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-DOCUMENTS = ["auth", "users", "orders", "gateway"]
+DOCUMENTS = ["auth", "users", "orders", "billing", "gateway"]
 CALLERS = ["none", "person", "device", "generator", "operator"]
 CHECKS = [
     "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",

@@ -21,6 +21,7 @@ impl Check {
             Self::Orders => wrong_deadlines(db, as_of).await?,
             Self::History => impossible_histories(db).await?,
             Self::Deliveries => wrong_deliveries(db).await?,
+            Self::Money => [wrong_balances(db).await?, wrong_charges(db).await?, wrong_reversals(db).await?].concat(),
             Self::Shelves => [wrong_quantities(db).await?, wrong_reminders(db, as_of).await?].concat(),
             Self::Outbox => stalled_messages(db, as_of).await?,
             Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
@@ -34,9 +35,13 @@ async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
         .into_iter()
         .map(|row| {
             let next = match row.status.as_str() {
-                "pending" => "was never shipped",
+                "pending" => "was never paid or refused",
+                "paid" => "was never shipped",
                 "shipped" => "was never completed",
-                _ => "was never delivered",
+                "completed" if row.is_delivered => "was never earned",
+                "completed" => "was never delivered",
+                "refused" => "was never recorded by the billing service",
+                _ => "was never refunded",
             };
             let due = row.deadline.format("%Y-%m-%d %H:%M:%S");
             let text = if row.is_too_far {
@@ -76,9 +81,42 @@ async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
     Ok(rows
         .into_iter()
         .map(|row| {
-            let what =
-                if row.unknown { "was delivered but never placed" } else { "has a delivery that differs from it" };
+            let what = match row.unshipped.as_deref() {
+                _ if row.unknown => "was delivered but never placed".to_owned(),
+                Some(status) => format!("was delivered but is {status}"),
+                None => "has a delivery that differs from it".to_owned(),
+            };
             Finding::of_order(Check::Deliveries, row.order_id, format!("order {} {what}", row.order_id))
+        })
+        .collect())
+}
+
+async fn wrong_balances(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_balances(db).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let (user, holds, should) = (row.user_id, row.holds, row.should_hold);
+            let text = format!("the account of person {user} holds {holds} cents and should hold {should}");
+            Finding { check: Check::Money, about: format!("person {user}"), text }
+        })
+        .collect())
+}
+
+async fn wrong_charges(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_charges(db).await?;
+    let findings =
+        rows.into_iter().map(|row| Finding::of_order(Check::Money, row.id, format!("order {} {}", row.id, row.what)));
+    Ok(findings.collect())
+}
+
+async fn wrong_reversals(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_reversals(db).await?;
+    Ok(rows
+        .into_iter()
+        .map(|subject| {
+            let text = format!("the reversal of {subject} does not match a deposit or withdrawal");
+            Finding { check: Check::Money, about: format!("reversal {subject}"), text }
         })
         .collect())
 }

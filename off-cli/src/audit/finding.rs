@@ -7,12 +7,15 @@ use uuid::Uuid;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// Each order is delivered, or the deadline of its next step has not passed.
+    /// Each order is done, or the deadline of its next step has not passed. Done are orders that are delivered and
+    /// earned, and those that ended without being shipped and are refunded, if they were charged.
     Orders,
     /// The statuses of each order are in chronological order.
     History,
-    /// Each delivery belongs to one order and matches it.
+    /// Each delivery belongs to one order that was shipped, and matches it.
     Deliveries,
+    /// Each balance is the sum of its transfers, and the money of each order is that of its status.
+    Money,
     /// Each shelf item has the quantity that was delivered minus what was consumed, and `stock.low` is published while
     /// it is low.
     Shelves,
@@ -23,8 +26,8 @@ pub enum Check {
 }
 
 impl Check {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Orders, Self::History, Self::Deliveries, Self::Shelves, Self::Outbox, Self::Broker];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Orders, Self::History, Self::Deliveries, Self::Money, Self::Shelves, Self::Outbox, Self::Broker];
 }
 
 /// A violation of an invariant.
@@ -32,7 +35,7 @@ impl Check {
 pub struct Finding {
     /// The invariant.
     pub check: Check,
-    /// Identifies the order, shelf item or message; the same each time it is checked.
+    /// Identifies the order, account, shelf item or message; the same each time it is checked.
     pub(super) about: String,
     /// What was found; may differ each time.
     pub text: String,

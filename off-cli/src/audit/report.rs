@@ -17,11 +17,17 @@ const MAX_LISTED: usize = 10;
 pub(super) fn print(audit: &Audit, patience: Duration) {
     let Audit { began_at, as_of, counts, broker, findings } = audit;
     print_line!(
-        "read at {} UTC: {} pending, {} shipped, {} completed; {}, {}, {}",
+        "read at {} UTC: {} pending, {} paid, {} shipped, {} completed, {} refused, {} cancelled; \
+         {}, {}, {}, {}, {}",
         began_at.format("%Y-%m-%d %H:%M:%S"),
         counted(counts.pending, "order"),
+        counts.paid,
         counts.shipped,
         counts.completed,
+        counts.refused,
+        counts.cancelled,
+        counted(counts.accounts, "account"),
+        counted(counts.transfers, "transfer"),
         counted(counts.deliveries, "delivery"),
         counted(counts.consumptions, "consumption"),
         counted(counts.shelf_items, "shelf item")
@@ -43,9 +49,14 @@ pub(super) fn print(audit: &Audit, patience: Duration) {
 /// Prints each check with its first findings.
 fn print_checks(counts: &Counts, findings: &BTreeSet<Finding>) {
     for (which, claim) in [
-        (Check::Orders, "each is delivered, or the deadline of its next step has not passed".to_owned()),
+        (Check::Orders, "each is done, or the deadline of its next step has not passed".to_owned()),
         (Check::History, "the statuses of each order are in chronological order".to_owned()),
-        (Check::Deliveries, "each belongs to one order and matches it".to_owned()),
+        (Check::Deliveries, "each belongs to one order that was shipped, and matches it".to_owned()),
+        (
+            Check::Money,
+            "each balance is the sum of its transfers, and each order is charged, earned or refunded as its status says"
+                .to_owned(),
+        ),
         (
             Check::Shelves,
             "each item is what was delivered minus what was consumed, and `stock.low` is published when low".to_owned(),
@@ -95,6 +106,7 @@ impl Check {
             Self::Orders => "orders",
             Self::History => "history",
             Self::Deliveries => "deliveries",
+            Self::Money => "money",
             Self::Shelves => "shelves",
             Self::Outbox => "outbox",
             Self::Broker => "broker",

@@ -1,5 +1,9 @@
 //! The queries of the audit. Each is one statement, so that it sees one snapshot.
 
+mod money;
+
+pub(super) use money::{find_wrong_balances, find_wrong_charges, find_wrong_reversals};
+
 use chrono::{DateTime, Utc};
 use off_events::streams;
 use serde::Serialize;
@@ -30,8 +34,13 @@ pub(super) const MOST: i64 = 1000;
 #[derive(Debug, Serialize)]
 pub(crate) struct Counts {
     pub(super) pending: i64,
+    pub(super) paid: i64,
     pub(super) shipped: i64,
     pub(super) completed: i64,
+    pub(super) refused: i64,
+    pub(super) cancelled: i64,
+    pub(super) accounts: i64,
+    pub(super) transfers: i64,
     pub(super) deliveries: i64,
     pub(super) consumptions: i64,
     pub(super) shelf_items: i64,
@@ -48,8 +57,13 @@ pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
     sqlx::query_as!(
         Counts,
         r#"SELECT count(*) FILTER (WHERE status = 'pending') AS "pending!",
+                  count(*) FILTER (WHERE status = 'paid') AS "paid!",
                   count(*) FILTER (WHERE status = 'shipped') AS "shipped!",
                   count(*) FILTER (WHERE status = 'completed') AS "completed!",
+                  count(*) FILTER (WHERE status = 'refused') AS "refused!",
+                  count(*) FILTER (WHERE status = 'cancelled') AS "cancelled!",
+                  (SELECT count(*) FROM billing.accounts) AS "accounts!",
+                  (SELECT count(*) FROM billing.transfers) AS "transfers!",
                   (SELECT count(*) FROM users.deliveries) AS "deliveries!",
                   (SELECT count(*) FROM users.consumptions) AS "consumptions!",
                   (SELECT count(*) FROM users.shelf_items) AS "shelf_items!",
@@ -60,7 +74,7 @@ pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
     .await
 }
 
-/// An order that is not delivered and whose deadline has passed or is too far in the future.
+/// An order that is not done and whose deadline has passed or is too far in the future.
 #[derive(Debug)]
 pub(super) struct WrongDeadline {
     pub(super) id: Uuid,
@@ -68,18 +82,21 @@ pub(super) struct WrongDeadline {
     pub(super) deadline: DateTime<Utc>,
     /// The deadline is too far in the future; otherwise it has passed.
     pub(super) is_too_far: bool,
+    /// The units are on the shelf.
+    pub(super) is_delivered: bool,
 }
 
-/// Finds orders that are not delivered and whose deadline has passed or is too far in the future.
+/// Finds orders that are not done and whose deadline has passed or is too far in the future.
 pub(super) async fn find_wrong_deadlines(
     db: &PgPool,
     as_of: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<WrongDeadline>> {
     sqlx::query_as!(
         WrongDeadline,
-        r#"SELECT id, status::text AS "status!", deadline, deadline > now() AS "is_too_far!" FROM orders.product_orders AS placed
-           WHERE (deadline < coalesce($2, now()) OR deadline > now() + make_interval(secs => $3))
-             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id))
+        r#"SELECT id AS "id!", status::text AS "status!", deadline AS "deadline!", deadline > now() AS "is_too_far!",
+                  EXISTS (SELECT FROM users.deliveries WHERE order_id = id) AS "is_delivered!"
+           FROM orders.unfinished_orders
+           WHERE deadline < coalesce($2, now()) OR deadline > now() + make_interval(secs => $3)
            ORDER BY id LIMIT $1"#,
         MOST,
         as_of,
@@ -106,16 +123,23 @@ pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<I
     sqlx::query_as!(
         ImpossibleHistory,
         r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
-                  (greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)) IS TRUE AS "status_in_future!",
+                  (newest > now() + make_interval(secs => $2)) IS TRUE AS "status_in_future!",
                   abs(extract(epoch FROM placed_at) - id_time) > $2 AS "id_time_differs!"
            FROM orders.product_orders,
                 -- The time in a UUID of version 7.
-                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time) AS of_id
-           WHERE shipped_at < placed_at OR completed_at < shipped_at OR completed_at < placed_at
-              OR (status = 'pending' AND shipped_at IS NOT NULL)
+                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time,
+                                greatest(paid_at, shipped_at, completed_at, ended_at) AS newest) AS times
+           WHERE least(paid_at, shipped_at, completed_at, ended_at) < placed_at
+              OR shipped_at < paid_at OR completed_at < greatest(paid_at, shipped_at)
+              OR (status = 'pending' AND (paid_at IS NOT NULL OR shipped_at IS NOT NULL))
+              OR (status = 'paid' AND (paid_at IS NULL OR shipped_at IS NOT NULL))
               OR (status = 'shipped' AND shipped_at IS NULL)
-              OR greatest(shipped_at, completed_at) > now() + make_interval(secs => $2)
+              -- A cancelled order may be paid later than it ended: the cancellation overtook the charge.
+              OR (status = 'refused' AND paid_at IS NOT NULL)
+              OR (status IN ('refused', 'cancelled') AND shipped_at IS NOT NULL)
               OR (status = 'completed') <> (completed_at IS NOT NULL)
+              OR (status IN ('refused', 'cancelled')) <> (ended_at IS NOT NULL)
+              OR newest > now() + make_interval(secs => $2)
               OR placed_at > now() + make_interval(secs => $2)
               OR abs(extract(epoch FROM placed_at) - id_time) > $2
            ORDER BY id LIMIT $1"#,
@@ -126,22 +150,26 @@ pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<I
     .await
 }
 
-/// A delivery that belongs to no order or differs from its order.
+/// A delivery that belongs to no order, or to one that was never shipped, or differs from its order.
 #[derive(Debug)]
 pub(super) struct WrongDelivery {
     pub(super) order_id: Uuid,
     /// Whether there is no such order.
     pub(super) unknown: bool,
+    /// The status of the order, if it was never shipped.
+    pub(super) unshipped: Option<String>,
 }
 
 /// Finds deliveries that do not match their order.
 pub(super) async fn find_wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<WrongDelivery>> {
     sqlx::query_as!(
         WrongDelivery,
-        r#"SELECT order_id, placed.id IS NULL AS "unknown!"
+        r#"SELECT order_id, placed.id IS NULL AS "unknown!",
+                  CASE WHEN placed.status NOT IN ('shipped', 'completed') THEN placed.status::text END AS unshipped
            FROM users.deliveries AS delivery LEFT JOIN orders.product_orders AS placed ON placed.id = order_id
            WHERE (placed.ssd_id, placed.barcode, placed.quantity)
                  IS DISTINCT FROM (delivery.ssd_id, delivery.barcode, delivery.quantity)
+              OR placed.status NOT IN ('shipped', 'completed')
            ORDER BY order_id LIMIT $1"#,
         MOST,
     )

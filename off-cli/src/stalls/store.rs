@@ -39,16 +39,14 @@ pub async fn count_overdue(db: &PgPool, longer_than: Duration) -> sqlx::Result<O
     let overdue = sqlx::query_as!(
         Overdue,
         r#"WITH checked AS MATERIALIZED (SELECT through FROM orders.checkpoints WHERE status = 'shipped'),
-                under_way AS (
-                    SELECT id, status, deadline FROM orders.product_orders WHERE id > (SELECT through FROM checked)
+                unfinished AS (
+                    SELECT deadline FROM orders.unfinished_orders WHERE id > (SELECT through FROM checked)
                     UNION ALL
-                    SELECT id, status, deadline FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                    SELECT deadline FROM orders.late_orders JOIN orders.unfinished_orders ON id = order_id
                     WHERE order_id <= (SELECT through FROM checked)
                 )
            SELECT count(*) AS "count!", coalesce(extract(epoch FROM now() - min(deadline)), 0)::float8 AS "seconds!"
-           FROM under_way
-           WHERE deadline < now() - make_interval(secs => $1)
-             AND (status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = id))"#,
+           FROM unfinished WHERE deadline < now() - make_interval(secs => $1)"#,
         longer_than.as_secs_f64(),
     );
     overdue.fetch_one(db).await

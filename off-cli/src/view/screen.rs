@@ -35,9 +35,9 @@ const MIN_LIST_HEIGHT: u16 = 4;
 
 /// The text that `?` shows; with its borders it fits into 80 columns and 24 lines.
 const HELP: &str = "\
-orders        orders by status: pending at a supplier, shipped or
-              completed; unpublished ones are stored, but the broker has
-              not acknowledged them yet
+orders        by status: pending until they are paid or refused, paid
+              until the supplier ships them, then shipped and completed;
+              unpublished ones are not acknowledged by the broker yet
 households    registered people, their devices, and their deliveries
 items low     shelf items at or below their reorder point: reordered
 consumers     messages that wait for a service, or are unacknowledged
@@ -187,24 +187,19 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, context: &ViewContext, state: 
 }
 
 fn draw_orders(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    let Snapshot { pending, shipped, completed, unpublished, .. } = state.snapshot;
+    let Snapshot { pending, paid, shipped, completed, refused, cancelled, unpublished, .. } = state.snapshot;
     let (placed, done) = state.rates;
+    let row = |name, count, other, count_of_other| Row::new(vec![name, number(count), other, number(count_of_other)]);
     let rows = [
-        Row::new(vec![
-            colored("pending", colors::PENDING),
-            number(pending),
-            Line::from(format!("{placed:.1} placed/s")).dim(),
-        ]),
-        Row::new(vec![colored("shipped", colors::SHIPPED), number(shipped), Line::default()]),
-        Row::new(vec![
-            colored("completed", colors::COMPLETED),
-            number(completed),
-            Line::from(format!("{done:.1} completed/s")).dim(),
-        ]),
-        Row::new(vec![Line::from("unpublished"), number(unpublished), Line::default()]),
+        row(colored("pending", colors::PENDING), pending, colored("refused", colors::REFUSED), refused),
+        row(colored("paid", colors::PAID), paid, colored("cancelled", colors::CANCELLED), cancelled),
+        row(colored("shipped", colors::SHIPPED), shipped, Line::from("unpublished"), unpublished),
+        Row::new(vec![colored("completed", colors::COMPLETED), number(completed)]),
     ];
-    let widths = [Constraint::Length(12), Constraint::Length(11), Constraint::Fill(1)];
-    frame.render_widget(Table::new(rows, widths).block(Block::bordered().title(" Orders ")), area);
+    let widths = [Constraint::Length(9), Constraint::Fill(1), Constraint::Length(13), Constraint::Fill(1)];
+    let rates = Line::from(format!(" {placed:.1} placed/s, {done:.1} completed/s ")).dim().right_aligned();
+    let block = Block::bordered().title(" Orders ").title(rates);
+    frame.render_widget(Table::new(rows, widths).column_spacing(1).block(block), area);
 }
 
 fn draw_households(frame: &mut Frame<'_>, area: Rect, snapshot: &Snapshot) {
@@ -278,8 +273,11 @@ mod tests {
             taken_at: Instant::now(),
             cost: Duration::ZERO,
             pending: 12,
+            paid: 23,
             shipped: 34,
             completed: 123_456,
+            refused: 45,
+            cancelled: 56,
             households: 1000,
             devices: 1983,
             deliveries: 123_450,

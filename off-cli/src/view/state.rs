@@ -118,15 +118,15 @@ impl State {
 
     /// The state as one plain line.
     pub(crate) fn line(&self, now: DateTime<Utc>) -> String {
-        let Snapshot { pending, shipped, completed, low, households, .. } = self.snapshot;
+        let Snapshot { pending, paid, shipped, completed, refused, cancelled, low, households, .. } = self.snapshot;
         let last = match (self.problem(), self.events.front()) {
             (Some(problem), _) => format!(" | {}", printable_line(problem)),
             (None, Some(event)) => format!(" | last: {} {}", event.subject, self.text(event)),
             (None, None) => String::new(),
         };
         format!(
-            "{} orders: {pending} pending, {shipped} shipped, {completed} completed | +{:.1}/s, {:.1}/s done | \
-             {}, {} low{last}",
+            "{} orders: {pending} pending, {paid} paid, {shipped} shipped, {completed} completed, {refused} refused, \
+             {cancelled} cancelled | +{:.1}/s, {:.1}/s done | {}, {} low{last}",
             now.with_timezone(&Local).format("%H:%M:%S"),
             self.rates.0,
             self.rates.1,

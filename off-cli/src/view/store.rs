@@ -11,8 +11,12 @@ pub(crate) struct Snapshot {
     /// How long the queries took.
     pub(crate) cost: Duration,
     pub(crate) pending: i64,
+    pub(crate) paid: i64,
     pub(crate) shipped: i64,
     pub(crate) completed: i64,
+    /// Including those that were cancelled while they were being refused.
+    pub(crate) refused: i64,
+    pub(crate) cancelled: i64,
     pub(crate) households: i64,
     pub(crate) devices: i64,
     pub(crate) deliveries: i64,
@@ -35,26 +39,44 @@ pub(crate) struct LowShelfItem {
 impl Snapshot {
     pub(crate) async fn read(pool: &PgPool) -> sqlx::Result<Self> {
         let started = Instant::now();
-        // Orders up to the last checkpoint were counted when it passed them; of these, only late orders are under way.
+        // Orders up to the last checkpoint were counted when it passed them. Those of them that are not late are done: the
+        // deliveries and the refusals tell how they ended.
         let counts = sqlx::query!(
             r#"WITH checked AS MATERIALIZED (SELECT through, orders FROM orders.checkpoints WHERE status = 'shipped'),
-                    newer AS MATERIALIZED (
-                        SELECT status FROM orders.product_orders WHERE id > (SELECT through FROM checked)
-                    ),
                     late AS MATERIALIZED (
-                        SELECT status FROM orders.late_orders JOIN orders.product_orders ON id = order_id
+                        SELECT id, status FROM orders.late_orders JOIN orders.product_orders ON id = order_id
                         WHERE order_id <= (SELECT through FROM checked)
                     ),
-                    under_way AS (SELECT status FROM newer UNION ALL SELECT status FROM late)
-               SELECT (SELECT orders FROM checked) + (SELECT count(*) FROM newer) AS "placed!",
-                      (SELECT count(*) FROM under_way WHERE status = 'pending') AS "pending!",
-                      (SELECT count(*) FROM under_way WHERE status = 'shipped') AS "shipped!",
+                    recent AS MATERIALIZED (
+                        SELECT status FROM orders.product_orders WHERE id > (SELECT through FROM checked)
+                        UNION ALL
+                        SELECT status FROM late
+                    ),
+                    delivered AS MATERIALIZED (
+                        SELECT count(*) - (SELECT count(*) FROM late JOIN users.deliveries ON order_id = id) AS orders
+                        FROM users.deliveries WHERE order_id <= (SELECT through FROM checked)
+                    ),
+                    refused AS MATERIALIZED (
+                        SELECT count(*) - (SELECT count(*) FROM late JOIN billing.refusals ON order_id = id
+                                           WHERE reason = 'insufficient_funds') AS orders
+                        FROM billing.refusals
+                        WHERE order_id <= (SELECT through FROM checked) AND reason = 'insufficient_funds'
+                    )
+               SELECT checked.orders - (SELECT count(*) FROM late) - delivered.orders - refused.orders
+                          + count(*) FILTER (WHERE status = 'cancelled') AS "cancelled!",
+                      delivered.orders + count(*) FILTER (WHERE status = 'completed') AS "completed!",
+                      refused.orders + count(*) FILTER (WHERE status = 'refused') AS "refused!",
+                      count(*) FILTER (WHERE status = 'pending') AS "pending!",
+                      count(*) FILTER (WHERE status = 'paid') AS "paid!",
+                      count(*) FILTER (WHERE status = 'shipped') AS "shipped!",
                       (SELECT count(*) FROM users.users) AS "households!",
                       (SELECT count(*) FROM users.devices) AS "devices!",
                       (SELECT count(*) FROM users.deliveries) AS "deliveries!",
                       (SELECT count(*) FROM users.shelf_items WHERE low_since IS NOT NULL) AS "low!",
                       (SELECT count(*) FROM outbox.messages)
-                          + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!""#
+                          + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!"
+               FROM checked CROSS JOIN delivered CROSS JOIN refused LEFT JOIN recent ON true
+               GROUP BY checked.orders, delivered.orders, refused.orders"#
         )
         .fetch_one(pool)
         .await?;
@@ -71,8 +93,11 @@ impl Snapshot {
             taken_at: started,
             cost: started.elapsed(),
             pending: counts.pending,
+            paid: counts.paid,
             shipped: counts.shipped,
-            completed: counts.placed - counts.pending - counts.shipped,
+            completed: counts.completed,
+            refused: counts.refused,
+            cancelled: counts.cancelled,
             households: counts.households,
             devices: counts.devices,
             deliveries: counts.deliveries,
@@ -83,7 +108,7 @@ impl Snapshot {
     }
 
     pub(crate) fn placed(&self) -> i64 {
-        self.pending + self.shipped + self.completed
+        self.pending + self.paid + self.shipped + self.completed + self.refused + self.cancelled
     }
 }
 

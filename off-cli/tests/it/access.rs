@@ -9,6 +9,7 @@ mod secrets;
 mod system;
 
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::Service;
@@ -44,6 +45,8 @@ fn row(route: &'static str, body: Option<Value>, expected: [u16; 7]) -> Row {
 fn protected_routes(ada: &Owner) -> Vec<Row> {
     let profile = json!({"first_name": "Ada", "last_name": "Example", "email": "ada@example.org"});
     let order = json!({"ssd_id": ada.ssd_id, "barcode": LENTILS, "quantity": 1});
+    let money = json!({"amount": {"amount": 100, "currency": "EUR"}});
+    let reversal = json!({"subject": Uuid::nil(), "reason": "paid in twice"});
     let report = json!({"consumptions":
         [{"id": "1", "barcode": LENTILS, "quantity": 1, "timestamp": "2026-01-01T12:00:00Z"}]});
     // A body that is invalid, so that a caller who is allowed changes nothing.
@@ -58,6 +61,12 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("POST /api/orders", Some(order), [401, 201, 422, 201, 422, 422, 403]),
         row("GET /api/orders", None, [401, 200, 200, 200, 200, 403, 200]),
         row("GET /api/orders/{id}", None, [401, 200, 404, 200, 404, 404, 200]),
+        row("POST /api/orders/{id}/cancel", None, [401, 200, 404, 200, 404, 404, 403]),
+        row("GET /api/account", None, [401, 200, 404, 403, 403, 404, 200]),
+        row("GET /api/account/transfers", None, [401, 200, 404, 403, 403, 200, 200]),
+        row("POST /api/account/deposits", Some(money.clone()), [401, 201, 404, 403, 403, 404, 403]),
+        row("POST /api/account/withdrawals", Some(money), [401, 201, 404, 403, 403, 404, 403]),
+        row("POST /api/account/reversals", Some(reversal), [401, 403, 403, 403, 403, 403, 404]),
         row("PUT /api/password", invalid, [401, 422, 422, 403, 403, 403, 403]),
         row("GET /api/sessions", None, [401, 200, 200, 403, 403, 403, 403]),
         row("DELETE /api/sessions/{id}", None, [401, 404, 404, 403, 403, 403, 403]),
@@ -91,11 +100,12 @@ const PUBLIC_ROUTES: [(&str, u16); 12] = [
 /// Open to everybody, and to the generator for simulated people.
 const REGISTER: &str = "POST /api/register";
 
-fn documents() -> [OpenApi; 6] {
+fn documents() -> [OpenApi; 7] {
     [
         AuthService::openapi(),
         UsersService::openapi(),
         OrdersService::openapi(),
+        BillingService::openapi(),
         NotificationsService::openapi(),
         Gateway::openapi(),
         Generator::openapi(),
@@ -139,6 +149,10 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
         // A session and a key that do not exist.
         Uuid::nil().to_string()
     };
+    let path = match path.strip_prefix("/api/account") {
+        Some(rest) => format!("/api/account{rest}?user_id={}", ada.user_id),
+        None => path.to_owned(),
+    };
     let path = path.replace("{ssd_id}", &ada.ssd_id.to_string()).replace("{id}", &id).replace("{kid}", "none");
     (method.parse().unwrap(), path)
 }
@@ -146,6 +160,7 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
 async fn status(http: &Http, row: &Row, ada: &Owner) -> u16 {
     let (method, path) = target(row.route, ada);
     let request = http.request(method, &path);
+    let request = if path.starts_with("/api/account/") { request.header("Idempotency-Key", "1") } else { request };
     let request = match &row.body {
         Some(body) => request.json(body),
         None => request,
@@ -229,6 +244,38 @@ async fn a_person_sees_only_what_is_theirs() {
 }
 
 #[tokio::test]
+async fn an_account_is_only_for_its_person() {
+    let system = System::start().await;
+    let (ada, bob) = (system.of(&system.ada), system.of(&system.bob));
+    let money = json!({"amount": {"amount": 500, "currency": "EUR"}});
+    let deposit = ada.post_with_key("/api/account/deposits", "first", &money).await;
+    assert_eq!(deposit.status, 201, "{deposit:?}");
+    // Ada's order may have been paid or not.
+    let money_of = async |http: &Http| {
+        let account = http.get("/api/account").await.body;
+        account["balance"]["amount"].as_i64().unwrap() + account["held"]["amount"].as_i64().unwrap()
+    };
+    assert_eq!((money_of(&ada).await, money_of(&bob).await), (System::MONEY + 500, 0));
+
+    // Somebody else looks like nobody.
+    let of = |id: i64| format!("/api/account/withdrawals?user_id={id}");
+    let stolen = bob.post_with_key(&of(system.ada.user_id), "second", &money).await;
+    let missing = bob.post_with_key(&of(4_000_000), "second", &money).await;
+    assert_eq!((stolen.status.as_u16(), missing.status.as_u16()), (404, 404));
+    assert_eq!(stolen.body["code"], missing.body["code"]);
+    // The same key is another payment for Bob.
+    assert_eq!(bob.post_with_key("/api/account/deposits", "first", &money).await.status, 201);
+    assert_eq!((money_of(&ada).await, money_of(&bob).await), (System::MONEY + 500, 500));
+
+    let operator = system.client("operator").await;
+    let reversal = json!({"subject": deposit.body["id"], "reason": "paid in twice"});
+    assert_eq!(ada.post("/api/account/reversals", &reversal).await.status, 403);
+    assert_eq!(operator.post("/api/account/reversals", &reversal).await.status, 200);
+    assert_eq!((money_of(&ada).await, money_of(&bob).await), (System::MONEY, 500));
+    system.end().await;
+}
+
+#[tokio::test]
 async fn the_generator_acts_for_the_people_whom_it_registered() {
     let system = System::start().await;
     let generator = system.client("generator").await;
@@ -238,6 +285,9 @@ async fn the_generator_acts_for_the_people_whom_it_registered() {
     let ssd_id = registered.body["devices"][0]["ssd_id"].as_i64().unwrap();
     // It needs neither keys nor sessions.
     assert!(registered.body["devices"][0].get("key").is_none() && registered.body.get("session").is_none());
+    let money = json!({"amount": {"amount": 500, "currency": "EUR"}});
+    let account = format!("/api/account/deposits?user_id={}", registered.body["user_id"]);
+    assert_eq!(generator.post_with_key(&account, "first", &money).await.status, 201);
     let order = json!({"ssd_id": ssd_id, "barcode": LENTILS, "quantity": 1});
     assert_eq!(generator.post("/api/orders", &order).await.status, 201);
     let listed = generator.get("/api/devices").await.body;

@@ -23,8 +23,14 @@ fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// The services and the importer.
-const SERVICES: [&str; 5] =
-    ["off-users-service", "off-orders-service", "off-notifications-service", "off-generator", "off-etl"];
+const SERVICES: [&str; 6] = [
+    "off-users-service",
+    "off-orders-service",
+    "off-billing-service",
+    "off-notifications-service",
+    "off-generator",
+    "off-etl",
+];
 
 /// Crates that are only for development, so that no image has them.
 const FOR_DEVELOPMENT: [&str; 3] = ["off-chaos", "off-testkit", "off-bench"];

@@ -14,7 +14,7 @@ use std::process::Output;
 /// The id of a completed order.
 const DELIVERED: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
 
-/// The id of an order that waits for its supplier and is not overdue.
+/// The id of an order that waits for its payment and is not overdue.
 const WAITING: &str = "01890a5d-ac97-774b-bcce-b302099a8058";
 
 async fn audit(world: &World, arguments: &[&str]) -> Output {
@@ -30,21 +30,37 @@ async fn sql(world: &World, statement: &'static str) {
     sqlx::raw_sql(statement).execute(&world.database.pool).await.unwrap();
 }
 
-/// A world with two announced orders: one was completed and delivered, and one of its units was consumed; the other
-/// waits for its supplier.
+/// A world with two announced orders: one was completed, delivered and earned, and one of its units was consumed; the
+/// other waits for its payment. A third one was refused, and a fourth one was paid, cancelled and refunded.
 async fn consistent_world() -> World {
     let world = World::new().await;
     world.add_device().await;
     sql(
         &world,
         "INSERT INTO orders.product_orders
-             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline)
-         SELECT '01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, 'completed', at, at + interval '2 s',
-                at + interval '3 s', at + interval '13 s'
+             (id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, paid_at, shipped_at, completed_at,
+              deadline)
+         SELECT '01890a5d-ac96-774b-bcce-b302099a8057', 1, 1, '2000000000015', 5, 299, 'completed', at,
+                at + interval '1 s', at + interval '2 s', at + interval '3 s', at + interval '13 s'
          FROM (SELECT timestamptz '2023-06-30 03:34:18.518Z' AS at) AS placed;
-         INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
-         VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, '2000000000015', 1, '2023-06-30 03:34:18.519Z',
+         INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at, deadline)
+         VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, 1, '2000000000015', 1, 299, '2023-06-30 03:34:18.519Z',
                  now() + interval '1 minute');
+         INSERT INTO orders.product_orders
+             (id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, paid_at, ended_at, missing, deadline)
+         VALUES ('01890a5d-ac98-774b-bcce-b302099a8059', 1, 1, '2000000000015', 3, 299, 'refused',
+                 '2023-06-30 03:34:18.520Z', NULL, '2023-06-30 03:34:19Z', 392, '2023-06-30 03:34:29Z'),
+                ('01890a5d-ac99-774b-bcce-b302099a805a', 1, 1, '2000000000015', 1, 299, 'cancelled',
+                 '2023-06-30 03:34:18.521Z', '2023-06-30 03:34:19Z', '2023-06-30 03:34:20Z', NULL, '2023-06-30 03:34:30Z');
+         INSERT INTO billing.accounts (user_id, balance) VALUES (1, 505);
+         INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+         VALUES ('01890a5d-ac95-874b-bcce-b302099a8056', 'deposit', 0, 1, 2000, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'charge', 1, -1, 1495, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'earning', -1, -2, 1495, now()),
+                ('01890a5d-ac99-774b-bcce-b302099a805a', 'charge', 1, -1, 299, now()),
+                ('01890a5d-ac99-774b-bcce-b302099a805a', 'refund', -1, 1, 299, now());
+         INSERT INTO billing.refusals (order_id, user_id, reason, missing, at)
+         VALUES ('01890a5d-ac98-774b-bcce-b302099a8059', 1, 'insufficient_funds', 392, now());
          INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
@@ -73,7 +89,10 @@ async fn a_consistent_system_passes() {
     let text = stdout(&output);
     assert!(output.status.success() && text.contains("every order is accounted for"), "{text}{}", stderr(&output));
     assert!(
-        text.contains("1 order pending, 0 shipped, 1 completed; 1 delivery, 1 consumption, 1 shelf item"),
+        text.contains(
+            "1 order pending, 0 paid, 0 shipped, 1 completed, 1 refused, 1 cancelled; \
+             1 account, 5 transfers, 1 delivery, 1 consumption, 1 shelf item"
+        ),
         "{text}"
     );
     world.end().await;
@@ -94,7 +113,12 @@ async fn every_inconsistency_is_found() {
         // The event or timer of the next step is lost.
         (
             "UPDATE orders.product_orders SET deadline = now() WHERE status = 'pending'",
-            "is pending and was never shipped",
+            "is pending and was never paid or refused",
+        ),
+        (
+            "UPDATE orders.product_orders SET status = 'paid', paid_at = placed_at, deadline = now()
+             WHERE status = 'pending'",
+            "is paid and was never shipped",
         ),
         (
             "UPDATE orders.product_orders SET status = 'shipped', shipped_at = placed_at, deadline = now()
@@ -120,8 +144,8 @@ async fn every_inconsistency_is_found() {
             "device 1 holds 4 of 2000000000015 and should hold 3",
         ),
         (
-            "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at)
-             VALUES (gen_random_uuid(), 1, '2000000000015', 1, now())",
+            "INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at)
+             VALUES (gen_random_uuid(), 1, 1, '2000000000015', 1, 299, now())",
             "was placed at a time that differs from the time in its id",
         ),
         (
@@ -139,21 +163,13 @@ async fn every_inconsistency_is_found() {
         ),
         ("UPDATE users.shelf_items SET quantity = 3", "device 1 holds 3 of 2000000000015 and should hold 4"),
         ("UPDATE users.deliveries SET order_id = gen_random_uuid()", "was delivered but never placed"),
-        ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
-        ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "differs from the time in its id"),
-        ("UPDATE orders.product_orders SET placed_at = now() + interval '400 days'", "was placed in the future"),
         (
             "UPDATE orders.product_orders SET status = 'shipped', completed_at = NULL",
             "is shipped and was never completed",
         ),
-        ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
         (
-            "UPDATE orders.product_orders SET status = 'shipped', deadline = now() + interval '1 h' WHERE status = 'pending'",
-            "in an impossible order",
-        ),
-        (
-            "UPDATE orders.product_orders SET completed_at = now() + interval '1 h' WHERE status = 'completed'",
-            "reached a status in the future",
+            "INSERT INTO users.deliveries VALUES ('01890a5d-ac98-774b-bcce-b302099a8059', 1, '2000000000015', 3, now())",
+            "was delivered but is refused",
         ),
         ("UPDATE users.shelf_items SET reorder_point = 4", "low, but `stock.low` was not published on time"),
         ("UPDATE users.shelf_items SET low_since = now(), remind_at = now()", "marked as low, but is not"),
@@ -166,9 +182,125 @@ async fn every_inconsistency_is_found() {
             "low, but `stock.low` was not published on time",
         ),
     ];
+    assert_found(&faults).await;
+}
+
+#[tokio::test]
+async fn every_impossible_history_is_found() {
+    let faults = [
+        ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET placed_at = placed_at - interval '1 h'", "differs from the time in its id"),
+        ("UPDATE orders.product_orders SET placed_at = now() + interval '400 days'", "was placed in the future"),
+        ("UPDATE orders.product_orders SET completed_at = NULL", "in an impossible order"),
+        (
+            "UPDATE orders.product_orders SET paid_at = shipped_at + interval '1 s' WHERE status = 'completed'",
+            "in an impossible order",
+        ),
+        ("UPDATE orders.product_orders SET paid_at = placed_at WHERE status = 'pending'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET paid_at = placed_at WHERE status = 'refused'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET shipped_at = ended_at WHERE status = 'refused'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET shipped_at = paid_at WHERE status = 'cancelled'", "in an impossible order"),
+        ("UPDATE orders.product_orders SET ended_at = NULL WHERE status = 'cancelled'", "in an impossible order"),
+        (
+            "UPDATE orders.product_orders SET ended_at = completed_at WHERE status = 'completed'",
+            "in an impossible order",
+        ),
+        (
+            "UPDATE orders.product_orders SET ended_at = now() + interval '1 h' WHERE status = 'refused'",
+            "reached a status in the future",
+        ),
+        (
+            "UPDATE orders.product_orders SET status = 'shipped', deadline = now() + interval '1 h' WHERE status = 'pending'",
+            "in an impossible order",
+        ),
+        (
+            "UPDATE orders.product_orders SET completed_at = now() + interval '1 h' WHERE status = 'completed'",
+            "reached a status in the future",
+        ),
+    ];
+    assert_found(&faults).await;
+}
+
+#[tokio::test]
+async fn every_wrong_balance_charge_and_refund_is_found() {
+    let faults = [
+        ("UPDATE billing.accounts SET balance = 500", "the account of person 1 holds 500 cents and should hold 505"),
+        ("DELETE FROM billing.accounts", "the account of person 1 holds 0 cents and should hold 505"),
+        (
+            "DELETE FROM billing.transfers WHERE kind = 'deposit'",
+            "the account of person 1 holds 505 cents and should hold -1495",
+        ),
+        // What must follow by a deadline is missing.
+        ("DELETE FROM billing.transfers WHERE kind = 'earning'", "is completed and was never earned"),
+        ("DELETE FROM billing.transfers WHERE kind = 'refund'", "is cancelled and was never refunded"),
+        ("DELETE FROM billing.refusals", "is refused and was never recorded by the billing service"),
+        // An order and its charge contradict each other.
+        (
+            "UPDATE orders.product_orders SET status = 'paid', paid_at = placed_at WHERE status = 'pending'",
+            "is paid but was never charged",
+        ),
+        (
+            "UPDATE orders.product_orders SET unit_price = 300 WHERE status = 'completed'",
+            "was charged 1495 cents from person 1, instead of 1500 from person 1",
+        ),
+        (
+            "UPDATE orders.product_orders SET user_id = 2 WHERE status = 'completed'",
+            "was charged 1495 cents from person 1, instead of 1495 from person 2",
+        ),
+        (
+            "UPDATE billing.transfers SET subject = gen_random_uuid() WHERE kind = 'charge'",
+            "was charged but never placed",
+        ),
+        ("UPDATE billing.refusals SET order_id = gen_random_uuid()", "was refused but never placed"),
+        (
+            "INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT order_id, 'charge', user_id, -1, 897, now() FROM billing.refusals",
+            "was charged and refused",
+        ),
+        (
+            "INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT order_id, 'charge', user_id, -1, 897, now() FROM billing.refusals;
+             DELETE FROM billing.refusals",
+            "is refused but was charged",
+        ),
+        (
+            "INSERT INTO billing.refusals
+             SELECT id, user_id, 'cancelled', NULL, now() FROM orders.product_orders WHERE status = 'pending'",
+            "is pending, but cancelled for the billing service",
+        ),
+        ("UPDATE billing.refusals SET missing = 1", "is refused in another way than the billing service decided"),
+        // The end of a charge is wrong.
+        ("DELETE FROM billing.transfers WHERE kind = 'charge'", "was earned or refunded but never charged"),
+        (
+            "UPDATE billing.transfers SET kind = 'refund', credit_account = 1 WHERE kind = 'earning'",
+            "is completed but was refunded",
+        ),
+        (
+            "UPDATE billing.transfers SET kind = 'earning', credit_account = -2 WHERE kind = 'refund'",
+            "is cancelled but was earned",
+        ),
+        (
+            "UPDATE billing.transfers SET amount = 1 WHERE kind = 'earning'",
+            "was earned or refunded with another amount",
+        ),
+        (
+            "UPDATE billing.transfers SET credit_account = 2 WHERE kind = 'refund'",
+            "was refunded to person 2, who did not pay for it",
+        ),
+        (
+            "INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at, reason)
+             SELECT subject, 'reversal', 1, 0, 1000, now(), 'a mistake' FROM billing.transfers WHERE kind = 'deposit'",
+            "the reversal of 01890a5d-ac95-874b-bcce-b302099a8056 does not match a deposit or withdrawal",
+        ),
+    ];
+    assert_found(&faults).await;
+}
+
+/// Asserts that the audit prints the finding of each fault.
+async fn assert_found(faults: &[(&'static str, &'static str)]) {
     // An audit mostly waits for its patience to elapse, so several run at a time.
     futures::stream::iter(faults)
-        .for_each_concurrent(6, |(fault, finding)| async move {
+        .for_each_concurrent(6, |&(fault, finding)| async move {
             let world = consistent_world().await;
             sql(&world, fault).await;
             let output = audit(&world, &[]).await;

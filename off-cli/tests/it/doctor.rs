@@ -41,8 +41,9 @@ async fn stalls_are_reported_with_advice() {
     sql(&world, "DELETE FROM outbox.messages").await;
 
     sqlx::query(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
-         VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, $1, 1, '2023-06-30 03:34:18.519Z', now() - interval '1 h')",
+        "INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at, deadline)
+         VALUES ('01890a5d-ac97-774b-bcce-b302099a8058', 1, 1, $1, 1, 299, '2023-06-30 03:34:18.519Z',
+                 now() - interval '1 h')",
     )
     .bind(TEA)
     .execute(&world.database.pool)
@@ -50,13 +51,29 @@ async fn stalls_are_reported_with_advice() {
     .unwrap();
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(!healthy && text.contains("✗ orders          1 overdue, the first for 36"), "{text}");
-    sql(&world, "DELETE FROM orders.product_orders").await;
+    // Delivered, but its money is not earned.
+    sql(
+        &world,
+        "UPDATE orders.product_orders SET status = 'completed';
+         INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders",
+    )
+    .await;
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(!healthy && text.contains("✗ orders          1 overdue"), "{text}");
+    sql(
+        &world,
+        "INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+         SELECT id, 'earning', -1, -2, 299, now() FROM orders.product_orders",
+    )
+    .await;
+    let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(healthy && text.contains("✓ orders          none is overdue"), "{text}");
 
     world.nats.publish_bytes(streams::SUPPLIER.dead_subject(), "poison").await;
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(healthy && text.contains("! dead letters    1 message ") && text.contains("`off dead list`"), "{text}");
 
-    world.nats.publish(Order::PENDING, &json!({})).await;
+    world.nats.publish(Order::PAID, &json!({})).await;
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(!healthy && text.contains("supplier has a backlog of 1 message and no pull request"), "{text}");
 

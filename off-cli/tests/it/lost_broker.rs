@@ -18,10 +18,10 @@ async fn ten_thousand_waiting_orders_survive_the_loss_of_the_brokers_disk() {
     eventually_within(PHASE_TIMEOUT, "every order waits at its supplier", || async {
         let stream = services.world.nats.bus.jetstream.get_stream_no_info(streams::ORDERS.name).await.ok()?;
         let waits = stream.info_with_subjects(OrderStatus::Shipped.schedule_subjects()).await.ok()?.count().await;
-        (waits == ORDERS).then_some(())
+        let paid = services.count("SELECT count(*) FROM orders.product_orders WHERE status = 'paid'").await;
+        (waits == ORDERS && paid == 10_000).then_some(())
     })
     .await;
-    assert_eq!(services.count("SELECT count(*) FROM orders.product_orders WHERE status = 'pending'").await, 10_000);
 
     services.world.nats.lose_everything().await;
     // Recovery announces the orders again, and now their supplier ships them at once.
@@ -33,5 +33,12 @@ async fn ten_thousand_waiting_orders_survive_the_loss_of_the_brokers_disk() {
     .await;
     services.assert_shelf_holds(ORDERS, PHASE_TIMEOUT).await;
     assert_eq!(services.count("SELECT count(*) FROM users.deliveries").await, 10_000);
+    assert_eq!(services.count("SELECT count(*) FROM billing.transfers WHERE kind = 'charge'").await, 10_000);
+    eventually_within(PHASE_TIMEOUT, "the money of every order is earned", || async {
+        let held = "SELECT count(*) FROM billing.transfers WHERE kind = 'charge' AND subject NOT IN
+                        (SELECT subject FROM billing.transfers WHERE kind = 'earning')";
+        (services.count(held).await == 0).then_some(())
+    })
+    .await;
     services.end().await;
 }

@@ -106,7 +106,7 @@ impl Home {
         self.api().with_token(stdout(&printed).trim())
     }
 
-    /// Registers Ada with one device; returns the device's id, and an HTTP client with Ada's token.
+    /// Registers Ada with one device and 1000 EUR; returns the device's id, and an HTTP client with Ada's token.
     async fn register_device(&self) -> (i64, Http) {
         let ada = json!({
             "user": {"first_name": "Ada", "last_name": "Example", "email": "ada@example.org", "password": "correct horse"},
@@ -114,7 +114,11 @@ impl Home {
         });
         let registered = self.api().post("/api/register", &ada).await;
         let token = registered.body["session"]["access_token"].as_str().unwrap_or_else(|| panic!("{registered:?}"));
-        (registered.body["devices"][0]["ssd_id"].as_i64().unwrap(), self.api().with_token(token))
+        let http = self.api().with_token(token);
+        let money = json!({"amount": {"amount": 100_000, "currency": "EUR"}});
+        let deposit = http.post_with_key("/api/account/deposits", "first", &money).await;
+        assert_eq!(deposit.status, 201, "{deposit:?}");
+        (registered.body["devices"][0]["ssd_id"].as_i64().unwrap(), http)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dashboards and alerts use only metrics that exist.
 
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{
@@ -35,6 +36,7 @@ fn declared() -> impl Iterator<Item = &'static Metric> {
         AuthService::METRICS,
         UsersService::METRICS,
         OrdersService::METRICS,
+        BillingService::METRICS,
         NotificationsService::METRICS,
         Gateway::METRICS,
         Generator::METRICS,

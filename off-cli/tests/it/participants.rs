@@ -56,7 +56,8 @@ fn each_service_may_publish_and_receive_what_is_declared() {
 fn every_subject_that_a_service_publishes_is_in_a_stream_or_a_request() {
     for participant in PARTICIPANTS {
         for subject in participant.publishes {
-            let is_request = [off_events::ORDERS_RANDOM, off_events::ORDERS_NEW].contains(subject);
+            let requests = [off_events::ORDERS_RANDOM, off_events::ORDERS_NEW, off_events::ShipRequest::SUBJECT];
+            let is_request = requests.contains(subject);
             assert!(is_request || stream_of(subject).is_some(), "{subject} of {} is in no stream", participant.name);
         }
     }

@@ -8,7 +8,7 @@ use off_servers::{find_nats_server, free_port};
 use off_testkit::{Database, Http, LENTILS, Log, Process, Program, add_product, eventually};
 use reqwest::Method;
 use serde_json::json;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, PgPool};
 use std::{
     ffi::OsStr,
     fs,
@@ -20,8 +20,8 @@ use tempfile::TempDir;
 use tokio::{process::Command, time::timeout};
 
 /// The password files of roles and of users of the broker.
-const USERS: [&str; 9] =
-    ["admin", "etl", "auth", "users", "orders", "notifications", "generator", "gateway", "operator"];
+const USERS: [&str; 10] =
+    ["admin", "etl", "auth", "users", "orders", "billing", "notifications", "generator", "gateway", "operator"];
 
 /// The other secret files.
 const SECRETS: [&str; 3] = ["auth_secret", "client_generator", "client_operator"];
@@ -149,6 +149,7 @@ async fn every_program_works_with_its_own_permissions() {
     let auth_url = ("AUTH_URL", auth.http.base().to_owned());
     let users = production.serve("users", &[&keys[..], &[auth_url]].concat()).await;
     let orders = production.serve("orders", &keys).await;
+    let billing = production.serve("billing", &keys).await;
     let notifications = production.serve("notifications", &[&keys[..], &fast].concat()).await;
     let places = [
         ("AUTH_URL", auth.http.base()),
@@ -157,6 +158,8 @@ async fn every_program_works_with_its_own_permissions() {
         ("USERS_HEALTH_URL", users.health.base()),
         ("ORDERS_URL", orders.http.base()),
         ("ORDERS_HEALTH_URL", orders.health.base()),
+        ("BILLING_URL", billing.http.base()),
+        ("BILLING_HEALTH_URL", billing.health.base()),
         ("NOTIFICATIONS_URL", notifications.http.base()),
         ("NOTIFICATIONS_HEALTH_URL", notifications.health.base()),
     ];
@@ -172,8 +175,10 @@ async fn every_program_works_with_its_own_permissions() {
     ];
     let generator = production.serve("generator", &[&keys[..], &generator_settings, &fast].concat()).await;
     a_person_uses_their_account(&gateway.http.anonymous()).await;
+    a_person_uses_their_money(&production, &gateway.http.anonymous()).await;
 
     eventually("orders are completed, and products are consumed", || async {
+        give_everybody_money(&production.database.pool).await;
         let mut conn = production.connect("operator").await;
         let completed: i64 =
             sqlx::query_scalar("SELECT count(*) FROM orders.product_orders WHERE status = 'completed'")
@@ -193,7 +198,7 @@ async fn every_program_works_with_its_own_permissions() {
     let output = doctor.envs(production.settings("operator")).output().await.unwrap();
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
 
-    for program in [generator, gateway, notifications, orders, users, auth] {
+    for program in [generator, gateway, notifications, billing, orders, users, auth] {
         assert!(program.terminate().await);
     }
     let mut audit = off(&["audit", "--patience", "10s"]);
@@ -248,6 +253,67 @@ async fn a_person_uses_their_account(gateway: &Http) {
     let ada = gateway.with_token(signed_in.body["access_token"].as_str().unwrap());
     eventually("the revocation is known", || async { (ada.get("/api/sessions").await.status == 401).then_some(()) })
         .await;
+}
+
+/// Uses every statement of the billing service, and those of the orders service and the users service that end an order.
+async fn a_person_uses_their_money(production: &Production, gateway: &Http) {
+    let person = json!({"first_name": "Bob", "last_name": "Example", "email": "bob@example.org",
+        "password": "correct horse battery"});
+    let household = json!({"user": person, "devices": [{"mac_address": "02:00:00:00:00:03"}]});
+    let registered = gateway.post("/api/register", &household).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+    let bob = gateway.with_token(registered.body["session"]["access_token"].as_str().unwrap());
+    let ssd = &registered.body["devices"][0]["ssd_id"];
+    let pay = async |kind: &str, cents: i64| {
+        let amount = json!({"amount": {"amount": cents, "currency": "EUR"}});
+        let paid = bob.post_with_key(&format!("/api/account/{kind}"), kind, &amount).await;
+        assert_eq!(paid.status, 201, "{paid:?}");
+        paid.body["id"].clone()
+    };
+    pay("deposits", 10_000).await;
+    let withdrawal = pay("withdrawals", 1_000).await;
+
+    let order = async |quantity: i64| {
+        let order = json!({"ssd_id": ssd, "barcode": LENTILS, "quantity": quantity});
+        let placed = bob.post("/api/orders", &order).await;
+        assert_eq!(placed.status, 201, "{placed:?}");
+        placed.header("location").to_owned()
+    };
+    let (fine, dear, unwanted) = (order(1).await, order(1000).await, order(2).await);
+    // It may have been shipped before.
+    let cancelled = bob.post(&format!("{unwanted}/cancel"), &json!({})).await;
+    assert!([200, 409].contains(&cancelled.status.as_u16()), "{cancelled:?}");
+    for (order, status) in [(fine, "completed"), (dear, "refused")] {
+        eventually(status, || async { (bob.get(&order).await.body["status"] == status).then_some(()) }).await;
+    }
+
+    let secret = fs::read_to_string(production.secret_file("client_operator")).unwrap();
+    let reversal = json!({"subject": withdrawal, "reason": "the bank sent it back"});
+    let request = gateway.request(Method::POST, "/api/account/reversals").basic_auth("operator", Some(secret.trim()));
+    let reversed = gateway.send(request.json(&reversal)).await;
+    assert_eq!(reversed.status, 200, "{reversed:?}");
+    let transfers = bob.get("/api/account/transfers").await.body;
+    let kinds: Vec<&str> =
+        transfers["transfers"].as_array().unwrap().iter().map(|transfer| transfer["kind"].as_str().unwrap()).collect();
+    assert!(["deposit", "withdrawal", "charge", "reversal"].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
+}
+
+/// Deposits money for everybody who has never paid in: also for the households of the generator.
+async fn give_everybody_money(db: &PgPool) {
+    sqlx::query(
+        "WITH poor AS (
+             SELECT id FROM users.users
+             WHERE NOT EXISTS (SELECT FROM billing.transfers WHERE credit_account = id AND kind = 'deposit')
+         ), deposits AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT gen_random_uuid(), 'deposit', 0, id, 1000000, now() FROM poor
+         )
+         INSERT INTO billing.accounts (user_id, balance) SELECT id, 1000000 FROM poor ORDER BY id
+         ON CONFLICT (user_id) DO UPDATE SET balance = accounts.balance + excluded.balance",
+    )
+    .execute(db)
+    .await
+    .unwrap();
 }
 
 /// Sends `orders.random` with reply subjects on which only other users may publish: services respond only to inboxes.
@@ -329,6 +395,21 @@ async fn no_program_can_do_more_than_its_work() {
         ("orders", "SELECT FROM outbox.messages"),
         ("orders", "SELECT FROM auth.accounts"),
         ("orders", "SELECT FROM auth.sessions"),
+        ("orders", "SELECT FROM billing.accounts"),
+        ("orders", "SELECT FROM billing.transfers"),
+        ("users", "SELECT FROM billing.accounts"),
+        ("billing", "SELECT email FROM users.users"),
+        ("billing", "SELECT FROM users.devices"),
+        ("billing", "SELECT FROM orders.product_orders"),
+        ("billing", "SELECT FROM auth.accounts"),
+        ("billing", "INSERT INTO billing.accounts (user_id, balance) VALUES (1, 1)"),
+        ("billing", "UPDATE billing.accounts SET user_id = 2"),
+        ("billing", "DELETE FROM billing.accounts"),
+        ("billing", "UPDATE billing.transfers SET amount = 1"),
+        ("billing", "DELETE FROM billing.transfers"),
+        ("billing", "TRUNCATE billing.transfers"),
+        ("billing", "UPDATE billing.refusals SET missing = 1"),
+        ("billing", "DELETE FROM billing.refusals"),
         (
             "users",
             "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
@@ -343,12 +424,14 @@ async fn no_program_can_do_more_than_its_work() {
         ("operator", "SELECT FROM auth.signing_keys"),
         ("operator", "UPDATE auth.sessions SET revoked_at = now()"),
         ("operator", "UPDATE orders.product_orders SET status = 'completed'"),
+        ("operator", "UPDATE billing.accounts SET balance = 1"),
+        ("operator", "DELETE FROM billing.transfers"),
         ("operator", "DELETE FROM outbox.messages"),
     ] {
         production.assert_refused(user, statement).await;
     }
     // Security events can only be added.
-    for user in ["etl", "auth", "users", "orders", "operator"] {
+    for user in ["etl", "auth", "users", "orders", "billing", "operator"] {
         for statement in [
             "UPDATE auth.security_events SET subject = ''",
             "DELETE FROM auth.security_events",

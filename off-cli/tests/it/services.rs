@@ -1,6 +1,7 @@
-//! The three services on the servers of a test world, and a device that orders.
+//! The four services of orders on the servers of a test world, and a device that orders.
 
 use futures::{StreamExt, stream};
+use off_billing_service::BillingService;
 use off_events::streams::ORDER_CONSUMERS;
 use off_kit::{Clock, bus::dead_letters};
 use off_notifications_service::NotificationsService;
@@ -10,11 +11,15 @@ use off_users_service::UsersService;
 use serde_json::json;
 use std::time::Duration;
 
+/// Enough for all orders of a test, in cents.
+const MONEY: i64 = 1_000_000_000;
+
 pub(crate) struct Services {
     pub(crate) world: World,
     ssd: i64,
     users: Running,
     orders: Running,
+    billing: Running,
     notifications: Running,
 }
 
@@ -23,16 +28,19 @@ impl Services {
     /// suppliers take no time, either, so that an order which waits is overdue after 2 s.
     pub(crate) async fn start(world: World, supplier_delay: Duration) -> Self {
         let ssd = world.add_device().await;
+        world.give_money(world.owner_of(ssd).await, MONEY).await;
         let users = off_users_service::Config {
             db: world.db_config(),
             bus: world.bus_config(),
             auth_url: "http://127.0.0.1:8085".parse().unwrap(),
         };
         let orders = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::ZERO);
+        let billing = off_billing_service::Config { db: world.db_config(), bus: world.bus_config() };
         let clock = Clock::real(1.0);
         Self {
             users: Running::start_ready::<UsersService>(users, clock).await,
             orders: Running::start_ready::<OrdersService>(orders, clock.with_short_timeouts(5)).await,
+            billing: Running::start_ready::<BillingService>(billing, clock).await,
             notifications: start_notifications(&world, supplier_delay).await,
             world,
             ssd,
@@ -73,13 +81,14 @@ impl Services {
         for consumer in ORDER_CONSUMERS {
             self.world.nats.wait_until_caught_up(&consumer).await;
         }
-        self.world.end_after(vec![self.notifications, self.orders, self.users], &[]).await;
+        let services = vec![self.notifications, self.billing, self.orders, self.users];
+        self.world.end_after(services, &[]).await;
     }
 
     /// Stops the services, and asserts that there are no dead letters. For a test whose broker dropped messages: those
     /// that were delivered count as unacknowledged until the ack wait of half a minute ends.
     pub(crate) async fn end_with_dropped_messages(self) {
-        for service in [self.notifications, self.orders, self.users] {
+        for service in [self.notifications, self.billing, self.orders, self.users] {
             service.stop().await;
         }
         assert!(dead_letters::list(&self.world.nats.bus).await.unwrap().is_empty());

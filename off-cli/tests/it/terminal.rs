@@ -43,7 +43,7 @@ async fn no_command_panics_on_a_closed_pipe() {
 #[tokio::test]
 async fn serve_help_covers_every_service() {
     let all = off(&["serve", "--help"]).output().await.unwrap();
-    for service in ["users", "orders", "notifications", "generator"] {
+    for service in ["users", "orders", "billing", "notifications", "generator"] {
         assert!(all.status.success() && stdout(&all).contains(service), "{}", stderr(&all));
         let one = off(&["serve", service, "--help"]).output().await.unwrap();
         assert!(one.status.success() && stdout(&one).contains("NATS_URL"), "{service}: {}", stderr(&one));
@@ -59,7 +59,7 @@ async fn status_and_down_work_from_another_process() {
     let mut up = home.up(&["--speed", "600", "--no-generator"]).await;
     eventually("every service is ready", || async {
         let status = home.run(&["status"]).await;
-        let services = ["users", "orders", "notifications"];
+        let services = ["users", "orders", "billing", "notifications"];
         let all = services.iter().all(|name| stdout(&status).contains(&format!("✓ {name}")));
         (status.status.success() && all).then_some(())
     })

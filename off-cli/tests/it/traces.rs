@@ -66,6 +66,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
     let (collector, spans) = collect().await;
     let world = World::new().await;
     let ssd_id = world.add_device().await;
+    world.give_money(world.owner_of(ssd_id).await, 100_000).await;
     let mut settings = vec![
         ("DATABASE_URL", &*world.database.url),
         ("NATS_URL", &*world.nats.url),
@@ -77,7 +78,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
         settings.push((delay, "300ms"));
     }
     let mut programs = BTreeMap::new();
-    for name in ["users", "orders", "notifications"] {
+    for name in ["users", "orders", "billing", "notifications"] {
         programs.insert(name, Program::start_with(env!("CARGO_BIN_EXE_off"), &["serve", name], &settings).await);
     }
     let orders = &programs["orders"].http;
@@ -95,10 +96,12 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
     let expected: BTreeSet<&str> = [
         "POST /api/orders",
         "publish.orders.pending",
-        "supplier.orders.pending",
+        "billing-pending.orders.pending",
+        "orders-paid.orders.paid",
+        "supplier.orders.paid",
         "due.orders.due",
         "delivery.orders.shipped",
-        "orders-shipped.orders.shipped",
+        "billing-completed.orders.completed",
         "orders-completed.orders.completed",
         "shelves-delivered.orders.completed",
     ]
@@ -120,6 +123,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
         let program = match span.name.split('.').next().unwrap() {
             "supplier" | "due" | "delivery" => "off-notifications",
             "shelves-delivered" => "off-users",
+            "billing-pending" | "billing-completed" => "off-billing",
             _ => "off-orders",
         };
         assert!(span.program.contains(program), "{span:?} is not from {program}");

@@ -11,7 +11,7 @@ async fn one_page_shows_the_documents_of_all_services() {
     assert!(page.body.as_str().unwrap().contains("swagger-ui"));
     assert!(page.header("content-security-policy").starts_with("default-src 'self';"));
     let script = http.get("/docs/swagger-initializer.js").await.body.to_string();
-    for name in ["auth", "users", "orders", "notifications", "gateway"] {
+    for name in ["auth", "users", "orders", "billing", "notifications", "gateway"] {
         let path = format!("/docs/openapi/{name}.json");
         assert!(script.contains(&path), "{script}");
         let document = http.get(&path).await;

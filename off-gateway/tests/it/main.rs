@@ -93,6 +93,8 @@ fn config(nats: &TestNats, url: &Url) -> Config {
             users_health_url: url(),
             orders_url: url(),
             orders_health_url: url(),
+            billing_url: url(),
+            billing_health_url: url(),
             notifications_url: url(),
             notifications_health_url: url(),
             generator_url: None,

@@ -1,6 +1,7 @@
 //! The real services behind the gateway, with two people who each have a device and credentials.
 
 use off_auth_service::AuthService;
+use off_billing_service::BillingService;
 use off_cli::{home::Home, migrate};
 use off_gateway::{Gateway, RateSetting, Rates, Services, Tls};
 use off_kit::{
@@ -41,6 +42,7 @@ pub(super) struct System {
     auth: Option<Running>,
     users: Running,
     orders: Running,
+    billing: Running,
     notifications: Running,
     clients: Vec<Http>,
     _folder: TempDir,
@@ -67,6 +69,8 @@ pub(super) fn registration(email: &str, mac_address: &str) -> Value {
 impl System {
     /// The idempotency key of each owner's order.
     pub(super) const ORDER_KEY: &str = "breakfast-1";
+    /// Ada's money, in cents.
+    pub(super) const MONEY: i64 = 10_000;
 
     /// A system in which the key of the tests is valid, too.
     pub(super) async fn start() -> Self {
@@ -87,6 +91,8 @@ impl System {
         let verifying = verifying(&auth, setup, &folder.path().join("keys.json")).await;
         let users = start_users(&world, &auth, setup, &verifying).await;
         let orders = start_orders(&world, setup, &verifying).await;
+        let config = off_billing_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let billing = Running::start_verifying::<BillingService>(config, setup.clock, verifying.clone()).await;
         let config = off_notifications_service::Config {
             bus: world.bus_config(),
             supplier_delay_min: Duration::from_mins(4),
@@ -97,7 +103,7 @@ impl System {
         };
         let notifications =
             Running::start_verifying::<NotificationsService>(config, setup.clock, verifying.clone()).await;
-        let config = gateway_config(&world, [&auth, &users, &orders, &notifications]);
+        let config = gateway_config(&world, [&auth, &users, &orders, &billing, &notifications]);
         let gateway = Running::start_verifying::<Gateway>(config, setup.clock, verifying.clone()).await;
         let mut system = Self {
             ada: Owner::default(),
@@ -110,12 +116,14 @@ impl System {
             auth: Some(auth),
             users,
             orders,
+            billing,
             notifications,
             clients: Vec::new(),
             _folder: folder,
         };
         system.ada = system.register("ada@example.org", "02:00:00:00:00:0a").await;
         system.bob = system.register("bob@example.org", "02:00:00:00:00:0b").await;
+        system.world.give_money(system.ada.user_id, Self::MONEY).await;
         system.ada.order_id = system.order(&system.ada).await;
         system.clients = vec![system.client("generator").await, system.client("operator").await];
         system
@@ -137,10 +145,11 @@ impl System {
     /// Restarts everything that verifies tokens: the gateway and two of the services.
     pub(super) async fn restart_verifiers(&mut self) {
         let auth = self.auth.as_ref().unwrap();
-        let users = start_users(&self.world, auth, self.setup, &self.verifying).await;
-        let orders = start_orders(&self.world, self.setup, &self.verifying).await;
-        let config = gateway_config(&self.world, [auth, &users, &orders, &self.notifications]);
-        let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone()).await;
+        let users = Box::pin(start_users(&self.world, auth, self.setup, &self.verifying)).await;
+        let orders = Box::pin(start_orders(&self.world, self.setup, &self.verifying)).await;
+        let config = gateway_config(&self.world, [auth, &users, &orders, &self.billing, &self.notifications]);
+        let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone());
+        let gateway = Box::pin(gateway).await;
         std::mem::replace(&mut self.gateway, gateway).stop().await;
         std::mem::replace(&mut self.users, users).stop().await;
         std::mem::replace(&mut self.orders, orders).stop().await;
@@ -227,7 +236,7 @@ impl System {
 
     /// Clients of the services themselves.
     pub(super) fn services(&self) -> impl Iterator<Item = &Http> {
-        let others = [&self.users, &self.orders, &self.notifications];
+        let others = [&self.users, &self.orders, &self.billing, &self.notifications];
         others.into_iter().chain(&self.auth).map(|running| &running.http)
     }
 
@@ -237,7 +246,7 @@ impl System {
     }
 
     pub(super) async fn end(self) {
-        let mut services = vec![self.gateway, self.users, self.orders, self.notifications];
+        let mut services = vec![self.gateway, self.users, self.orders, self.billing, self.notifications];
         services.extend(self.auth);
         self.world.end_after(services, &[]).await;
     }
@@ -277,7 +286,7 @@ async fn verifying(auth: &Running, setup: Setup, keys_file: &Path) -> Config {
     Config { auth_keys_file: Some(keys_file.to_owned()), ..Config::default() }
 }
 
-fn gateway_config(world: &World, [auth, users, orders, notifications]: [&Running; 4]) -> off_gateway::Config {
+fn gateway_config(world: &World, [auth, users, orders, billing, notifications]: [&Running; 5]) -> off_gateway::Config {
     let health_url = |running: &Running| -> Url { running.health.base().parse().unwrap() };
     off_gateway::Config {
         bus: world.bus_config(),
@@ -288,6 +297,8 @@ fn gateway_config(world: &World, [auth, users, orders, notifications]: [&Running
             users_health_url: health_url(users),
             orders_url: url(orders),
             orders_health_url: health_url(orders),
+            billing_url: url(billing),
+            billing_health_url: health_url(billing),
             notifications_url: url(notifications),
             notifications_health_url: health_url(notifications),
             generator_url: None,
