@@ -42,13 +42,8 @@ impl NewOrder {
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
         let expected_total = fields.optional("expected_total", &self.expected_total);
         let product = ssd_id.zip(barcode);
-        let draft = product.zip(quantity.zip(expected_total)).map(|((ssd_id, barcode), (quantity, expected_total))| Draft {
-            id: id_at(now),
-            ssd_id,
-            barcode,
-            timestamp: now,
-            quantity,
-            expected_total,
+        let draft = product.zip(quantity.zip(expected_total)).map(|((ssd_id, barcode), (quantity, expected_total))| {
+            Draft { id: id_at(now), ssd_id, barcode, timestamp: now, quantity, expected_total }
         });
         fields.finish(draft)
     }
@@ -167,7 +162,8 @@ mod tests {
             completed_at: at,
             ended_at: None,
         };
-        let statuses = |status, times: &Times| history(status, times).iter().map(|step| step.status).collect::<Vec<_>>();
+        let statuses =
+            |status, times: &Times| history(status, times).iter().map(|step| step.status).collect::<Vec<_>>();
         let completed = [OrderStatus::Pending, OrderStatus::Completed];
         assert_eq!(statuses(OrderStatus::Completed, &times), completed);
         let cancelled = Times { paid_at: at, completed_at: None, ended_at: at, ..times };

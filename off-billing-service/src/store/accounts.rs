@@ -45,11 +45,7 @@ pub(crate) struct Account {
 }
 
 /// The account of a person; only of a simulated person if `simulated` is true.
-pub(crate) async fn find_account(
-    db: &PgPool,
-    user: UserId,
-    simulated: Option<bool>,
-) -> sqlx::Result<Option<Account>> {
+pub(crate) async fn find_account(db: &PgPool, user: UserId, simulated: Option<bool>) -> sqlx::Result<Option<Account>> {
     let row = sqlx::query!(
         r#"SELECT coalesce(balance, 0) AS "balance!",
                   (SELECT coalesce(sum(amount), 0)::bigint FROM billing.transfers AS charge

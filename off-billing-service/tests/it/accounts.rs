@@ -8,7 +8,11 @@ use serde_json::{Value, json};
 
 /// Makes a person a real one.
 async fn make_real(billing: &Billing, user: i64) {
-    sqlx::query("UPDATE users.users SET is_simulated = false WHERE id = $1").bind(user).execute(billing.db()).await.unwrap();
+    sqlx::query("UPDATE users.users SET is_simulated = false WHERE id = $1")
+        .bind(user)
+        .execute(billing.db())
+        .await
+        .unwrap();
 }
 
 /// The service as a client with one scope sees it.
@@ -132,7 +136,10 @@ async fn only_the_money_of_simulated_people_can_be_simulated() {
             let path = format!("/api/account/{kind}?user_id={user}");
             http.post_with_key(&path, "one", &json!({"amount": euros(1)})).await.status.as_u16()
         };
-        assert_eq!((pay(&simulator, user).await, pay(&simulator, real).await, pay(&simulator, 999).await), (201, 404, 404));
+        assert_eq!(
+            (pay(&simulator, user).await, pay(&simulator, real).await, pay(&simulator, 999).await),
+            (201, 404, 404)
+        );
         assert_eq!((pay(&person, user).await, pay(&person, real).await), (201, 404));
         assert_eq!(pay(&client(&billing, Scope::Operate), user).await, 403);
     }

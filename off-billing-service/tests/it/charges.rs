@@ -1,10 +1,8 @@
 //! Orders are paid or refused.
 
-use crate::{
-    Billing, add_person, add_person_with, count, order, published, published_ids,
-};
+use crate::{Billing, add_person, add_person_with, count, order, published, published_ids};
 use async_nats::jetstream::Message;
-use off_events::{Money, Order, OrderStatus, Refusal, UserId, UserRegistered, Event, headers, streams};
+use off_events::{Event, Money, Order, OrderStatus, Refusal, UserId, UserRegistered, headers, streams};
 use off_kit::{Clock, bus::OutboundMessage};
 use off_testkit::{Leftover, eventually};
 use serde_json::json;

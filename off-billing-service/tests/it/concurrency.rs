@@ -6,12 +6,7 @@ use crate::{
 use futures::future::join_all;
 use off_events::{Order, OrderId, OrderStatus};
 use off_testkit::{Http, World};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    strategy::ValueTree,
-    test_runner::TestRunner,
-};
+use proptest::{collection::vec, prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use serde_json::json;
 use std::collections::{HashMap, HashSet};
 
@@ -59,9 +54,8 @@ impl Model {
 
     /// The balance of a person if exactly the orders `paid` were charged.
     fn balance(&self, user: i64, paid: &HashSet<OrderId>) -> i64 {
-        let is_spent = |order: &&Order| {
-            order.user_id.0 == user && paid.contains(&order.id) && !self.cancelled.contains(&order.id)
-        };
+        let is_spent =
+            |order: &&Order| order.user_id.0 == user && paid.contains(&order.id) && !self.cancelled.contains(&order.id);
         let spent: i64 = self.orders.iter().filter(is_spent).map(|order| order.total.cents()).sum();
         self.paid_in.get(&user).copied().unwrap_or_default() - spent
     }
@@ -111,9 +105,10 @@ async fn concurrent_changes_add_up_as_if_they_were_made_one_after_another() {
         people.push(add_person(&world).await);
     }
     let changes = changes();
-    let tasks = changes.chunks(changes.len() / TASKS).enumerate().map(|(task, changes)| {
-        make(&world, &replicas[task % 2].http, &people, task, changes.to_vec())
-    });
+    let tasks = changes
+        .chunks(changes.len() / TASKS)
+        .enumerate()
+        .map(|(task, changes)| make(&world, &replicas[task % 2].http, &people, task, changes.to_vec()));
     let mut model = Model::default();
     for made in join_all(tasks).await {
         model.add(made);
@@ -128,8 +123,12 @@ async fn concurrent_changes_add_up_as_if_they_were_made_one_after_another() {
         assert!(is_decided || model.cancelled.contains(&order.id), "{order:?} has no outcome");
     }
     let db = &world.database.pool;
-    let balances: HashMap<i64, i64> =
-        sqlx::query_as("SELECT user_id, balance FROM billing.accounts").fetch_all(db).await.unwrap().into_iter().collect();
+    let balances: HashMap<i64, i64> = sqlx::query_as("SELECT user_id, balance FROM billing.accounts")
+        .fetch_all(db)
+        .await
+        .unwrap()
+        .into_iter()
+        .collect();
     let expected: HashMap<i64, i64> = people.iter().map(|&user| (user, model.balance(user, &paid))).collect();
     assert_eq!(balances, expected);
     assert_books_balance(db).await;

@@ -29,7 +29,9 @@ async fn a_completed_order_that_was_not_paid_becomes_a_dead_letter() {
     let user = add_person_with(&billing.world, 1000).await;
     let (paid, unpaid, other) = (order(user, 600), order(user, 1), order(user, 400));
     billing.handle(&[&paid, &other]).await;
-    billing.handle(&[&paid.with_status(Completed), &unpaid.with_status(Completed), &other.with_status(Completed)]).await;
+    billing
+        .handle(&[&paid.with_status(Completed), &unpaid.with_status(Completed), &other.with_status(Completed)])
+        .await;
     let letters = billing.world.nats.wait_for_dead_letters(1).await;
     assert_eq!(letters.len(), 1, "{letters:?}");
     assert_eq!(letters[0].reason, format!("order {} is completed, but was not paid", unpaid.id));

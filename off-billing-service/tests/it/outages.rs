@@ -17,7 +17,8 @@ async fn lock_accounts(db: &PgPool) -> Transaction<'static, Postgres> {
 /// Waits until the service waits for the lock of [`lock_accounts`].
 async fn wait_until_blocked(db: &PgPool) {
     eventually("the service waits for the lock", || async {
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         (count(db, waits).await > 0).then_some(())
     })
     .await;

@@ -106,7 +106,9 @@ async fn amounts_are_limited() {
     let user = add_person(&billing.world).await;
     let person = billing.http().as_person(user);
     for path in [DEPOSITS, WITHDRAWALS] {
-        for wrong in [euros(0), euros(-1), euros(1_000_001), json!(5), json!({"amount": 5, "currency": "USD"}), json!(null)] {
+        for wrong in
+            [euros(0), euros(-1), euros(1_000_001), json!(5), json!({"amount": 5, "currency": "USD"}), json!(null)]
+        {
             let answer = person.post_with_key(path, "key", &json!({"amount": wrong})).await;
             assert_eq!(outcome(&answer), (422, "invalid_body"), "{wrong}");
             assert_eq!(answer.wrong_fields(), ["amount"], "{wrong}");

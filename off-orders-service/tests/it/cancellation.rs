@@ -37,7 +37,10 @@ async fn a_pending_and_a_paid_order_can_be_cancelled_once() {
 
     let messages = orders.world.nats.messages(streams::ORDERS.name, Order::CANCELLED).await;
     let event: Value = serde_json::from_slice(&messages[1].payload).unwrap();
-    assert_eq!((&event["status"], &event["total"], &event["user_id"]), (&json!("cancelled"), &paid["total"], &paid["user_id"]));
+    assert_eq!(
+        (&event["status"], &event["total"], &event["user_id"]),
+        (&json!("cancelled"), &paid["total"], &paid["user_id"])
+    );
     let headers = messages[1].headers.as_ref().unwrap();
     assert_eq!(headers.get("ce-id").unwrap().as_str(), format!("{}:cancelled", paid["id"].as_str().unwrap()));
     orders.end().await;

@@ -113,10 +113,11 @@ async fn an_order_of_a_product_that_is_not_low_or_unknown_changes_nothing() {
         users.end_order(ssd, OrderStatus::Cancelled, Clock::real(1.0).now()).await;
     }
     users.wait_until_ends_are_handled().await;
-    let is_low: bool = sqlx::query_scalar("SELECT low_since IS NOT NULL OR remind_at IS NOT NULL FROM users.shelf_items")
-        .fetch_one(&users.world.database.pool)
-        .await
-        .unwrap();
+    let is_low: bool =
+        sqlx::query_scalar("SELECT low_since IS NOT NULL OR remind_at IS NOT NULL FROM users.shelf_items")
+            .fetch_one(&users.world.database.pool)
+            .await
+            .unwrap();
     assert!(!is_low);
     users.end().await;
 }
