@@ -114,6 +114,7 @@ pub(crate) struct Step {
 
 /// When an order reached its statuses.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_field_names, reason = "the names of the columns")]
 pub(crate) struct Times {
     pub(crate) placed_at: DateTime<Utc>,
     pub(crate) paid_at: Option<DateTime<Utc>>,

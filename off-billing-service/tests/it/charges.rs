@@ -1,14 +1,14 @@
 //! Orders are paid or refused.
 
 use crate::{Billing, add_person, add_person_with, count, order, published, published_ids};
-use async_nats::jetstream::Message;
+use async_nats::{HeaderValue, jetstream::Message};
 use off_events::{Event, Money, Order, OrderStatus, Refusal, UserId, UserRegistered, headers, streams};
 use off_kit::{Clock, bus::OutboundMessage};
 use off_testkit::{Leftover, eventually};
 use serde_json::json;
 
 fn header<'a>(message: &'a Message, name: &str) -> &'a str {
-    message.headers.as_ref().and_then(|headers| headers.get(name)).map(|value| value.as_str()).unwrap_or_default()
+    message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str).unwrap_or_default()
 }
 
 fn refused(order: &Order, missing: i64) -> Order {
