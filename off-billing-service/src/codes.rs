@@ -11,11 +11,8 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 3] = [
-        Self::IdempotencyKeyReused.name(),
-        Self::InsufficientFunds.name(),
-        Self::BalanceTooHigh.name(),
-    ];
+    pub(crate) const NAMES: [&'static str; 3] =
+        [Self::IdempotencyKeyReused.name(), Self::InsufficientFunds.name(), Self::BalanceTooHigh.name()];
 
     const fn name(self) -> &'static str {
         match self {

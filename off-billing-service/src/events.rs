@@ -37,11 +37,7 @@ pub(crate) async fn on_order_cancelled(app: App, orders: Batch<Order>) -> Result
 
 /// Publishes the outcome of each order, except of cancelled ones, before the batch is acknowledged. After a crash in
 /// between, the batch is delivered again.
-async fn publish_outcomes(
-    app: &App,
-    orders: &Batch<Order>,
-    known: &HashMap<OrderId, Known>,
-) -> Result<(), Failure> {
+async fn publish_outcomes(app: &App, orders: &Batch<Order>, known: &HashMap<OrderId, Known>) -> Result<(), Failure> {
     let messages = orders.iter().filter_map(|received| match known.get(&received.event.id) {
         Some(Known::Decided(outcome, at)) => Some(outcome_message(received, *outcome, *at)),
         Some(Known::Cancelled) | None => None,

@@ -54,7 +54,8 @@ impl fmt::Display for Money {
     }
 }
 
-/// How [`Money`] is written in JSON.
+/// An amount of money.
+// How `Money` is written in JSON.
 #[derive(Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[schema(as = Money)]
 struct Amount {

@@ -87,11 +87,37 @@ impl Fields {
         self.check(field, T::deserialize(&raw.0))
     }
 
+    /// The value in `field`, of any type; `Some(None)` if it is missing.
+    pub fn optional<T: DeserializeOwned>(&mut self, field: &str, raw: &Raw) -> Option<Option<T>> {
+        if raw.0.is_null() { Some(None) } else { self.value(field, raw).map(Some) }
+    }
+
     /// `value` if no field was invalid.
     ///
     /// # Errors
     /// All recorded errors.
     pub fn finish<T>(self, value: Option<T>) -> Result<T, Vec<FieldError>> {
         value.filter(|_| self.0.is_empty()).ok_or(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_value_of_any_type_is_checked() {
+        let mut fields = Fields::default();
+        assert_eq!(fields.value("small", &Raw(json!(5))), Some(5_u8));
+        assert_eq!(fields.optional("none", &Raw::default()), Some(None::<u8>));
+        assert_eq!(fields.optional("some", &Raw(json!(6))), Some(Some(6_u8)));
+        assert_eq!(fields.value::<u8>("missing", &Raw::default()), None);
+        assert_eq!(fields.value::<u8>("large", &Raw(json!(256))), None);
+        assert_eq!(fields.optional::<u8>("text", &Raw(json!("6"))), None);
+        let errors = fields.finish(Some(())).unwrap_err();
+        let wrong: Vec<_> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(wrong, ["missing", "large", "text"]);
+        assert_eq!(errors[0].message, "it is missing");
     }
 }

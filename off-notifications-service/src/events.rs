@@ -33,14 +33,21 @@ pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), F
         let order = &received.event.0;
         order.status != OrderStatus::Shipped || shipped.contains(&order.id)
     });
-    publish(&app, announced.map(|received| OutboundMessage::caused_by(received, NotificationsService::NAME, &received.event.0, received.at))).await
+    publish(
+        &app,
+        announced.map(|received| {
+            OutboundMessage::caused_by(received, NotificationsService::NAME, &received.event.0, received.at)
+        }),
+    )
+    .await
 }
 
 /// Asks the orders service to ship the orders of a batch that are ready to leave the supplier. Returns those that are
 /// shipped.
 async fn ship(app: &App, due: &Batch<OrderDue>) -> Result<HashSet<OrderId>, Failure> {
     let ready = due.iter().filter(|received| received.event.0.status == OrderStatus::Shipped);
-    let orders: Vec<ReadyToShip> = ready.map(|received| ReadyToShip { id: received.event.0.id, at: received.at }).collect();
+    let orders: Vec<ReadyToShip> =
+        ready.map(|received| ReadyToShip { id: received.event.0.id, at: received.at }).collect();
     if orders.is_empty() {
         return Ok(HashSet::new());
     }
@@ -72,7 +79,8 @@ fn schedule_message(
     due: DateTime<Utc>,
 ) -> serde_json::Result<OutboundMessage> {
     let subject = order.status.schedule_subject(order.id);
-    Ok(OutboundMessage::caused_by(received, NotificationsService::NAME, &OrderDue(order), due)?.scheduled_at(due, subject))
+    Ok(OutboundMessage::caused_by(received, NotificationsService::NAME, &OrderDue(order), due)?
+        .scheduled_at(due, subject))
 }
 
 /// Publishes all messages. Rejects the batch if one of them cannot be serialized.

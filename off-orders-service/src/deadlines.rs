@@ -29,7 +29,9 @@ impl TimeLimits {
         match status {
             OrderStatus::Paid => self.supplier + self.handling,
             OrderStatus::Shipped => self.delivery + self.handling,
-            OrderStatus::Pending | OrderStatus::Completed | OrderStatus::Refused | OrderStatus::Cancelled => self.handling,
+            OrderStatus::Pending | OrderStatus::Completed | OrderStatus::Refused | OrderStatus::Cancelled => {
+                self.handling
+            }
         }
     }
 

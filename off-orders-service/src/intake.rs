@@ -222,7 +222,9 @@ impl Writer {
                 (None, Some(conflict)) => self.resolve(&request, conflict),
                 (None, None) => Err(IntakeError::Race),
             };
-            if let Ok(order) = &result && order.id == id {
+            if let Ok(order) = &result
+                && order.id == id
+            {
                 let traceparent = waiter.traceparent.take();
                 committed.push(Committed { order: order.clone(), at: order.timestamp, traceparent });
             }

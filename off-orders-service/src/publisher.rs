@@ -6,8 +6,8 @@
 //! crashes at once, is found by recovery after its deadline.
 
 use crate::{OrdersService, store::late_orders};
-use futures::{StreamExt, stream};
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
 use metrics::histogram;
 use off_events::{Order, OrderId};
 use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, backoff::Backoff, bus::OutboundMessage, db, telemetry};

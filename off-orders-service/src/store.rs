@@ -41,7 +41,8 @@ impl OrderRow {
     fn into_order(self) -> sqlx::Result<Order> {
         let quantity = Quantity::try_from(i64::from(self.quantity)).map_err(unreadable)?;
         let unit_price = Money::from_cents(self.unit_price).map_err(unreadable)?;
-        let total = unit_price.checked_mul(quantity).ok_or(InvalidValue("the total is too large")).map_err(unreadable)?;
+        let total =
+            unit_price.checked_mul(quantity).ok_or(InvalidValue("the total is too large")).map_err(unreadable)?;
         let status: OrderStatus = self.status.parse().map_err(unreadable)?;
         let missing = self.missing.map(Money::from_cents).transpose().map_err(unreadable)?;
         let refusal = missing.map(|missing| Refusal::InsufficientFunds { missing });

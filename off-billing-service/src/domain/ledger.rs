@@ -33,8 +33,7 @@ pub(crate) enum TransferKind {
 }
 
 impl TransferKind {
-    const ALL: [Self; 6] =
-        [Self::Deposit, Self::Withdrawal, Self::Charge, Self::Earning, Self::Refund, Self::Reversal];
+    const ALL: [Self; 6] = [Self::Deposit, Self::Withdrawal, Self::Charge, Self::Earning, Self::Refund, Self::Reversal];
 
     /// Its name in SQL and in metrics.
     pub(crate) fn as_str(self) -> &'static str {

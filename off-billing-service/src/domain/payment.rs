@@ -129,11 +129,9 @@ mod tests {
         let first = id(PaymentKind::Deposit, 1, "a");
         assert_eq!(first, id(PaymentKind::Deposit, 1, "a"));
         assert_eq!(first.get_version_num(), 8);
-        for other in [
-            id(PaymentKind::Withdrawal, 1, "a"),
-            id(PaymentKind::Deposit, 2, "a"),
-            id(PaymentKind::Deposit, 1, "b"),
-        ] {
+        for other in
+            [id(PaymentKind::Withdrawal, 1, "a"), id(PaymentKind::Deposit, 2, "a"), id(PaymentKind::Deposit, 1, "b")]
+        {
             assert_ne!(first, other);
         }
     }

@@ -83,8 +83,7 @@ pub(crate) async fn insert_reversal(
 
 /// Sets the balance of a locked account.
 pub(crate) async fn update_balance(conn: &mut PgConnection, user: UserId, balance: Money) -> sqlx::Result<()> {
-    let updated =
-        sqlx::query!("UPDATE billing.accounts SET balance = $2 WHERE user_id = $1", user.0, balance.cents());
+    let updated = sqlx::query!("UPDATE billing.accounts SET balance = $2 WHERE user_id = $1", user.0, balance.cents());
     updated.execute(conn).await?;
     Ok(())
 }

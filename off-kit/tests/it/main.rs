@@ -2,6 +2,7 @@
 
 mod full_disk;
 mod pooler;
+mod requests;
 mod slow_clients;
 mod vanished_postgres;
 

@@ -4,6 +4,7 @@
 
 mod openapi;
 mod orders;
+mod orders_stand_in;
 mod outages;
 mod program;
 mod settings;
@@ -12,6 +13,7 @@ use off_events::{Order, streams};
 use off_kit::{Clock, bus};
 use off_notifications_service::{Config, NotificationsService};
 use off_testkit::{LENTILS, Leftover, Running, TestNats};
+use orders_stand_in::OrdersStandIn;
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
@@ -28,27 +30,34 @@ fn config(nats: &TestNats, supplier: Duration, delivery: Duration) -> Config {
     }
 }
 
-/// The body of an order that was placed long ago.
+/// The body of a paid order that was placed long ago.
 fn new_order() -> Value {
-    json!({"id": Uuid::now_v7(), "ssd_id": 1, "barcode": LENTILS, "timestamp": "2026-01-01T00:00:00Z", "quantity": 1,
-        "status": "pending"})
+    json!({"id": Uuid::now_v7(), "ssd_id": 1, "user_id": 1, "barcode": LENTILS, "timestamp": "2026-01-01T00:00:00Z",
+        "quantity": 1, "unit_price": {"amount": 299, "currency": "EUR"}, "total": {"amount": 299, "currency": "EUR"},
+        "status": "paid"})
 }
 
-/// Publishes that `order` is pending, without headers.
+/// Publishes that `order` is paid, without headers.
 async fn announce(nats: &TestNats, order: &Value) {
-    nats.publish(Order::PENDING, order).await;
+    nats.publish(Order::PAID, order).await;
 }
 
-/// Announces a new order, as the orders service does; returns its body.
-async fn place_order(nats: &TestNats) -> Value {
+/// Announces a new paid order, as the billing service does; returns its body.
+async fn pay_order(nats: &TestNats) -> Value {
     let order = new_order();
     announce(nats, &order).await;
     order
 }
 
-/// The running service with its own NATS server.
+/// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
+async fn start_service(nats: &TestNats, wait: Duration) -> Running {
+    Running::start_ready::<NotificationsService>(config(nats, wait, wait), Clock::real(1.0)).await
+}
+
+/// The running service with its own NATS server, and a stand-in for the orders service.
 struct Notifications {
     nats: TestNats,
+    orders: OrdersStandIn,
     service: Running,
 }
 
@@ -59,13 +68,13 @@ impl Notifications {
     }
 
     async fn start_on(nats: TestNats, wait: Duration) -> Self {
-        let config = config(&nats, wait, wait);
-        let service = Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await;
-        Self { nats, service }
+        let orders = OrdersStandIn::start(&nats).await;
+        let service = start_service(&nats, wait).await;
+        Self { nats, orders, service }
     }
 
-    async fn place_order(&self) -> Value {
-        place_order(&self.nats).await
+    async fn pay_order(&self) -> Value {
+        pay_order(&self.nats).await
     }
 
     /// Waits until there are `count` messages that an order was shipped; returns their bodies.

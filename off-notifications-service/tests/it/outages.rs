@@ -1,6 +1,6 @@
 //! Outages of the service and of the broker.
 
-use crate::{Notifications, place_order};
+use crate::{Notifications, pay_order};
 use nix::sys::signal::Signal;
 use off_events::{Order, OrderDue, streams};
 use off_testkit::{Program, TestNats, eventually, eventually_within};
@@ -17,7 +17,7 @@ async fn waits_survive_the_death_of_the_service_and_the_broker() {
     ];
     let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
     for _ in 0..100 {
-        place_order(&nats).await;
+        pay_order(&nats).await;
     }
     eventually("all orders wait for the supplier", || async {
         let waits = nats.messages(streams::ORDERS.name, "orders.timer.shipped.*").await;
@@ -39,7 +39,7 @@ async fn waits_survive_the_death_of_the_service_and_the_broker() {
 async fn after_a_freeze_of_the_broker_all_orders_are_completed_without_delay() {
     let notifications = Notifications::start(Duration::from_secs(1)).await;
     for _ in 0..100 {
-        notifications.place_order().await;
+        notifications.pay_order().await;
     }
     notifications.nats.server.signal(Signal::SIGSTOP).unwrap();
     notifications.service.health.wait_until_not_ready().await;

@@ -173,7 +173,8 @@ pub(crate) async fn claim_announcements(
             Some(placed_at),
             Some(status),
             Some(since),
-        ) = (row.ssd_id, row.user_id, row.barcode, row.quantity, row.unit_price, row.placed_at, row.status, row.since)
+        ) =
+            (row.ssd_id, row.user_id, row.barcode, row.quantity, row.unit_price, row.placed_at, row.status, row.since)
         {
             let (id, missing) = (row.order_id, row.missing);
             let order = OrderRow { id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, missing };

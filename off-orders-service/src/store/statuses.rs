@@ -82,11 +82,7 @@ pub(crate) async fn mark_reached(
 
 /// Ships orders that are ready to leave the supplier, unless they ended. Returns those that are shipped now, by this call
 /// or before.
-pub(crate) async fn ship_orders(
-    db: &PgPool,
-    ready: &[Reached],
-    limits: TimeLimits,
-) -> sqlx::Result<HashSet<OrderId>> {
+pub(crate) async fn ship_orders(db: &PgPool, ready: &[Reached], limits: TimeLimits) -> sqlx::Result<HashSet<OrderId>> {
     let known = mark_reached(db, OrderStatus::Shipped, ready, limits).await?;
     let is_shipped = |status| matches!(status, OrderStatus::Shipped | OrderStatus::Completed);
     Ok(known.into_iter().filter(|&(_, status)| is_shipped(status)).map(|(id, _)| id).collect())

@@ -5,6 +5,7 @@
 mod auth_stand_in;
 mod consumptions;
 mod devices;
+mod ended_orders;
 mod invalid_requests;
 mod new_people;
 mod openapi;
@@ -16,7 +17,7 @@ mod registration;
 mod shelves;
 
 use async_nats::jetstream::Message;
-use off_events::{Order, StockConsumed, StockLow, streams};
+use off_events::{Order, OrderStatus, StockConsumed, StockLow, streams};
 use off_kit::Clock;
 use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
 use off_users_service::{Config, UsersService};
@@ -126,8 +127,7 @@ impl Users {
 
     /// Completes a new order of a device, so that its units are delivered; returns the order.
     async fn deliver(&self, ssd: i64, barcode: &str, quantity: i64) -> Value {
-        let order = json!({"id": Uuid::now_v7(), "ssd_id": ssd, "barcode": barcode, "quantity": quantity,
-            "timestamp": "2026-01-01T00:00:00Z", "status": "completed"});
+        let order = order_of(ssd, barcode, quantity, OrderStatus::Completed);
         self.complete(&order).await;
         order
     }
@@ -173,6 +173,13 @@ impl Users {
     async fn end_leaving(self, leftovers: &[Leftover]) {
         self.world.end_after(vec![self.service], leftovers).await;
     }
+}
+
+/// The body of a new order of a device with this status, which was placed long ago.
+fn order_of(ssd: i64, barcode: &str, quantity: i64, status: OrderStatus) -> Value {
+    let euros = |cents: i64| json!({"amount": cents, "currency": "EUR"});
+    json!({"id": Uuid::now_v7(), "ssd_id": ssd, "user_id": 1, "barcode": barcode, "quantity": quantity,
+        "unit_price": euros(299), "total": euros(299 * quantity), "timestamp": "2026-01-01T00:00:00Z", "status": status})
 }
 
 /// The report `id` of a device that `quantity` units were consumed.

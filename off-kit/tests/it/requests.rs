@@ -1,0 +1,73 @@
+//! Requests over core NATS, and their replies.
+
+use crate::Faulty;
+use anyhow::ensure;
+use futures::future::join_all;
+use off_kit::{Clock, Kit, bus, http};
+use off_testkit::{TestNats, eventually};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use tokio::time::timeout;
+
+const SUBJECT: &str = "test.double";
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Number {
+    number: u32,
+}
+
+/// Doubles a number, except 0.
+async fn double((): (), request: Number) -> anyhow::Result<Number> {
+    ensure!(request.number > 0, "nothing to double");
+    Ok(Number { number: 2 * request.number })
+}
+
+async fn ask(nats: &TestNats, number: u32) -> anyhow::Result<Number> {
+    nats.bus.request(SUBJECT, &Number { number }).await
+}
+
+/// Replies to requests from now on.
+async fn start_replying(nats: &TestNats) -> Kit {
+    let kit = Kit::new::<Faulty>(http::Config::on_loopback(0, 0), Clock::real(1.0));
+    bus::reply(&kit, &nats.bus, SUBJECT, (), double);
+    eventually("it replies", || async { ask(nats, 1).await.ok() }).await;
+    kit
+}
+
+#[tokio::test]
+async fn each_request_gets_its_own_reply() {
+    let nats = TestNats::new().await;
+    let failure = ask(&nats, 1).await.expect_err("nobody replies");
+    assert!(format!("{failure:#}").contains("test.double was not answered"), "{failure:#}");
+    let _kit = start_replying(&nats).await;
+    let replies = join_all((1..200).map(|number| ask(&nats, number))).await;
+    for (number, reply) in (1..).zip(replies) {
+        assert_eq!(reply.expect("a reply"), Number { number: 2 * number });
+    }
+    nats.end().await;
+}
+
+#[tokio::test]
+async fn a_request_that_fails_gets_no_reply_and_blocks_nothing() {
+    let nats = TestNats::new().await;
+    let _kit = start_replying(&nats).await;
+    for body in [r#"{"number": 0}"#, "", "[5]", r#"{"number": "one"}"#] {
+        let reply = timeout(Duration::from_millis(200), nats.bus.client.request(SUBJECT, body.into())).await;
+        assert!(reply.is_err(), "{body}: {reply:?}");
+    }
+    assert_eq!(ask(&nats, 4).await.expect("a reply"), Number { number: 8 });
+    nats.end().await;
+}
+
+#[tokio::test]
+async fn a_reply_goes_only_to_an_inbox() {
+    let nats = TestNats::new().await;
+    let _kit = start_replying(&nats).await;
+    let body = r#"{"number": 3}"#;
+    nats.bus.client.publish_with_reply(SUBJECT, "orders.completed", body.into()).await.expect("it is sent");
+    nats.bus.client.publish(SUBJECT, body.into()).await.expect("it is sent");
+    // Requests of one connection are handled after those before.
+    assert_eq!(ask(&nats, 4).await.expect("a reply"), Number { number: 8 });
+    assert!(nats.messages("ORDERS", "orders.completed").await.is_empty());
+    nats.end().await;
+}
