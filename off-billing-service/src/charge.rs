@@ -38,8 +38,8 @@ pub(crate) async fn charge(app: &App, orders: &Batch<Order>) -> sqlx::Result<Has
 pub(crate) async fn earn(app: &App, orders: &Batch<Order>) -> sqlx::Result<Option<OrderId>> {
     let ids: BTreeSet<OrderId> = orders.iter().map(|received| received.event.id).collect();
     let asked: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let earned = store::insert_earnings(&app.db, &asked, app.clock.now()).await?;
-    Ok(ids.into_iter().find(|id| !earned.contains(&id.0)))
+    let charged = store::insert_earnings(&app.db, &asked, app.clock.now()).await?;
+    Ok(ids.into_iter().find(|id| !charged.contains(&id.0)))
 }
 
 /// Refunds cancelled orders, each once. One that was not charged yet will never be.

@@ -4,7 +4,7 @@ mod account;
 mod payments;
 mod responses;
 
-use crate::{App, payment::PaymentError};
+use crate::{App, codes::Code, payment::PaymentError, store};
 use off_events::UserId;
 use off_kit::{
     auth::RowAccess,
@@ -13,8 +13,6 @@ use off_kit::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
-
-use crate::codes::Code;
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -45,6 +43,12 @@ fn owner(access: RowAccess, asked: Option<i64>) -> Result<(UserId, Option<bool>)
             Err(Problem::new(CommonCode::InvalidQuery, "user_id: whose account it is"))
         }
     }
+}
+
+/// 404 for a person who does not exist, or is not simulated although they must be.
+async fn require_person(app: &App, user: UserId, simulated: Option<bool>) -> Result<(), Problem> {
+    let account = store::find_account(&app.db, user, simulated).await.map_err(Problem::of_database)?;
+    account.map(drop).ok_or_else(|| no_such_account(user.0))
 }
 
 fn no_such_account(user: i64) -> Problem {

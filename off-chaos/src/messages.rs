@@ -7,7 +7,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use off_events::{
-    Barcode, Event, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, headers,
+    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId, headers,
     streams::{self, Consumer},
 };
 use off_kit::{Bus, Clock, backoff::Backoff, bus::dead_letters};
@@ -22,6 +22,9 @@ const TAG_HEADER: &str = "Off-Chaos";
 
 /// A device that is not registered.
 const UNKNOWN_DEVICE: SsdId = SsdId(999_999_999);
+
+/// A person who is not registered.
+const UNKNOWN_PERSON: UserId = UserId(999_999_999);
 
 /// How many of the newest messages of a stream are republished.
 const REPUBLISHED_PER_STREAM: u64 = 400;
@@ -109,10 +112,14 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
     let order = Order {
         id: OrderId(Uuid::now_v7()),
         ssd_id: UNKNOWN_DEVICE,
+        user_id: UNKNOWN_PERSON,
         barcode: barcode.clone(),
         timestamp: clock.now(),
         quantity: Quantity::try_from(1)?,
+        unit_price: Money::from_cents(299)?,
+        total: Money::from_cents(299)?,
         status: OrderStatus::Completed,
+        refusal: None,
     };
     // An order that does not exist, for an unknown device, on its own subject and on the wrong one.
     for subject in [Order::COMPLETED, Order::PENDING] {

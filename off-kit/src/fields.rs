@@ -87,6 +87,11 @@ impl Fields {
         self.check(field, T::deserialize(&raw.0))
     }
 
+    /// The value in `field`, of any type; `Some(None)` if it is missing.
+    pub fn optional<T: DeserializeOwned>(&mut self, field: &str, raw: &Raw) -> Option<Option<T>> {
+        if raw.0.is_null() { Some(None) } else { self.value(field, raw).map(Some) }
+    }
+
     /// `value` if no field was invalid.
     ///
     /// # Errors

@@ -27,7 +27,8 @@ pub(crate) struct NewOrder {
     quantity: Raw,
     /// The price of the order that the client expects. If it is another one, no order is placed.
     #[serde(default)]
-    expected_total: Option<Money>,
+    #[schema(value_type = Option<Money>)]
+    expected_total: Raw,
 }
 
 impl NewOrder {
@@ -39,13 +40,15 @@ impl NewOrder {
         let barcode = barcode.and_then(|barcode| fields.check("barcode", barcode.parse::<Barcode>()));
         let units = fields.integer("quantity", &self.quantity);
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
-        let draft = ssd_id.zip(barcode).zip(quantity).map(|((ssd_id, barcode), quantity)| Draft {
+        let expected_total = fields.optional("expected_total", &self.expected_total);
+        let product = ssd_id.zip(barcode);
+        let draft = product.zip(quantity.zip(expected_total)).map(|((ssd_id, barcode), (quantity, expected_total))| Draft {
             id: id_at(now),
             ssd_id,
             barcode,
             timestamp: now,
             quantity,
-            expected_total: self.expected_total,
+            expected_total,
         });
         fields.finish(draft)
     }

@@ -13,7 +13,7 @@ use off_bench::{
     program::{start_off, stop},
     report::{at_most, progress},
 };
-use off_events::{Order, OrderId, OrderStatus, Quantity, SsdId, headers, streams};
+use off_events::{Money, Order, OrderId, OrderStatus, Quantity, SsdId, UserId, headers, streams};
 use off_kit::{Clock, bus::OutboundMessage};
 use std::{
     collections::HashSet,
@@ -148,10 +148,14 @@ async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
             let order = Order {
                 id,
                 ssd_id: SsdId(1),
+                user_id: UserId(1),
                 barcode: "2000000000015".parse()?,
                 timestamp: now,
                 quantity: Quantity::try_from(1)?,
+                unit_price: Money::from_cents(299)?,
+                total: Money::from_cents(299)?,
                 status: OrderStatus::Pending,
+                refusal: None,
             };
             anyhow::Ok((id, OutboundMessage::of("bench", &order, now, None)?))
         });

@@ -1,7 +1,7 @@
 //! Accounts and their transfers.
 
 use super::{
-    Owner, no_such_account, owner,
+    Owner, no_such_account, owner, require_person,
     responses::{Account, TransferPage},
 };
 use crate::{App, store};
@@ -68,7 +68,8 @@ pub(super) async fn list_transfers(
         return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
     }
     let (user, simulated) = owner(access, query.user_id)?;
+    require_person(&app, user, simulated).await?;
     // One more than requested, to find out whether there is another page.
-    let transfers = store::list_transfers(&app.db, user, simulated, query.cursor, i64::from(limit) + 1);
+    let transfers = store::list_transfers(&app.db, user, query.cursor, i64::from(limit) + 1);
     Ok(Json(TransferPage::new(transfers.await.map_err(Problem::of_database)?, limit as usize)))
 }

@@ -1,13 +1,12 @@
 //! Deposits, withdrawals and their reversals.
 
-use super::{Owner, no_such_account, owner, responses};
+use super::{Owner, no_such_account, owner, require_person, responses};
 use crate::{
     App,
     domain::{NewPayment, NewReversal, Payment, PaymentKind},
     payment, store,
 };
 use axum::{Json, extract::State, http::StatusCode};
-use off_events::UserId;
 use off_kit::{
     auth::RowAccess,
     http::{ApiJson, ApiQuery, IdempotencyKey, Problem},
@@ -81,12 +80,6 @@ async fn create_payment(
     let payment = Payment::new(kind, user, amount, key);
     let balance = payment::pay(app, payment).await?;
     Ok((StatusCode::CREATED, Json(responses::Payment { id: payment.id, amount, balance })))
-}
-
-/// 404 for a person who does not exist, or is not simulated although they must be.
-async fn require_person(app: &App, user: UserId, simulated: Option<bool>) -> Result<(), Problem> {
-    let account = store::find_account(&app.db, user, simulated).await.map_err(Problem::of_database)?;
-    account.map(drop).ok_or_else(|| no_such_account(user.0))
 }
 
 /// Reverse a deposit or a withdrawal, once.

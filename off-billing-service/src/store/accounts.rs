@@ -18,25 +18,17 @@ pub(crate) async fn insert_accounts(db: &PgPool, users: &[i64]) -> sqlx::Result<
 }
 
 /// Locks the accounts of these people until the transaction ends, in the order of their ids, and returns their balances.
-/// Opens the accounts that do not exist.
+/// Opens the accounts that do not exist, because the event of the registration has not arrived yet.
 pub(crate) async fn lock_accounts(conn: &mut PgConnection, users: &[i64]) -> sqlx::Result<HashMap<UserId, Money>> {
-    let mut balances = lock_known(conn, users).await?;
-    let missing: Vec<i64> = users.iter().copied().filter(|user| !balances.contains_key(&UserId(*user))).collect();
-    if !missing.is_empty() {
-        // The event of the registration has not arrived yet. All are locked anew, in one order.
-        sqlx::query!(
-            "INSERT INTO billing.accounts (user_id) SELECT DISTINCT user_id FROM unnest($1::bigint[]) AS person (user_id)
-             ORDER BY user_id ON CONFLICT (user_id) DO NOTHING",
-            &missing,
-        )
-        .execute(&mut *conn)
-        .await?;
-        balances = lock_known(conn, users).await?;
-    }
-    Ok(balances)
-}
-
-async fn lock_known(conn: &mut PgConnection, users: &[i64]) -> sqlx::Result<HashMap<UserId, Money>> {
+    // Before any lock, so that concurrent transactions do not deadlock.
+    sqlx::query!(
+        "INSERT INTO billing.accounts (user_id) SELECT user_id FROM unnest($1::bigint[]) AS wanted (user_id)
+         WHERE NOT EXISTS (SELECT FROM billing.accounts AS account WHERE account.user_id = wanted.user_id)
+         ORDER BY user_id ON CONFLICT (user_id) DO NOTHING",
+        users,
+    )
+    .execute(&mut *conn)
+    .await?;
     let rows = sqlx::query!(
         "SELECT user_id, balance FROM billing.accounts WHERE user_id = ANY($1) ORDER BY user_id FOR NO KEY UPDATE",
         users,

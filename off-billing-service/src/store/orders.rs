@@ -85,19 +85,18 @@ fn missing_cents(outcome: Outcome) -> Option<i64> {
     }
 }
 
-/// Records the money of completed orders as earned, once per order. Returns the orders whose money is earned.
+/// Records the money of completed orders as earned, once per order. Returns those that were charged.
 pub(crate) async fn insert_earnings(db: &PgPool, orders: &[Uuid], at: DateTime<Utc>) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
-        r#"WITH earned AS (
+        // Returns no earnings: this statement does not see one that a concurrent transaction has just recorded.
+        r#"WITH charged AS MATERIALIZED (
+               SELECT subject, amount FROM billing.transfers WHERE subject = ANY($1) AND kind = 'charge'
+           ), earned AS (
                INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
-               SELECT subject, 'earning', $2, $3, amount, $4 FROM billing.transfers
-               WHERE subject = ANY($1) AND kind = 'charge'
+               SELECT subject, 'earning', $2, $3, amount, $4 FROM charged
                ORDER BY subject ON CONFLICT DO NOTHING
-               RETURNING subject
            )
-           SELECT subject AS "subject!" FROM earned
-           UNION ALL
-           SELECT subject FROM billing.transfers WHERE subject = ANY($1) AND kind = 'earning'"#,
+           SELECT subject AS "subject!" FROM charged"#,
         orders,
         HELD,
         REVENUE,

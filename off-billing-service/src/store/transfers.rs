@@ -6,11 +6,10 @@ use off_events::UserId;
 use sqlx::PgPool;
 
 /// The transfers from and to the account of a person, newest first, at most `limit`; only those before the number
-/// `before`, and only those of a simulated person if `simulated` is true.
+/// `before`.
 pub(crate) async fn list_transfers(
     db: &PgPool,
     user: UserId,
-    simulated: Option<bool>,
     before: Option<i64>,
     limit: i64,
 ) -> sqlx::Result<Vec<Transfer>> {
@@ -18,19 +17,17 @@ pub(crate) async fn list_transfers(
         // Two index ranges, each in order.
         r#"SELECT page.number AS "number!", page.kind AS "kind!", page.subject AS "subject!", page.amount AS "amount!",
                   page.is_credit AS "is_credit!", page.at AS "at!", page.reason
-           FROM users.users AS person CROSS JOIN LATERAL (
+           FROM (
                (SELECT number, kind::text, subject, amount, false AS is_credit, at, reason FROM billing.transfers
-                WHERE debit_account = person.id AND debit_account > 0 AND ($3::bigint IS NULL OR number < $3)
-                ORDER BY number DESC LIMIT $4)
+                WHERE debit_account = $1 AND debit_account > 0 AND ($2::bigint IS NULL OR number < $2)
+                ORDER BY number DESC LIMIT $3)
                UNION ALL
                (SELECT number, kind::text, subject, amount, true, at, reason FROM billing.transfers
-                WHERE credit_account = person.id AND credit_account > 0 AND ($3::bigint IS NULL OR number < $3)
-                ORDER BY number DESC LIMIT $4)
+                WHERE credit_account = $1 AND credit_account > 0 AND ($2::bigint IS NULL OR number < $2)
+                ORDER BY number DESC LIMIT $3)
            ) AS page
-           WHERE person.id = $1 AND ($2::bool IS NULL OR person.is_simulated = $2)
-           ORDER BY page.number DESC LIMIT $4"#,
+           ORDER BY page.number DESC LIMIT $3"#,
         user.0,
-        simulated,
         before,
         limit,
     )

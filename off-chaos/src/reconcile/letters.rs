@@ -48,7 +48,7 @@ pub(super) fn check_letters(entries: &Entries, letters: &[DeadLetter]) -> Verdic
 /// Replays one dead letter with a repaired payload. It must be handled and removed from the dead letters.
 pub(crate) async fn check_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter]) -> anyhow::Result<Verdict> {
     let claim = "a repaired dead letter is replayed and handled";
-    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::ORDERS_SHIPPED.name) else {
+    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::ORDERS_COMPLETED.name) else {
         return Ok(Verdict::new("replay", "there was no dead letter to repair", Vec::new()));
     };
     // Clears the time of shipping of an order; the repaired `orders.shipped` must restore it.
@@ -57,7 +57,7 @@ pub(crate) async fn check_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter])
         "timestamp": order.placed_at, "quantity": order.quantity, "status": "shipped"});
     dead_letters::replay(bus, letter.number, Some(body.to_string().into())).await?;
     let mut findings = Vec::new();
-    if !bus.catch_up(&[streams::ORDERS_SHIPPED], Duration::from_secs(10)).await? {
+    if !bus.catch_up(&[streams::ORDERS_COMPLETED], Duration::from_secs(10)).await? {
         findings.push("the repaired message was not handled".to_owned());
     }
     if !store::is_shipping_known(db, order.id).await? {

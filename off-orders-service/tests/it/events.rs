@@ -1,6 +1,6 @@
 //! The event handlers of the service.
 
-use crate::Orders;
+use crate::{Orders, euros};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::StreamExt;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, Order, headers::REQUEST_ID};
@@ -22,14 +22,16 @@ fn reached(found: &Answer) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn an_order_is_shipped_and_completed() {
+async fn an_order_is_paid_shipped_and_completed() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.ship_at(&order, after(&order, 10)).await;
-    orders.complete_at(&order, after(&order, 20)).await;
+    orders.pay_at(&order, after(&order, 10)).await;
+    orders.wait_for_status(&order, "paid").await;
+    orders.ship_at(&order, after(&order, 20)).await;
+    orders.complete_at(&order, after(&order, 30)).await;
     orders.wait_until_caught_up().await;
-    orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
-    assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
+    orders.assert_statuses(&order, &["pending", "paid", "shipped", "completed"]).await;
+    assert_eq!(reached(&orders.find(&order).await), [0, 10, 20, 30]);
     orders.end().await;
 }
 
@@ -37,15 +39,69 @@ async fn an_order_is_shipped_and_completed() {
 async fn a_status_never_moves_backwards_on_late_or_repeated_events() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.complete_at(&order, after(&order, 20)).await;
+    orders.complete_at(&order, after(&order, 30)).await;
     orders.wait_until_caught_up().await;
     orders.assert_statuses(&order, &["pending", "completed"]).await;
-    orders.ship_at(&order, after(&order, 10)).await;
+    orders.pay_at(&order, after(&order, 10)).await;
     orders.complete_at(&order, after(&order, 99)).await;
+    orders.wait_until_caught_up().await;
+    orders.pay_at(&order, after(&order, 97)).await;
+    orders.ship_at(&order, after(&order, 20)).await;
     orders.ship_at(&order, after(&order, 98)).await;
     orders.wait_until_caught_up().await;
-    orders.assert_statuses(&order, &["pending", "shipped", "completed"]).await;
+    orders.assert_statuses(&order, &["pending", "paid", "shipped", "completed"]).await;
+    assert_eq!(reached(&orders.find(&order).await), [0, 10, 20, 30]);
+    orders.end().await;
+}
+
+#[tokio::test]
+async fn a_late_payment_of_a_shipped_order_only_completes_its_history() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.ship_at(&order, after(&order, 20)).await;
+    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.pay_at(&order, after(&order, 10)).await;
+    orders.wait_until_caught_up().await;
+    orders.assert_statuses(&order, &["pending", "paid", "shipped"]).await;
     assert_eq!(reached(&orders.find(&order).await), [0, 10, 20]);
+    orders.end().await;
+}
+
+#[tokio::test]
+async fn a_refused_order_shows_how_much_money_was_missing() {
+    let orders = Orders::start().await;
+    let order = orders.place(LENTILS, 1).await;
+    orders.refuse(&order, 99).await;
+    orders.wait_for_status(&order, "refused").await;
+    orders.assert_statuses(&order, &["pending", "refused"]).await;
+    let refusal = json!({"reason": "insufficient_funds", "missing": euros(99)});
+    assert_eq!(orders.find(&order).await.body["refusal"], refusal);
+    let listed = orders.http().get("/api/orders?status=refused").await;
+    assert_eq!((&listed.body["orders"][0]["id"], &listed.body["orders"][0]["refusal"]), (&order["id"], &refusal));
+    // No event moves it any more.
+    orders.pay(&order).await;
+    orders.complete(&order).await;
+    orders.refuse(&order, 1).await;
+    orders.wait_until_caught_up().await;
+    let found = orders.find(&order).await;
+    assert_eq!((&found.body["status"], &found.body["refusal"]), (&json!("refused"), &refusal));
+    orders.end().await;
+}
+
+#[tokio::test]
+async fn a_refusal_changes_no_order_that_is_already_further() {
+    let orders = Orders::start().await;
+    let (paid, shipped) = (orders.place(LENTILS, 1).await, orders.place(LENTILS, 1).await);
+    orders.pay(&paid).await;
+    orders.ship(&shipped).await;
+    orders.wait_until_caught_up().await;
+    for order in [&paid, &shipped] {
+        orders.refuse(order, 99).await;
+    }
+    orders.wait_until_caught_up().await;
+    orders.assert_statuses(&paid, &["pending", "paid"]).await;
+    orders.assert_statuses(&shipped, &["pending", "shipped"]).await;
+    assert_eq!(orders.find(&paid).await.body.get("refusal"), None);
     orders.end().await;
 }
 
@@ -55,17 +111,17 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
     let order = orders.place(LENTILS, 1).await;
     let mut unknown = order.clone();
     unknown["id"] = json!("01890a5d-ac96-774b-bcce-b302099a8057");
-    unknown["status"] = json!("shipped");
+    unknown["status"] = json!("paid");
     let mut wrong_subject = order.clone();
     wrong_subject["status"] = json!("completed");
-    orders.world.nats.publish_bytes(Order::SHIPPED, &b"\x00\xffnot json"[..]).await;
-    orders.world.nats.publish(Order::SHIPPED, &json!({"id": 1})).await;
+    orders.world.nats.publish_bytes(Order::PAID, &b"\x00\xffnot json"[..]).await;
+    orders.world.nats.publish(Order::PAID, &json!({"id": 1})).await;
     orders.world.nats.publish(Order::COMPLETED, &json!([])).await;
-    orders.world.nats.publish(Order::SHIPPED, &unknown).await;
-    orders.world.nats.publish(Order::SHIPPED, &wrong_subject).await;
-    orders.ship_at(&order, after(&order, 10)).await;
+    orders.world.nats.publish(Order::PAID, &unknown).await;
+    orders.world.nats.publish(Order::PAID, &wrong_subject).await;
+    orders.pay_at(&order, after(&order, 10)).await;
     orders.wait_until_caught_up().await;
-    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.assert_statuses(&order, &["pending", "paid"]).await;
 
     let letters = orders.world.nats.wait_for_dead_letters(5).await;
     let reasons: Vec<&str> = letters.iter().map(|letter| letter.reason.as_str()).collect();
@@ -73,7 +129,7 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
     assert!(reasons.iter().any(|reason| reason.starts_with("order 01890a5d")), "{reasons:?}");
     assert!(reasons.iter().any(|reason| reason.contains("but the event belongs on orders.completed")), "{reasons:?}");
     let unreadable = letters.iter().find(|letter| letter.body.starts_with(b"\x00\xff")).unwrap();
-    assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.shipped", "orders-shipped"));
+    assert_eq!((unreadable.subject.as_str(), unreadable.consumer.as_str()), ("orders.paid", "orders-paid"));
     orders.end_leaving(&[Leftover::DeadLetters]).await;
 }
 
@@ -81,14 +137,14 @@ async fn invalid_messages_become_dead_letters_and_block_nothing() {
 async fn a_dead_letter_that_is_replayed_with_a_repaired_body_is_handled() {
     let orders = Orders::start().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.world.nats.publish_bytes(Order::SHIPPED, "{broken").await;
+    orders.world.nats.publish_bytes(Order::PAID, "{broken").await;
     let letter = orders.world.nats.wait_for_dead_letters(1).await.remove(0);
     let mut repaired = order.clone();
-    repaired["status"] = json!("shipped");
+    repaired["status"] = json!("paid");
     let bus = &orders.world.nats.bus;
     dead_letters::replay(bus, letter.number, Some(repaired.to_string().into())).await.unwrap();
     orders.wait_until_caught_up().await;
-    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.assert_statuses(&order, &["pending", "paid"]).await;
     orders.end().await;
 }
 

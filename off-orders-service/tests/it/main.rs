@@ -2,21 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
+mod cancellation;
 mod events;
 mod freezable;
 mod invalid_requests;
 mod openapi;
 mod orders;
 mod outages;
+mod prices;
 mod program;
 mod recovery;
+mod shipping;
 
 use async_nats::jetstream::Message;
 use chrono::{DateTime, Utc};
-use off_events::{Order, OrderStatus, headers::CE_TIME, streams};
+use off_events::{Order, OrderId, OrderStatus, ReadyToShip, ShipReply, ShipRequest, headers::CE_TIME, streams};
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -65,13 +69,44 @@ impl Orders {
         self.http().get(&format!("/api/orders/{}", order["id"].as_str().unwrap())).await
     }
 
-    /// Publishes the event that `order` was shipped now.
+    /// Publishes the event that `order` was paid now.
+    async fn pay(&self, order: &Value) {
+        self.pay_at(order, Clock::real(1.0).now()).await;
+    }
+
+    async fn pay_at(&self, order: &Value, at: DateTime<Utc>) {
+        self.publish(order, OrderStatus::Paid, at).await;
+    }
+
+    /// Publishes the event that `order` was refused, because these cents were missing.
+    async fn refuse(&self, order: &Value, missing: i64) {
+        let mut order = order.clone();
+        order["refusal"] = json!({"reason": "insufficient_funds", "missing": euros(missing)});
+        self.publish(&order, OrderStatus::Refused, Clock::real(1.0).now()).await;
+    }
+
+    /// Requests that `order` is shipped now, and asserts that it is.
     async fn ship(&self, order: &Value) {
         self.ship_at(order, Clock::real(1.0).now()).await;
     }
 
     async fn ship_at(&self, order: &Value, at: DateTime<Utc>) {
-        self.publish(order, OrderStatus::Shipped, at).await;
+        assert_eq!(self.request_shipping(&[order], at).await, [id_of(order)]);
+    }
+
+    /// Requests that these orders are shipped, as the notifications service does when the wait of the supplier is over.
+    /// Returns those that are, in the order of the request.
+    async fn request_shipping(&self, orders: &[&Value], at: DateTime<Utc>) -> Vec<OrderId> {
+        let asked: Vec<OrderId> = orders.iter().map(|order| id_of(order)).collect();
+        let request = ShipRequest { orders: asked.iter().map(|&id| ReadyToShip { id, at }).collect() };
+        let reply: ShipReply = self.world.nats.bus.request(ShipRequest::SUBJECT, &request).await.unwrap();
+        assert!(reply.shipped.iter().all(|id| asked.contains(id)), "{reply:?}");
+        asked.into_iter().filter(|id| reply.shipped.contains(id)).collect()
+    }
+
+    /// Cancels `order`, as the client of the tests.
+    async fn cancel(&self, order: &Value) -> Answer {
+        cancel(self.http(), order).await
     }
 
     /// Publishes the event that `order` was completed now.
@@ -112,10 +147,11 @@ impl Orders {
         assert_eq!(found.body["status"], expected[expected.len() - 1]);
     }
 
-    /// Waits until both consumers of the service have no backlog.
+    /// Waits until the consumers of the service have no backlog.
     async fn wait_until_caught_up(&self) {
-        self.world.nats.wait_until_caught_up(&streams::ORDERS_SHIPPED).await;
-        self.world.nats.wait_until_caught_up(&streams::ORDERS_COMPLETED).await;
+        for consumer in [streams::ORDERS_PAID, streams::ORDERS_REFUSED, streams::ORDERS_COMPLETED] {
+            self.world.nats.wait_until_caught_up(&consumer).await;
+        }
     }
 
     async fn count_orders(&self) -> i64 {
@@ -152,6 +188,22 @@ impl Orders {
 /// Settings with which suppliers and deliveries take no time.
 fn config(world: &World) -> Config {
     Config::new(world.db_config(), world.bus_config(), Duration::ZERO)
+}
+
+/// Cancels `order` with the token of `http`.
+async fn cancel(http: &Http, order: &Value) -> Answer {
+    let path = format!("/api/orders/{}/cancel", order["id"].as_str().unwrap());
+    http.send(http.request(Method::POST, &path)).await
+}
+
+/// The id of an order from its body.
+fn id_of(order: &Value) -> OrderId {
+    OrderId(order["id"].as_str().unwrap().parse().unwrap())
+}
+
+/// An amount of this many cents, as bodies have it.
+fn euros(cents: i64) -> Value {
+    json!({"amount": cents, "currency": "EUR"})
 }
 
 /// The statuses in the history of an order.

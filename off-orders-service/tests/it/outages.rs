@@ -18,7 +18,7 @@ async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
     let mut orders = Orders::start_in(World::with_own_postgres().await).await;
     let order = orders.place(LENTILS, 1).await;
     orders.world.database.server.as_mut().unwrap().stop().await.unwrap();
-    orders.ship(&order).await;
+    orders.pay(&order).await;
     let rejected = orders.http().post("/api/orders", &orders.order_body(LENTILS, 1)).await;
     assert_eq!((rejected.status.as_u16(), rejected.code()), (503, "unavailable"));
     assert_eq!(rejected.header("retry-after"), "2");
@@ -27,7 +27,7 @@ async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
 
     orders.world.database.server.as_mut().unwrap().start_again().await.unwrap();
     orders.wait_until_caught_up().await;
-    orders.assert_statuses(&order, &["pending", "shipped"]).await;
+    orders.assert_statuses(&order, &["pending", "paid"]).await;
     orders.health().wait_until_ready().await;
     orders.end().await;
 }
@@ -36,7 +36,7 @@ async fn while_postgres_is_down_orders_are_rejected_and_events_wait() {
 async fn connections_to_a_vanished_postgres_are_replaced() {
     let orders = Orders::start_with(World::with_own_postgres().await, Clock::real(1.0).with_short_timeouts(10)).await;
     let order = orders.place(LENTILS, 1).await;
-    orders.ship(&order).await;
+    orders.pay(&order).await;
     orders.wait_until_caught_up().await;
     let frozen = orders.world.database.freeze_sessions("off-orders").await;
     assert!(frozen.count() > 1, "{frozen:?}");
@@ -125,9 +125,9 @@ async fn readyz_names_a_deleted_consumer_or_stream_until_it_is_recreated() {
         assert_eq!(readiness.status.is_success(), readiness.body["ready"] == true);
         readiness.body["checks"].clone()
     };
-    jetstream.delete_consumer_from_stream(streams::ORDERS_SHIPPED.name, streams::ORDERS.name).await.unwrap();
-    let missing = "consumer orders-shipped of stream ORDERS is missing: run `off migrate`";
-    eventually("the consumer is named", || async { (checks().await["orders-shipped"] == missing).then_some(()) }).await;
+    jetstream.delete_consumer_from_stream(streams::ORDERS_PAID.name, streams::ORDERS.name).await.unwrap();
+    let missing = "consumer orders-paid of stream ORDERS is missing: run `off migrate`";
+    eventually("the consumer is named", || async { (checks().await["orders-paid"] == missing).then_some(()) }).await;
     jetstream.delete_stream(streams::ORDERS.name).await.unwrap();
     eventually("the stream is named", || async {
         checks().await["nats"].as_str()?.contains("stream ORDERS: it is missing: run `off migrate`").then_some(())
@@ -137,8 +137,8 @@ async fn readyz_names_a_deleted_consumer_or_stream_until_it_is_recreated() {
     bus::declare(&orders.world.nats.bus, StreamStorage::default()).await.unwrap();
     orders.health().wait_until_ready().await;
     let order = orders.place(LENTILS, 1).await;
-    orders.ship(&order).await;
-    orders.wait_for_status(&order, "shipped").await;
+    orders.pay(&order).await;
+    orders.wait_for_status(&order, "paid").await;
     orders.end().await;
 }
 

@@ -1,6 +1,6 @@
 //! Recovery of overdue and unpublished orders.
 
-use crate::{Orders, config, freezable::FreezableReplica};
+use crate::{Orders, config, euros, freezable::FreezableReplica};
 use chrono::TimeDelta;
 use off_events::{
     Order, OrderDue, OrderStatus,
@@ -23,13 +23,15 @@ struct Row {
     /// The deadline of its next step, in seconds from now.
     due_in: i32,
     delivered: bool,
+    /// Whether its money is earned or refunded, or will never be charged.
+    settled: bool,
 }
 
 /// Shipped, because the start of a service publishes recent pending orders, whether they are overdue or not.
-const OVERDUE: Row = Row { status: "shipped", placed_in: -3600, due_in: -3000, delivered: false };
+const OVERDUE: Row = Row { status: "shipped", placed_in: -3600, due_in: -3000, delivered: false, settled: false };
 
 /// An order so much newer than [`OVERDUE`] that the start does not publish pending ones from that time.
-const NEWEST: Row = Row { status: "completed", placed_in: -60, due_in: -60, delivered: true };
+const NEWEST: Row = Row { status: "completed", placed_in: -60, due_in: -60, delivered: true, settled: true };
 
 impl Row {
     async fn insert(&self, world: &World) -> Uuid {
@@ -39,13 +41,25 @@ impl Row {
         sqlx::query(
             "WITH placed AS (
                  INSERT INTO orders.product_orders
-                     (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at, deadline)
-                 SELECT $1, 1, $2, 1, status, at, CASE WHEN status >= 'shipped' THEN at END,
-                        CASE WHEN status = 'completed' THEN at END, now() + make_interval(secs => $5)
+                     (id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, paid_at, shipped_at,
+                      completed_at, ended_at, deadline)
+                 SELECT $1, 1, 1, $2, 1, 299, status, at, CASE WHEN status BETWEEN 'paid' AND 'completed' THEN at END,
+                        CASE WHEN status BETWEEN 'shipped' AND 'completed' THEN at END,
+                        CASE WHEN status = 'completed' THEN at END, CASE WHEN status > 'completed' THEN at END,
+                        now() + make_interval(secs => $5)
                  FROM (SELECT $3::orders.order_status AS status, now() + make_interval(secs => $4) AS at) AS given
-                 RETURNING id
+                 RETURNING id, status
+             ), delivered AS (
+                 INSERT INTO users.deliveries SELECT id, 1, $2, 1, now() FROM placed WHERE $6
+             ), refused AS (
+                 INSERT INTO billing.refusals SELECT id, 1, 'insufficient_funds', 1, now() FROM placed
+                 WHERE $7 AND status = 'refused'
              )
-             INSERT INTO users.deliveries SELECT id, 1, $2, 1, now() FROM placed WHERE $6",
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT id, kind, -1, CASE kind WHEN 'refund' THEN 1 ELSE -2 END, 299, now()
+             FROM placed, LATERAL (SELECT CASE status WHEN 'cancelled' THEN 'refund' ELSE 'earning' END::billing.transfer_kind
+                                          AS kind) AS ended
+             WHERE $7 AND status <> 'refused'",
         )
         .bind(id)
         .bind(LENTILS)
@@ -53,6 +67,7 @@ impl Row {
         .bind(f64::from(self.placed_in))
         .bind(f64::from(self.due_in))
         .bind(self.delivered)
+        .bind(self.settled)
         .execute(&world.database.pool)
         .await
         .unwrap();
@@ -77,7 +92,8 @@ async fn wait_for_announcement(world: &World, subject: &str, order: Uuid) {
 
 /// The body of an event of `order`, without a status.
 fn event_of(order: Uuid) -> Value {
-    json!({"id": order, "ssd_id": 1, "barcode": LENTILS, "quantity": 1, "timestamp": "2026-01-01T00:00:00Z"})
+    json!({"id": order, "ssd_id": 1, "user_id": 1, "barcode": LENTILS, "quantity": 1, "unit_price": euros(299),
+        "total": euros(299), "timestamp": "2026-01-01T00:00:00Z"})
 }
 
 /// Creates a message schedule for `order`, as the notifications service does for its delivery, that fires in 2100.
@@ -94,8 +110,13 @@ async fn only_overdue_orders_are_announced_again() {
     NEWEST.insert(&world).await;
     let pending = Row { status: "pending", ..OVERDUE }.insert(&world).await;
     let shipped = OVERDUE.insert(&world).await;
-    let undelivered = Row { status: "completed", ..OVERDUE }.insert(&world).await;
-    Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
+    let paid = Row { status: "paid", ..OVERDUE }.insert(&world).await;
+    let undelivered = Row { status: "completed", settled: true, ..OVERDUE }.insert(&world).await;
+    let unearned = Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
+    let cancelled = Row { status: "cancelled", ..OVERDUE }.insert(&world).await;
+    Row { status: "completed", delivered: true, settled: true, ..OVERDUE }.insert(&world).await;
+    Row { status: "cancelled", settled: true, ..OVERDUE }.insert(&world).await;
+    Row { status: "refused", settled: true, ..OVERDUE }.insert(&world).await;
     // Late, but before its deadline: it was late in an earlier status.
     Row { due_in: 3600, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
@@ -104,9 +125,12 @@ async fn only_overdue_orders_are_announced_again() {
 
     wait_for_announcement(&orders.world, Order::PENDING, pending).await;
     wait_for_announcement(&orders.world, Order::SHIPPED, shipped).await;
+    wait_for_announcement(&orders.world, Order::PAID, paid).await;
     wait_for_announcement(&orders.world, Order::COMPLETED, undelivered).await;
+    wait_for_announcement(&orders.world, Order::COMPLETED, unearned).await;
+    wait_for_announcement(&orders.world, Order::CANCELLED, cancelled).await;
     let announced = announced(&orders.world, "orders.*").await;
-    assert_eq!(announced.len(), 4, "three were overdue and one is new: {announced:?}");
+    assert_eq!(announced.len(), 7, "six were overdue and one is new: {announced:?}");
 
     let messages = orders.world.nats.messages(streams::ORDERS.name, Order::SHIPPED).await;
     let reached: String =
@@ -128,11 +152,16 @@ async fn a_deadline_counts_from_placement_and_for_a_late_order_from_now() {
     let placed = orders.place(LENTILS, 1).await;
     let now = Clock::real(1.0).now();
     let late_order = event_of(late);
-    for (status, early_limit, late_limit) in [(OrderStatus::Shipped, 20.0, 10.0), (OrderStatus::Completed, 30.0, 10.0)]
-    {
-        orders.publish(&placed, status, now).await;
-        orders.publish(&late_order, status, now).await;
-        orders.wait_until_caught_up().await;
+    let steps =
+        [(OrderStatus::Paid, 20.0, 10.0), (OrderStatus::Shipped, 30.0, 10.0), (OrderStatus::Completed, 40.0, 10.0)];
+    for (status, early_limit, late_limit) in steps {
+        if status == OrderStatus::Shipped {
+            assert_eq!(orders.request_shipping(&[&placed, &late_order], now).await.len(), 2);
+        } else {
+            orders.publish(&placed, status, now).await;
+            orders.publish(&late_order, status, now).await;
+            orders.wait_until_caught_up().await;
+        }
         // The deadlines of both orders, in seconds from placement and from now. The late one has just reached its
         // status.
         let limits: Vec<(f64, f64)> = sqlx::query_as(
@@ -162,11 +191,12 @@ async fn an_overdue_order_is_announced_even_if_its_schedule_exists() {
 #[tokio::test]
 async fn a_message_that_is_never_acknowledged_does_not_block_recovery() {
     let world = World::new().await;
-    // The supplier consumer gets this message, and it is never acknowledged.
+    // The consumer that charges orders gets this message, and it is never acknowledged.
     world.nats.publish_bytes(Order::PENDING, "poison").await;
-    let supplier: async_nats::jetstream::consumer::PullConsumer =
-        world.nats.bus.jetstream.get_consumer_from_stream(streams::SUPPLIER.name, streams::ORDERS.name).await.unwrap();
-    let mut fetched = supplier.fetch().max_messages(1).messages().await.unwrap();
+    let (consumer, stream) = (streams::BILLING_PENDING.name, streams::ORDERS.name);
+    let charging: async_nats::jetstream::consumer::PullConsumer =
+        world.nats.bus.jetstream.get_consumer_from_stream(consumer, stream).await.unwrap();
+    let mut fetched = charging.fetch().max_messages(1).messages().await.unwrap();
     let _poison = futures::StreamExt::next(&mut fetched).await.unwrap().unwrap();
     world.add_device().await;
     let order = OVERDUE.insert(&world).await;
@@ -209,7 +239,7 @@ async fn an_order_that_moves_on_is_checked_again_at_its_new_deadline() {
         .await
         .unwrap();
     let orders = Orders::start_in(world).await;
-    orders.ship(&event_of(order)).await;
+    orders.pay(&event_of(order)).await;
     eventually("it is checked again at its deadline, not in an hour", || async {
         let is_reset = "SELECT announcements = 0 AND check_at = deadline AND check_at < now() + interval '1 min'
                         FROM orders.late_orders JOIN orders.product_orders ON id = order_id";
@@ -239,15 +269,19 @@ async fn a_repeated_event_does_not_end_the_pause_of_a_late_order() {
 }
 
 #[tokio::test]
-async fn one_undelivered_order_is_found_among_many_delivered_ones() {
+async fn each_order_that_is_not_done_is_found_among_many_that_are() {
     let world = World::new().await;
     sqlx::query(
         "WITH placed AS (
-             INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
-             SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, 1, $1, 1,
-                    'completed', to_timestamp(1700000000), to_timestamp(1700000001), to_timestamp(1700000002)
+             INSERT INTO orders.product_orders
+                 (id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, shipped_at, completed_at)
+             SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid, 1, 1, $1, 1,
+                    299, 'completed', to_timestamp(1700000000), to_timestamp(1700000001), to_timestamp(1700000002)
              FROM generate_series(1, 100000) AS n
              RETURNING id
+         ), earned AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT id, 'earning', -1, -2, 299, now() FROM placed
          )
          INSERT INTO users.deliveries SELECT id, 1, $1, 1, now() FROM placed",
     )
@@ -255,10 +289,14 @@ async fn one_undelivered_order_is_found_among_many_delivered_ones() {
     .execute(&world.database.pool)
     .await
     .unwrap();
-    let lost = Row { status: "completed", ..OVERDUE }.insert(&world).await;
+    let undelivered = Row { status: "completed", settled: true, ..OVERDUE }.insert(&world).await;
+    let unearned = Row { status: "completed", delivered: true, placed_in: -3700, ..OVERDUE }.insert(&world).await;
+    let unrefunded = Row { status: "cancelled", placed_in: -3800, ..OVERDUE }.insert(&world).await;
     let orders = Orders::start_in(world).await;
-    wait_for_announcement(&orders.world, Order::COMPLETED, lost).await;
-    assert_eq!(announced(&orders.world, "orders.*").await, [lost]);
+    wait_for_announcement(&orders.world, Order::COMPLETED, undelivered).await;
+    wait_for_announcement(&orders.world, Order::COMPLETED, unearned).await;
+    wait_for_announcement(&orders.world, Order::CANCELLED, unrefunded).await;
+    assert_eq!(announced(&orders.world, "orders.*").await.len(), 3);
     orders.end().await;
 }
 
@@ -335,7 +373,7 @@ async fn count_transactions(db: &PgPool, condition: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_delivered_order_is_no_longer_late() {
+async fn an_order_that_is_delivered_and_earned_is_no_longer_late() {
     let world = World::new().await;
     let order = OVERDUE.insert(&world).await;
     let orders = Orders::start_in(world).await;
@@ -343,6 +381,8 @@ async fn a_delivered_order_is_no_longer_late() {
     sqlx::raw_sql(
         "UPDATE orders.product_orders SET status = 'completed', completed_at = now();
          INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders;
+         INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+         SELECT id, 'earning', -1, -2, 299, now() FROM orders.product_orders;
          UPDATE orders.late_orders SET check_at = now()",
     )
     .execute(&orders.world.database.pool)
