@@ -101,9 +101,17 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
         consumers.filter(|consumer| consumer.subject == subject && !consumer.is_from_devices).collect()
     };
     let mut messages = Vec::new();
-    for subject in
-        [Order::PENDING, OrderDue::SUBJECT, Order::SHIPPED, Order::COMPLETED, StockConsumed::SUBJECT, StockLow::SUBJECT]
-    {
+    for subject in [
+        Order::PENDING,
+        Order::PAID,
+        Order::REFUSED,
+        Order::CANCELLED,
+        OrderDue::SUBJECT,
+        Order::SHIPPED,
+        Order::COMPLETED,
+        StockConsumed::SUBJECT,
+        StockLow::SUBJECT,
+    ] {
         for body in ["not json at all", "{}", ""] {
             messages.push(PoisonMessage { subject, body: body.into(), consumers: consumers_of(subject) });
         }
