@@ -11,7 +11,8 @@ use uuid::Uuid;
 /// Cents in the account of each person: more than any benchmark spends.
 const MUCH_MONEY: i64 = 1_000_000_000_000;
 
-/// Stores products, devices and people, numbered from 1. Each device belongs to a person of its own, who has much money.
+/// Stores products, devices and people, numbered from 1. Each device belongs to a person of its own, who has much
+/// money.
 pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)

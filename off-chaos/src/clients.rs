@@ -1,5 +1,5 @@
-//! Simulated clients that pay money in, place orders and cancel some, and devices that report consumption. All record what
-//! they do in the journal.
+//! Simulated clients that pay money in, place orders and cancel some, and devices that report consumption. All record
+//! what they do in the journal.
 
 mod calls;
 mod people;
@@ -40,7 +40,7 @@ const PRODUCTS: i64 = 40;
 /// How long a client waits for a response.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Orders and reports that may be in flight at once.
+/// Orders, deposits and reports that may be in flight at once.
 const MAX_CONCURRENT: usize = 4000;
 
 /// One in so many orders is not retried when it gets no response.
@@ -62,7 +62,7 @@ const DEPOSIT: std::ops::RangeInclusive<i64> = 100..=6_000;
 /// Deposits for each order.
 const DEPOSITS_PER_ORDER: f64 = 0.1;
 
-/// Interval at which due orders and reports are sent, regardless of outstanding responses.
+/// Interval at which due orders, deposits and reports are sent, regardless of outstanding responses.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Reports for each order.
@@ -92,7 +92,7 @@ struct Shared {
     are_clocks_skewed: AtomicBool,
     /// The load has ended: orders in flight are retried only a few more times.
     is_draining: AtomicBool,
-    /// Limits the orders and reports in flight.
+    /// Limits the orders, deposits and reports in flight.
     permits: Semaphore,
 }
 

@@ -28,8 +28,8 @@ impl Verdict {
     }
 }
 
-/// Runs all checks that must pass once the system has drained. `pause` is the time from a refused or cancelled order to the
-/// next `stock.low`.
+/// Runs all checks that must pass once the system has drained. `pause` is the time from a refused or cancelled order to
+/// the next `stock.low`.
 pub(crate) async fn check_all(
     db: &PgPool,
     bus: &Bus,

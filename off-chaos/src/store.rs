@@ -79,7 +79,8 @@ pub(crate) async fn read_orders(db: &PgPool) -> sqlx::Result<Vec<OrderRow>> {
                   charges AS "charges!", earnings AS "earnings!", refunds AS "refunds!", wrong AS "wrong_transfers!",
                   EXISTS (SELECT FROM billing.refusals WHERE order_id = placed.id) AS "is_refusal_stored!"
            FROM orders.product_orders AS placed, LATERAL (
-               SELECT count(*) FILTER (WHERE kind = 'charge') AS charges, count(*) FILTER (WHERE kind = 'earning') AS earnings,
+               SELECT count(*) FILTER (WHERE kind = 'charge') AS charges,
+                      count(*) FILTER (WHERE kind = 'earning') AS earnings,
                       count(*) FILTER (WHERE kind = 'refund') AS refunds,
                       count(*) FILTER (WHERE amount <> unit_price * placed.quantity
                                           OR kind = 'charge' AND debit_account <> placed.user_id
@@ -149,8 +150,8 @@ pub(crate) struct LowShelfItem {
     pub(crate) is_postponed: bool,
 }
 
-/// Finds the shelf items that are low, or marked as low. `pause` is the time from a refused or cancelled order to the next
-/// `stock.low`.
+/// Finds the shelf items that are low, or marked as low. `pause` is the time from a refused or cancelled order to the
+/// next `stock.low`.
 pub(crate) async fn find_low_shelf_items(db: &PgPool, pause: Duration) -> sqlx::Result<Vec<LowShelfItem>> {
     let low = sqlx::query_as!(
         LowShelfItem,

@@ -43,13 +43,13 @@ pub struct Config {
     /// Households that register at the start, one after another, concurrently with other events.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 100, value_name = "N")]
     pub households: u32,
-    /// Simulated time between two pay days of a household. Its pay is about what it is expected to spend meanwhile: that
-    /// follows from the rate, the weights and the number of households. A deposit is at most 10,000 EUR.
+    /// Simulated time between two pay days of a household. Its pay is about what it is expected to spend meanwhile,
+    /// which follows from the rate, the weights and the number of households. A deposit is at most 10,000 EUR.
     #[arg(long, env = "GENERATOR_PAY_INTERVAL", default_value = "1h", value_name = "DURATION",
         value_parser = parse_interval)]
     pub pay_interval: Duration,
-    /// A factor on the pay and the welcome deposits of all households. With 0 they get no money, so all their orders are
-    /// refused.
+    /// A factor on the pay and the welcome deposits of all households. With 0 they get no money, so all their orders
+    /// are refused.
     #[arg(long, env = "GENERATOR_INCOME", default_value_t = 1.0, value_name = "N", value_parser = parse_income)]
     pub income: f64,
     /// Maximum time until a supplier ships an order. Must equal that of the notifications service, because only

@@ -22,8 +22,8 @@ const MAX_WAITING: usize = 10_000;
 #[derive(Debug, Clone)]
 pub(crate) struct Deposits {
     waiting: mpsc::Sender<Deposit>,
-    /// The number of the first pay interval: that of the clock, so that a generator that is started again does not pay for
-    /// an interval twice.
+    /// The number of the first pay interval: that of the clock, so that a generator that is started again does not pay
+    /// for an interval twice.
     first_day: u64,
 }
 

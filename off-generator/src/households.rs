@@ -55,7 +55,8 @@ impl Households {
         devices.get((order.device as usize).checked_rem(devices.len())?).copied()
     }
 
-    /// The person of a household. Waits for the registration; `None` after a timeout, or if the registration was rejected.
+    /// The person of a household. Waits for the registration; `None` after a timeout, or if the registration was
+    /// rejected.
     pub(crate) async fn wait_for_user(&self, household: u32) -> Option<UserId> {
         timeout(REGISTRATION_TIMEOUT, self.wait_for_registration(household)).await.ok()?;
         let households = self.registered.read().unwrap_or_else(PoisonError::into_inner);

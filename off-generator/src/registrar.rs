@@ -94,8 +94,8 @@ impl Registrar {
         }
     }
 
-    /// The next household after its registration was rejected. An earlier attempt may have succeeded although its response
-    /// was lost; otherwise it is empty.
+    /// The next household after its registration was rejected. An earlier attempt may have succeeded although its
+    /// response was lost; otherwise it is empty.
     async fn find_household(&self, rejection: &ApiError) -> Result<Registered, ApiError> {
         let mut households = self.list_households().await?;
         Ok(households.remove(&self.next).unwrap_or_else(|| {

@@ -1,6 +1,6 @@
-//! An order end to end: `POST`, payment, supplier and delivery without waits, shelf. Finds the highest rate at which the backlog
-//! does not grow, then measures at half that rate how long an order takes to each status. The services run as separate
-//! processes, so that the processor time of each can be measured.
+//! An order end to end: `POST`, payment, supplier and delivery without waits, shelf. Finds the highest rate at which the
+//! backlog does not grow, then measures at half that rate how long an order takes to each status. The services run as
+//! separate processes, so that the processor time of each can be measured.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 

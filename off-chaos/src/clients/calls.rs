@@ -61,7 +61,12 @@ impl Answer {
 
     /// The outcome of a cancellation.
     pub(super) fn cancelled(&self) -> Outcome<()> {
-        if self.status == StatusCode::OK { Outcome::Accepted(()) } else { self.rejected() }
+        match self.status {
+            StatusCode::OK => Outcome::Accepted(()),
+            // Without the detail, which names the status of the order: a repeated request may find a later one.
+            StatusCode::CONFLICT => Outcome::Rejected(self.status.to_string()),
+            _ => self.rejected(),
+        }
     }
 
     fn rejected<T>(&self) -> Outcome<T> {

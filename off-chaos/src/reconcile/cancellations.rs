@@ -6,8 +6,8 @@ use off_events::OrderStatus;
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// An order is cancelled if its cancellation was answered with 200, not if it was answered with 409, and never without a
-/// request.
+/// An order is cancelled if its cancellation was answered with 200, not if it was answered with 409, and never without
+/// a request.
 pub(super) fn check_cancellations(orders: &HashMap<String, StoredOrder>, entries: &Entries) -> Verdict {
     let is_cancelled: HashMap<Uuid, bool> =
         orders.values().map(|order| (order.row.id, order.status == OrderStatus::Cancelled)).collect();

@@ -1,7 +1,7 @@
 //! What households get and spend: kinds of households, their welcome deposits and their pay.
 //!
-//! All amounts follow from what a household is expected to spend, so that at any rate of events some orders are refused,
-//! and no household stays without money.
+//! All amounts follow from what a household is expected to spend, so that at any rate of events some orders are
+//! refused, and no household stays without money.
 
 use super::{Kind, Pace, Purpose, Weights, rng};
 use off_events::Money;

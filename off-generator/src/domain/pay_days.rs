@@ -32,8 +32,8 @@ impl PayDays {
         Self { income, next_day: 0, days: VecDeque::new() }
     }
 
-    /// The next pay day up to the simulated time `until`. `households` is the number of households at a time: those that
-    /// are there at the begin of an interval are paid in it.
+    /// The next pay day up to the simulated time `until`. `households` is the number of households at a time: those
+    /// that exist at the beginning of an interval are paid in it.
     pub(super) fn next_until(
         &mut self,
         until: f64,
