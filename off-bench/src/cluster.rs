@@ -8,7 +8,8 @@ use off_testkit::{Log, Process};
 use std::{ffi::OsStr, fs, path::Path, time::Duration};
 
 /// The broker's users; each has the password [`PASSWORD`].
-const USERS: [&str; 8] = ["admin", "auth", "users", "orders", "notifications", "generator", "gateway", "operator"];
+const USERS: [&str; 9] =
+    ["admin", "auth", "users", "orders", "billing", "notifications", "generator", "gateway", "operator"];
 const PASSWORD: &str = "only-here-and-now";
 
 /// A cluster of three servers.

@@ -8,7 +8,11 @@ use serde::Serialize;
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// Stores products and devices, numbered from 1.
+/// Cents in the account of each person: more than any benchmark spends.
+const MUCH_MONEY: i64 = 1_000_000_000_000;
+
+/// Stores products, devices and people, numbered from 1. Each device belongs to a person of its own, who has much
+/// money.
 pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result<()> {
     sqlx::query(
         "INSERT INTO catalog.products (barcode, number, name, quantity, nova_group, nutriscore_grade, last_modified)
@@ -19,16 +23,31 @@ pub async fn seed_data(db: &PgPool, products: i64, devices: i64) -> sqlx::Result
     .execute(db)
     .await?;
     sqlx::query(
-        "WITH person AS (
-             INSERT INTO users.users (first_name, last_name, email, registered_at, is_simulated)
-             VALUES ('Ada', 'Example', 'ada@example.org', now(), true) RETURNING id
-         )
-         INSERT INTO users.devices (user_id, mac_address, is_simulated)
-         -- Addresses of the devices that the generator simulates.
-         SELECT person.id, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4'), true
-         FROM person, generate_series(1, $1) AS n",
+        "INSERT INTO users.users (first_name, last_name, email, registered_at, is_simulated)
+         SELECT 'Ada', 'Example', 'owner' || n || '@example.org', now(), true FROM generate_series(1, $1) AS n",
     )
     .bind(devices)
+    .execute(db)
+    .await?;
+    sqlx::query(
+        "INSERT INTO users.devices (user_id, mac_address, is_simulated)
+         -- Addresses of the devices that the generator simulates.
+         SELECT n, regexp_replace(lpad(to_hex(n), 8, '0'), '(..)(..)(..)(..)', '02:0f:\\1:\\2:\\3:\\4'), true
+         FROM generate_series(1, $1) AS n",
+    )
+    .bind(devices)
+    .execute(db)
+    .await?;
+    sqlx::query(
+        "WITH deposit AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT gen_random_uuid(), 'deposit', 0, n, $2, now() FROM generate_series(1, $1) AS n
+             RETURNING credit_account, amount
+         )
+         INSERT INTO billing.accounts (user_id, balance) SELECT credit_account, amount FROM deposit",
+    )
+    .bind(devices)
+    .bind(MUCH_MONEY)
     .execute(db)
     .await?;
     sqlx::query("ANALYZE").execute(db).await?;
@@ -64,10 +83,11 @@ pub async fn store_completed(db: &PgPool, first: i64, count: i64, devices: i64, 
     // UUIDs of version 7, one for each millisecond since 2023-11-14.
     sqlx::query(
         "INSERT INTO orders.product_orders
-             (id, ssd_id, barcode, quantity, status, placed_at, shipped_at, completed_at)
+             (id, ssd_id, user_id, barcode, quantity, unit_price, status, placed_at, paid_at, shipped_at, completed_at)
          SELECT (lpad(to_hex(1700000000000 + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-                1 + n * 7919 % $3, lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 'completed',
-                placed_at, placed_at + interval '1 minute', placed_at + interval '2 minutes'
+                1 + n * 7919 % $3, 1 + n * 7919 % $3,
+                lpad((1 + n * 104729 % $4)::text, 13, '2000000000000'), 1, 299, 'completed', placed_at, placed_at,
+                placed_at + interval '1 minute', placed_at + interval '2 minutes'
          FROM generate_series($1, $1 + $2 - 1) AS n,
               LATERAL (SELECT to_timestamp((1700000000000 + n) / 1000.0) AS placed_at) AS time",
     )
@@ -75,6 +95,28 @@ pub async fn store_completed(db: &PgPool, first: i64, count: i64, devices: i64, 
     .bind(count)
     .bind(devices)
     .bind(products)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+/// Charges completed orders that are not charged yet, and books the revenue.
+pub async fn settle_completed(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query(
+        "WITH charged AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT id, 'charge', user_id, -1, unit_price * quantity, paid_at FROM orders.product_orders AS placed
+             WHERE status = 'completed' AND NOT EXISTS (
+                 SELECT FROM billing.transfers WHERE subject = placed.id AND kind = 'charge')
+             RETURNING subject, debit_account, amount, at
+         ), earned AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT subject, 'earning', -1, -2, amount, at FROM charged
+         )
+         UPDATE billing.accounts SET balance = balance - spent.amount
+         FROM (SELECT debit_account, sum(amount)::bigint AS amount FROM charged GROUP BY debit_account) AS spent
+         WHERE user_id = spent.debit_account",
+    )
     .execute(db)
     .await?;
     Ok(())
@@ -94,7 +136,11 @@ pub async fn advance_checkpoints(db: &PgPool) -> sqlx::Result<()> {
 
 /// Deletes all orders and their events.
 pub async fn delete_orders(db: &PgPool) -> sqlx::Result<()> {
-    sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders").execute(db).await?;
+    sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders, billing.refusals")
+        .execute(db)
+        .await?;
+    sqlx::query("DELETE FROM billing.transfers WHERE kind <> 'deposit'").execute(db).await?;
+    sqlx::query("UPDATE billing.accounts SET balance = $1").bind(MUCH_MONEY).execute(db).await?;
     Ok(())
 }
 
@@ -150,7 +196,8 @@ pub(crate) struct PlainOrder {
 pub(crate) async fn insert_plain_order(db: &PgPool, order: &PlainOrder) -> anyhow::Result<()> {
     let mut tx = db.begin().await?;
     sqlx::query(
-        "INSERT INTO bench.product_orders (id, ssd_id, barcode, quantity, placed_at) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO bench.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at)
+         VALUES ($1, $2, 1, $3, $4, 299, $5)",
     )
     .bind(order.id)
     .bind(order.ssd_id)

@@ -24,24 +24,28 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::ToPostgres(ServiceName::Auth),
         Self::ToPostgres(ServiceName::Users),
         Self::ToPostgres(ServiceName::Orders),
+        Self::ToPostgres(ServiceName::Billing),
         Self::ToNats(ServiceName::Auth),
         Self::ToNats(ServiceName::Users),
         Self::ToNats(ServiceName::Orders),
+        Self::ToNats(ServiceName::Billing),
         Self::ToNats(ServiceName::Notifications),
         Self::ToNats(ServiceName::Gateway),
         Self::ToNats(ServiceName::Generator),
         Self::ToAuth(ServiceName::Users),
         Self::ToAuth(ServiceName::Orders),
+        Self::ToAuth(ServiceName::Billing),
         Self::ToAuth(ServiceName::Notifications),
         Self::ToAuth(ServiceName::Gateway),
         Self::ToAuth(ServiceName::Generator),
         Self::FromGateway(ServiceName::Auth),
         Self::FromGateway(ServiceName::Users),
         Self::FromGateway(ServiceName::Orders),
+        Self::FromGateway(ServiceName::Billing),
         Self::FromClients,
         Self::FromGenerator,
     ];

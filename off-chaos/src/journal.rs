@@ -1,6 +1,6 @@
 //! Journal of what clients and devices sent and what they were told: the clients' side of the reconciliation.
 
-use off_events::{Barcode, SsdId};
+use off_events::{Barcode, Money, SsdId, UserId};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::RangeInclusive,
@@ -15,6 +15,13 @@ pub(crate) struct Request {
     pub(crate) ssd_id: SsdId,
     pub(crate) barcode: Barcode,
     pub(crate) quantity: i64,
+}
+
+/// Money that a person pays in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Deposit {
+    pub(crate) user: UserId,
+    pub(crate) amount: Money,
 }
 
 /// Outcome of a request, as far as its sender knows.
@@ -37,6 +44,10 @@ pub(crate) struct Journal(Mutex<Entries>);
 pub(crate) struct Entries {
     /// By their `Idempotency-Key`.
     pub(crate) orders: HashMap<String, (Request, Outcome<Uuid>)>,
+    /// By the order: accepted if it is cancelled, rejected if it could not be.
+    pub(crate) cancellations: HashMap<Uuid, Outcome<()>>,
+    /// By their `Idempotency-Key`; accepted with their id.
+    pub(crate) deposits: HashMap<String, (Deposit, Outcome<Uuid>)>,
     /// Consumption reports, by device and report id.
     pub(crate) reports: HashMap<(SsdId, String), (Request, Outcome<PublishWindow>)>,
     /// Poison messages, by the consumer that has to turn them into dead letters, and tag.

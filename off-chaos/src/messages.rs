@@ -7,8 +7,7 @@ use async_nats::{
 };
 use bytes::Bytes;
 use off_events::{
-    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId,
-    headers,
+    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId, headers,
     streams::{self, Consumer},
 };
 use off_kit::{Bus, Clock, backoff::Backoff, bus::dead_letters};
@@ -102,9 +101,17 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
         consumers.filter(|consumer| consumer.subject == subject && !consumer.is_from_devices).collect()
     };
     let mut messages = Vec::new();
-    for subject in
-        [Order::PENDING, OrderDue::SUBJECT, Order::SHIPPED, Order::COMPLETED, StockConsumed::SUBJECT, StockLow::SUBJECT]
-    {
+    for subject in [
+        Order::PENDING,
+        Order::PAID,
+        Order::REFUSED,
+        Order::CANCELLED,
+        OrderDue::SUBJECT,
+        Order::SHIPPED,
+        Order::COMPLETED,
+        StockConsumed::SUBJECT,
+        StockLow::SUBJECT,
+    ] {
         for body in ["not json at all", "{}", ""] {
             messages.push(PoisonMessage { subject, body: body.into(), consumers: consumers_of(subject) });
         }

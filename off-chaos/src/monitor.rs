@@ -3,6 +3,7 @@
 use crate::{journal::Journal, parts::Parts, print_progress, store::Left, summary::Observations};
 use off_cli::{serve::ServiceName, stalls};
 use off_events::streams;
+use off_kit::Clock;
 use reqwest::Client;
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,6 +14,12 @@ use tokio::time::{Instant, timeout};
 /// How long the system may take to drain after all faults are healed. An order that was announced again twice without
 /// effect waits 75 seconds for the next announcement, and then for its supplier and its delivery.
 pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Time from a refused or cancelled order to the next `stock.low`, in simulated time, as in the users service.
+const ORDER_AGAIN_PAUSE: Duration = Duration::from_hours(6);
+
+/// Minimum of that in real time.
+const MIN_ORDER_AGAIN_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the readiness and the processes of the services are checked.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -65,13 +72,22 @@ async fn are_all_ready(client: &Client, parts: &Parts) -> bool {
     futures::future::join_all(requests).await.into_iter().all(|ready| ready)
 }
 
-/// Waits until the system has drained: all orders delivered, all messages published and handled, no shelf item low.
-/// Returns how long that took, or `None` after [`DRAIN_TIMEOUT`].
-pub(crate) async fn wait_until_drained(parts: &Parts, started: Instant) -> anyhow::Result<Option<Duration>> {
+/// Time from a refused or cancelled order to the next `stock.low`, in real time.
+pub(crate) fn order_again_pause(clock: Clock) -> Duration {
+    clock.real_wait(ORDER_AGAIN_PAUSE).max(MIN_ORDER_AGAIN_PAUSE)
+}
+
+/// Waits until the system has drained: all orders ended, all messages published and handled, no shelf item low, except
+/// where an order was refused or cancelled. Returns how long that took, or `None` after [`DRAIN_TIMEOUT`].
+pub(crate) async fn wait_until_drained(
+    parts: &Parts,
+    started: Instant,
+    pause: Duration,
+) -> anyhow::Result<Option<Duration>> {
     let began = Instant::now();
     let mut last_printed = Instant::now();
     while began.elapsed() < DRAIN_TIMEOUT {
-        let Left { orders, unpublished, low } = Left::count(&parts.db).await?;
+        let Left { orders, unpublished, low } = Left::count(&parts.db, pause).await?;
         let mut unhandled = 0;
         for consumer in &streams::CONSUMERS {
             let backlog = parts.bus.backlog(consumer).await?;
@@ -83,7 +99,7 @@ pub(crate) async fn wait_until_drained(parts: &Parts, started: Instant) -> anyho
         if last_printed.elapsed() >= PROGRESS_INTERVAL {
             last_printed = Instant::now();
             let text = format!(
-                "not drained yet: {orders} orders not delivered, {unpublished} messages unpublished, {unhandled} \
+                "not drained yet: {orders} orders not finished, {unpublished} messages unpublished, {unhandled} \
                  unhandled, {low} shelf items low"
             );
             print_progress(started, &text);

@@ -86,7 +86,7 @@ impl Network {
         match name {
             ServiceName::Auth => settings.push(("AUTH_SECRET_FILE", path(&secrets.join(AUTH_SECRET)))),
             ServiceName::Users => settings.push(("AUTH_URL", http(Link::ToAuth(name)))),
-            ServiceName::Orders => {}
+            ServiceName::Orders | ServiceName::Billing => {}
             ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
             ServiceName::Gateway => {
                 // All clients have the same address.
@@ -96,6 +96,7 @@ impl Network {
                     (ServiceName::Auth, "AUTH_URL", "AUTH_HEALTH_URL"),
                     (ServiceName::Users, "USERS_URL", "USERS_HEALTH_URL"),
                     (ServiceName::Orders, "ORDERS_URL", "ORDERS_HEALTH_URL"),
+                    (ServiceName::Billing, "BILLING_URL", "BILLING_HEALTH_URL"),
                 ] {
                     let health = self.addresses[&service].health;
                     settings
@@ -111,6 +112,7 @@ impl Network {
             ServiceName::Generator => settings.extend([
                 ("USERS_URL", http(Link::FromGenerator)),
                 ("ORDERS_URL", http(Link::FromGenerator)),
+                ("BILLING_URL", http(Link::FromGenerator)),
                 ("AUTH_TOKEN_URL", format!("{}/oauth/token", http(Link::FromGenerator))),
                 ("CLIENT_SECRET_FILE", path(&secrets.join(client_file("generator")))),
                 ("GENERATOR_RATE", "0".to_owned()),

@@ -4,7 +4,7 @@ use crate::{
     clients::Clients,
     inject::Injector,
     journal::Journal,
-    monitor::{DRAIN_TIMEOUT, wait_until_drained, watch},
+    monitor::{DRAIN_TIMEOUT, order_again_pause, wait_until_drained, watch},
     network::RunSettings,
     parts::Parts,
     print_progress,
@@ -80,7 +80,7 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         "chaos with seed {seed}: {rate} orders per second for {}, at speed {speed}",
         humantime::format_duration(length)
     );
-    print_line!("starting PostgreSQL, NATS and six services, with a proxy on every link between them");
+    print_line!("starting PostgreSQL, NATS and seven services, with a proxy on every link between them");
     let orders = f64::from(rate) * length.as_secs_f64();
     let parts = Arc::new(Parts::start(home, home.folder(), RunSettings { speed, seed, orders }).await?);
     if !parts.can_fill_postgres() {
@@ -133,16 +133,17 @@ async fn load_and_check(home: &Home, parts: &Arc<Parts>, options: &Options, seed
     while let Some(ended) = load.join_next().await {
         ended?;
     }
-    let drained_after = wait_until_drained(parts, started).await?;
+    let pause = order_again_pause(clock);
+    let drained_after = wait_until_drained(parts, started, pause).await?;
     anyhow::ensure!(monitor.try_join_next().is_none(), "the monitoring of the services ended early");
     monitor.shutdown().await;
     // A device whose order failed orders again after a pause, even if its shelf has been restocked meanwhile.
     parts.kill(ServiceName::Generator).await?;
     if drained_after.is_some() {
-        wait_until_drained(parts, started).await?;
+        wait_until_drained(parts, started, pause).await?;
     }
 
-    let verdicts = check_all(parts, &journal, &observations, drained_after).await?;
+    let verdicts = check_all(parts, &journal, &observations, drained_after, pause).await?;
     Ok(summary::print(&journal, &observations, RunTimes { started, length, seed }, drained_after, &verdicts))
 }
 
@@ -151,6 +152,7 @@ async fn check_all(
     journal: &Journal,
     observations: &Mutex<Observations>,
     drained_after: Option<Duration>,
+    pause: Duration,
 ) -> anyhow::Result<Vec<Verdict>> {
     let letters = dead_letters::list(&parts.bus).await?;
     let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
@@ -165,7 +167,7 @@ async fn check_all(
     };
     let mut verdicts = {
         let entries = std::mem::take(&mut *journal.lock());
-        let verdicts = reconcile::check_all(&parts.db, &parts.bus, &entries, &letters).await;
+        let verdicts = reconcile::check_all(&parts.db, &parts.bus, &entries, &letters, pause).await;
         *journal.lock() = entries;
         verdicts?
     };

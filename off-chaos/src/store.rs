@@ -2,67 +2,126 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;
+use std::{collections::BTreeMap, time::Duration};
 use uuid::Uuid;
 
 /// What has not drained yet.
 #[derive(Debug)]
 pub(crate) struct Left {
-    /// Orders that are not completed or not delivered.
+    /// Orders for which something must still happen.
     pub(crate) orders: i64,
     /// Messages that are not published.
     pub(crate) unpublished: i64,
-    /// Shelf items that are low.
+    /// Shelf items that are low, except those whose device orders again after `pause`.
     pub(crate) low: i64,
 }
 
 impl Left {
-    /// Counts what has not drained yet.
-    pub(crate) async fn count(db: &PgPool) -> sqlx::Result<Self> {
+    /// Counts what has not drained yet. `pause` is the time from a refused or cancelled order to the next `stock.low`.
+    pub(crate) async fn count(db: &PgPool, pause: Duration) -> sqlx::Result<Self> {
         let left = sqlx::query_as!(
             Self,
-            r#"SELECT (SELECT count(*) FROM orders.product_orders
-                       WHERE status <> 'completed'
-                          OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = product_orders.id)) AS "orders!",
+            r#"SELECT (SELECT count(*) FROM orders.unfinished_orders) AS "orders!",
                       (SELECT count(*) FROM outbox.messages)
                       + (SELECT count(*) FROM orders.late_orders WHERE unpublished) AS "unpublished!",
-                      (SELECT count(*) FROM users.shelf_items WHERE low_since IS NOT NULL) AS "low!""#
+                      (SELECT count(*) FROM users.shelf_items
+                       WHERE low_since IS NOT NULL
+                         AND remind_at IS DISTINCT FROM low_since + make_interval(secs => $1)) AS "low!""#,
+            pause.as_secs_f64(),
         );
         left.fetch_one(db).await
     }
 }
 
-/// A row of an order, with the number of deliveries that match it.
+/// A row of an order, with what the users service and the billing service did.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
     pub(crate) id: Uuid,
     /// The idempotency key; empty if there is none.
     pub(crate) key: String,
     pub(crate) ssd_id: i64,
+    pub(crate) user_id: i64,
     pub(crate) barcode: String,
     pub(crate) quantity: i32,
-    pub(crate) is_complete: bool,
+    /// In cents.
+    pub(crate) total: i64,
+    pub(crate) status: String,
     /// Whether its times are in chronological order.
     pub(crate) is_in_order: bool,
+    pub(crate) is_payment_known: bool,
     pub(crate) is_shipping_known: bool,
+    /// Deliveries that match it.
     pub(crate) deliveries: i64,
+    /// Transfers of each kind.
+    pub(crate) charges: i64,
+    pub(crate) earnings: i64,
+    pub(crate) refunds: i64,
+    /// Transfers with another amount, or from or to the account of another person.
+    pub(crate) wrong_transfers: i64,
+    /// Whether the billing service will never charge it.
+    pub(crate) is_refusal_stored: bool,
 }
 
 /// Reads all orders.
 pub(crate) async fn read_orders(db: &PgPool) -> sqlx::Result<Vec<OrderRow>> {
     sqlx::query_as!(
         OrderRow,
-        r#"SELECT placed.id, coalesce(idempotency_key, '') AS "key!", placed.ssd_id, placed.barcode, placed.quantity,
-                  status = 'completed' AS "is_complete!",
-                  coalesce(placed_at <= completed_at AND coalesce(shipped_at BETWEEN placed_at AND completed_at, true), false)
-                      AS "is_in_order!",
-                  shipped_at IS NOT NULL AS "is_shipping_known!",
+        // A cancelled order may be paid later than it ended: the cancellation overtook the charge.
+        r#"SELECT placed.id, coalesce(idempotency_key, '') AS "key!", placed.ssd_id, placed.user_id, placed.barcode,
+                  placed.quantity, unit_price * placed.quantity AS "total!", status::text AS "status!",
+                  coalesce(placed_at <= coalesce(completed_at, ended_at), false)
+                      AND coalesce(placed_at <= paid_at, true) AND coalesce(paid_at <= shipped_at, true)
+                      AND coalesce(shipped_at BETWEEN placed_at AND completed_at, true) AS "is_in_order!",
+                  paid_at IS NOT NULL AS "is_payment_known!", shipped_at IS NOT NULL AS "is_shipping_known!",
                   (SELECT count(*) FROM users.deliveries AS delivery
                    WHERE order_id = placed.id AND delivery.ssd_id = placed.ssd_id
-                     AND delivery.barcode = placed.barcode AND delivery.quantity = placed.quantity) AS "deliveries!"
-           FROM orders.product_orders AS placed"#
+                     AND delivery.barcode = placed.barcode AND delivery.quantity = placed.quantity) AS "deliveries!",
+                  charges AS "charges!", earnings AS "earnings!", refunds AS "refunds!", wrong AS "wrong_transfers!",
+                  EXISTS (SELECT FROM billing.refusals WHERE order_id = placed.id) AS "is_refusal_stored!"
+           FROM orders.product_orders AS placed, LATERAL (
+               SELECT count(*) FILTER (WHERE kind = 'charge') AS charges,
+                      count(*) FILTER (WHERE kind = 'earning') AS earnings,
+                      count(*) FILTER (WHERE kind = 'refund') AS refunds,
+                      count(*) FILTER (WHERE amount <> unit_price * placed.quantity
+                                          OR kind = 'charge' AND debit_account <> placed.user_id
+                                          OR kind = 'refund' AND credit_account <> placed.user_id) AS wrong
+               FROM billing.transfers WHERE subject = placed.id
+           ) AS moved"#
     )
     .fetch_all(db)
     .await
+}
+
+/// A deposit.
+#[derive(Debug)]
+pub(crate) struct DepositRow {
+    pub(crate) id: Uuid,
+    pub(crate) user_id: i64,
+    pub(crate) cents: i64,
+}
+
+/// Reads all deposits.
+pub(crate) async fn read_deposits(db: &PgPool) -> sqlx::Result<Vec<DepositRow>> {
+    let rows = sqlx::query_as!(
+        DepositRow,
+        "SELECT subject AS id, credit_account AS user_id, amount AS cents FROM billing.transfers WHERE kind = 'deposit'"
+    );
+    rows.fetch_all(db).await
+}
+
+/// Reads the balance of each person, in cents.
+pub(crate) async fn read_balances(db: &PgPool) -> sqlx::Result<BTreeMap<i64, i64>> {
+    let rows = sqlx::query!("SELECT user_id, balance FROM billing.accounts").fetch_all(db).await?;
+    Ok(rows.into_iter().map(|row| (row.user_id, row.balance)).collect())
+}
+
+/// The money that is held for orders, in cents.
+pub(crate) async fn find_held(db: &PgPool) -> sqlx::Result<i64> {
+    let held = sqlx::query_scalar!(
+        r#"SELECT coalesce(sum(CASE kind WHEN 'charge' THEN amount ELSE -amount END), 0)::bigint AS "held!"
+           FROM billing.transfers WHERE kind IN ('charge', 'earning', 'refund')"#
+    );
+    held.fetch_one(db).await
 }
 
 /// A row of a consumption report.
@@ -87,43 +146,54 @@ pub(crate) struct LowShelfItem {
     pub(crate) ssd_id: i64,
     pub(crate) barcode: String,
     pub(crate) quantity: i32,
+    /// Whether its device orders again later, because its order was refused or cancelled.
+    pub(crate) is_postponed: bool,
 }
 
-/// Finds the shelf items that are low, or marked as low.
-pub(crate) async fn find_low_shelf_items(db: &PgPool) -> sqlx::Result<Vec<LowShelfItem>> {
+/// Finds the shelf items that are low, or marked as low. `pause` is the time from a refused or cancelled order to the
+/// next `stock.low`.
+pub(crate) async fn find_low_shelf_items(db: &PgPool, pause: Duration) -> sqlx::Result<Vec<LowShelfItem>> {
     let low = sqlx::query_as!(
         LowShelfItem,
-        "SELECT ssd_id, barcode, quantity FROM users.shelf_items
-         WHERE low_since IS NOT NULL OR quantity <= reorder_point"
+        r#"SELECT ssd_id, barcode, quantity,
+                  coalesce(remind_at = low_since + make_interval(secs => $1), false) AND EXISTS (
+                      SELECT FROM orders.product_orders AS ended
+                      WHERE ended.ssd_id = shelf.ssd_id AND ended.barcode = shelf.barcode
+                        AND status IN ('refused', 'cancelled') AND placed_at <= low_since) AS "is_postponed!"
+           FROM users.shelf_items AS shelf WHERE low_since IS NOT NULL OR quantity <= reorder_point"#,
+        pause.as_secs_f64(),
     );
     low.fetch_all(db).await
 }
 
-/// An order whose time of shipping was cleared.
+/// An order whose time of payment was cleared.
 #[derive(Debug)]
 pub(crate) struct ClearedOrder {
     pub(crate) id: Uuid,
     pub(crate) ssd_id: i64,
+    pub(crate) user_id: i64,
     pub(crate) barcode: String,
     pub(crate) quantity: i32,
+    /// In cents.
+    pub(crate) unit_price: i64,
     pub(crate) placed_at: DateTime<Utc>,
 }
 
-/// Clears the time of shipping of the newest order.
-pub(crate) async fn clear_shipping(db: &PgPool) -> sqlx::Result<ClearedOrder> {
+/// Clears the time of payment of the newest paid order.
+pub(crate) async fn clear_payment(db: &PgPool) -> sqlx::Result<ClearedOrder> {
     let order = sqlx::query_as!(
         ClearedOrder,
-        "UPDATE orders.product_orders SET shipped_at = NULL
-         WHERE id = (SELECT id FROM orders.product_orders ORDER BY id DESC LIMIT 1)
-         RETURNING id, ssd_id, barcode, quantity, placed_at"
+        "UPDATE orders.product_orders SET paid_at = NULL
+         WHERE id = (SELECT id FROM orders.product_orders WHERE paid_at IS NOT NULL ORDER BY id DESC LIMIT 1)
+         RETURNING id, ssd_id, user_id, barcode, quantity, unit_price, placed_at"
     );
     order.fetch_one(db).await
 }
 
-/// Whether the time of shipping of an order is known.
-pub(crate) async fn is_shipping_known(db: &PgPool, order: Uuid) -> sqlx::Result<bool> {
-    let shipped_at = sqlx::query_scalar!("SELECT shipped_at FROM orders.product_orders WHERE id = $1", order);
-    Ok(shipped_at.fetch_one(db).await?.is_some())
+/// Whether the time of payment of an order is known.
+pub(crate) async fn is_payment_known(db: &PgPool, order: Uuid) -> sqlx::Result<bool> {
+    let paid_at = sqlx::query_scalar!("SELECT paid_at FROM orders.product_orders WHERE id = $1", order);
+    Ok(paid_at.fetch_one(db).await?.is_some())
 }
 
 /// The first `count` barcodes of the catalog.

@@ -114,13 +114,15 @@ fn count_orders(entries: &Entries, kind: fn(&Outcome<Uuid>) -> bool) -> usize {
 /// Prints what clients sent and got.
 fn print_load(entries: &Entries, observations: &Observations, RunTimes { started, length, .. }: RunTimes) {
     print_line!(
-        "{} faults; {} orders sent, {} answered with 201, {} without a response, {} skipped; {} retries, {} messages \
-         republished, {} junk messages sent",
+        "{} faults; {} orders sent, {} answered with 201, {} without a response, {} skipped; {} cancellations and {} \
+         deposits sent; {} retries, {} messages republished, {} junk messages sent",
         observations.faults.len(),
         entries.orders.len(),
         count_orders(entries, |outcome| matches!(outcome, Outcome::Accepted(_))),
         count_orders(entries, |outcome| matches!(outcome, Outcome::Unknown)),
         entries.skipped,
+        entries.cancellations.len(),
+        entries.deposits.len(),
         entries.retries,
         observations.republished,
         observations.junk,

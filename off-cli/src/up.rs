@@ -272,7 +272,8 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
             ("auth-token-url", format!("{url}/oauth/token")),
             ("client-secret-file", secret(&client_file("generator"))),
             ("users-url", url.clone()),
-            ("orders-url", url),
+            ("orders-url", url.clone()),
+            ("billing-url", url),
             ("households", options.households.to_string()),
         ];
         let config = settings(&arguments).context("the generator's settings")?;

@@ -1,8 +1,8 @@
-//! Client of the public API of the users service and the orders service.
+//! Client of the public API of the users service, the orders service and the billing service.
 
-use crate::{Config, domain::Household};
+use crate::{Config, domain::Household, households::Registered};
 use anyhow::Context;
-use off_events::{Barcode, MacAddress, SsdId};
+use off_events::{Barcode, MacAddress, Money, SsdId, UserId};
 use off_kit::{auth::TokenSource, backoff::Backoff, telemetry};
 use reqwest::{Client, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
@@ -13,13 +13,14 @@ use url::Url;
 /// Maximum number of attempts to place an order. All attempts use the same idempotency key.
 const MAX_ATTEMPTS: u32 = 4;
 
-/// Client of the users service and the orders service. Clones share connections.
+/// Client of these services. Clones share connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Api {
     client: Client,
     tokens: TokenSource,
     users: Url,
     orders: Url,
+    billing: Url,
 }
 
 /// Why a request failed.
@@ -41,7 +42,8 @@ impl From<reqwest::Error> for ApiError {
 
 /// The response to a registration.
 #[derive(Debug, Deserialize)]
-struct Registered {
+struct Registration {
+    user_id: UserId,
     devices: Vec<RegisteredDevice>,
 }
 
@@ -54,6 +56,7 @@ struct RegisteredDevice {
 #[derive(Debug, Deserialize)]
 pub(crate) struct ListedDevice {
     pub(crate) ssd_id: SsdId,
+    pub(crate) user_id: UserId,
     pub(crate) mac_address: MacAddress,
 }
 
@@ -78,15 +81,27 @@ impl Api {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(Duration::from_secs(15)).no_proxy().build();
         let client = client.context("cannot create the HTTP client")?;
-        Ok(Self { client, tokens, users: config.users_url.clone(), orders: config.orders_url.clone() })
+        let Config { users_url, orders_url, billing_url, .. } = config.clone();
+        Ok(Self { client, tokens, users: users_url, orders: orders_url, billing: billing_url })
     }
 
-    /// Registers a household; returns the ids of its devices.
-    pub(crate) async fn register(&self, household: &Household) -> Result<Vec<SsdId>, ApiError> {
+    /// Registers a household; returns the ids of its person and devices.
+    pub(crate) async fn register(&self, household: &Household) -> Result<Registered, ApiError> {
         let url = join(&self.users, "/api/register")?;
         let response = self.send(self.client.post(url).json(household)).await?;
-        let registered: Registered = response.json().await?;
-        Ok(registered.devices.into_iter().map(|device| device.ssd_id).collect())
+        let Registration { user_id, devices } = response.json().await?;
+        Ok(Registered { user: Some(user_id), devices: devices.into_iter().map(|device| device.ssd_id).collect() })
+    }
+
+    /// Pays money into the account of a person. `key` is the idempotency key, so that it is paid in once.
+    pub(crate) async fn deposit(&self, key: &str, user: UserId, amount: Money) -> Result<(), ApiError> {
+        let url = join(&self.billing, &format!("/api/account/deposits?user_id={user}"))?;
+        let request = self.client.post(url).header("Idempotency-Key", key).json(&json!({"amount": amount}));
+        match self.send(request).await {
+            // The amount is valid, so the key was used for another one: an earlier run with other settings paid it in.
+            Err(ApiError::Rejected { status: StatusCode::UNPROCESSABLE_ENTITY, .. }) => Ok(()),
+            result => result.map(drop),
+        }
     }
 
     /// Places an order, with retries while the service is unavailable. `key` is the idempotency key, so that the order

@@ -1,6 +1,6 @@
 //! Settings.
 
-use crate::domain::{Kind, Pace, Weights};
+use crate::domain::{Income, Kind, Pace, Weights};
 use off_kit::auth::Credentials;
 use std::time::Duration;
 use url::Url;
@@ -21,6 +21,9 @@ pub struct Config {
     /// Base URL of the orders service; usually the gateway.
     #[arg(long, env = "ORDERS_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub orders_url: Url,
+    /// Base URL of the billing service; usually the gateway.
+    #[arg(long, env = "BILLING_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    pub billing_url: Url,
     /// Simulated seconds between two events; an alternative to the rate.
     #[arg(long, env = "GENERATOR_RUN_PERIOD", value_name = "SECONDS", conflicts_with = "rate",
         value_parser = clap::value_parser!(u32).range(1..))]
@@ -40,6 +43,15 @@ pub struct Config {
     /// Households that register at the start, one after another, concurrently with other events.
     #[arg(long, env = "GENERATOR_HOUSEHOLDS", default_value_t = 100, value_name = "N")]
     pub households: u32,
+    /// Simulated time between two pay days of a household. Its pay is about what it is expected to spend meanwhile,
+    /// which follows from the rate, the weights and the number of households. A deposit is at most 10,000 EUR.
+    #[arg(long, env = "GENERATOR_PAY_INTERVAL", default_value = "1h", value_name = "DURATION",
+        value_parser = parse_interval)]
+    pub pay_interval: Duration,
+    /// A factor on the pay and the welcome deposits of all households. With 0 they get no money, so all their orders
+    /// are refused.
+    #[arg(long, env = "GENERATOR_INCOME", default_value_t = 1.0, value_name = "N", value_parser = parse_income)]
+    pub income: f64,
     /// Maximum time until a supplier ships an order. Must equal that of the notifications service, because only
     /// products of delivered orders are consumed.
     #[arg(long, env = "SUPPLIER_DELAY_MAX", default_value = "4m", value_name = "DURATION",
@@ -68,11 +80,28 @@ impl Config {
             (Kind::Consumption, self.consumption_weight),
         ])
     }
+
+    /// What households get.
+    pub(crate) fn income(&self) -> Income {
+        Income::new(self.seed, self.pay_interval, self.income, self.pace(), &self.weights())
+    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if (0.0..=100_000.0).contains(&rate) => Ok(rate),
         _ => Err("expected a number from 0 to 100000".to_owned()),
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval >= Duration::from_secs(1) { Ok(interval) } else { Err("at least 1s".to_owned()) }
+}
+
+fn parse_income(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(factor) if (0.0..=1000.0).contains(&factor) => Ok(factor),
+        _ => Err("expected a number from 0 to 1000".to_owned()),
     }
 }

@@ -1,12 +1,16 @@
 //! The plan of all events: what happens in which household, and when. It depends only on the settings.
 
 mod household;
+mod income;
 mod kind;
+mod pay_days;
 mod plan;
 mod timeline;
 
 pub(crate) use household::{Household, find_household_number, is_generated_address};
+pub(crate) use income::Income;
 pub(crate) use kind::{Kind, Weights};
+pub(crate) use pay_days::{PAY, PlannedPay};
 pub(crate) use plan::{Action, InitialHouseholds, Plan, PlannedEvent, PlannedOrder};
 pub(crate) use timeline::Pace;
 
@@ -24,6 +28,8 @@ enum Purpose {
     Consumption,
     Sample,
     Restock,
+    Income,
+    PayDay,
 }
 
 /// A random number generator that depends only on seed, purpose and key.

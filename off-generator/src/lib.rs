@@ -2,6 +2,7 @@
 
 mod api;
 mod config;
+mod deposits;
 mod domain;
 mod events;
 mod households;

@@ -5,6 +5,7 @@ use crate::{
     App,
     api::ApiError,
     domain::{Household, Kind, find_household_number},
+    households::Registered,
     trace::new_span,
 };
 use off_events::SsdId;
@@ -39,8 +40,8 @@ impl Registrar {
                 }
             }
         };
-        while let Some(devices) = existing.remove(&registrar.next) {
-            registrar.add(devices);
+        while let Some(household) = existing.remove(&registrar.next) {
+            registrar.add(household);
         }
         registrar
     }
@@ -55,8 +56,8 @@ impl Registrar {
         let tasks = self.tasks.clone();
         let registrations = async {
             while wanted.wait_for(|wanted| *wanted > self.next).await.is_ok() {
-                let devices = self.register().instrument(new_span(Kind::Registration)).await;
-                self.add(devices);
+                let household = self.register().instrument(new_span(Kind::Registration.as_str())).await;
+                self.add(household);
             }
         };
         tokio::select! {
@@ -67,15 +68,14 @@ impl Registrar {
     }
 
     /// Adds the next household.
-    fn add(&mut self, devices: Vec<SsdId>) {
-        self.newest_device = self.newest_device.max(devices.last().copied());
-        self.app.households.add(devices);
+    fn add(&mut self, household: Registered) {
+        self.newest_device = self.newest_device.max(household.devices.last().copied());
+        self.app.households.add(household);
         self.next += 1;
     }
 
-    /// Registers the next household, with retries until the service responds. Returns its devices; none if it was
-    /// rejected.
-    async fn register(&self) -> Vec<SsdId> {
+    /// Registers the next household, with retries until the service responds. Returns an empty one if it was rejected.
+    async fn register(&self) -> Registered {
         let household = Household::new(self.seed, self.next);
         let mut backoff = Backoff::default();
         loop {
@@ -83,37 +83,38 @@ impl Registrar {
             let outcome = self.app.api.register(&household).await;
             self.app.stats.record(Kind::Registration.as_str(), started.elapsed(), &outcome);
             let result = match outcome {
-                Err(rejection @ ApiError::Rejected { .. }) => self.find_devices(&rejection).await,
+                Err(rejection @ ApiError::Rejected { .. }) => self.find_household(&rejection).await,
                 other => other,
             };
             match result {
-                Ok(devices) => return devices,
+                Ok(household) => return household,
                 Err(error) => warn!("registration of household {} failed, retrying: {error:#}", self.next),
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
-    /// The devices of the next household after its registration was rejected. An earlier attempt may have succeeded
-    /// although its response was lost; otherwise there are none.
-    async fn find_devices(&self, rejection: &ApiError) -> Result<Vec<SsdId>, ApiError> {
+    /// The next household after its registration was rejected. An earlier attempt may have succeeded although its
+    /// response was lost; otherwise it is empty.
+    async fn find_household(&self, rejection: &ApiError) -> Result<Registered, ApiError> {
         let mut households = self.list_households().await?;
         Ok(households.remove(&self.next).unwrap_or_else(|| {
             warn!("household {} is skipped, its registration was rejected: {rejection}", self.next);
-            Vec::new()
+            Registered::default()
         }))
     }
 
-    /// The devices of each household of this seed, by its number, as far as they are newer than the newest known
-    /// device.
-    async fn list_households(&self) -> Result<HashMap<u32, Vec<SsdId>>, ApiError> {
-        let mut households: HashMap<u32, Vec<SsdId>> = HashMap::new();
+    /// The households of this seed by their numbers, as far as their devices are newer than the newest known device.
+    async fn list_households(&self) -> Result<HashMap<u32, Registered>, ApiError> {
+        let mut households: HashMap<u32, Registered> = HashMap::new();
         let mut cursor = self.newest_device;
         loop {
             let page = self.app.api.list_devices(cursor).await?;
             for device in page.devices {
                 if let Some(number) = find_household_number(self.seed, &device.mac_address) {
-                    households.entry(number).or_default().push(device.ssd_id);
+                    let household = households.entry(number).or_default();
+                    household.user = Some(device.user_id);
+                    household.devices.push(device.ssd_id);
                 }
             }
             cursor = page.next_cursor;

@@ -3,7 +3,8 @@
 use crate::{
     App, Config, Generator,
     api::ApiError,
-    domain::{Action, InitialHouseholds, Kind, Plan, PlannedEvent, PlannedOrder},
+    deposits::Deposits,
+    domain::{Action, InitialHouseholds, Kind, Plan, PlannedEvent, PlannedOrder, PlannedPay},
     products::Products,
     registrar::Registrar,
     trace::new_span,
@@ -54,6 +55,14 @@ enum Job {
     LogStats,
 }
 
+/// The tasks that handle events beside the runner.
+#[derive(Debug)]
+struct Workers {
+    /// The number of households that are wanted so far.
+    wanted: watch::Sender<u32>,
+    deposits: Deposits,
+}
+
 impl Runner {
     /// A new run.
     pub(crate) fn new(config: Config, app: App, products: Products, bus: Bus, kit: &Kit) -> Self {
@@ -84,7 +93,7 @@ impl Runner {
     }
 
     async fn run_plan(&self) -> anyhow::Result<()> {
-        let (mut plan, wanted) = self.start_registrar().await;
+        let (mut plan, workers) = self.start_workers().await;
         let mut events = iter::from_fn(|| plan.next()).peekable();
         let mut schedule = Schedule::new().await?;
         schedule.every(POLL_INTERVAL, Job::StartEvents).await?;
@@ -102,7 +111,7 @@ impl Runner {
                         && let Some(event) = events.next_if(|event| event.at <= next_poll)
                     {
                         let delay = Duration::from_secs_f64((event.at - now).max(0.0) / self.clock.speed());
-                        self.start_event(event, delay, &wanted);
+                        self.start_event(event, delay, &workers);
                         count += 1;
                     }
                     // Events above the maximum stay for the next poll.
@@ -113,9 +122,9 @@ impl Runner {
         }
     }
 
-    /// Starts the registration of the initial households. Returns the plan, and the number of households that are
-    /// wanted so far.
-    async fn start_registrar(&self) -> (Plan, watch::Sender<u32>) {
+    /// Starts the registration of the initial households, and the tasks that make deposits. Returns the plan, and what
+    /// hands events to these tasks.
+    async fn start_workers(&self) -> (Plan, Workers) {
         let config = &self.config;
         let registrar = Registrar::load(config.seed, self.app.clone(), self.tasks.clone()).await;
         let existing = registrar.count();
@@ -124,22 +133,25 @@ impl Runner {
             config.seed,
             config.pace(),
             config.weights(),
+            config.income(),
             InitialHouseholds { existing, goal },
             config.supplier_delay_max + config.delivery_delay_max,
             self.clock.speed(),
         );
         let (wanted, receiver) = watch::channel(goal);
         self.tasks.spawn("register", registrar.run(receiver));
-        (plan, wanted)
+        let deposits = Deposits::start(config, goal, self.app.clone(), self.clock, &self.tasks);
+        (plan, Workers { wanted, deposits })
     }
 
     /// Executes an event in a new task after `delay`. Skips it if too many are in progress then.
-    fn start_event(&self, event: PlannedEvent, delay: Duration, wanted: &watch::Sender<u32>) {
+    fn start_event(&self, event: PlannedEvent, delay: Duration, workers: &Workers) {
         let PlannedEvent { kind, number, action, .. } = event;
         match action {
-            Action::Register => return wanted.send_modify(|wanted| *wanted = wanted.saturating_add(1)),
+            Action::Register => return workers.wanted.send_modify(|wanted| *wanted = wanted.saturating_add(1)),
+            Action::Pay(pay) => return start_pay(pay, delay, workers.deposits.clone()),
             Action::Skip => {
-                debug!("{} {number} is skipped: there is no household or delivered order yet", kind.as_str());
+                debug!("{kind} {number} is skipped: there is no household or delivered order yet");
                 return;
             }
             Action::Order(_) | Action::Consume { .. } => {}
@@ -149,7 +161,7 @@ impl Runner {
         tokio::spawn(async move {
             tokio::time::sleep(delay).await;
             let Ok(_permit) = runner.permits.try_acquire() else {
-                debug!("{} {number} is skipped: {MAX_CONCURRENT} events are in progress", kind.as_str());
+                debug!("{kind} {number} is skipped: {MAX_CONCURRENT} events are in progress");
                 return;
             };
             if runner.tasks.is_stopping() {
@@ -158,7 +170,7 @@ impl Runner {
             if let Err(error) = runner.execute(number, action).instrument(new_span(kind)).await
                 && let Some(suppressed) = runner.log_limit.admit()
             {
-                warn!(suppressed, "{} {number} failed: {error:#}", kind.as_str());
+                warn!(suppressed, "{kind} {number} failed: {error:#}");
             }
         });
     }
@@ -167,7 +179,7 @@ impl Runner {
         match action {
             Action::Order(order) => self.place_order(number, &order).await,
             Action::Consume { order, quantity } => self.report_consumption(number, &order, quantity).await,
-            Action::Register | Action::Skip => Ok(()),
+            Action::Register | Action::Pay(_) | Action::Skip => Ok(()),
         }
     }
 
@@ -215,4 +227,12 @@ impl Runner {
             found = lookup => found,
         }
     }
+}
+
+/// Pays a household after `delay`.
+fn start_pay(pay: PlannedPay, delay: Duration, deposits: Deposits) {
+    tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        deposits.pay(pay);
+    });
 }

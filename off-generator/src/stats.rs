@@ -1,6 +1,9 @@
 //! Statistics of the generator's requests and messages, by kind of event.
 
-use crate::{api::ApiError, domain::Kind};
+use crate::{
+    api::ApiError,
+    domain::{Kind, PAY},
+};
 use hdrhistogram::Histogram;
 use metrics::{counter, histogram};
 use std::{
@@ -34,7 +37,7 @@ impl Stats {
         // From 1 µs to one minute, with two significant digits.
         let latencies = Histogram::new_with_bounds(1, 60_000_000, 2)?;
         let stats = KindStats { sent: 0, accepted: 0, rejected: 0, failed: 0, latencies };
-        let kinds = Kind::ALL.map(Kind::as_str).into_iter().chain([RESTOCK]);
+        let kinds = Kind::ALL.map(Kind::as_str).into_iter().chain([PAY, RESTOCK]);
         Ok(Self(Arc::new(Mutex::new(kinds.map(|kind| (kind, stats.clone())).collect()))))
     }
 

@@ -1,6 +1,6 @@
-//! An order end to end: `POST`, supplier and delivery without waits, shelf. Finds the highest rate at which the backlog
-//! does not grow, then measures at half that rate how long an order takes to each status. The services run as separate
-//! processes, so that the processor time of each can be measured.
+//! An order end to end: `POST`, payment, supplier and delivery without waits, shelf. Finds the highest rate at which the
+//! backlog does not grow, then measures at half that rate how long an order takes to each status. The services run as
+//! separate processes, so that the processor time of each can be measured.
 
 #![expect(clippy::print_stdout, reason = "prints its results to a terminal")]
 
@@ -49,6 +49,10 @@ const NO_WAITS: [(&str, &str); 4] = [
     ("DELIVERY_DELAY_MAX", "0s"),
 ];
 
+/// The statuses of an order that is delivered.
+const STATUSES: [OrderStatus; 4] =
+    [OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Shipped, OrderStatus::Completed];
+
 /// The services that process an order, and all measured processes, including Postgres and NATS.
 struct System {
     services: Vec<(&'static str, Ports, Process)>,
@@ -62,7 +66,7 @@ struct Measurement {
     /// Backlog of all consumers and the outbox at the end of the load.
     backlog: u64,
     /// Microseconds from `POST` to each status.
-    times: [Histogram<u64>; 3],
+    times: [Histogram<u64>; 4],
     /// Processor time per order in milliseconds, by process.
     costs: Vec<(&'static str, f64)>,
     /// The task that was polled most, and its share of a core.
@@ -98,7 +102,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn new_table() -> comfy_table::Table {
-    table(&["orders/s", "accepted", "backlog", "pending p50/p99 ms", "shipped", "completed", "processor ms/order"])
+    table(&["orders/s", "accepted", "backlog", "pending p50/p99 ms", "paid", "shipped", "completed", "processor ms/order"])
 }
 
 async fn measure_rates(stage: Stage, rates: &[u64]) -> anyhow::Result<()> {
@@ -153,11 +157,11 @@ async fn find_highest(stage: Stage) -> anyhow::Result<()> {
 }
 
 fn add_row(table: &mut comfy_table::Table, rate: u64, measured: &Measurement) {
-    let [pending, shipped, completed] =
+    let [pending, paid, shipped, completed] =
         measured.times.each_ref().map(|times| format!("{:.1} / {:.1}", ms(times, 0.5), ms(times, 0.99)));
     let accepted = format!("{:.0}", measured.accepted);
     let cost = format!("{:.3}", measured.cost());
-    table.add_row([rate.to_string(), accepted, measured.backlog.to_string(), pending, shipped, completed, cost]);
+    table.add_row([rate.to_string(), accepted, measured.backlog.to_string(), pending, paid, shipped, completed, cost]);
 }
 
 fn ms(times: &Histogram<u64>, quantile: f64) -> f64 {
@@ -185,7 +189,7 @@ async fn measure_plain(stage: &Stage) -> anyhow::Result<f64> {
 impl System {
     async fn start(stage: &Stage) -> anyhow::Result<Self> {
         let mut services = Vec::new();
-        for service in ["users", "orders", "notifications"] {
+        for service in ["users", "orders", "billing", "notifications"] {
             let ports = Ports::free()?;
             let mut settings = stage.settings(&ports).to_vec();
             if service == "notifications" {
@@ -227,7 +231,7 @@ impl System {
 /// Sends orders at this rate in an open loop and measures the result.
 async fn measure_rate(stage: &Stage, system: &System, rate: u64) -> anyhow::Result<Measurement> {
     let mut subscribers = JoinSet::new();
-    for status in OrderStatus::ALL {
+    for (index, status) in STATUSES.into_iter().enumerate() {
         let mut messages = stage.bus.client.subscribe(status.subject()).await?;
         subscribers.spawn(async move {
             let clock = Clock::real(1.0);
@@ -237,7 +241,7 @@ async fn measure_rate(stage: &Stage, system: &System, rate: u64) -> anyhow::Resu
                 let took = (clock.now() - order.timestamp).num_microseconds().unwrap_or(i64::MAX);
                 times.saturating_record(u64::try_from(took).unwrap_or(0));
             }
-            anyhow::Ok((status, times))
+            anyhow::Ok((index, times))
         });
     }
     let (address, before) = (system.orders()?, Usage::now(&system.measured).await?);
@@ -248,12 +252,12 @@ async fn measure_rate(stage: &Stage, system: &System, rate: u64) -> anyhow::Resu
     let accepted = offered.outcome.rate();
     let at_end = Usage::now(&system.measured).await?;
     let backlog = stage.backlog().await?;
-    let mut times = [(); 3].map(|()| Histogram::new_with_bounds(1, 60_000_000, 3));
+    let mut times = STATUSES.map(|_| Histogram::new_with_bounds(1, 60_000_000, 3));
     while let Some(ended) = subscribers.join_next().await {
-        let (status, histogram) = ended??;
-        times[status as usize] = Ok(histogram);
+        let (index, histogram) = ended??;
+        times[index] = Ok(histogram);
     }
-    let [pending, shipped, completed] = times;
+    let [pending, paid, shipped, completed] = times;
     stage.wait_until_drained().await?;
     let usage = Usage::now(&system.measured).await?;
     let orders = accepted * LENGTH.as_secs_f64();
@@ -262,7 +266,7 @@ async fn measure_rate(stage: &Stage, system: &System, rate: u64) -> anyhow::Resu
     Ok(Measurement {
         accepted,
         backlog,
-        times: [pending?, shipped?, completed?],
+        times: [pending?, paid?, shipped?, completed?],
         costs: costs.collect(),
         busiest: (task.to_owned(), share),
     })

@@ -102,6 +102,8 @@ async fn start(
         ("GENERATOR_REGISTRATION_WEIGHT", "0"),
         ("GENERATOR_ORDER_WEIGHT", "1"),
         ("GENERATOR_CONSUMPTION_WEIGHT", "0"),
+        // The orders are only placed, and no billing service runs.
+        ("GENERATOR_INCOME", "0"),
     ];
     let program = start_off(&["serve", "generator"], &settings)?;
     wait_until_ready(ports.health).await?;
@@ -160,7 +162,7 @@ impl StandIn {
             let count = household["devices"].as_array().map_or(0, Vec::len);
             let devices: Vec<Value> =
                 (0..count).map(|_| json!({"ssd_id": next.fetch_add(1, Ordering::Relaxed)})).collect();
-            async move { (StatusCode::CREATED, Json(json!({"devices": devices}))) }
+            async move { (StatusCode::CREATED, Json(json!({"user_id": 1, "devices": devices}))) }
         };
         let api = Router::new()
             .route("/api/devices", get(|| async { Json(json!({"devices": []})) }))

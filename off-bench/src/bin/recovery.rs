@@ -88,13 +88,14 @@ async fn main() -> anyhow::Result<()> {
     stage.end().await
 }
 
-/// Stores completed orders, their deliveries and the resulting shelves.
+/// Stores completed orders, their transfers and deliveries, and the resulting shelves.
 async fn store_orders(stage: &Stage, orders: i64) -> anyhow::Result<()> {
     for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
         progress(&format!("{first} of {orders} orders are stored"));
         store::store_completed(&stage.db, first, INSERT_BATCH.min(orders - first), DEVICES, PRODUCTS).await?;
     }
-    progress("storing deliveries and shelves");
+    progress("storing transfers, deliveries and shelves");
+    store::settle_completed(&stage.db).await?;
     for statement in [
         "INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          SELECT id, ssd_id, barcode, quantity, completed_at FROM orders.product_orders",
@@ -134,25 +135,36 @@ async fn pending_in_stream(stage: &Stage) -> anyhow::Result<u64> {
 /// Stores `count` pending orders, placed at the SQL expression `placed_at` and overdue after the SQL interval `due_in`.
 async fn store_pending(db: &PgPool, count: i64, placed_at: &str, due_in: &str) -> anyhow::Result<()> {
     let statement = format!(
-        "INSERT INTO orders.product_orders (id, ssd_id, barcode, quantity, placed_at, deadline)
+        "INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at, deadline)
          SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
-                1 + n % {DEVICES}, lpad((1 + n % {PRODUCTS})::text, 13, '2000000000000'), 5, date_trunc('milliseconds', at), at + {due_in}
+                1 + n % {DEVICES}, 1 + n % {DEVICES}, lpad((1 + n % {PRODUCTS})::text, 13, '2000000000000'), 5, 299, date_trunc('milliseconds', at), at + {due_in}
          FROM generate_series(1, {count}) AS n, LATERAL (SELECT {placed_at} AS at) AS time"
     );
     sqlx::query(sqlx::AssertSqlSafe(statement)).execute(db).await?;
     Ok(())
 }
 
-/// Completes and delivers all open orders, so that the next measurement begins with none. Orders that were stored as
+/// Completes, delivers and settles all open orders, so that the next measurement begins with none. Orders that were stored as
 /// completed have ids of 2023 and are skipped.
 async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
     for statement in [
         "WITH finished AS (
-             UPDATE orders.product_orders SET status = 'completed', shipped_at = placed_at, completed_at = placed_at
+             UPDATE orders.product_orders
+             SET status = 'completed', paid_at = placed_at, shipped_at = placed_at, completed_at = placed_at
              WHERE status <> 'completed' AND id > '01900000-0000-7000-8000-000000000000'
-             RETURNING id, ssd_id, barcode, quantity, completed_at
+             RETURNING id, ssd_id, user_id, barcode, quantity, unit_price, completed_at
+         ), moved AS (
+             INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+             SELECT id, kind::billing.transfer_kind, CASE kind WHEN 'charge' THEN user_id ELSE -1 END,
+                    CASE kind WHEN 'charge' THEN -1 ELSE -2 END, unit_price * quantity, completed_at
+             FROM finished, unnest('{charge,earning}'::text[]) AS kind
+         ), spent AS (
+             UPDATE billing.accounts SET balance = balance - amount
+             FROM (SELECT user_id AS payer, sum(unit_price * quantity)::bigint AS amount FROM finished GROUP BY user_id) AS total
+             WHERE user_id = payer
          ), delivered AS (
-             INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at) SELECT * FROM finished
+             INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
+             SELECT id, ssd_id, barcode, quantity, completed_at FROM finished
              RETURNING ssd_id, barcode, quantity
          )
          INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point)

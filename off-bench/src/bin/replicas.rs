@@ -31,7 +31,7 @@ const CONNECTIONS: usize = 128;
 /// after 30 seconds.
 const DELIVERY_TIMEOUT: Duration = Duration::from_mins(3);
 
-const SERVICES: [&str; 3] = ["users", "orders", "notifications"];
+const SERVICES: [&str; 4] = ["users", "orders", "billing", "notifications"];
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -250,7 +250,8 @@ async fn print_storage(cluster: &Cluster, pool: &PgPool) -> anyhow::Result<()> {
     let streams = cluster.bytes(&bus).await?;
     bus.close().await;
     let (tables, orders): (i64, i64) = sqlx::query_as(
-        "SELECT pg_total_relation_size('orders.product_orders') + pg_total_relation_size('users.deliveries'),
+        "SELECT pg_total_relation_size('orders.product_orders') + pg_total_relation_size('users.deliveries')
+                    + pg_total_relation_size('billing.transfers'),
                 (SELECT count(*) FROM orders.product_orders)",
     )
     .fetch_one(pool)
@@ -276,8 +277,7 @@ fn start(service: &'static str, database_url: &str, nats_url: &str) -> anyhow::R
 
 async fn wait_until_delivered(pool: &PgPool) -> anyhow::Result<()> {
     let deadline = Instant::now() + DELIVERY_TIMEOUT;
-    let undelivered = "SELECT count(*) FROM orders.product_orders AS placed
-                     WHERE status <> 'completed' OR NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id)";
+    let undelivered = "SELECT count(*) FROM orders.unfinished_orders";
     loop {
         let left: i64 = sqlx::query_scalar(undelivered).fetch_one(pool).await?;
         if left == 0 {

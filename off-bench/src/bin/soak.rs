@@ -36,12 +36,15 @@ struct Options {
     rate: f64,
 }
 
+/// The services, in the order of the figures of a sample.
+const SERVICES: [&str; 4] = ["users", "orders", "billing", "notifications"];
+
 /// Resources in use at one moment.
 struct Sample {
     /// Memory of each service, in megabytes.
-    memory: [f64; 3],
+    memory: [f64; 4],
     /// Open files and connections of each service.
-    files: [usize; 3],
+    files: [usize; 4],
     /// Memory of nats-server, in megabytes.
     nats_memory: f64,
     /// Connections to Postgres.
@@ -55,9 +58,9 @@ async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     let stage = Stage::new().await?;
     stage.seed_data(PRODUCTS, DEVICES).await?;
-    let ports = [Ports::free()?, Ports::free()?, Ports::free()?];
+    let ports = [Ports::free()?, Ports::free()?, Ports::free()?, Ports::free()?];
     let mut services = Vec::new();
-    for (name, ports) in ["users", "orders", "notifications"].into_iter().zip(&ports) {
+    for (name, ports) in SERVICES.into_iter().zip(&ports) {
         let waits = ["SUPPLIER_DELAY_MIN", "SUPPLIER_DELAY_MAX", "DELIVERY_DELAY_MIN", "DELIVERY_DELAY_MAX"];
         let settings: Vec<_> = stage.settings(ports).into_iter().chain(waits.map(|wait| (wait, "0s"))).collect();
         services.push(start_off(&["serve", name], &settings)?);
@@ -65,7 +68,7 @@ async fn main() -> anyhow::Result<()> {
     for ports in &ports {
         wait_until_ready(ports.health).await?;
     }
-    println!("minute   orders  p50/p99 ms   MB: users orders notifications nats   files   Postgres consumers");
+    println!("minute   orders  p50/p99 ms   MB: users orders billing notifications nats   files   Postgres consumers");
     let mut samples = Vec::new();
     let (mut accepted, mut unsent) = (0, 0);
     for minute in 1..=options.minutes {
@@ -94,7 +97,7 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn take_sample(stage: &Stage, services: &[Process]) -> anyhow::Result<Sample> {
-    let (mut memory, mut files) = ([0.0; 3], [usize::MAX; 3]);
+    let (mut memory, mut files) = ([0.0; 4], [usize::MAX; 4]);
     for (index, service) in services.iter().enumerate() {
         memory[index] = memory_of(service.pid()?)?;
     }
@@ -119,13 +122,14 @@ impl Sample {
     /// Prints the line of a minute, with the responses of that minute.
     fn print(&self, minute: u16, outcome: &Outcome) {
         println!(
-            "{minute:>6} {:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
+            "{minute:>6} {:>8}  {:>4.1} / {:<5.1} {:>12.1} {:>6.1} {:>7.1} {:>13.1} {:>4.0}   {:?} {:>8} {:>9}",
             outcome.count(),
             outcome.ms(0.5),
             outcome.ms(0.99),
             self.memory[0],
             self.memory[1],
             self.memory[2],
+            self.memory[3],
             self.nats_memory,
             self.files,
             self.connections,
@@ -142,7 +146,7 @@ fn print_targets(samples: &[Sample], accepted: u64, delivered: i64, unsent: u64)
         let median_of = |samples: &[Sample]| median(samples.iter().map(|sample| figure(sample, index)));
         (median_of(earlier), median_of(later))
     };
-    for (index, name) in ["users", "orders", "notifications"].into_iter().enumerate() {
+    for (index, name) in SERVICES.into_iter().enumerate() {
         let (before, after) = earlier_and_later(|sample, index| sample.memory[index], index);
         at_most(&format!("memory of {name}, later half against earlier half"), after / before, 1.1, "×");
         let (before, after) = earlier_and_later(|sample, index| sample.files[index] as f64, index);

@@ -13,8 +13,10 @@ use off_bench::{
     program::{start_off, stop},
     report::{at_most, progress},
 };
-use off_events::{Money, Order, OrderId, OrderStatus, Quantity, SsdId, UserId, headers, streams};
-use off_kit::{Clock, bus::OutboundMessage};
+use off_events::{
+    Money, Order, OrderId, OrderStatus, Quantity, ShipReply, ShipRequest, SsdId, UserId, headers, streams,
+};
+use off_kit::{Bus, Clock, bus::OutboundMessage};
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -70,10 +72,11 @@ async fn main() -> anyhow::Result<()> {
     ];
     let mut service = start_off(&["serve", "notifications"], &settings)?;
     let shipped = record_shipped(&stage).await?;
+    let shipping = tokio::spawn(ship_all(stage.bus.clone()));
 
     progress("publishing the orders");
     let started = Instant::now();
-    let expected = publish_pending(&stage).await?;
+    let expected = publish_paid(&stage).await?;
     wait_for_schedules(&stage).await?;
     let published = started.elapsed();
     progress("all orders wait");
@@ -104,6 +107,7 @@ async fn main() -> anyhow::Result<()> {
     println!("lateness: p50 {} ms, highest {} ms", lateness.value_at_quantile(0.5), lateness.max());
     at_most("orders lost, with a kill -9 while they became due", lost as f64, 0.0, "orders");
     stop(service).await?;
+    shipping.abort();
     stage.end().await
 }
 
@@ -137,8 +141,20 @@ async fn record_shipped(stage: &Stage) -> anyhow::Result<Arc<Mutex<Shipped>>> {
     Ok(shipped)
 }
 
-/// Publishes `orders.pending` for all orders, like the orders service.
-async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
+/// Stands in for the orders service: ships all orders that are ready.
+async fn ship_all(bus: Bus) -> anyhow::Result<()> {
+    let mut requests = bus.client.subscribe(ShipRequest::SUBJECT).await?;
+    while let Some(request) = requests.next().await {
+        let ShipRequest { orders } = serde_json::from_slice(&request.payload)?;
+        let reply = ShipReply { shipped: orders.into_iter().map(|order| order.id).collect() };
+        let inbox = request.reply.context("a request has no reply subject")?;
+        bus.client.publish(inbox, serde_json::to_vec(&reply)?.into()).await?;
+    }
+    Ok(())
+}
+
+/// Publishes `orders.paid` for all orders, like the billing service.
+async fn publish_paid(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
     let clock = Clock::real(1.0);
     let mut ids = HashSet::new();
     while ids.len() < ORDERS {
@@ -154,7 +170,7 @@ async fn publish_pending(stage: &Stage) -> anyhow::Result<HashSet<OrderId>> {
                 quantity: Quantity::try_from(1)?,
                 unit_price: Money::from_cents(299)?,
                 total: Money::from_cents(299)?,
-                status: OrderStatus::Pending,
+                status: OrderStatus::Paid,
                 refusal: None,
             };
             anyhow::Ok((id, OutboundMessage::of("bench", &order, now, None)?))

@@ -7,7 +7,7 @@ use crate::{
 };
 use off_events::{SsdId, streams};
 use sqlx::PgPool;
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 /// Every consumption report that the broker acknowledged is stored once, except reports that a fault may have removed.
 pub(super) async fn check_reports(db: &PgPool, entries: &Entries) -> anyhow::Result<Verdict> {
@@ -49,10 +49,15 @@ pub(super) async fn check_reports(db: &PgPool, entries: &Entries) -> anyhow::Res
     Ok(Verdict::new("reports", claim, findings))
 }
 
-/// Every `stock.low` led to an order, so no shelf item is low.
-pub(super) async fn check_shelves(db: &PgPool) -> anyhow::Result<Verdict> {
-    let low = store::find_low_shelf_items(db).await?;
+/// Every `stock.low` led to an order, so no shelf item is low, except where that order was refused or cancelled.
+pub(super) async fn check_shelves(db: &PgPool, pause: Duration) -> anyhow::Result<Verdict> {
+    let (postponed, low): (Vec<_>, Vec<_>) =
+        store::find_low_shelf_items(db, pause).await?.into_iter().partition(|row| row.is_postponed);
     let findings =
         low.iter().map(|row| format!("device {} has {} of {} and stays low", row.ssd_id, row.quantity, row.barcode));
-    Ok(Verdict::new("restocked", "every stock.low led to an order, and no shelf item is low", findings.collect()))
+    let claim = format!(
+        "every stock.low led to an order, and no shelf item is low, except {} whose order was refused or cancelled",
+        postponed.len()
+    );
+    Ok(Verdict::new("restocked", claim, findings.collect()))
 }

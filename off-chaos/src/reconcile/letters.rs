@@ -6,7 +6,8 @@ use crate::{
     messages::tag_of,
     store,
 };
-use off_events::streams;
+use anyhow::Context;
+use off_events::{Money, Order, OrderId, OrderStatus, Quantity, SsdId, UserId, streams};
 use off_kit::{
     Bus,
     bus::dead_letters::{self, DeadLetter},
@@ -48,20 +49,31 @@ pub(super) fn check_letters(entries: &Entries, letters: &[DeadLetter]) -> Verdic
 /// Replays one dead letter with a repaired payload. It must be handled and removed from the dead letters.
 pub(crate) async fn check_replay(db: &PgPool, bus: &Bus, letters: &[DeadLetter]) -> anyhow::Result<Verdict> {
     let claim = "a repaired dead letter is replayed and handled";
-    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::ORDERS_COMPLETED.name) else {
+    let Some(letter) = letters.iter().find(|letter| letter.consumer == streams::ORDERS_PAID.name) else {
         return Ok(Verdict::new("replay", "there was no dead letter to repair", Vec::new()));
     };
-    // Clears the time of shipping of an order; the repaired `orders.shipped` must restore it.
-    let order = store::clear_shipping(db).await?;
-    let body = serde_json::json!({"id": order.id, "ssd_id": order.ssd_id, "barcode": order.barcode,
-        "timestamp": order.placed_at, "quantity": order.quantity, "status": "shipped"});
-    dead_letters::replay(bus, letter.number, Some(body.to_string().into())).await?;
+    // Clears the time of payment of an order; the repaired `orders.paid` must restore it.
+    let order = store::clear_payment(db).await?;
+    let (unit_price, quantity) = (Money::from_cents(order.unit_price)?, Quantity::try_from(i64::from(order.quantity))?);
+    let repaired = Order {
+        id: OrderId(order.id),
+        ssd_id: SsdId(order.ssd_id),
+        user_id: UserId(order.user_id),
+        barcode: order.barcode.parse()?,
+        timestamp: order.placed_at,
+        quantity,
+        unit_price,
+        total: unit_price.checked_mul(quantity).context("the order is too dear")?,
+        status: OrderStatus::Paid,
+        refusal: None,
+    };
+    dead_letters::replay(bus, letter.number, Some(serde_json::to_vec(&repaired)?.into())).await?;
     let mut findings = Vec::new();
-    if !bus.catch_up(&[streams::ORDERS_COMPLETED], Duration::from_secs(10)).await? {
+    if !bus.catch_up(&[streams::ORDERS_PAID], Duration::from_secs(10)).await? {
         findings.push("the repaired message was not handled".to_owned());
     }
-    if !store::is_shipping_known(db, order.id).await? {
-        findings.push(format!("the repaired message did not set the time of shipping of order {}", order.id));
+    if !store::is_payment_known(db, order.id).await? {
+        findings.push(format!("the repaired message did not set the time of payment of order {}", order.id));
     }
     if dead_letters::find(bus, letter.number).await.is_ok() {
         findings.push(format!("dead letter {} is still there", letter.number));

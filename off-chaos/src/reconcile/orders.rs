@@ -3,23 +3,44 @@
 use super::Verdict;
 use crate::{
     journal::{Entries, Outcome, Request},
-    store,
+    store::{self, OrderRow},
 };
 use anyhow::Context;
-use off_events::{Event, SsdId, StockLow, streams};
+use off_events::{Event, OrderStatus, SsdId, StockLow, streams};
 use off_kit::Bus;
 use sqlx::PgPool;
 use std::collections::{HashMap, HashSet};
-use uuid::Uuid;
 
-/// An order as stored in Postgres, with its deliveries.
+/// An order as stored in Postgres, with its delivery and its money.
 pub(super) struct StoredOrder {
-    id: Uuid,
     request: Request,
-    is_complete: bool,
-    is_in_order: bool,
-    is_shipping_known: bool,
-    deliveries: i64,
+    pub(super) status: OrderStatus,
+    pub(super) row: OrderRow,
+}
+
+impl StoredOrder {
+    /// Why it has not ended as it must: delivered and paid for, or refused, or cancelled.
+    fn problem(&self) -> Option<&'static str> {
+        let OrderRow { deliveries, charges, earnings, refunds, is_refusal_stored, .. } = self.row;
+        let money = (charges, earnings, refunds, is_refusal_stored);
+        Some(match self.status {
+            OrderStatus::Pending | OrderStatus::Paid | OrderStatus::Shipped => "has not ended",
+            _ if !self.row.is_in_order => "has timestamps in an impossible order",
+            _ if self.row.wrong_transfers > 0 => "has a transfer with another amount or person",
+            OrderStatus::Completed if deliveries != 1 => "was not delivered exactly once as ordered",
+            OrderStatus::Completed if money != (1, 1, 0, false) => "was not charged and earned exactly once",
+            OrderStatus::Completed if !self.row.is_shipping_known => "is completed without a time of shipping",
+            OrderStatus::Completed => return None,
+            _ if deliveries != 0 => "was delivered although it was refused or cancelled",
+            _ if self.row.is_shipping_known => "was shipped although it was refused or cancelled",
+            OrderStatus::Refused if money != (0, 0, 0, true) => "is refused, but not by the billing service",
+            // Refunded, or never charged.
+            OrderStatus::Cancelled if !matches!(money, (1, 0, 1, false) | (0, 0, 0, true)) => {
+                "is cancelled, but neither refunded nor kept from being charged"
+            }
+            OrderStatus::Refused | OrderStatus::Cancelled => return None,
+        })
+    }
 }
 
 /// Reads all orders, by their idempotency key.
@@ -30,16 +51,8 @@ pub(super) async fn read_orders(db: &PgPool) -> anyhow::Result<HashMap<String, S
             let (ssd_id, barcode) = (SsdId(row.ssd_id), row.barcode.parse()?);
             let request = Request { ssd_id, barcode, quantity: row.quantity.into() };
             // All clients here send an idempotency key, so an order without one was requested by no client.
-            let key = if row.key.is_empty() { format!("no key, order {}", row.id) } else { row.key };
-            let order = StoredOrder {
-                id: row.id,
-                request,
-                is_complete: row.is_complete,
-                is_in_order: row.is_in_order,
-                is_shipping_known: row.is_shipping_known,
-                deliveries: row.deliveries,
-            };
-            Ok((key, order))
+            let key = if row.key.is_empty() { format!("no key, order {}", row.id) } else { row.key.clone() };
+            Ok((key, StoredOrder { request, status: row.status.parse()?, row }))
         })
         .collect()
 }
@@ -51,36 +64,42 @@ pub(super) async fn read_low_stock_ids(bus: &Bus) -> anyhow::Result<HashSet<Stri
     Ok(events.map(|event| event.event_id()).collect())
 }
 
-/// Every order that was answered with 201 is stored, completed and delivered once.
+/// Every order that was answered with 201 is stored, and ended as it must.
 pub(super) fn check_answered(orders: &HashMap<String, StoredOrder>, entries: &Entries) -> Verdict {
     let mut findings = entries.contradictions.clone();
-    let (mut answered, mut without_shipping) = (0, 0);
+    let (mut answered, mut without_payment) = (0, 0);
     for (key, (request, outcome)) in &entries.orders {
         let Outcome::Accepted(id) = outcome else { continue };
         answered += 1;
         let problem = match orders.get(key) {
             None => "is not stored",
-            Some(order) if order.id != *id => "is stored under another id",
+            Some(order) if order.row.id != *id => "is stored under another id",
             Some(order) if order.request != *request => "is stored with another device, product or quantity",
-            Some(order) if !order.is_complete => "is not completed",
-            Some(order) if !order.is_in_order => "has timestamps in an impossible order",
-            Some(order) if order.deliveries != 1 => "was not delivered exactly once as ordered",
-            Some(order) if order.is_shipping_known => continue,
-            // Only the broker knows the time of shipping until `orders.shipped` is handled.
-            Some(_) if entries.has_lost(streams::ORDERS.name) => {
-                without_shipping += 1;
-                continue;
-            }
-            Some(_) => "is completed without a time of shipping",
+            Some(order) => match order.problem() {
+                Some(problem) => problem,
+                None if order.status != OrderStatus::Completed || order.row.is_payment_known => continue,
+                // Only the broker brings the time of payment to the orders service.
+                None if entries.has_lost(streams::ORDERS.name) => {
+                    without_payment += 1;
+                    continue;
+                }
+                None => "is completed without a time of payment",
+            },
         };
         findings.push(format!("order {id} ({key}) was answered with 201 and {problem}"));
     }
-    let lost = match without_shipping {
+    let lost = match without_payment {
         0 => String::new(),
-        count => format!("; the broker's loss took the time of shipping of {count}"),
+        count => format!("; the broker's loss took the time of payment of {count}"),
     };
-    let claim =
-        format!("each of {answered} orders answered with 201 is stored, completed and delivered exactly once{lost}");
+    let count = |status| orders.values().filter(|order| order.status == status).count();
+    let claim = format!(
+        "each of {answered} orders answered with 201 is stored and ended once; of all orders {} were delivered and paid \
+         for, {} refused, {} cancelled{lost}",
+        count(OrderStatus::Completed),
+        count(OrderStatus::Refused),
+        count(OrderStatus::Cancelled)
+    );
     Verdict::new("answered", claim, findings)
 }
 
@@ -96,24 +115,26 @@ pub(super) fn check_unrequested(
         let problem = match entries.orders.get(key) {
             None if low_stock_ids.contains(key) || !entries.losses.is_empty() && is_key_of_low(key, &order.request) => {
                 restocked += 1;
-                if order.is_complete && order.deliveries == 1 {
+                match order.problem() {
+                    None => continue,
+                    Some(problem) => format!("was requested by a device and {problem}"),
+                }
+            }
+            None => "was not requested".to_owned(),
+            Some((request, _)) if order.request != *request => {
+                "has another device, product or quantity than requested".to_owned()
+            }
+            Some((_, Outcome::Rejected(_))) => "was rejected but is stored".to_owned(),
+            Some((_, Outcome::Unknown)) => match order.problem() {
+                None => {
+                    unknown += 1;
                     continue;
                 }
-                "was requested by a device but is not completed and delivered exactly once"
-            }
-            None => "was not requested",
-            Some((request, _)) if order.request != *request => "has another device, product or quantity than requested",
-            Some((_, Outcome::Rejected(_))) => "was rejected but is stored",
-            Some((_, Outcome::Unknown)) if !order.is_complete || order.deliveries != 1 => {
-                "got no response and is not completed and delivered exactly once"
-            }
-            Some((_, Outcome::Unknown)) => {
-                unknown += 1;
-                continue;
-            }
+                Some(problem) => format!("got no response and {problem}"),
+            },
             Some((_, Outcome::Accepted(_))) => continue,
         };
-        findings.push(format!("order {} ({key}) {problem}", order.id));
+        findings.push(format!("order {} ({key}) {problem}", order.row.id));
     }
     findings.extend(entries.orders.iter().filter_map(|(key, (_, outcome))| match outcome {
         Outcome::Rejected(reason) => Some(format!("{key} was rejected: {reason}")),

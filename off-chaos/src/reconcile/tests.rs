@@ -1,37 +1,72 @@
 use super::*;
-use crate::journal::{Loss, Outcome, Poison, Request};
-use off_events::{Order, SsdId, streams};
+use crate::journal::{Deposit, Loss, Outcome, Poison, Request};
+use off_events::{Money, Order, SsdId, UserId, streams};
 use off_kit::bus::dead_letters;
 use off_testkit::{LENTILS, Leftover, TEA, World};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// A delivered order, a consumption report, and a journal with both.
+/// The orders of each end, and the deposit.
+const COMPLETED: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+const REFUSED: &str = "01890a5d-ac96-774b-bcce-b302099a8058";
+const CANCELLED: &str = "01890a5d-ac96-774b-bcce-b302099a8059";
+const DEPOSIT: &str = "01890a5d-ac96-774b-bcce-b302099a80aa";
+
+/// Time from a refused or cancelled order to the next `stock.low`.
+const PAUSE: Duration = Duration::from_secs(90);
+
+/// An order of every end, a deposit, a consumption report, and a journal with all.
 async fn consistent_world() -> (World, Entries) {
     let world = World::new().await;
     let ssd_id = SsdId(world.add_device().await);
     sql(
         &world,
         "INSERT INTO orders.product_orders
-             (id, ssd_id, barcode, quantity, status, idempotency_key, placed_at, shipped_at, completed_at)
-         VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, 'completed', 'order-1',
-                 now() - interval '3 s', now() - interval '2 s', now() - interval '1 s');
+             (id, ssd_id, user_id, barcode, quantity, unit_price, status, idempotency_key, placed_at, paid_at, shipped_at,
+              completed_at, ended_at, missing)
+         SELECT id::uuid, 1, 1, '2000000000015', 5, 299, status::orders.order_status, key, now() - interval '4 s',
+                now() - make_interval(secs => paid), now() - make_interval(secs => shipped),
+                now() - make_interval(secs => completed), now() - make_interval(secs => ended), missing
+         FROM (VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 'completed', 'order-1', 3, 2, 1, NULL, NULL),
+                      ('01890a5d-ac96-774b-bcce-b302099a8058', 'refused', 'order-2', NULL, NULL, NULL, 3, 17),
+                      ('01890a5d-ac96-774b-bcce-b302099a8059', 'cancelled', 'order-3', 3, NULL, NULL, 2, NULL))
+             AS placed (id, status, key, paid, shipped, completed, ended, missing);
          INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
          VALUES (1, 'report-1', '2000000000015', 1, 1, now());
          INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point)
-         VALUES (1, '2000000000015', 4, 2)",
+         VALUES (1, '2000000000015', 4, 2);
+         INSERT INTO billing.accounts VALUES (1, 3505);
+         INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8058', 1, 'insufficient_funds', 17, now());
+         INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+         VALUES ('01890a5d-ac96-774b-bcce-b302099a80aa', 'deposit', 0, 1, 5000, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'charge', 1, -1, 1495, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'earning', -1, -2, 1495, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8059', 'charge', 1, -1, 1495, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8059', 'refund', -1, 1, 1495, now())",
     )
     .await;
+    (world, consistent_entries(ssd_id))
+}
+
+fn consistent_entries(ssd_id: SsdId) -> Entries {
     let mut entries = Entries::default();
     let request = |quantity| Request { ssd_id, barcode: LENTILS.parse().unwrap(), quantity };
-    let id = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
-    entries.orders.insert("order-1".to_owned(), (request(5), Outcome::Accepted(id)));
+    for (key, id) in [("order-1", COMPLETED), ("order-2", REFUSED), ("order-3", CANCELLED)] {
+        entries.orders.insert(key.to_owned(), (request(5), Outcome::Accepted(id.parse().unwrap())));
+    }
+    entries.cancellations.insert(CANCELLED.parse().unwrap(), Outcome::Accepted(()));
+    entries.cancellations.insert(REFUSED.parse().unwrap(), Outcome::Rejected("409 Conflict".to_owned()));
+    entries.deposits.insert("deposit-1".to_owned(), (deposit(5000), Outcome::Accepted(DEPOSIT.parse().unwrap())));
     let now = Instant::now();
     let accepted = Outcome::Accepted(now..=now);
     entries.reports.insert((ssd_id, "report-1".to_owned()), (request(1), accepted));
-    (world, entries)
+    entries
+}
+
+fn deposit(cents: i64) -> Deposit {
+    Deposit { user: UserId(1), amount: Money::from_cents(cents).unwrap() }
 }
 
 async fn sql(world: &World, statement: &'static str) {
@@ -40,7 +75,7 @@ async fn sql(world: &World, statement: &'static str) {
 
 async fn findings(world: &World, entries: &Entries) -> String {
     let letters = dead_letters::list(&world.nats.bus).await.unwrap();
-    let verdicts = check_all(&world.database.pool, &world.nats.bus, entries, &letters).await.unwrap();
+    let verdicts = check_all(&world.database.pool, &world.nats.bus, entries, &letters, PAUSE).await.unwrap();
     verdicts.into_iter().flat_map(|verdict| verdict.findings).collect::<Vec<_>>().join("\n")
 }
 
@@ -48,7 +83,8 @@ async fn findings(world: &World, entries: &Entries) -> String {
 async fn a_journal_that_agrees_with_the_database_has_no_findings() {
     let (world, mut entries) = consistent_world().await;
     let unanswered = Request { ssd_id: SsdId(1), barcode: TEA.parse().unwrap(), quantity: 1 };
-    entries.orders.insert("order-2".to_owned(), (unanswered.clone(), Outcome::Unknown));
+    entries.orders.insert("order-4".to_owned(), (unanswered.clone(), Outcome::Unknown));
+    entries.deposits.insert("deposit-2".to_owned(), (deposit(70), Outcome::Unknown));
     entries.reports.insert((SsdId(1), "report-2".to_owned()), (unanswered, Outcome::Unknown));
     assert_eq!(findings(&world, &entries).await, "");
     world.end().await;
@@ -60,15 +96,53 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
         ("DELETE FROM orders.product_orders", "is not stored"),
         ("UPDATE orders.product_orders SET id = gen_random_uuid()", "is stored under another id"),
         ("UPDATE orders.product_orders SET quantity = 6", "is stored with another device"),
-        ("UPDATE orders.product_orders SET status = 'shipped'", "is not completed"),
+        ("UPDATE orders.product_orders SET status = 'shipped' WHERE status = 'completed'", "has not ended"),
+        ("UPDATE orders.product_orders SET status = 'pending' WHERE status = 'refused'", "has not ended"),
         ("UPDATE orders.product_orders SET shipped_at = placed_at - interval '1 s'", "in an impossible order"),
         ("UPDATE orders.product_orders SET shipped_at = NULL", "is completed without a time of shipping"),
+        ("UPDATE orders.product_orders SET paid_at = NULL", "is completed without a time of payment"),
         ("DELETE FROM users.deliveries", "was not delivered exactly once"),
         ("UPDATE orders.product_orders SET idempotency_key = NULL", "was not requested"),
+        ("UPDATE orders.product_orders SET status = 'completed', completed_at = ended_at WHERE status = 'refused';
+          INSERT INTO users.deliveries SELECT id, 1, barcode, 5, now() FROM orders.product_orders WHERE missing = 17",
+         "was not charged and earned exactly once"),
+        ("DELETE FROM billing.transfers WHERE kind = 'earning'", "was not charged and earned exactly once"),
+        ("UPDATE billing.transfers SET amount = amount - 1 WHERE kind = 'charge'", "has a transfer with another amount"),
+        ("UPDATE billing.transfers SET credit_account = 2 WHERE kind = 'refund'", "has a transfer with another amount"),
+        ("DELETE FROM billing.refusals", "is refused, but not by the billing service"),
+        ("INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+          SELECT order_id, 'charge', 1, -1, 1495, now() FROM billing.refusals",
+         "is refused, but not by the billing service"),
+        ("UPDATE users.deliveries SET order_id = '01890a5d-ac96-774b-bcce-b302099a8058'",
+         "was delivered although it was refused or cancelled"),
+        ("UPDATE users.deliveries SET order_id = '01890a5d-ac96-774b-bcce-b302099a8059'",
+         "was delivered although it was refused or cancelled"),
+        ("UPDATE orders.product_orders SET shipped_at = paid_at WHERE status = 'cancelled'",
+         "was shipped although it was refused or cancelled"),
+        ("DELETE FROM billing.transfers WHERE kind = 'refund'", "is cancelled, but neither refunded"),
+        ("UPDATE orders.product_orders SET status = 'cancelled' WHERE status = 'refused'",
+         "was rejected, but it is cancelled"),
+        ("UPDATE orders.product_orders SET status = 'refused' WHERE status = 'cancelled'",
+         "was answered with 200, but it is not cancelled"),
+        ("UPDATE orders.product_orders SET status = 'cancelled' WHERE status = 'completed'", "nobody cancelled it"),
+        ("DELETE FROM billing.transfers WHERE kind = 'deposit'", "was answered with 201, but is stored as None"),
+        ("UPDATE billing.transfers SET amount = 50 WHERE kind = 'deposit'", "was answered with 201, but is stored as Some"),
+        ("INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+          VALUES (gen_random_uuid(), 'deposit', 0, 1, 5000, now())",
+         "was not requested, or is stored again"),
+        ("UPDATE billing.accounts SET balance = 3504", "has 3504 cents instead of 3505"),
+        ("INSERT INTO users.users (first_name, last_name, email, registered_at) VALUES ('A', 'B', 'a@example.org', now());
+          INSERT INTO billing.accounts SELECT max(id), 7 FROM users.users",
+         "has 7 cents and paid nothing in"),
+        ("DELETE FROM billing.transfers WHERE kind IN ('earning', 'refund')", "2990 cents are held"),
         ("DELETE FROM users.consumptions", "was acknowledged but is not stored"),
         ("UPDATE users.consumptions SET quantity = 2", "is stored with another product or quantity"),
         ("UPDATE users.consumptions SET id = 'report-9'", "was not sent"),
         ("UPDATE users.shelf_items SET low_since = now()", "stays low"),
+        ("UPDATE users.shelf_items SET low_since = now(), remind_at = now() + interval '80 s'", "stays low"),
+        ("UPDATE users.shelf_items SET low_since = now(), remind_at = now() + interval '90 s';
+          UPDATE orders.product_orders SET barcode = '2000000000022' WHERE status <> 'completed'",
+         "stays low"),
     ] {
         let (world, entries) = consistent_world().await;
         sql(&world, statement).await;
@@ -76,6 +150,41 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
         assert!(found.contains(finding), "after {statement} it found: {found}");
         world.end().await;
     }
+}
+
+#[tokio::test]
+async fn deposits_without_a_response_are_stored_at_most_once() {
+    let (world, mut entries) = consistent_world().await;
+    entries.deposits.insert("deposit-2".to_owned(), (deposit(70), Outcome::Unknown));
+    let paid_in = "INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
+         VALUES (gen_random_uuid(), 'deposit', 0, 1, 70, now());
+         UPDATE billing.accounts SET balance = balance + 70";
+    sql(&world, paid_in).await;
+    assert_eq!(findings(&world, &entries).await, "");
+    sql(&world, paid_in).await;
+    assert!(findings(&world, &entries).await.contains("is stored again"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_cancelled_order_that_was_never_charged_has_no_findings() {
+    let (world, entries) = consistent_world().await;
+    sql(
+        &world,
+        "DELETE FROM billing.transfers WHERE subject = '01890a5d-ac96-774b-bcce-b302099a8059';
+         INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8059', 1, 'cancelled', NULL, now())",
+    )
+    .await;
+    assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_shelf_whose_order_was_refused_may_be_low() {
+    let (world, entries) = consistent_world().await;
+    sql(&world, "UPDATE users.shelf_items SET low_since = now(), remind_at = now() + interval '90 s'").await;
+    assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
 }
 
 #[tokio::test]
@@ -120,9 +229,9 @@ async fn a_loss_explains_no_more_missing_reports_than_were_unhandled() {
 }
 
 #[tokio::test]
-async fn a_loss_in_the_orders_stream_explains_a_missing_time_of_shipping() {
+async fn a_loss_in_the_orders_stream_explains_a_missing_time_of_payment() {
     let (world, mut entries) = consistent_world().await;
-    sql(&world, "UPDATE orders.product_orders SET shipped_at = NULL").await;
+    sql(&world, "UPDATE orders.product_orders SET paid_at = NULL").await;
     entries.losses.push(loss(streams::ORDERS.name, None));
     assert_eq!(findings(&world, &entries).await, "");
     world.end().await;

@@ -2,7 +2,9 @@
 //! regardless of the speed of the services.
 
 use super::{
-    Kind, Purpose, Weights, rng,
+    Income, Kind, PAY, PlannedPay, Purpose, Weights,
+    pay_days::PayDays,
+    rng,
     timeline::{Pace, Slot, Timeline},
 };
 use rand::{RngExt, seq::IndexedRandom};
@@ -24,7 +26,8 @@ const PROCESSING_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct PlannedEvent {
     /// Simulated seconds since the start.
     pub(crate) at: f64,
-    pub(crate) kind: Kind,
+    /// Its kind, in logs and metrics.
+    pub(crate) kind: &'static str,
     /// The number of the event within its kind, from 0.
     pub(crate) number: u64,
     pub(crate) action: Action,
@@ -39,6 +42,8 @@ pub(crate) enum Action {
     Order(PlannedOrder),
     /// Reports that `quantity` units of an earlier order were consumed.
     Consume { order: PlannedOrder, quantity: i64 },
+    /// Pays a household.
+    Pay(PlannedPay),
     /// Does nothing, because there is no household or delivered order yet.
     Skip,
 }
@@ -69,6 +74,11 @@ pub(crate) struct InitialHouseholds {
 pub(crate) struct Plan {
     seed: u64,
     timeline: Timeline,
+    /// The next event of the timeline.
+    next_slot: Option<Slot>,
+    pay_days: PayDays,
+    /// The number of pay days so far.
+    pays: u64,
     initial: InitialHouseholds,
     /// Simulated seconds per real second.
     speed: f64,
@@ -90,13 +100,18 @@ impl Plan {
         seed: u64,
         pace: Pace,
         weights: Weights,
+        income: Income,
         initial: InitialHouseholds,
         max_wait: Duration,
         speed: f64,
     ) -> Self {
+        let mut timeline = Timeline::new(seed, pace, weights);
         Self {
             seed,
-            timeline: Timeline::new(seed, pace, weights),
+            next_slot: timeline.next(),
+            timeline,
+            pay_days: PayDays::new(income),
+            pays: 0,
             initial,
             speed,
             delivered_after: max_wait.as_secs_f64() + PROCESSING_TIME.as_secs_f64() * speed,
@@ -109,7 +124,11 @@ impl Plan {
 
     /// The next event; `None` if the rate or all weights are 0.
     pub(crate) fn next(&mut self) -> Option<PlannedEvent> {
-        let Slot { at, kind, number } = self.timeline.next()?;
+        let Slot { at, kind, number } = self.next_slot?;
+        if let Some(event) = self.plan_pay(at) {
+            return Some(event);
+        }
+        self.next_slot = self.timeline.next();
         let action = match kind {
             Kind::Registration => {
                 self.registrations = self.registrations.saturating_add(1);
@@ -118,11 +137,21 @@ impl Plan {
             Kind::Order => self.plan_order(at, number),
             Kind::Consumption => self.plan_consumption(at, number),
         };
-        Some(PlannedEvent { at, kind, number, action })
+        Some(PlannedEvent { at, kind: kind.as_str(), number, action })
+    }
+
+    /// The next pay day up to the simulated time `until`.
+    fn plan_pay(&mut self, until: f64) -> Option<PlannedEvent> {
+        let Self { initial, registrations, speed, .. } = *self;
+        let households = |at| count_households(initial, registrations, speed, at);
+        let (at, pay) = self.pay_days.next_until(until, households)?;
+        let number = self.pays;
+        self.pays += 1;
+        Some(PlannedEvent { at, kind: PAY, number, action: Action::Pay(pay) })
     }
 
     fn plan_order(&mut self, at: f64, number: u64) -> Action {
-        let households = self.count_households(at);
+        let households = count_households(self.initial, self.registrations, self.speed, at);
         if households == 0 {
             return Action::Skip;
         }
@@ -150,15 +179,6 @@ impl Plan {
         }
     }
 
-    /// The number of households that can order at the simulated time `at`.
-    fn count_households(&self, at: f64) -> u32 {
-        let InitialHouseholds { existing, goal } = self.initial;
-        let elapsed = Duration::try_from_secs_f64(at / self.speed).unwrap_or(Duration::MAX);
-        let registered = u32::try_from(elapsed.as_nanos() / REGISTRATION_INTERVAL.as_nanos()).unwrap_or(u32::MAX);
-        let households = existing.saturating_add(registered);
-        if households < goal { households } else { goal.saturating_add(self.registrations) }
-    }
-
     /// Adds a delivered order to the sample, by reservoir sampling: each order is in the sample with equal probability.
     fn add_to_sample(&mut self, order: PlannedOrder) {
         self.delivered_count += 1;
@@ -174,13 +194,25 @@ impl Plan {
     }
 }
 
+/// The number of households that can order at the simulated time `at`, after this many registration events.
+fn count_households(initial: InitialHouseholds, registrations: u32, speed: f64, at: f64) -> u32 {
+    let InitialHouseholds { existing, goal } = initial;
+    let elapsed = Duration::try_from_secs_f64(at / speed).unwrap_or(Duration::MAX);
+    let registered = u32::try_from(elapsed.as_nanos() / REGISTRATION_INTERVAL.as_nanos()).unwrap_or(u32::MAX);
+    let households = existing.saturating_add(registered);
+    if households < goal { households } else { goal.saturating_add(registrations) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     fn plan(seed: u64, initial: InitialHouseholds) -> Plan {
         let weights = Weights::new([(Kind::Registration, 1), (Kind::Order, 9), (Kind::Consumption, 10)]);
-        Plan::new(seed, Pace::Rate(100.0), weights, initial, Duration::from_secs(10), 1.0)
+        let (pace, interval) = (Pace::Rate(100.0), Duration::from_secs(20));
+        let income = Income::new(seed, interval, 1.0, pace, &weights);
+        Plan::new(seed, pace, weights, income, initial, Duration::from_secs(10), 1.0)
     }
 
     fn events(seed: u64, initial: InitialHouseholds, count: usize) -> Vec<PlannedEvent> {
@@ -203,8 +235,8 @@ mod tests {
                 Action::Register => registered += 1,
                 Action::Order(order) if order.household < 50 => assert!(f64::from(order.household) < at * 25.0),
                 Action::Order(order) => assert!(at >= 2.0 && order.household < 50 + registered),
-                Action::Skip => assert!(kind == Kind::Consumption || at < 0.05),
-                Action::Consume { .. } => {}
+                Action::Skip => assert!(kind == Kind::Consumption.as_str() || at < 0.05),
+                Action::Consume { .. } | Action::Pay(_) => {}
             }
         }
     }
@@ -220,6 +252,24 @@ mod tests {
             consumptions += 1;
         }
         assert!(consumptions > 1500, "{consumptions}");
+    }
+
+    #[test]
+    fn each_household_is_paid_once_in_each_interval_after_its_registration() {
+        let events = events(7, InitialHouseholds { existing: 30, goal: 30 }, 8000);
+        assert!(events.is_sorted_by_key(|event| event.at));
+        let pays = events.iter().filter_map(|event| match event.action {
+            Action::Pay(pay) => Some((event.at, pay)),
+            _ => None,
+        });
+        let mut paid = HashSet::new();
+        for (at, PlannedPay { household, day, .. }) in pays {
+            let begin = day as f64 * 20.0;
+            assert!((begin..begin + 20.0).contains(&at) && paid.insert((household, day)), "{household} at {at}");
+        }
+        // Five households register per second.
+        let counts = [0, 1, 2].map(|day| paid.iter().filter(|(_, other)| *other == day).count());
+        assert!(counts[0] == 30 && counts[1].abs_diff(130) <= 1 && counts[2].abs_diff(230) <= 1, "{counts:?}");
     }
 
     #[test]

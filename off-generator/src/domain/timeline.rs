@@ -11,6 +11,16 @@ pub(crate) enum Pace {
     Period(f64),
 }
 
+impl Pace {
+    /// Events per second.
+    pub(super) fn events_per_second(self) -> f64 {
+        match self {
+            Self::Rate(rate) => rate,
+            Self::Period(period) => period.recip(),
+        }
+    }
+}
+
 /// The sequence of the kinds and times of all events.
 #[derive(Debug)]
 pub(super) struct Timeline {

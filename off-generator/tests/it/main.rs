@@ -2,6 +2,7 @@
 
 #![expect(clippy::expect_used, reason = "a failure in a helper must fail the calling test")]
 
+mod income;
 mod openapi;
 mod orders;
 mod program;
@@ -9,6 +10,7 @@ mod registration;
 mod repeated_runs;
 mod stock;
 
+use off_billing_service::BillingService;
 use off_events::StockLow;
 use off_generator::{Config, Generator};
 use off_kit::{
@@ -21,11 +23,12 @@ use off_users_service::UsersService;
 use serde_json::{Value, json};
 use std::{net::TcpListener, time::Duration};
 
-/// The users service and the orders service with a private database and NATS server.
+/// The users service, the orders service and the billing service with a private database and NATS server.
 struct TestSystem {
     world: World,
     users: Running,
     orders: Running,
+    billing: Running,
 }
 
 impl TestSystem {
@@ -39,7 +42,9 @@ impl TestSystem {
         let users = Running::start_ready::<UsersService>(config, Clock::real(1.0)).await;
         let config = off_orders_service::Config::new(world.db_config(), world.bus_config(), Duration::from_mins(4));
         let orders = Running::start_ready::<OrdersService>(config, Clock::real(1.0)).await;
-        Self { world, users, orders }
+        let config = off_billing_service::Config { db: world.db_config(), bus: world.bus_config() };
+        let billing = Running::start_ready::<BillingService>(config, Clock::real(1.0)).await;
+        Self { world, users, orders, billing }
     }
 
     /// The settings of a generator without households and events.
@@ -53,12 +58,15 @@ impl TestSystem {
             },
             users_url: self.users.http.base().parse().expect("a URL"),
             orders_url: self.orders.http.base().parse().expect("a URL"),
+            billing_url: self.billing.http.base().parse().expect("a URL"),
             run_period: None,
             rate: 0.0,
             registration_weight: 1,
             order_weight: 1,
             consumption_weight: 1,
             households: 0,
+            pay_interval: Duration::from_hours(1),
+            income: 1.0,
             supplier_delay_max: Duration::ZERO,
             delivery_delay_max: Duration::ZERO,
             seed: 7,
@@ -155,7 +163,7 @@ impl TestSystem {
     /// [`TestSystem::end`] of a test that leaves exactly these kinds of leftovers behind.
     async fn end_leaving(self, leftovers: &[Leftover]) {
         let generator = self.start(self.config()).await;
-        self.world.end_after(vec![generator, self.orders, self.users], leftovers).await;
+        self.world.end_after(vec![generator, self.orders, self.billing, self.users], leftovers).await;
     }
 }
 

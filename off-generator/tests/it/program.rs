@@ -28,6 +28,7 @@ async fn the_program_starts_and_exits_successfully_on_sigterm() {
         ("NATS_URL", &*system.world.nats.url),
         ("USERS_URL", system.users.http.base()),
         ("ORDERS_URL", system.orders.http.base()),
+        ("BILLING_URL", system.billing.http.base()),
         ("AUTH_TOKEN_URL", &token_url),
         ("CLIENT_SECRET_FILE", &secret_file),
         ("HTTP_SERVICE_PORT", "0"),

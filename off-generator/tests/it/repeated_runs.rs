@@ -5,7 +5,10 @@ use futures::future::join_all;
 use off_generator::Config;
 use off_testkit::{LENTILS, eventually};
 use serde_json::json;
-use std::collections::{BTreeMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    time::Duration,
+};
 
 /// Events by their number, each with its device, product and quantity.
 type EventsByNumber = BTreeMap<i64, (i64, String, i32)>;
@@ -23,6 +26,27 @@ async fn list_planned_orders(system: &TestSystem) -> EventsByNumber {
 async fn list_consumptions(system: &TestSystem) -> EventsByNumber {
     let query = "SELECT split_part(id, ':', 2)::bigint, ssd_id, barcode, quantity FROM users.consumptions";
     list_events(system, query).await
+}
+
+/// The amounts that each person got, in cents.
+async fn list_deposits(system: &TestSystem) -> BTreeMap<i64, BTreeSet<i64>> {
+    let query = "SELECT credit_account, amount FROM billing.transfers WHERE kind = 'deposit'";
+    let rows: Vec<(i64, i64)> =
+        sqlx::query_as(query).fetch_all(&system.world.database.pool).await.expect("the deposits can be listed");
+    let mut deposits: BTreeMap<i64, BTreeSet<i64>> = BTreeMap::new();
+    for (user, amount) in rows {
+        deposits.entry(user).or_default().insert(amount);
+    }
+    deposits
+}
+
+/// Asserts that the people of two runs got the same amounts, as far as both runs came.
+fn assert_same_deposits(one: &BTreeMap<i64, BTreeSet<i64>>, other: &BTreeMap<i64, BTreeSet<i64>>) {
+    let both: Vec<_> = one.iter().filter_map(|(user, amounts)| Some((amounts, other.get(user)?))).collect();
+    assert!(both.len() >= 12 && both.iter().any(|(amounts, _)| amounts.len() > 1), "{one:?}");
+    for (amounts, others) in both {
+        assert!(amounts.is_subset(others) || others.is_subset(amounts), "{one:?} {other:?}");
+    }
 }
 
 async fn list_events(system: &TestSystem, query: &'static str) -> EventsByNumber {
@@ -58,6 +82,7 @@ fn config(system: &TestSystem) -> Config {
         registration_weight: 1,
         order_weight: 5,
         consumption_weight: 6,
+        pay_interval: Duration::from_secs(2),
         ..system.config()
     }
 }
@@ -93,6 +118,7 @@ async fn the_same_seed_generates_the_same_events_under_any_load() {
     assert_same(&list_consumptions(&idle).await, &list_consumptions(&busy).await, 25);
     let (one, other) = (list_planned_orders(&idle).await, list_planned_orders(&busy).await);
     assert_same(&one, &other, 45);
+    assert_same_deposits(&list_deposits(&idle).await, &list_deposits(&busy).await);
     let devices: HashSet<i64> = one.values().map(|(ssd, ..)| *ssd).collect();
     assert!(devices.len() > 5 && !devices.contains(&other_device), "{devices:?}");
     idle.end().await;
