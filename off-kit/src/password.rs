@@ -1,15 +1,13 @@
 //! Passwords of people: hashing with argon2id, and the list of those that everybody guesses first.
 
-mod argon2id;
 mod common;
 
 pub use common::is_common;
 
 use argon2::{
-    ARGON2ID_IDENT, Params, Version,
+    ARGON2ID_IDENT, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use argon2id::Argon2id;
 use off_events::InvalidValue;
 use std::{sync::Arc, thread::available_parallelism};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -69,7 +67,8 @@ impl Hasher {
 
     /// Hashes a password with a random salt; returns a PHC string. Fails if the queue is full.
     pub async fn hash(&self, password: String) -> Result<String, HashError> {
-        let hashed = self.run(move || Argon2id.hash_password(password.as_bytes()).map(|hash| hash.to_string()));
+        let hashed =
+            self.run(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()));
         hashed.await?.map_err(|error| HashError::Failed(error.to_string()))
     }
 
@@ -77,11 +76,12 @@ impl Hasher {
     /// one, so that its duration does not tell whether somebody is registered. Fails if the queue is full.
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, HashError> {
         self.run(move || {
+            let argon2 = Argon2::default();
             let Some(hash) = hash.as_deref().and_then(|hash| PasswordHash::new(hash).ok()) else {
-                let _ = Argon2id.hash_password_with_salt(password.as_bytes(), &UNUSED_SALT);
+                let _ = argon2.hash_password_with_salt(password.as_bytes(), &UNUSED_SALT);
                 return false;
             };
-            Argon2id.verify_password(password.as_bytes(), &hash).is_ok()
+            argon2.verify_password(password.as_bytes(), &hash).is_ok()
         })
         .await
     }
