@@ -58,11 +58,12 @@ impl Default for Hasher {
 impl Hasher {
     /// A hasher with an empty queue.
     pub fn new() -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
-        Self {
-            core_permits: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores * MAX_QUEUED_PER_CORE)),
-        }
+        Self::with_queue(cores() * MAX_QUEUED_PER_CORE)
+    }
+
+    /// A hasher that takes at most `max_queued` passwords at once.
+    pub fn with_queue(max_queued: usize) -> Self {
+        Self { core_permits: Arc::new(Semaphore::new(cores())), queue: Arc::new(Semaphore::new(max_queued)) }
     }
 
     /// Hashes a password with a random salt; returns a PHC string. Fails if the queue is full.
@@ -108,6 +109,10 @@ impl Hasher {
         });
         working.await.map_err(|error| HashError::Failed(error.to_string()))
     }
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]
