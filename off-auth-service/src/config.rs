@@ -2,6 +2,7 @@
 
 use crate::domain::{AttemptLimit, AttemptLimits, SessionLimits};
 use chrono::TimeDelta;
+use off_kit::password::Hasher;
 use std::{path::PathBuf, time::Duration};
 
 /// The settings of the auth service.
@@ -18,7 +19,7 @@ pub struct Config {
     /// keys and derive refresh tokens are made from it; another one signs everybody out.
     #[arg(long, env = "AUTH_SECRET_FILE", value_name = "FILE")]
     pub auth_secret_file: PathBuf,
-    /// How many wrong passwords in a row an account may get from one network (an IPv4 address, the /64 of an IPv6
+    /// How many wrong passwords in a row an account may get from one network (an IPv4 address, the /56 of an IPv6
     /// address), and ten times as many from all networks together.
     #[arg(long, env = "AUTH_ATTEMPTS", default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -37,6 +38,9 @@ pub struct Config {
     #[arg(long, env = "AUTH_REFRESH_GRACE", default_value = "60s", value_name = "DURATION",
         value_parser = parse_duration)]
     pub auth_refresh_grace: Duration,
+    /// Hashes passwords. Tests set another length of its queue.
+    #[arg(skip)]
+    pub hasher: Hasher,
 }
 
 /// Parses a duration from a second to ten years.
@@ -58,6 +62,7 @@ impl Config {
             auth_session_idle: Duration::from_hours(30 * 24),
             auth_session_max: Duration::from_hours(180 * 24),
             auth_refresh_grace: Duration::from_mins(1),
+            hasher: Hasher::new(),
         }
     }
 

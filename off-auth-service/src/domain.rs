@@ -7,7 +7,7 @@ mod security_event;
 mod session;
 mod signing_period;
 
-pub(crate) use attempts::{AttemptLimit, AttemptLimits, FullAt, UnknownAttempts, whole_seconds};
+pub(crate) use attempts::{AttemptKey, AttemptLimit, AttemptLimits, FullAt, normal_email, whole_seconds};
 pub(crate) use device_key::{DeviceKey, Label};
 pub(crate) use refresh_token::{RefreshKey, RefreshToken};
 pub(crate) use security_event::{EventKind, SecurityEvent};

@@ -16,8 +16,8 @@ const INTERVAL: Duration = Duration::from_mins(10);
 /// Maximum number of rows of a table in a batch.
 const BATCH_SIZE: i64 = 1000;
 
-/// Maximum number of batches in a run.
-const MAX_BATCHES: usize = 100;
+/// Maximum number of batches in a run: more rows than attempts of any hashing rate leave in an interval.
+const MAX_BATCHES: usize = 1000;
 
 /// Starts a task that deletes old rows until the service stops. Replicas skip each other's locked rows.
 pub(crate) fn start(kit: &Kit, db: &PgPool) {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod attempts;
 mod clients;
 mod codes;
 mod config;
@@ -20,7 +21,8 @@ mod tokens;
 
 pub use config::Config;
 
-use domain::{AttemptLimits, SessionLimits, UnknownAttempts};
+use attempts::Verifications;
+use domain::{AttemptLimits, SessionLimits};
 use keys::Keys;
 use off_kit::{
     Bus, Clock, Kit, Outbox, Service,
@@ -48,7 +50,7 @@ struct App {
     keys: Keys,
     secrets: Arc<Secrets>,
     attempt_limits: AttemptLimits,
-    unknown_attempts: Arc<UnknownAttempts>,
+    verifications: Verifications,
     session_limits: SessionLimits,
     verifier: Verifier,
     /// The issuer that tokens name.
@@ -76,22 +78,23 @@ impl Service for AuthService {
         let keys = Keys::start(&kit, &db, &secrets, public_keys.clone());
         let verifier = Verifier::with_keys(&kit, &bus, public_keys);
         housekeeping::start(&kit, &db);
-        let attempt_limits = config.attempt_limits();
+        let verifications = Verifications::new();
         let app = App {
             db,
             clock: kit.clock,
             outbox: outbox.clone(),
-            hasher: Hasher::new(),
+            attempt_limits: config.attempt_limits(),
+            session_limits: config.session_limits(),
+            hasher: config.hasher,
             keys,
             secrets,
-            attempt_limits,
-            unknown_attempts: Arc::new(UnknownAttempts::new(attempt_limits)),
-            session_limits: config.session_limits(),
+            verifications: verifications.clone(),
             verifier: verifier.clone(),
             issuer: kit.http.auth.auth_issuer.as_str().into(),
         };
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
         kit.tasks.on_shutdown(async move {
+            verifications.ended().await;
             outbox.flush().await;
             bus.close().await;
         });

@@ -1,15 +1,15 @@
 //! Database access: all SQL of the service.
 
 mod accounts;
+mod attempts;
 mod clients;
 mod device_keys;
 mod security_events;
 mod sessions;
 mod signing_keys;
 
-pub(crate) use accounts::{
-    Account, Attempt, Whose, confirm_attempt, delete_past_attempts, take_attempt, update_password,
-};
+pub(crate) use accounts::{Account, confirm_account, find_email, update_password};
+pub(crate) use attempts::{Attempt, delete_past_attempts, give_back_attempt, take_attempt};
 pub(crate) use clients::list_client_secrets;
 pub(crate) use device_keys::{
     Extent, NewDeviceKey, NotInserted, delete_revoked_device_keys, find_device_key, insert_device_key,

@@ -4,6 +4,7 @@
 mod api;
 pub mod audit;
 mod colors;
+mod confirm;
 mod dead;
 mod doctor;
 mod documents;

@@ -1,12 +1,12 @@
 //! `off reset`: deletes the private servers' data and all state.
 
-use crate::home::Home;
+use crate::{confirm::confirm, home::Home};
 use anyhow::Context;
 use off_kit::print_line;
 use off_servers::{Nats, Postgres, SmallDisk};
 use std::{
     env, fs,
-    io::{self, ErrorKind, IsTerminal, Write},
+    io::{self, ErrorKind, IsTerminal},
     path::Path,
     process::ExitCode,
 };
@@ -76,14 +76,6 @@ fn print_plan(home: &Home) {
             print_line!("keeps all data in the server of {setting}");
         }
     }
-}
-
-fn confirm() -> anyhow::Result<bool> {
-    write!(io::stdout(), "type yes to continue: ")?;
-    io::stdout().flush()?;
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
 }
 
 /// Stops leftover servers and deletes all state in the folder; the caller holds its lock. Fails if something cannot be

@@ -23,11 +23,11 @@ impl ClientAddress {
     pub(crate) fn of(peer: Peer, headers: &HeaderMap, proxies: u8) -> Self {
         let direct = Self { address: peer.address, tls: peer.tls };
         let Some(index) = proxies.checked_sub(1) else { return direct };
-        let is_last_https = last(headers, &FORWARDED_PROTO).map(|text| text.eq_ignore_ascii_case("https"));
+        let is_last_https = last(headers, &FORWARDED_PROTO).map(|text| text.eq_ignore_ascii_case(b"https"));
         let tls = is_last_https.unwrap_or(direct.tls);
         let lines = headers.get_all(&FORWARDED_FOR).iter().rev();
-        let mut entries = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
-        let address = entries.nth(index.into()).and_then(|text| text.trim().parse::<IpAddr>().ok());
+        let mut entries = lines.flat_map(|line| entries(line).rev());
+        let address = entries.nth(index.into()).and_then(|entry| str::from_utf8(entry).ok()?.parse::<IpAddr>().ok());
         Self { address: address.map_or(direct.address, |address| address.to_canonical()), tls }
     }
 
@@ -37,9 +37,13 @@ impl ClientAddress {
     }
 }
 
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let line = headers.get_all(name).iter().next_back()?;
-    line.to_str().ok()?.rsplit(',').next().map(str::trim)
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    entries(headers.get_all(name).iter().next_back()?).next_back()
+}
+
+/// The entries of a line. It may have bytes that are not ASCII where the client wrote it.
+fn entries(line: &HeaderValue) -> impl DoubleEndedIterator<Item = &[u8]> {
+    line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
@@ -50,7 +54,7 @@ mod tests {
         let peer = Peer { address: "192.0.2.1".parse().unwrap(), tls: false };
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(FORWARDED_FOR, HeaderValue::from_static(line));
+            headers.append(FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         ClientAddress::of(peer, &headers, proxies).address.to_string()
     }
@@ -60,6 +64,7 @@ mod tests {
         assert_eq!(address(&["203.0.113.9"], 0), "192.0.2.1");
         assert_eq!(address(&["6.6.6.6, 203.0.113.9"], 1), "203.0.113.9");
         assert_eq!(address(&["6.6.6.6", "203.0.113.9, 198.51.100.7"], 2), "203.0.113.9");
+        assert_eq!(address(&["evil\u{ff}, 203.0.113.9"], 1), "203.0.113.9");
         assert_eq!(address(&["::ffff:203.0.113.9"], 1), "203.0.113.9");
         for unusable in [&["203.0.113.9"] as &[_], &["nonsense, 198.51.100.7"], &[]] {
             assert_eq!(address(unusable, 2), "192.0.2.1", "{unusable:?}");

@@ -2,7 +2,7 @@
 
 use crate::{
     address::ClientAddress,
-    exchange::{Exchange, Refusal},
+    exchange::{BasicCredentials, Exchange, Refusal},
     rates::{Class, Exceeded, Level, RateKey, RateLimits},
     routes::Route,
 };
@@ -116,7 +116,12 @@ impl Authenticator {
         basic: &HeaderValue,
         client: ClientAddress,
     ) -> Result<Authenticated, Refused> {
-        let fingerprint = Exchange::fingerprint(basic);
+        let network = RateKey::network(client.address);
+        let Some(basic) = BasicCredentials::of(basic) else {
+            self.rates.take(Class::InvalidKey, network)?;
+            return Err(wrong_key().into());
+        };
+        let fingerprint = basic.fingerprint();
         if let Some(token) = self.exchange.known(&fingerprint) {
             match self.verifier.verify(&token).await {
                 Ok(principal) => return self.count(is_sign_in, principal, Some(&token), client),
@@ -124,20 +129,16 @@ impl Authenticator {
                 Err(_) => self.exchange.forget(&fingerprint),
             }
         }
-        let network = RateKey::network(client.address);
-        self.rates.check(Class::InvalidKey, network.clone())?;
-        let token = match self.exchange.fetch(basic, client).await {
-            Ok(token) => token,
-            Err(Refusal::Unavailable) => {
-                return Err(Problem::unavailable("keys cannot be checked now; try again").into());
-            }
-            Err(Refusal::Invalid) => {
-                self.rates.take(Class::InvalidKey, network)?;
-                let detail = "there is no device or client with this id and this key";
-                let problem = Problem::new(CommonCode::Unauthenticated, detail);
-                return Err(problem.with_challenge("Basic realm=\"off\"").into());
-            }
-        };
+        // Counted before the answer, so that concurrent guesses do not pass the limit together.
+        self.rates.take(Class::InvalidKey, network.clone())?;
+        let fetched = self.exchange.fetch(&basic, client).await;
+        if !matches!(fetched, Err(Refusal::Invalid)) {
+            self.rates.give_back(Class::InvalidKey, network);
+        }
+        let token = fetched.map_err(|refusal| match refusal {
+            Refusal::Unavailable => Problem::unavailable("keys cannot be checked now; try again"),
+            Refusal::Invalid => wrong_key(),
+        })?;
         let principal = self.verifier.verify(&token).await.map_err(|error| {
             self.exchange.forget(&fingerprint);
             Problem::of_token(error)
@@ -177,6 +178,11 @@ impl Authenticator {
         let level = self.rates.take(class, rate_key.clone())?;
         Ok(Authenticated { principal: None, authorization: None, level, rate_key })
     }
+}
+
+fn wrong_key() -> Problem {
+    let detail = "there is no device or client with this id and this key";
+    Problem::new(CommonCode::Unauthenticated, detail).with_challenge("Basic realm=\"off\"")
 }
 
 fn credentials(headers: &HeaderMap) -> Credentials<'_> {

@@ -29,7 +29,7 @@ pub struct Config {
     /// The origins whose pages may use the API, like https://shop.example.org, separated by commas.
     #[arg(long, env = "CORS_ORIGINS", value_name = "ORIGINS", value_delimiter = ',', value_parser = parse_origin)]
     pub cors_origins: Vec<HeaderValue>,
-    /// Maximum number of connections of one address, or of one /64 with IPv6; 0 for no limit. Behind trusted proxies
+    /// Maximum number of connections of one address, or of one /56 with IPv6; 0 for no limit. Behind trusted proxies
     /// there is none, because they have the connections.
     #[arg(long, env = "MAX_CONNECTIONS_PER_ADDRESS", default_value_t = 1024, value_name = "N")]
     pub max_connections_per_address: usize,

@@ -45,7 +45,33 @@ pub(crate) enum Refusal {
     Unavailable,
 }
 
-/// SHA-256 of an `Authorization` header: the header itself is not kept.
+/// Basic credentials of off: a device key or the secret of a client, with the id that it belongs to.
+pub(crate) struct BasicCredentials(String);
+
+impl BasicCredentials {
+    /// The credentials in an `Authorization` header, however it is spelled; `None` if they are not of off.
+    pub(crate) fn of(header: &HeaderValue) -> Option<Self> {
+        let (_, encoded) = header.to_str().ok().filter(|text| text.len() <= MAX_HEADER_BYTES)?.split_once(' ')?;
+        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
+        let (_, secret) = decoded.split_once(':')?;
+        PREFIXES.iter().any(|prefix| secret.starts_with(prefix)).then_some(Self(decoded))
+    }
+
+    /// SHA-256 of the credentials: they are not kept.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(digest(&SHA256, self.0.as_bytes()).as_ref());
+        fingerprint
+    }
+
+    fn header(&self) -> anyhow::Result<HeaderValue> {
+        let mut header = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(&self.0)))?;
+        header.set_sensitive(true);
+        Ok(header)
+    }
+}
+
+/// SHA-256 of credentials.
 pub(crate) type Fingerprint = [u8; 32];
 
 /// Has tokens for Basic credentials.
@@ -82,12 +108,6 @@ impl Exchange {
         Self { client, auth, tokens: Cache::new(CACHED), clock: kit.clock, log_limit: LogLimit::default() }
     }
 
-    pub(crate) fn fingerprint(basic: &HeaderValue) -> Fingerprint {
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, basic.as_bytes()).as_ref());
-        fingerprint
-    }
-
     /// The token that is known for these credentials.
     pub(crate) fn known(&self, fingerprint: &Fingerprint) -> Option<Arc<str>> {
         let token = self.tokens.get(fingerprint)?;
@@ -104,18 +124,15 @@ impl Exchange {
         self.tokens.remove(fingerprint);
     }
 
-    /// A new token for the credentials in the header `basic`. Concurrent calls for the same credentials ask once.
-    pub(crate) async fn fetch(&self, basic: &HeaderValue, from: ClientAddress) -> Result<Arc<str>, Refusal> {
-        if !is_of_off(basic) {
-            return Err(Refusal::Invalid);
-        }
-        let asked = self.tokens.get_or_insert_async(&Self::fingerprint(basic), self.ask(basic, from)).await;
+    /// A new token for credentials. Concurrent calls for the same credentials ask once.
+    pub(crate) async fn fetch(&self, basic: &BasicCredentials, client: ClientAddress) -> Result<Arc<str>, Refusal> {
+        let asked = self.tokens.get_or_insert_async(&basic.fingerprint(), self.ask(basic, client)).await;
         asked.map(|token| token.text)
     }
 
-    async fn ask(&self, basic: &HeaderValue, from: ClientAddress) -> Result<Token, Refusal> {
+    async fn ask(&self, basic: &BasicCredentials, client: ClientAddress) -> Result<Token, Refusal> {
         counter!("off_gateway_exchanges_total", "from" => "auth").increment(1);
-        match self.request(basic, from).await {
+        match self.request(basic, client).await {
             Ok(Some(token)) => Ok(token),
             Ok(None) => Err(Refusal::Invalid),
             Err(error) => {
@@ -128,12 +145,12 @@ impl Exchange {
     }
 
     /// RFC 6749 section 4.4. `None` if the credentials are wrong.
-    async fn request(&self, basic: &HeaderValue, from: ClientAddress) -> anyhow::Result<Option<Token>> {
+    async fn request(&self, basic: &BasicCredentials, from: ClientAddress) -> anyhow::Result<Option<Token>> {
         let mut request = Request::post(self.auth.join(PathAndQuery::from_static("/oauth/token")))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(FORWARDED_FOR, from.address.to_string())
             .body(in_memory(Bytes::from_static(b"grant_type=client_credentials")))?;
-        request.headers_mut().insert(header::AUTHORIZATION, basic.clone());
+        request.headers_mut().insert(header::AUTHORIZATION, basic.header()?);
         let answer = client::send(&self.client, request, MAX_ANSWER_BYTES, self.clock.shortened(TIMEOUT)).await?;
         match answer.status() {
             StatusCode::OK => {}
@@ -148,28 +165,31 @@ impl Exchange {
     }
 }
 
-/// Whether the password in the header is a key or a secret of off.
-fn is_of_off(basic: &HeaderValue) -> bool {
-    let secret = || {
-        let (_, encoded) = basic.to_str().ok().filter(|text| text.len() <= MAX_HEADER_BYTES)?.split_once(' ')?;
-        let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
-        let (_, secret) = decoded.split_once(':')?;
-        Some(PREFIXES.iter().any(|prefix| secret.starts_with(prefix)))
-    };
-    secret().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn basic(text: &str) -> HeaderValue {
+        HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(text))).unwrap()
+    }
+
     #[test]
     fn only_keys_of_off_are_sent_on() {
-        let basic = |text: &str| HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(text))).unwrap();
-        assert!(is_of_off(&basic("ssd-7:offd_abc")) && is_of_off(&basic("generator:offs_abc")));
-        for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:"] {
-            assert!(!is_of_off(&basic(wrong)), "{wrong}");
+        for of_off in ["ssd-7:offd_abc", "generator:offs_abc"] {
+            assert!(BasicCredentials::of(&basic(of_off)).is_some(), "{of_off}");
         }
-        assert!(!is_of_off(&HeaderValue::from_static("Basic %%%")));
+        for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:"] {
+            assert!(BasicCredentials::of(&basic(wrong)).is_none(), "{wrong}");
+        }
+        assert!(BasicCredentials::of(&HeaderValue::from_static("Basic %%%")).is_none());
+    }
+
+    #[test]
+    fn all_spellings_of_the_same_credentials_are_one() {
+        let first = basic("ssd-7:offd_abc");
+        let fingerprint = |header: &HeaderValue| BasicCredentials::of(header).unwrap().fingerprint();
+        let spelled = first.to_str().unwrap().replace("Basic ", "bAsIC    ") + "  ";
+        assert_eq!(fingerprint(&HeaderValue::try_from(spelled).unwrap()), fingerprint(&first));
+        assert_ne!(fingerprint(&basic("ssd-8:offd_abc")), fingerprint(&first));
     }
 }

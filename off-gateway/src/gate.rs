@@ -127,7 +127,10 @@ impl Parts {
         }
         let Some(route) = route else { return (not_found().into_response(), None) };
         if let Some(preflight) = self.cors.answer_preflight(&request) {
-            return (preflight, None);
+            return match self.rates.take(Class::Anonymous, RateKey::network(client.address)) {
+                Ok(level) => (preflight, level),
+                Err(exceeded) => (self.rates.refuse(exceeded), None),
+            };
         }
         match self.pass_to(route, request, client, id.clone()).await {
             Ok(answered) => answered,

@@ -70,9 +70,6 @@ pub(crate) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     if !(codings.is_empty() || codings.len() == 1 && codings.iter().all(|value| chunked(value))) {
         return ambiguous("the only transfer encoding is chunked");
     }
-    if !codings.is_empty() && headers.contains_key(header::CONTENT_LENGTH) {
-        return ambiguous("a body has either a Content-Length or a Transfer-Encoding");
-    }
     if headers.get_all(header::AUTHORIZATION).iter().count() > 1 {
         return ambiguous("a request has at most one Authorization header");
     }
@@ -236,7 +233,6 @@ mod tests {
             &[("host", "a"), ("host", "a")],
             &[("host", "a"), ("transfer-encoding", "gzip, chunked")],
             &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-            &[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")],
             &[("host", "a"), ("authorization", "Bearer a"), ("authorization", "Bearer b")],
         ] {
             assert!(check(&request(wrong)).is_err(), "{wrong:?}");

@@ -115,24 +115,7 @@ impl Outbox {
 
     /// Stores events in the transaction of their facts. Call [`Outbox::wake`] after the commit.
     pub async fn put<E: Event>(&self, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
-        if entries.is_empty() {
-            return Ok(());
-        }
-        let columns = Columns::of(entries)?;
-        sqlx::query!(
-            "INSERT INTO outbox.messages (source, subject, event_id, body, traceparent, occurred_at)
-             SELECT $1, message.*
-             FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
-            self.relay.source,
-            &columns.subjects,
-            &columns.event_ids,
-            &columns.bodies,
-            &columns.traceparents as &[Option<String>],
-            &columns.times,
-        )
-        .execute(conn)
-        .await?;
-        Ok(())
+        put_for(self.relay.source, conn, entries).await
     }
 
     /// Wakes the relay after a commit.
@@ -184,6 +167,28 @@ impl Outbox {
             warn!("the outbox is not empty; the rest is relayed at the next start");
         }
     }
+}
+
+/// Stores events in the transaction of their facts, for the service `source`, whose relay publishes them within a second.
+pub async fn put_for<E: Event>(source: &str, conn: &mut PgConnection, entries: &[Entry<'_, E>]) -> sqlx::Result<()> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let columns = Columns::of(entries)?;
+    sqlx::query!(
+        "INSERT INTO outbox.messages (source, subject, event_id, body, traceparent, occurred_at)
+         SELECT $1, message.*
+         FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[]) AS message",
+        source,
+        &columns.subjects,
+        &columns.event_ids,
+        &columns.bodies,
+        &columns.traceparents as &[Option<String>],
+        &columns.times,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 /// The result of relaying a batch.

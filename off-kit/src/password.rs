@@ -1,15 +1,13 @@
 //! Passwords of people: hashing with argon2id, and the list of those that everybody guesses first.
 
-mod argon2id;
 mod common;
 
 pub use common::is_common;
 
 use argon2::{
-    ARGON2ID_IDENT, Params, Version,
+    ARGON2ID_IDENT, Argon2, Params, Version,
     password_hash::{PasswordHasher, PasswordVerifier, phc::PasswordHash},
 };
-use argon2id::Argon2id;
 use off_events::InvalidValue;
 use std::{sync::Arc, thread::available_parallelism};
 use tokio::{sync::Semaphore, task::spawn_blocking};
@@ -60,16 +58,18 @@ impl Default for Hasher {
 impl Hasher {
     /// A hasher with an empty queue.
     pub fn new() -> Self {
-        let cores = available_parallelism().map_or(1, usize::from);
-        Self {
-            core_permits: Arc::new(Semaphore::new(cores)),
-            queue: Arc::new(Semaphore::new(cores * MAX_QUEUED_PER_CORE)),
-        }
+        Self::with_queue(cores() * MAX_QUEUED_PER_CORE)
+    }
+
+    /// A hasher that takes at most `max_queued` passwords at once.
+    pub fn with_queue(max_queued: usize) -> Self {
+        Self { core_permits: Arc::new(Semaphore::new(cores())), queue: Arc::new(Semaphore::new(max_queued)) }
     }
 
     /// Hashes a password with a random salt; returns a PHC string. Fails if the queue is full.
     pub async fn hash(&self, password: String) -> Result<String, HashError> {
-        let hashed = self.run(move || Argon2id.hash_password(password.as_bytes()).map(|hash| hash.to_string()));
+        let hashed =
+            self.run(move || Argon2::default().hash_password(password.as_bytes()).map(|hash| hash.to_string()));
         hashed.await?.map_err(|error| HashError::Failed(error.to_string()))
     }
 
@@ -77,11 +77,12 @@ impl Hasher {
     /// one, so that its duration does not tell whether somebody is registered. Fails if the queue is full.
     pub async fn verify(&self, password: String, hash: Option<String>) -> Result<bool, HashError> {
         self.run(move || {
+            let argon2 = Argon2::default();
             let Some(hash) = hash.as_deref().and_then(|hash| PasswordHash::new(hash).ok()) else {
-                let _ = Argon2id.hash_password_with_salt(password.as_bytes(), &UNUSED_SALT);
+                let _ = argon2.hash_password_with_salt(password.as_bytes(), &UNUSED_SALT);
                 return false;
             };
-            Argon2id.verify_password(password.as_bytes(), &hash).is_ok()
+            argon2.verify_password(password.as_bytes(), &hash).is_ok()
         })
         .await
     }
@@ -108,6 +109,10 @@ impl Hasher {
         });
         working.await.map_err(|error| HashError::Failed(error.to_string()))
     }
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 #[cfg(test)]

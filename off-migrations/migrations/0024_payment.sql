@@ -95,7 +95,6 @@ CREATE VIEW orders.unfinished_orders AS
     WHERE CASE
         WHEN status = 'completed' THEN NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id)
                                        OR NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
-        WHEN status IN ('refused', 'cancelled')
-            THEN NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
-        ELSE true
+        WHEN status = 'cancelled' THEN NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
+        ELSE status <> 'refused'
     END;

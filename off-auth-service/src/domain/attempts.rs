@@ -2,12 +2,11 @@
 //! attempts are available again.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use quick_cache::unsync::Cache;
+use off_kit::{email::Email, http::RequestSource};
 use ring::digest::{SHA256, digest};
-use std::{
-    fmt,
-    sync::{Mutex, PoisonError},
-};
+
+/// The network of clients whose address is unknown.
+const UNKNOWN_NETWORK: &str = "unknown";
 
 /// How many attempts are allowed at once, and after how long there is one more.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +22,9 @@ impl AttemptLimit {
         now + self.interval * others
     }
 
-    /// The state after an attempt; `Err` with the time until the next one if none is allowed now.
-    fn take(self, full_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Result<DateTime<Utc>, TimeDelta> {
-        let full_at = full_at.unwrap_or(now).max(now);
-        let latest = self.latest_full_at(now);
-        if full_at > latest { Err(full_at - latest) } else { Ok(full_at + self.interval) }
+    /// The time until an attempt is allowed; `None` if one is allowed now.
+    fn time_to_wait(self, full_at: Option<DateTime<Utc>>, now: DateTime<Utc>) -> Option<TimeDelta> {
+        Some(full_at? - self.latest_full_at(now)).filter(|wait| *wait > TimeDelta::zero())
     }
 }
 
@@ -35,44 +32,31 @@ impl AttemptLimit {
 /// never exhausts them, so that wrong passwords from there do not keep the owner of the account out.
 const NETWORKS: u16 = 10;
 
-/// The limits of an account. An attempt needs both.
+/// The limits of an e-mail address. An attempt needs both.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttemptLimits {
     /// Of the attempts from one network.
     pub(crate) network: AttemptLimit,
     /// Of the attempts from all networks together.
-    pub(crate) account: AttemptLimit,
+    pub(crate) all: AttemptLimit,
 }
 
-/// The state of the limits of an account: when all attempts are available again.
+/// The state of the limits of an e-mail address: when all attempts are available again; `None` if they are.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FullAt<T> {
-    pub(crate) network: T,
-    pub(crate) account: T,
+pub(crate) struct FullAt {
+    pub(crate) network: Option<DateTime<Utc>>,
+    pub(crate) all: Option<DateTime<Utc>>,
 }
 
 impl AttemptLimits {
     pub(crate) fn new(network: AttemptLimit) -> Self {
         let burst = network.burst.saturating_mul(NETWORKS.into());
-        Self { network, account: AttemptLimit { burst, interval: network.interval / NETWORKS.into() } }
-    }
-
-    /// The state after an attempt; `Err` with the time until the next one if none is allowed now.
-    fn take(
-        self,
-        full_at: FullAt<Option<DateTime<Utc>>>,
-        now: DateTime<Utc>,
-    ) -> Result<FullAt<DateTime<Utc>>, TimeDelta> {
-        match (self.network.take(full_at.network, now), self.account.take(full_at.account, now)) {
-            (Ok(network), Ok(account)) => Ok(FullAt { network, account }),
-            (Err(wait), Ok(_)) | (Ok(_), Err(wait)) => Err(wait),
-            (Err(of_network), Err(of_account)) => Err(of_network.max(of_account)),
-        }
+        Self { network, all: AttemptLimit { burst, interval: network.interval / NETWORKS.into() } }
     }
 
     /// The time until an attempt is allowed; `None` if one is allowed now.
-    pub(crate) fn time_to_wait(self, full_at: FullAt<Option<DateTime<Utc>>>, now: DateTime<Utc>) -> Option<TimeDelta> {
-        self.take(full_at, now).err()
+    pub(crate) fn time_to_wait(self, full_at: FullAt, now: DateTime<Utc>) -> Option<TimeDelta> {
+        self.network.time_to_wait(full_at.network, now).max(self.all.time_to_wait(full_at.all, now))
     }
 }
 
@@ -82,49 +66,29 @@ pub(crate) fn whole_seconds(wait: TimeDelta) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
-/// E-mail addresses without an account whose attempts are counted, and as many pairs of such an address and a network;
-/// beyond that, some are forgotten.
-const MAX_UNKNOWN: usize = 20_000;
-
-/// Counts attempts with e-mail addresses that nobody has. Otherwise only an account could answer that there were too
-/// many attempts, which would tell that it exists.
-pub(crate) struct UnknownAttempts {
-    limits: AttemptLimits,
-    /// By a SHA-256, so that an entry has a fixed size: of the network and the address, and of the address.
-    full_at: Mutex<FullAt<Cache<Vec<u8>, DateTime<Utc>>>>,
+/// What an attempt is counted by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct AttemptKey {
+    /// Of the e-mail address, so that a key has a fixed size and is no personal data.
+    pub(crate) email_sha256: Vec<u8>,
+    /// The network of the client; never empty.
+    pub(crate) network: String,
 }
 
-impl fmt::Debug for UnknownAttempts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnknownAttempts").field("limits", &self.limits).finish_non_exhaustive()
+impl AttemptKey {
+    /// `email` is a [`normal_email`].
+    pub(crate) fn new(email: &str, source: &RequestSource) -> Self {
+        let network = Some(source.network()).filter(|network| !network.is_empty());
+        Self {
+            email_sha256: digest(&SHA256, email.as_bytes()).as_ref().to_vec(),
+            network: network.unwrap_or_else(|| UNKNOWN_NETWORK.to_owned()),
+        }
     }
 }
 
-impl UnknownAttempts {
-    pub(crate) fn new(limits: AttemptLimits) -> Self {
-        let full_at = FullAt { network: Cache::new(MAX_UNKNOWN), account: Cache::new(MAX_UNKNOWN) };
-        Self { limits, full_at: Mutex::new(full_at) }
-    }
-
-    /// Counts an attempt; `Err` with the seconds to wait if it is not allowed.
-    pub(crate) fn take(&self, address: &str, network: &str, now: DateTime<Utc>) -> Result<(), u32> {
-        // A network contains no NUL.
-        let of_network = sha256(&format!("{network}\0{address}"));
-        let of_account = sha256(address);
-        let mut known = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let full_at = FullAt {
-            network: known.network.get(&of_network).copied(),
-            account: known.account.get(&of_account).copied(),
-        };
-        let taken = self.limits.take(full_at, now).map_err(whole_seconds)?;
-        known.network.insert(of_network, taken.network);
-        known.account.insert(of_account, taken.account);
-        Ok(())
-    }
-}
-
-fn sha256(text: &str) -> Vec<u8> {
-    digest(&SHA256, text.as_bytes()).as_ref().to_vec()
+/// The normal form of an e-mail address; the text itself if it is none.
+pub(crate) fn normal_email(text: &str) -> String {
+    Email::parse(text).map_or_else(|_| text.to_owned(), |email| email.as_str().to_owned())
 }
 
 #[cfg(test)]
@@ -134,37 +98,35 @@ mod tests {
     const LIMIT: AttemptLimit = AttemptLimit { burst: 3, interval: TimeDelta::seconds(30) };
 
     #[test]
-    fn a_burst_is_allowed_and_then_one_attempt_in_each_interval() {
-        let start = DateTime::UNIX_EPOCH;
-        let mut full_at = None;
-        for _ in 0..3 {
-            full_at = Some(LIMIT.take(full_at, start).unwrap());
-        }
-        assert_eq!(LIMIT.take(full_at, start), Err(TimeDelta::seconds(30)));
-        let soon = start + TimeDelta::milliseconds(28_500);
-        assert_eq!(LIMIT.take(full_at, soon).map_err(whole_seconds), Err(2));
-        let later = start + TimeDelta::seconds(30);
-        full_at = Some(LIMIT.take(full_at, later).unwrap());
-        assert!(LIMIT.take(full_at, later).is_err());
-        let rested = later + TimeDelta::seconds(90);
-        assert_eq!(LIMIT.take(full_at, rested), Ok(rested + LIMIT.interval));
+    fn an_attempt_waits_while_more_than_the_burst_is_used() {
+        let now = DateTime::UNIX_EPOCH;
+        let wait = |seconds: i64| LIMIT.time_to_wait(Some(now + TimeDelta::milliseconds(seconds * 1000 + 500)), now);
+        assert_eq!(LIMIT.time_to_wait(None, now), None);
+        assert_eq!(LIMIT.time_to_wait(Some(now + LIMIT.interval * 2), now), None);
+        assert_eq!((wait(-100), wait(59)), (None, None));
+        assert_eq!((wait(60).map(whole_seconds), wait(89).map(whole_seconds)), (Some(1), Some(30)));
     }
 
     #[test]
-    fn unknown_addresses_have_the_same_limits_each() {
-        let (unknown, now) = (UnknownAttempts::new(AttemptLimits::new(LIMIT)), DateTime::UNIX_EPOCH);
-        let (nobody, noone) = ("nobody@example.org", "noone@example.org");
-        for _ in 0..3 {
-            unknown.take(nobody, "192.0.2.0", now).unwrap();
-        }
-        assert_eq!(unknown.take(nobody, "192.0.2.0", now), Err(30));
-        assert_eq!(unknown.take(noone, "192.0.2.0", now), Ok(()));
-        // Refused attempts count for nothing, so 27 of 30 are left.
-        for attempt in 3..30 {
-            unknown.take(nobody, &format!("192.0.2.{}", attempt / 3), now).unwrap();
-        }
-        assert_eq!(unknown.take(nobody, "192.0.2.99", now), Err(3));
-        assert_eq!(unknown.take(nobody, "192.0.2.0", now), Err(30));
-        assert_eq!(unknown.take(noone, "192.0.2.99", now), Ok(()));
+    fn the_longer_wait_of_both_limits_counts() {
+        let (limits, now) = (AttemptLimits::new(LIMIT), DateTime::UNIX_EPOCH);
+        let wait = |network, all| {
+            let at = |seconds| Some(now + TimeDelta::seconds(seconds));
+            limits.time_to_wait(FullAt { network: at(network), all: at(all) }, now).map(whole_seconds)
+        };
+        // Of 30 attempts, 29 take 87 s.
+        assert_eq!([wait(60, 87), wait(61, 87), wait(60, 89), wait(61, 89)], [None, Some(1), Some(2), Some(2)]);
+    }
+
+    #[test]
+    fn every_spelling_of_an_address_has_one_key_and_an_unknown_network_is_a_network() {
+        let key = |email: &str, address: &str| {
+            let source = RequestSource { address: address.to_owned(), ..RequestSource::default() };
+            AttemptKey::new(&normal_email(email), &source)
+        };
+        assert_eq!(key(" Ada@EXAMPLE.org", "192.0.2.7"), key("ada@example.org", "192.0.2.7"));
+        assert_ne!(key("ada@example.org", "192.0.2.7"), key("bob@example.org", "192.0.2.7"));
+        assert_ne!(key("no address", ""), key("No address", ""));
+        assert_eq!(key("\0", "").network, "unknown");
     }
 }

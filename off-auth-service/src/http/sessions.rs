@@ -3,7 +3,8 @@
 use crate::{
     App,
     domain::{MAX_SESSIONS, OwnSession},
-    password, refresh,
+    password::{self, Changer},
+    refresh,
     refusal::Refusal,
     store,
 };
@@ -101,7 +102,8 @@ pub(super) async fn change_password(
     let new = fields.text("new_password", &body.new_password).map(parse);
     let new = new.and_then(|new| fields.check("new_password", new));
     let (old, new) = fields.finish(old.zip(new)).map_err(Problem::invalid)?;
-    match password::change(&app, user_id, caller.0.sid, old.to_owned(), new, &source).await {
+    let changer = Changer { user_id, session: caller.0.sid };
+    match password::change(&app, changer, old.to_owned(), new, &source).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         // Not a 401: the token is valid.
         Err(Refusal::WrongCredentials) => {

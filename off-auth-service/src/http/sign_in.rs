@@ -118,9 +118,9 @@ fn refresh_token(body: Option<ApiJson<Refresh>>, headers: &HeaderMap) -> Option<
 
 /// Sign in with an e-mail address and a password.
 ///
-/// The answer is the same for an unknown address and for a wrong password. Wrong passwords are limited by account and
-/// network, and by account. The access token is for the other requests; the
-/// refresh token gets new ones at `POST /api/refresh`.
+/// The answer is the same for an unknown address and for a wrong password. Wrong passwords are limited by
+/// e-mail address and network, and by e-mail address. The access token is for the other requests; the refresh token gets
+/// new ones at `POST /api/refresh`.
 #[utoipa::path(post, path = "/api/login", tag = "sessions", security(()), request_body = Login,
     responses(
         (status = 200, description = "signed in", body = Tokens,

@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a failure in a helper must fail the calling test")]
 
+mod attempts;
 mod clients;
 mod device_keys;
 mod housekeeping;
@@ -65,7 +66,13 @@ impl Auth {
 
     /// Another replica, with this master secret.
     async fn start_replica(&self, secret: &NamedTempFile) -> Running {
-        let config = Config::new(self.world.db_config(), self.world.bus_config(), secret.path().to_owned());
+        self.start_replica_with(secret, |_| {}).await
+    }
+
+    /// [`Self::start_replica`] with changed settings.
+    async fn start_replica_with(&self, secret: &NamedTempFile, change: impl FnOnce(&mut Config)) -> Running {
+        let mut config = Config::new(self.world.db_config(), self.world.bus_config(), secret.path().to_owned());
+        change(&mut config);
         Running::start_ready::<AuthService>(config, Clock::real(1.0).with_short_timeouts(10)).await
     }
 

@@ -103,14 +103,14 @@ async fn wrong_passwords_from_one_network_do_not_keep_the_owner_out() {
     let auth = Auth::start_with(|config| config.auth_attempts = 2).await;
     auth.add_person(ADA).await;
     for (email, right) in [(ADA, 200), ("nobody@example.org", 401)] {
-        // A client has the whole /64 of its IPv6 address.
+        // A client has the whole /56 of its IPv6 address.
         for address in ["2001:db8::1", "2001:db8::2"] {
             assert_eq!(auth.log_in_from(address, email, "wrong").await.status, 401, "{email}");
         }
         for _ in 0..30 {
             assert_eq!(auth.log_in_from("2001:db8::3", email, PASSWORD).await.status, 429, "{email}");
         }
-        for address in ["2001:db8:0:1::1", "192.0.2.7", ""] {
+        for address in ["2001:db8:0:100::1", "192.0.2.7", ""] {
             assert_eq!(auth.log_in_from(address, email, PASSWORD).await.status, right, "{email} from {address:?}");
         }
     }

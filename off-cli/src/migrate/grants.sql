@@ -21,7 +21,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_auth, off_users;
 
 -- Accounts are created and made operators by others. Security events stay: nobody may change or delete them.
 GRANT USAGE ON SCHEMA users, auth TO off_auth;
-GRANT SELECT, UPDATE (password_hash, changed_at, attempts_full_at) ON auth.accounts TO off_auth;
+GRANT SELECT, UPDATE (password_hash, changed_at) ON auth.accounts TO off_auth;
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.sessions, auth.device_keys, auth.signing_keys TO off_auth;
 GRANT SELECT, INSERT, UPDATE (full_at), DELETE ON auth.sign_in_attempts TO off_auth;
 GRANT SELECT ON auth.clients, auth.client_secrets TO off_auth;

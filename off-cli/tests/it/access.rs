@@ -2,6 +2,7 @@
 
 mod clocks;
 mod forged;
+mod operators;
 mod outage;
 mod revocation;
 mod rotation;

@@ -364,6 +364,7 @@ async fn no_program_can_do_more_than_its_work() {
         ("auth", "UPDATE auth.accounts SET is_operator = true"),
         ("auth", "UPDATE auth.accounts SET email = 'mine@example.org'"),
         ("auth", "UPDATE auth.sign_in_attempts SET network = ''"),
+        ("auth", "UPDATE auth.sign_in_attempts SET email_sha256 = ''"),
         ("auth", "INSERT INTO auth.clients (id, scopes, created_at) VALUES ('mine', '{operate}', now())"),
         ("auth", "UPDATE auth.clients SET scopes = '{operate}'"),
         ("users", "SELECT FROM orders.product_orders"),

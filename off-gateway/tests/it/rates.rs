@@ -1,10 +1,13 @@
 //! Rate limits.
 
 use crate::{Gate, upstream::KEY};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use futures::future::join_all;
 use off_gateway::Config;
 use off_kit::Clock;
 use reqwest::Method;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 /// Three requests in an hour, so that the test cannot take long enough for another one.
 fn limit(config: &mut Config) {
@@ -102,5 +105,36 @@ async fn guessed_tokens_and_keys_are_limited_by_address_and_do_not_block_valid_k
         assert_eq!(by_key("offd_guess").await.unwrap().status(), expected);
     }
     assert_eq!(by_key(KEY).await.unwrap().status(), 200);
+    gate.end().await;
+}
+
+#[tokio::test]
+async fn concurrent_guesses_of_keys_do_not_pass_the_limit_together() {
+    let gate = Gate::start_with(Clock::real(1.0), limit).await;
+    let guess = |number: u32| {
+        let key = format!("offd_0123456789abcdef0123456789abcdef_{number}");
+        gate.http().anonymous().request(Method::GET, "/api/orders").basic_auth("ssd-7", Some(key)).send()
+    };
+    gate.upstream.seen.token_delay_ms.store(300, Ordering::SeqCst);
+    let answers = join_all((0..12).map(guess)).await;
+    let refused = answers.iter().filter(|answer| answer.as_ref().unwrap().status() == 429).count();
+    assert_eq!((refused, gate.upstream.seen.guesses.load(Ordering::SeqCst)), (9, 3));
+    gate.end().await;
+}
+
+#[tokio::test]
+async fn a_right_key_costs_no_guess_and_is_one_key_however_it_is_spelled() {
+    let gate = Gate::start_with(Clock::real(1.0), |config| {
+        limit(config);
+        config.rates.rate_device = "off".parse().unwrap();
+    })
+    .await;
+    let header = BASE64_STANDARD.encode(format!("ssd-7:{KEY}"));
+    for scheme in ["Basic ", "basic ", "BASIC  ", "bAsIc   ", "Basic    ", "basic     "] {
+        let request = gate.http().anonymous().request(Method::GET, "/api/orders");
+        let answer = request.header("authorization", format!("{scheme}{header}")).send().await.unwrap();
+        assert_eq!(answer.status(), 200, "{scheme}");
+    }
+    assert_eq!(gate.upstream.seen.tokens.load(Ordering::SeqCst), 1);
     gate.end().await;
 }

@@ -17,8 +17,9 @@ use url::Url;
 const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
 /// After a fetch in vain, unknown key ids cause none for this long: anyone can invent ids. A fetch that brings the key
-/// does not count, so that keys may follow each other.
-const PAUSE_AFTER_VAIN_FETCH: Duration = Duration::from_secs(30);
+/// does not count, so that keys may follow each other. Whoever invents ids delays a key that replaces a stolen one by
+/// this long, so it is short.
+const PAUSE_AFTER_VAIN_FETCH: Duration = Duration::from_secs(5);
 
 /// Timeout of a fetch. Requests with unknown key ids wait for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(2);

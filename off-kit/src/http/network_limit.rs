@@ -7,7 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// The network of a client: an IPv4 address, or the /64 of an IPv6 address, which a client has for itself.
+/// The network of a client: an IPv4 address, or the /56 of an IPv6 address, which providers give to one customer
+/// (RFC 6177).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network(u128);
 
@@ -16,17 +17,17 @@ impl Network {
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V4(address) => address.to_bits().into(),
-            IpAddr::V6(address) => address.to_bits() >> 64 << 64,
+            IpAddr::V6(address) => address.to_bits() >> 72 << 72,
         })
     }
 }
 
-/// Like `192.0.2.7` or `2001:db8::/64`.
+/// Like `192.0.2.7` or `2001:db8::/56`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match u32::try_from(self.0) {
             Ok(bits) => write!(f, "{}", Ipv4Addr::from_bits(bits)),
-            Err(_) => write!(f, "{}/64", Ipv6Addr::from_bits(self.0)),
+            Err(_) => write!(f, "{}/56", Ipv6Addr::from_bits(self.0)),
         }
     }
 }
@@ -97,9 +98,10 @@ mod tests {
     #[test]
     fn an_ipv6_client_has_one_network() {
         assert_eq!(network("2001:db8::1"), network("2001:db8::ffff:1"));
-        assert_ne!(network("2001:db8::1"), network("2001:db8:0:1::1"));
+        assert_eq!(network("2001:db8::1"), network("2001:db8:0:ff::1"));
+        assert_ne!(network("2001:db8::1"), network("2001:db8:0:100::1"));
         assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
-        assert_eq!(network("2001:db8::ffff:1").to_string(), "2001:db8::/64");
+        assert_eq!(network("2001:db8::ffff:1").to_string(), "2001:db8::/56");
         assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1");
     }
 }

@@ -1,15 +1,19 @@
 //! Signing keys are rotated under load.
 
-use super::system::{Owner, Setup, System};
+use super::{
+    forged,
+    system::{Owner, Setup, System},
+};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use futures::future::join3;
 use off_kit::Clock;
-use off_testkit::{Answer, Http, LENTILS, eventually};
+use off_testkit::{Answer, Http, LENTILS, eventually, eventually_within};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
+    time::Duration,
 };
 
 /// The ids of the keys whose tokens placed an order, and whether the load goes on.
@@ -91,5 +95,33 @@ async fn keys_rotate_under_load_and_no_request_is_refused() {
     };
     join3(load.person(&system, &system.ada), load.device(&system, &system.bob), rotations).await;
     assert_eq!(load.kids.borrow().len(), 6);
+    system.end().await;
+}
+
+#[tokio::test]
+async fn an_invented_key_id_does_not_keep_a_new_key_out() {
+    let system = System::start_with(Setup { by_url: true, clock: Clock::real(1.0) }).await;
+    let operator = system.client("operator").await;
+    // The key of the tests is unknown here.
+    let forged = forged::valid(&system.ada);
+    for http in [system.anonymous(), system.orders()] {
+        assert_eq!(http.with_token(&*forged).get("/api/orders").await.status, 401);
+    }
+    let made = operator.post("/api/keys", &json!({"signs_after_seconds": 0})).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = format!("ssd-{}", system.ada.ssd_id);
+    let token = eventually("a token of the new key", || async {
+        let token = system.exchange(&id, &system.ada.device_key).await;
+        (kid(&token) == made.body["kid"]).then_some(token)
+    })
+    .await;
+    eventually_within(Duration::from_secs(10), "the new key counts everywhere", || async {
+        let mut statuses = [0; 2];
+        for (status, http) in statuses.iter_mut().zip([system.anonymous(), system.orders()]) {
+            *status = http.with_token(&*token).get("/api/orders").await.status.as_u16();
+        }
+        (statuses == [200; 2]).then_some(())
+    })
+    .await;
     system.end().await;
 }
