@@ -1,7 +1,8 @@
 //! Many changes of few accounts at the same time.
 
 use crate::{
-    add_person, assert_books_balance, count, euros, order, publish, published_ids, start_service, wait_until_caught_up,
+    add_person, assert_books_balance, assert_no_deadlocks, euros, order, publish, published_ids, start_service,
+    wait_until_caught_up,
 };
 use futures::future::join_all;
 use off_events::{Order, OrderId, OrderStatus};
@@ -135,12 +136,10 @@ async fn concurrent_changes_add_up_as_if_they_were_made_one_after_another() {
     let settled: HashSet<OrderId> = settled_orders(&world).await;
     assert!(model.cancelled.is_subset(&settled) && refused.is_subset(&settled));
 
-    // The sessions of a service report their numbers when they end.
     for replica in replicas {
         replica.stop().await;
     }
-    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
-    assert_eq!(count(db, deadlocks).await, 0);
+    assert_no_deadlocks(db).await;
     world.end().await;
 }
 

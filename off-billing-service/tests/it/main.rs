@@ -18,7 +18,7 @@ use off_events::{
     streams::{self, BILLING_CANCELLED, BILLING_COMPLETED, BILLING_PENDING, BILLING_REGISTERED},
 };
 use off_kit::Clock;
-use off_testkit::{Http, LENTILS, Leftover, Running, World};
+use off_testkit::{Http, LENTILS, Leftover, Running, World, eventually};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -154,6 +154,22 @@ async fn published_ids(world: &World, status: OrderStatus) -> Vec<OrderId> {
 /// The number of rows that a query counts.
 async fn count(db: &PgPool, query: &'static str) -> i64 {
     sqlx::query_scalar(query).fetch_one(db).await.unwrap()
+}
+
+/// Waits until the service waits for a lock in the database.
+async fn wait_until_blocked(db: &PgPool) {
+    eventually("the service waits for a lock", || async {
+        let waits = "SELECT count(*) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'off-billing' AND wait_event_type = 'Lock'";
+        (count(db, waits).await > 0).then_some(())
+    })
+    .await;
+}
+
+/// Asserts that no transaction was rolled back because of a deadlock. Call it after the services have stopped: their
+/// sessions report their numbers when they end.
+async fn assert_no_deadlocks(db: &PgPool) {
+    assert_eq!(count(db, "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()").await, 0);
 }
 
 /// An amount of this many cents, as bodies have it.

@@ -1,6 +1,6 @@
 //! Outages of the broker, of Postgres and of the service.
 
-use crate::{Billing, add_person_with, count, order, publish, published_ids};
+use crate::{Billing, add_person_with, count, order, publish, published_ids, wait_until_blocked};
 use off_events::{OrderStatus, streams};
 use off_testkit::{Program, World, eventually};
 use sqlx::{PgPool, Postgres, Transaction};
@@ -12,16 +12,6 @@ async fn lock_accounts(db: &PgPool) -> Transaction<'static, Postgres> {
     let mut lock = db.begin().await.unwrap();
     sqlx::raw_sql("LOCK TABLE billing.transfers IN EXCLUSIVE MODE").execute(&mut *lock).await.unwrap();
     lock
-}
-
-/// Waits until the service waits for the lock of [`lock_accounts`].
-async fn wait_until_blocked(db: &PgPool) {
-    eventually("the service waits for the lock", || async {
-        let waits =
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        (count(db, waits).await > 0).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test]
