@@ -14,9 +14,9 @@ use crate::{
 use calls::Call;
 use off_events::{Barcode, Money, Quantity, SsdId, StockConsumed};
 use off_kit::{Bus, Clock, backoff::Backoff, bus::OutboundMessage};
+use people::People;
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
-use people::People;
 use reqwest::Client;
 use std::{
     fmt::Debug,

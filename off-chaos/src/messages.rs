@@ -7,7 +7,8 @@ use async_nats::{
 };
 use bytes::Bytes;
 use off_events::{
-    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId, headers,
+    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId,
+    headers,
     streams::{self, Consumer},
 };
 use off_kit::{Bus, Clock, backoff::Backoff, bus::dead_letters};

@@ -102,7 +102,16 @@ async fn main() -> anyhow::Result<()> {
 }
 
 fn new_table() -> comfy_table::Table {
-    table(&["orders/s", "accepted", "backlog", "pending p50/p99 ms", "paid", "shipped", "completed", "processor ms/order"])
+    table(&[
+        "orders/s",
+        "accepted",
+        "backlog",
+        "pending p50/p99 ms",
+        "paid",
+        "shipped",
+        "completed",
+        "processor ms/order",
+    ])
 }
 
 async fn measure_rates(stage: Stage, rates: &[u64]) -> anyhow::Result<()> {

@@ -34,11 +34,7 @@ impl PayDays {
 
     /// The next pay day up to the simulated time `until`. `households` is the number of households at a time: those
     /// that exist at the beginning of an interval are paid in it.
-    pub(super) fn next_until(
-        &mut self,
-        until: f64,
-        households: impl Fn(f64) -> u32,
-    ) -> Option<(f64, PlannedPay)> {
+    pub(super) fn next_until(&mut self, until: f64, households: impl Fn(f64) -> u32) -> Option<(f64, PlannedPay)> {
         loop {
             if let Some(due) = self.days.pop_front_if(|(at, _)| *at <= until) {
                 return Some(due);
