@@ -1,6 +1,6 @@
 //! Rate limits: a leaky bucket for each caller (GCRA), in a cache that forgets the callers of long ago.
 
-use crate::{codes::Code, config::Rate};
+use crate::codes::Code;
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -26,6 +26,15 @@ const CALLERS: usize = 100_000;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// A number of requests in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub requests: u32,
+    /// In which time.
+    pub window: Duration,
+}
 
 /// The kinds of callers, each with a rate of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
