@@ -129,16 +129,18 @@ impl Authenticator {
                 Err(_) => self.exchange.forget(&fingerprint),
             }
         }
-        // Counted before the answer, so that concurrent guesses do not pass the limit together.
-        self.rates.take(Class::InvalidKey, network.clone())?;
-        let fetched = self.exchange.fetch(&basic, client).await;
-        if !matches!(fetched, Err(Refusal::Invalid)) {
-            self.rates.give_back(Class::InvalidKey, network);
-        }
-        let token = fetched.map_err(|refusal| match refusal {
-            Refusal::Unavailable => Problem::unavailable("keys cannot be checked now; try again"),
-            Refusal::Invalid => wrong_key(),
-        })?;
+        self.rates.check(Class::InvalidKey, network.clone())?;
+        // Counted after the answer: many devices behind one address may come at once, each with a right key.
+        let token = match self.exchange.fetch(&basic, client).await {
+            Ok(token) => token,
+            Err(Refusal::Unavailable) => {
+                return Err(Problem::unavailable("keys cannot be checked now; try again").into());
+            }
+            Err(Refusal::Invalid) => {
+                self.rates.take(Class::InvalidKey, network)?;
+                return Err(wrong_key().into());
+            }
+        };
         let principal = self.verifier.verify(&token).await.map_err(|error| {
             self.exchange.forget(&fingerprint);
             Problem::of_token(error)

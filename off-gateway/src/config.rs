@@ -1,6 +1,9 @@
 //! Settings.
 
-use crate::{rates::Class, routes::Upstream};
+use crate::{
+    rates::{Class, Rate},
+    routes::Upstream,
+};
 use anyhow::{Context, ensure};
 use axum::http::{HeaderValue, Uri, uri};
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -121,15 +124,6 @@ pub struct Tls {
     /// The private key of the certificate, in PEM format.
     #[arg(long, env = "TLS_KEY_FILE", value_name = "FILE", requires = "tls_cert_file")]
     pub tls_key_file: Option<PathBuf>,
-}
-
-/// A number of requests in a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// How many.
-    pub requests: u32,
-    /// In which time.
-    pub window: Duration,
 }
 
 /// A [`Rate`], or none.

@@ -54,7 +54,9 @@ impl BasicCredentials {
         let (_, encoded) = header.to_str().ok().filter(|text| text.len() <= MAX_HEADER_BYTES)?.split_once(' ')?;
         let decoded = String::from_utf8(BASE64_STANDARD.decode(encoded.trim()).ok()?).ok()?;
         let (_, secret) = decoded.split_once(':')?;
-        PREFIXES.iter().any(|prefix| secret.starts_with(prefix)).then_some(Self(decoded))
+        // Ids and keys need no form encoding (RFC 6749 section 2.3.1), which would give one key many spellings.
+        let is_plain = !decoded.contains(['%', '+']);
+        (is_plain && PREFIXES.iter().any(|prefix| secret.starts_with(prefix))).then_some(Self(decoded))
     }
 
     /// SHA-256 of the credentials: they are not kept.
@@ -178,7 +180,7 @@ mod tests {
         for of_off in ["ssd-7:offd_abc", "generator:offs_abc"] {
             assert!(BasicCredentials::of(&basic(of_off)).is_some(), "{of_off}");
         }
-        for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:"] {
+        for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:", "ssd-7:offd_%61bc", "ssd-7:offd_a+c"] {
             assert!(BasicCredentials::of(&basic(wrong)).is_none(), "{wrong}");
         }
         assert!(BasicCredentials::of(&HeaderValue::from_static("Basic %%%")).is_none());

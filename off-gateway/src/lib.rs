@@ -19,7 +19,8 @@ mod routes;
 mod streams;
 mod tls;
 
-pub use config::{Config, Rate, RateSetting, Rates, Services, Tls};
+pub use config::{Config, RateSetting, Rates, Services, Tls};
+pub use rates::Rate;
 
 use anyhow::Context;
 use authenticate::Authenticator;

@@ -1,6 +1,6 @@
 //! Rate limits: a leaky bucket for each caller (GCRA), in a cache that forgets the callers of long ago.
 
-use crate::{codes::Code, config::Rate};
+use crate::codes::Code;
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -26,6 +26,15 @@ const CALLERS: usize = 100_000;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const STATE: HeaderName = HeaderName::from_static("ratelimit");
+
+/// A number of requests in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub requests: u32,
+    /// In which time.
+    pub window: Duration,
+}
 
 /// The kinds of callers, each with a rate of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -162,15 +171,6 @@ impl RateLimits {
         })
     }
 
-    /// Takes a request back that [`RateLimits::take`] counted.
-    pub(crate) fn give_back(&self, class: Class, key: RateKey) {
-        let Some(limit) = self.limit(class) else { return };
-        let Some(bucket) = self.buckets.get(&(class, key)) else { return };
-        // Below the present an empty bucket stays empty.
-        let _ = bucket
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |empty_at| Some(empty_at.saturating_sub(limit.cost)));
-    }
-
     /// Adds `RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers).
     pub(crate) fn describe(&self, level: Level, headers: &mut HeaderMap) {
         let Some(limit) = self.limit(level.class) else { return };
@@ -254,8 +254,6 @@ mod tests {
         assert!(limits.check(Class::Person, person(1)).is_ok());
         assert!(limits.take(Class::Person, person(1)).is_ok());
         assert!(limits.check(Class::Person, person(1)).is_err());
-        limits.give_back(Class::Person, person(1));
-        assert!(limits.take(Class::Person, person(1)).is_ok());
         assert!(limits.take(Class::Person, person(1)).is_err());
         tokio::time::advance(Duration::from_hours(1)).await;
         assert_eq!(limits.take(Class::Person, person(1)).unwrap().unwrap().remaining, 2);

@@ -18,7 +18,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -47,10 +47,6 @@ pub(crate) struct Seen {
     pub(crate) open_streams: AtomicUsize,
     /// Tokens that were issued.
     pub(crate) tokens: AtomicUsize,
-    /// Requests for a token with wrong credentials.
-    pub(crate) guesses: AtomicUsize,
-    /// How long such a request takes.
-    pub(crate) token_delay_ms: AtomicU64,
     /// When it is set, `/readyz` fails.
     pub(crate) not_ready: AtomicUsize,
 }
@@ -163,8 +159,6 @@ async fn answer_strangely() -> Response {
 async fn issue_token(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: String) -> Response {
     let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("ssd-7:{KEY}")));
     if headers.get(header::AUTHORIZATION).is_none_or(|given| given != expected.as_str()) {
-        seen.guesses.fetch_add(1, Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(seen.token_delay_ms.load(Ordering::SeqCst))).await;
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
     }
     assert_eq!(body, "grant_type=client_credentials");
