@@ -6,6 +6,7 @@ mod energy;
 mod levels;
 mod name;
 mod photo;
+mod price;
 mod scores;
 mod tags;
 mod times;
@@ -28,6 +29,7 @@ use levels::levels;
 use name::name;
 use off_events::Barcode;
 use photo::image_url;
+use price::invented_price;
 use scores::{nova_group, nutriscore_grade, nutriscore_score};
 use serde::Serialize;
 use tags::{brands, categories};
@@ -122,6 +124,12 @@ impl Product {
             last_updated: last_updated(record, last_modified),
         };
         Ok((product, corrections))
+    }
+
+    /// The list price in cents, for a product without an observed one. The fingerprint does not count it: it follows from
+    /// values that the fingerprint counts.
+    pub(crate) fn invented_price(&self) -> i64 {
+        invented_price(&self.categories, self.product_quantity, self.product_quantity_unit.as_deref())
     }
 
     /// Orders two records of a product that changed and were recomputed in the same seconds: the greater fingerprint
