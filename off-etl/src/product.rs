@@ -12,6 +12,8 @@ mod tags;
 mod times;
 mod withdrawal;
 
+pub(crate) use barcode::barcode;
+pub(crate) use price::invented_price;
 pub(crate) use times::changed;
 pub(crate) use withdrawal::Withdrawal;
 
@@ -22,14 +24,12 @@ use crate::{
     reject::RejectReason,
 };
 use amount::amount;
-use barcode::barcode;
 use chrono::{DateTime, Utc};
 use energy::energy;
 use levels::levels;
 use name::name;
 use off_events::Barcode;
 use photo::image_url;
-use price::invented_price;
 use scores::{nova_group, nutriscore_grade, nutriscore_score};
 use serde::Serialize;
 use tags::{brands, categories};
@@ -89,7 +89,7 @@ impl Product {
     /// become a product.
     pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Corrections), RejectReason> {
         let mut corrections = record.corrections;
-        let barcode = barcode(record).ok_or(RejectReason::NoBarcode)?;
+        let barcode = barcode(&record.code).ok_or(RejectReason::NoBarcode)?;
         let name = name(record, &mut corrections).ok_or(RejectReason::NoName)?;
         let quantity = text(&record.quantity, MAX_QUANTITY_LENGTH, &mut corrections).ok_or(RejectReason::NoQuantity)?;
         check_states(record, profile)?;
