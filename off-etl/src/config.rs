@@ -8,9 +8,12 @@ use std::{net::SocketAddr, path::PathBuf};
 #[group(skip)]
 pub struct Config {
     /// Source of the products: `sample`, `api`, `deltas`, `-` for standard input, or the path or URL of an export (JSON
-    /// lines or a tab-separated table, plain or .gz, or Parquet).
+    /// lines or a tab-separated table, plain or .gz, or Parquet). `prices` imports prices instead, from FILE.
     #[arg(env = "ETL_SOURCE", default_value = "sample", value_name = "SOURCE")]
     pub source: SourceName,
+    /// Export of Open Prices for `prices`: JSON lines, plain or .gz, or Parquet.
+    #[arg(value_name = "FILE", required_if_eq("source", "prices"))]
+    pub prices: Option<PathBuf>,
     /// Which records become products.
     #[command(flatten)]
     pub choice: Choice,

@@ -4,10 +4,10 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use off_etl::{
     Config, Damage, ImportOptions, METRICS, Observer, Progress, ProgressReporter, Report, SourceName, api::Api,
-    apply_deltas, import,
+    apply_deltas, import, import_prices,
 };
 use off_kit::{Clock, db, print_line, telemetry};
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, PgPool};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -22,7 +22,7 @@ const INCOMPLETE: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
 /// Fills the catalog from Open Food Facts. Exits with 0 when the whole source was read, with 3 when the source is
-/// damaged and only its undamaged part was imported, and with 1 on any other error.
+/// damaged and at most its undamaged part was imported, and with 1 on any other error.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Program {
@@ -59,7 +59,7 @@ async fn wait_for_signal() -> anyhow::Result<()> {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-    info!("stopped by a signal; the next import of the same source resumes");
+    info!("stopped by a signal; what was committed is kept");
     Ok(())
 }
 
@@ -68,6 +68,11 @@ async fn start(config: Config) -> anyhow::Result<()> {
     ensure!(
         !(config.dry_run && config.choice.keep_rejects),
         "--keep-rejects writes to the database and --dry-run does not: use only one of them"
+    );
+    ensure!(
+        config.prices.is_none() || config.source == SourceName::Prices,
+        "{} is a second source: name only one, or `prices` and its file",
+        config.prices.unwrap_or_default().display()
     );
     telemetry::init("off-etl", &config.log)?;
     telemetry::describe(&METRICS);
@@ -84,6 +89,10 @@ async fn open(config: &Config) -> anyhow::Result<Option<PgPool>> {
     let database =
         db::Config { database_password_file: config.database_password_file.clone(), ..db::Config::at(url, 2) };
     let pool = db::lazy_pool(&database, "off-etl")?;
+    if config.source == SourceName::Prices {
+        // Its statements work on all prices at once, and are not reported as slow.
+        pool.set_connect_options(pool.connect_options().as_ref().clone().disable_statement_logging());
+    }
     db::probe(&pool).await.map_err(anyhow::Error::msg)?;
     db::check(&pool, off_migrations::newest()).await.map_err(anyhow::Error::msg).context("cannot fill the catalog")?;
     db::refuse_shared_sessions(&pool).await?;
@@ -97,6 +106,13 @@ async fn run(config: &Config, db: Option<&PgPool>) -> anyhow::Result<()> {
         SourceName::Export(export) => drop(import(export, options, &mut output).await?.complete()?),
         SourceName::Api => drop(Api::new(&config.api, Clock::real(1.0))?.import(options, &mut output).await?),
         SourceName::Deltas => apply_deltas(&config.deltas, options, &mut output).await?,
+        SourceName::Prices => {
+            let path = config.prices.as_deref().context("`prices` needs the file of an export of Open Prices")?;
+            let report = import_prices(path, db, &mut output).await?;
+            // Removes the progress bar.
+            drop(output);
+            print_line!("{}\n{report}", path.display());
+        }
     }
     Ok(())
 }

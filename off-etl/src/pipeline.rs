@@ -1,7 +1,7 @@
 //! One thread cuts a source into chunks, others validate them. Validated chunks keep the order of the source.
 
 use crate::{
-    source::{Broken, Chunk, Damage, Place, Source},
+    source::{Broken, Chunk, Contents, Damage, Place, Source},
     validation::{Part, Rules, ValidatedChunk},
 };
 use anyhow::{anyhow, ensure};
@@ -104,7 +104,14 @@ impl Pipeline {
         drop(chunks);
         let outcome = reader.join().map_err(|_| anyhow!("the thread that reads the source has panicked"))?;
         let broken = broken.or_else(|| outcome.err());
-        Ok(broken.map(|Broken { byte, cause }| Damage { name, byte, reached: reached.line, unit, cause }))
+        Ok(broken.map(|Broken { byte, cause }| Damage {
+            name,
+            byte,
+            reached: reached.line,
+            unit,
+            cause,
+            effect: Contents::Products.effect_of_damage(),
+        }))
     }
 }
 

@@ -6,11 +6,14 @@ mod energy;
 mod levels;
 mod name;
 mod photo;
+mod price;
 mod scores;
 mod tags;
 mod times;
 mod withdrawal;
 
+pub(crate) use barcode::barcode;
+pub(crate) use price::invented_price;
 pub(crate) use times::changed;
 pub(crate) use withdrawal::Withdrawal;
 
@@ -21,7 +24,6 @@ use crate::{
     reject::RejectReason,
 };
 use amount::amount;
-use barcode::barcode;
 use chrono::{DateTime, Utc};
 use energy::energy;
 use levels::levels;
@@ -87,7 +89,7 @@ impl Product {
     /// become a product.
     pub fn from_record(record: &Record, profile: Profile) -> Result<(Self, Corrections), RejectReason> {
         let mut corrections = record.corrections;
-        let barcode = barcode(record).ok_or(RejectReason::NoBarcode)?;
+        let barcode = barcode(&record.code).ok_or(RejectReason::NoBarcode)?;
         let name = name(record, &mut corrections).ok_or(RejectReason::NoName)?;
         let quantity = text(&record.quantity, MAX_QUANTITY_LENGTH, &mut corrections).ok_or(RejectReason::NoQuantity)?;
         check_states(record, profile)?;
@@ -122,6 +124,12 @@ impl Product {
             last_updated: last_updated(record, last_modified),
         };
         Ok((product, corrections))
+    }
+
+    /// The list price in cents, for a product without an observed one. The fingerprint does not count it: it follows from
+    /// values that the fingerprint counts.
+    pub(crate) fn invented_price(&self) -> i64 {
+        invented_price(&self.categories, self.product_quantity, self.product_quantity_unit.as_deref())
     }
 
     /// Orders two records of a product that changed and were recomputed in the same seconds: the greater fingerprint

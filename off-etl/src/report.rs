@@ -1,7 +1,7 @@
 //! The report of an import: what became of its records.
 
 mod metrics;
-mod table;
+pub(crate) mod table;
 
 use crate::{correction::Correction, reject::RejectReason};
 use chrono::{DateTime, Utc};
@@ -43,11 +43,15 @@ pub struct Tally {
 }
 
 impl Tally {
-    fn add(&mut self, line: u64) {
-        if self.count == 0 {
-            self.first = line;
-        }
-        self.count += 1;
+    /// Counts an occurrence in `line`.
+    pub(crate) fn add(&mut self, line: u64) {
+        self.merge(Self { count: 1, first: line });
+    }
+
+    /// Adds the occurrences of another tally.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.first = if self.count == 0 { other.first } else { self.first.min(other.first) };
+        self.count += other.count;
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod boundaries;
 mod chunk;
+mod contents;
 mod cut;
 mod damage;
 pub(crate) mod download;
@@ -19,6 +20,7 @@ mod text;
 mod unpack;
 
 pub(crate) use chunk::Chunk;
+pub(crate) use contents::Contents;
 pub(crate) use damage::Broken;
 pub use damage::Damage;
 pub use name::{Export, SourceName};

@@ -4,9 +4,11 @@ mod batch;
 mod copy;
 mod imports;
 mod merge;
+mod prices;
 mod report;
 
 pub(crate) use batch::{Batch, Import};
+pub(crate) use prices::PriceImport;
 
 use anyhow::Context;
 use chrono::{DateTime, Utc};

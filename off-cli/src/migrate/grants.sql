@@ -12,8 +12,9 @@ GRANT SELECT, INSERT, UPDATE ON catalog.products, catalog.nutrient_levels TO off
 GRANT SELECT, INSERT ON catalog.brands TO off_etl;
 GRANT SELECT, INSERT, DELETE ON catalog.product_brands TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.imports, catalog.withdrawals TO off_etl;
+GRANT SELECT, INSERT, UPDATE, DELETE ON catalog.observed_prices TO off_etl;
 GRANT INSERT ON catalog.rejects TO off_etl;
-GRANT SELECT ON public.etl_incoming TO off_etl;
+GRANT SELECT ON public.etl_incoming, public.etl_prices, public.etl_observed TO off_etl;
 
 -- SELECT … FOR UPDATE SKIP LOCKED, by which relays share the outbox, needs UPDATE. Each sees its own messages only.
 GRANT USAGE ON SCHEMA outbox TO off_auth, off_users;

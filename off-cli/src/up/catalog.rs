@@ -25,6 +25,9 @@ pub(super) async fn load(source: &SourceName, profile: Profile, downloads: &Path
         SourceName::Deltas => {
             anyhow::bail!("deltas are no complete catalog: start with an export, then also run `off-etl deltas`")
         }
+        SourceName::Prices => {
+            anyhow::bail!("prices are no catalog: start with an export, then also run `off-etl prices FILE`")
+        }
     };
     let (read, new, updated) = (counted(report.read, "record"), report.new, report.updated);
     print_line!("  {read} read: {new} new, {updated} updated, {} rejected", report.rejected_total());

@@ -2,6 +2,7 @@
 
 use crate::{off, stderr, stdout};
 use futures::{FutureExt, StreamExt};
+use off_etl::{Choice, Export, ImportOptions, NoObserver, Profile};
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, Order, headers::REQUEST_ID, streams};
 use off_kit::{Bus, bus};
 use off_servers::{find_nats_server, free_port};
@@ -108,13 +109,15 @@ impl Production {
         program
     }
 
+    /// The URL of the database for the role of `user`, with its password.
+    fn full_database_url(&self, user: &str) -> String {
+        let url = self.database_url(&format!("off_{user}"));
+        off_kit::secret::fill_in(&url, Some(Path::new(&self.secret_file(user)))).unwrap()
+    }
+
     /// A connection to the database as `user`.
     async fn connect(&self, user: &str) -> PgConnection {
-        let url = off_kit::secret::fill_in(
-            &self.database_url(&format!("off_{user}")),
-            Some(Path::new(&self.secret_file(user))),
-        );
-        PgConnection::connect(&url.unwrap()).await.unwrap()
+        PgConnection::connect(&self.full_database_url(user)).await.unwrap()
     }
 
     /// Asserts that the role of `user` may not execute `statement`.
@@ -208,6 +211,32 @@ async fn every_program_works_with_its_own_permissions() {
     let log = fs::read_to_string(&production.nats_log).unwrap();
     let rejected: Vec<_> = log.lines().filter(|line| line.contains("Violation") || line.contains("[ERR]")).collect();
     assert!(rejected.is_empty(), "the broker rejected something that is needed: {rejected:#?}");
+}
+
+#[tokio::test]
+async fn the_importer_works_with_its_own_permissions() {
+    let production = Production::start().await;
+    production.migrate().await;
+    let pool = PgPool::connect(&production.full_database_url("etl")).await.unwrap();
+    let (choice, folder) = (Choice::from(Profile::Default), production.folder.path());
+    let options = ImportOptions { choice: &choice, downloads: folder, db: Some(&pool) };
+    for _ in 0..2 {
+        off_etl::import(&Export::Sample, options, &mut NoObserver).await.unwrap().complete().unwrap();
+    }
+    let list_price = async || -> i64 {
+        let query = sqlx::query_scalar("SELECT price_cents FROM catalog.products WHERE barcode = $1").bind(LENTILS);
+        query.fetch_one(&pool).await.unwrap()
+    };
+    let invented = list_price().await;
+    // The second export has no price in euros any more.
+    for (price, currency, expected) in [("3.21", "EUR", 321), ("4.00", "CHF", invented)] {
+        let path = folder.join("prices.jsonl");
+        let line = json!({ "product_code": LENTILS, "price": price, "currency": currency, "date": "2025-06-30" });
+        fs::write(&path, line.to_string()).unwrap();
+        let changes = off_etl::import_prices(&path, Some(&pool), &mut NoObserver).await.unwrap().changes.unwrap();
+        assert_eq!((changes.new, changes.products), (1, 1));
+        assert_eq!(list_price().await, expected);
+    }
 }
 
 /// Uses every statement of the auth service and of the users service that changes an account.
@@ -358,6 +387,7 @@ async fn no_program_can_do_more_than_its_work() {
         ("etl", "SELECT FROM users.users"),
         ("etl", "SELECT FROM orders.product_orders"),
         ("etl", "SELECT FROM auth.accounts"),
+        ("etl", "DELETE FROM catalog.products"),
         ("auth", "SELECT FROM users.users"),
         ("auth", "SELECT mac_address FROM users.devices"),
         ("auth", "SELECT FROM orders.product_orders"),
@@ -371,6 +401,8 @@ async fn no_program_can_do_more_than_its_work() {
         ("users", "UPDATE users.deliveries SET quantity = 1"),
         ("users", "DELETE FROM users.users"),
         ("users", "UPDATE catalog.products SET name = 'mine'"),
+        ("users", "UPDATE catalog.products SET price_cents = 1"),
+        ("users", "SELECT FROM catalog.observed_prices"),
         ("users", "UPDATE users.users SET is_simulated = true"),
         ("users", "SELECT password_hash FROM auth.accounts"),
         ("users", "SELECT email FROM auth.accounts"),
@@ -391,6 +423,8 @@ async fn no_program_can_do_more_than_its_work() {
         ("orders", "SELECT FROM users.users"),
         ("orders", "INSERT INTO users.deliveries DEFAULT VALUES"),
         ("orders", "DELETE FROM orders.product_orders"),
+        ("orders", "UPDATE catalog.products SET price_cents = 1"),
+        ("orders", "SELECT FROM catalog.observed_prices"),
         ("orders", "CREATE TABLE orders.mine ()"),
         ("orders", "CREATE TABLE public.mine ()"),
         ("orders", "SELECT FROM outbox.messages"),

@@ -49,6 +49,13 @@ pub(super) fn amount(record: &Record, printed: &str, corrections: &mut Correctio
     }
 }
 
+/// The amount in grams or milliliters; `None` if its unit is unknown. Without a unit it is in grams or milliliters already.
+pub(super) fn in_base_unit(amount: f64, unit: Option<&str>) -> Option<f64> {
+    let Some(unit) = unit else { return Some(amount) };
+    let &(_, factor, _) = UNITS.iter().find(|(name, ..)| name.eq_ignore_ascii_case(unit))?;
+    Some(amount * factor)
+}
+
 /// The single amount in `printed`; `None` if there are several, or if a separator may stand for thousands.
 fn read(printed: &str) -> Option<(f64, &'static str)> {
     let text = printed.trim().trim_end_matches(['e', '℮', '.', ' ']).to_lowercase();

@@ -20,7 +20,7 @@ impl Withdrawal {
     /// The withdrawal by `record`, which may itself be rejected. `None` if it is not marked obsolete, or has no valid
     /// barcode or time.
     pub(crate) fn of(record: &Record) -> Option<Self> {
-        let barcode = barcode(record)?;
+        let barcode = barcode(&record.code)?;
         let last_modified = changed(record)?;
         let last_updated = last_updated(record, last_modified);
         record.obsolete.is_yes().then_some(Self { barcode, last_modified, last_updated })

@@ -1,4 +1,4 @@
-//! A report as a table for the terminal.
+//! Reports as tables for the terminal.
 
 use super::{Report, Tally};
 use comfy_table::{CellAlignment, Table, presets};
@@ -6,21 +6,26 @@ use std::fmt::{self, Display};
 
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        for (name, count, first) in self.rows() {
-            let first = first.map(|line| format!("first in {line}")).unwrap_or_default();
-            table.add_row([name, count.to_string(), first]);
-        }
-        if let Some(counts) = table.column_mut(1) {
-            counts.set_cell_alignment(CellAlignment::Right);
-        }
-        table.fmt(f)
+        of(self.rows()).fmt(f)
     }
 }
 
 /// What is counted, the count, and the first line where it occurred.
-type Row = (String, u64, Option<u64>);
+pub(crate) type Row = (String, u64, Option<u64>);
+
+/// A table of these rows.
+pub(crate) fn of(rows: Vec<Row>) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    for (name, count, first) in rows {
+        let first = first.map(|line| format!("first in {line}")).unwrap_or_default();
+        table.add_row([name, count.to_string(), first]);
+    }
+    if let Some(counts) = table.column_mut(1) {
+        counts.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
 
 impl Report {
     fn rows(&self) -> Vec<Row> {
@@ -50,6 +55,6 @@ impl Report {
 }
 
 /// An indented row for a reason or a correction.
-fn tally_row(what: &impl Display, tally: &Tally) -> Row {
+pub(crate) fn tally_row(what: &impl Display, tally: &Tally) -> Row {
     (format!("  {what}"), tally.count, Some(tally.first))
 }

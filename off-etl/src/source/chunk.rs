@@ -1,7 +1,7 @@
 //! Parts of a source that are parsed in parallel.
 
 use super::{Broken, Place, lines::Lines, parquet::Group, table::Rows};
-use crate::{record::Record, reject::RejectReason};
+use crate::{prices::PriceRecord, record::Record, reject::RejectReason};
 
 /// A part of a source with whole records.
 #[derive(Debug)]
@@ -33,10 +33,28 @@ impl Chunk {
         let first = self.start.line + 1;
         let mut emit = |number, record| emit(first + number, record);
         match &self.content {
-            Content::Lines(lines) => lines.read(emit),
+            Content::Lines(lines) => {
+                lines.read(|line| Record::read(line).map_err(|_| RejectReason::NotJson), emit);
+            }
             Content::Rows(rows) => rows.read(emit),
             Content::Group(group) => group.read(emit)?,
             Content::TooLong => drop(emit(0, Err(RejectReason::TooLong))),
+        }
+        Ok(())
+    }
+
+    /// The same for the prices of an export of Open Prices.
+    pub(crate) fn read_prices(
+        &self,
+        mut emit: impl FnMut(u64, Result<PriceRecord, RejectReason>) -> bool,
+    ) -> Result<(), Broken> {
+        let first = self.start.line + 1;
+        let mut emit = |number, record| emit(first + number, record);
+        match &self.content {
+            Content::Lines(lines) => lines.read(PriceRecord::read, emit),
+            Content::Group(group) => group.read_prices(emit)?,
+            // Tables are refused before.
+            Content::TooLong | Content::Rows(_) => drop(emit(0, Err(RejectReason::TooLong))),
         }
         Ok(())
     }

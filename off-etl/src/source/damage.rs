@@ -12,7 +12,7 @@ pub(crate) struct Broken {
 
 /// Why a source could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. The records before the damage are kept")]
+#[error("{name} is damaged near byte {byte}, after {unit} {reached}: {cause}. {effect}")]
 pub struct Damage {
     /// Name of the source for display.
     pub(crate) name: String,
@@ -23,4 +23,6 @@ pub struct Damage {
     /// `line` or `row`.
     pub(crate) unit: &'static str,
     pub(crate) cause: io::Error,
+    /// What it means for the catalog.
+    pub(crate) effect: &'static str,
 }

@@ -1,6 +1,6 @@
 //! Recognizes the format of a source by its first bytes. Known other formats are refused with a hint.
 
-use super::{parquet, table};
+use super::{Contents, parquet, table};
 use anyhow::bail;
 
 /// The format of an export.
@@ -31,14 +31,17 @@ const OTHER_FORMATS: [(&[u8], &str); 10] = [
 /// The hint for text in UTF-16.
 const UTF_16: &str = "it is text in UTF-16: convert it with `iconv -f UTF-16 -t UTF-8`";
 
-/// The format of a text that begins with `start`. Fails with a hint if it is not an export.
-pub(super) fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
+/// The format of a text that begins with `start`. Fails with a hint if it is not an export of `contents`.
+pub(super) fn format_of(name: &str, start: &[u8], contents: Contents) -> anyhow::Result<Format> {
     let text = start.trim_ascii_start();
     let line = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let found = if let Some((_, other)) = OTHER_FORMATS.iter().find(|(magic, _)| start.starts_with(magic)) {
         other
     } else if table::is_header(line) {
-        return Ok(Format::Table);
+        match contents {
+            Contents::Products => return Ok(Format::Table),
+            Contents::Prices => "it is a table of products",
+        }
     } else if is_archive(start) {
         "it is a tar archive: unpack it first"
     } else if is_bson(start) {
@@ -61,10 +64,7 @@ pub(super) fn format_of(name: &str, start: &[u8]) -> anyhow::Result<Format> {
             Some(_) => "its format is not recognized",
         }
     };
-    bail!(
-        "{name} is no export of Open Food Facts: {found}. It should be JSON lines, a tab-separated table with a column \
-         `code`, or Parquet; the first two may be compressed with gzip"
-    )
+    bail!("{name} is no export of {}: {found}. It should be {}", contents.project(), contents.formats())
 }
 
 /// Whether `start` is a POSIX tar archive, whose magic number comes at byte 257, after the first file name.
@@ -133,7 +133,7 @@ mod tests {
             (b" \n ", "no records"),
             (b"hello\n", "not recognized"),
         ] {
-            let refused = format_of("it", start).unwrap_err().to_string();
+            let refused = format_of("it", start, Contents::Products).unwrap_err().to_string();
             assert!(refused.contains(name), "{}: {refused}", start.escape_ascii());
         }
     }
@@ -148,7 +148,7 @@ mod tests {
             (b"code\tproduct_name\n", Format::Table),
             (b"\"code\"\t\"a,b\"\n", Format::Table),
         ] {
-            assert_eq!(format_of("it", start).unwrap(), format, "{}", start.escape_ascii());
+            assert_eq!(format_of("it", start, Contents::Products).unwrap(), format, "{}", start.escape_ascii());
         }
     }
 }

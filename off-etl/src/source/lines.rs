@@ -1,7 +1,7 @@
 //! JSON lines: each line is a record.
 
 use super::boundaries::Boundaries;
-use crate::{record::Record, reject::RejectReason};
+use crate::reject::RejectReason;
 use serde::de::IgnoredAny;
 
 /// Whole lines with a JSON object on each.
@@ -9,11 +9,16 @@ use serde::de::IgnoredAny;
 pub(super) struct Lines(pub(super) Vec<u8>);
 
 impl Lines {
-    /// Passes each record to `emit`, with its line counted from 0, until they end or `emit` returns false.
-    pub(super) fn read(&self, mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) {
+    /// Parses each line, and passes its record to `emit`, with the line counted from 0, until they end or `emit` returns
+    /// false.
+    pub(super) fn read<R>(
+        &self,
+        parse: impl Fn(&[u8]) -> Result<R, RejectReason>,
+        mut emit: impl FnMut(u64, Result<R, RejectReason>) -> bool,
+    ) {
         for (number, line) in (0..).zip(self.0.split(|&byte| byte == b'\n')) {
             let is_blank = line.trim_ascii().is_empty();
-            if !is_blank && !emit(number, Record::read(line).map_err(|_| RejectReason::NotJson)) {
+            if !is_blank && !emit(number, parse(line)) {
                 return;
             }
         }

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, fmt, path::PathBuf, str::FromStr};
 use url::Url;
 
-/// A source of products.
+/// A source of the importer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceName {
     /// A whole export, or the sample.
@@ -12,6 +12,8 @@ pub enum SourceName {
     Api,
     /// The changes of the last days.
     Deltas,
+    /// Prices of products, in a file of their own.
+    Prices,
 }
 
 /// An export of Open Food Facts, and where it is.
@@ -34,6 +36,7 @@ impl FromStr for SourceName {
         Ok(match text {
             "api" => Self::Api,
             "deltas" => Self::Deltas,
+            "prices" => Self::Prices,
             _ => Self::Export(text.parse()?),
         })
     }
@@ -60,6 +63,7 @@ impl fmt::Display for SourceName {
             Self::Export(export) => export.fmt(f),
             Self::Api => f.write_str("the Open Food Facts API"),
             Self::Deltas => f.write_str("the changes of the last days"),
+            Self::Prices => f.write_str("the prices of Open Prices"),
         }
     }
 }

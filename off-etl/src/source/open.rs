@@ -1,7 +1,7 @@
 //! Opens exports and the sample: recognizes the format, and identifies the content for an import that resumes.
 
 use super::{
-    Damage,
+    Contents, Damage,
     format::{Format, format_of},
     meter::Meter,
     parquet,
@@ -85,20 +85,29 @@ impl Source {
     /// A source that can be read only once.
     pub(crate) fn stream(name: &str, bytes: impl Read + Send + 'static) -> anyhow::Result<Self> {
         let (name, meter) = (name.to_owned(), Meter::default());
-        let Text { start, bytes } = open(&name, bytes, &meter)?;
-        let format = format_of(&name, &start)?;
+        let Text { start, bytes } = open(&name, bytes, Contents::Products, &meter)?;
+        let format = format_of(&name, &start, Contents::Products)?;
         let origin = Origin::Input(bytes);
         Ok(Self { name, identity: None, total_bytes: None, meter, freshness: Freshness::Newest, format, origin })
     }
 
-    /// A file with any export. Fails if it is none, and says what it is instead.
+    /// A file with any export of products. Fails if it is none, and says what it is instead.
     pub(crate) fn file(path: &Path) -> anyhow::Result<Self> {
+        Self::file_with(path, Contents::Products)
+    }
+
+    /// The same for an export of prices.
+    pub(crate) fn prices(path: &Path) -> anyhow::Result<Self> {
+        Self::file_with(path, Contents::Prices)
+    }
+
+    fn file_with(path: &Path, contents: Contents) -> anyhow::Result<Self> {
         let name = path.display().to_string();
         let opening = || format!("cannot read {name}");
         // Checked before the file is opened, because opening a pipe blocks until it has a writer.
         let kind = fs::metadata(path).with_context(opening)?.file_type();
         ensure!(!kind.is_dir(), "{name} is a folder: name a file in it");
-        ensure!(kind.is_file(), "{name} is a pipe or a device: `-` reads standard input, as in `off-etl - < {name}`");
+        ensure!(kind.is_file(), "{name} is a pipe or a device: {}", contents.hint_for_pipe(&name));
         let mut file = File::open(path).with_context(opening)?;
         let metadata = file.metadata().with_context(opening)?;
         ensure!(metadata.len() > 0, "{name} is empty");
@@ -107,7 +116,7 @@ impl Source {
             "{name} is an incomplete download: pass its URL again to resume it"
         );
         let identity = identity(&mut file, metadata.len()).with_context(opening)?;
-        let format = format_of_file(&name, file)?;
+        let format = format_of_file(&name, file, contents)?;
         Ok(Self {
             name,
             identity: Some(identity),
@@ -126,29 +135,30 @@ impl Source {
 }
 
 /// The format of a file. Fails if it is no export, or is Parquet that cannot be read.
-fn format_of_file(name: &str, mut file: File) -> anyhow::Result<Format> {
+fn format_of_file(name: &str, mut file: File, contents: Contents) -> anyhow::Result<Format> {
     let opening = || format!("cannot read {name}");
     file.seek(SeekFrom::Start(0)).with_context(opening)?;
     let mut start = Vec::new();
     Read::by_ref(&mut file).take(parquet::MAGIC.len() as u64).read_to_end(&mut start).with_context(opening)?;
     if start == parquet::MAGIC {
-        return match parquet::unreadable(&file) {
+        return match parquet::unreadable(&file, contents) {
             Some(reason) => bail!("{name} cannot be read: {reason}"),
             None => Ok(Format::Parquet),
         };
     }
     file.seek(SeekFrom::Start(0)).with_context(opening)?;
-    format_of(name, &open(name, file, &Meter::default())?.start)
+    format_of(name, &open(name, file, contents, &Meter::default())?.start, contents)
 }
 
 /// Opens the text in `bytes`. Fails with damage if its beginning cannot be read.
-fn open(name: &str, bytes: impl Read + Send + 'static, meter: &Meter) -> Result<Text, Damage> {
+fn open(name: &str, bytes: impl Read + Send + 'static, contents: Contents, meter: &Meter) -> Result<Text, Damage> {
     unpack(bytes, meter).map_err(|cause| Damage {
         name: name.to_owned(),
         byte: meter.bytes(),
         reached: 0,
         unit: "line",
         cause,
+        effect: contents.effect_of_damage(),
     })
 }
 

@@ -7,8 +7,8 @@ mod view;
 
 pub(super) use footer::MAGIC;
 
-use super::{Broken, Place};
-use crate::{record::Record, reject::RejectReason};
+use super::{Broken, Contents, Place};
+use crate::{prices::PriceRecord, record::Record, reject::RejectReason};
 use ::parquet::{
     basic::Compression,
     errors::ParquetError,
@@ -17,6 +17,7 @@ use ::parquet::{
         reader::FileReader,
         serialized_reader::{ReadOptionsBuilder, SerializedFileReader},
     },
+    record::Row,
 };
 use footer::{Footer, GroupPlace};
 use std::{
@@ -69,18 +70,19 @@ pub(super) fn cut(
 
 /// Why an undamaged file cannot be read: it has no barcodes, or its compression is not compiled in. Damage is reported
 /// later, where it is found.
-pub(super) fn unreadable(file: &File) -> Option<String> {
+pub(super) fn unreadable(file: &File, contents: Contents) -> Option<String> {
     let file = Arc::new(file.try_clone().ok()?);
     let footer = Footer::read(&file).ok()?;
     let view = View::of(&file, &footer, *footer.groups.first()?).ok()?;
     let reader = panic::catch_unwind(AssertUnwindSafe(|| SerializedFileReader::new(view))).ok()?.ok()?;
     let metadata = reader.metadata();
-    if !metadata.file_metadata().schema().get_fields().iter().any(|column| column.name() == "code") {
-        return Some("it is Parquet without a column `code`".to_owned());
+    let barcodes = columns::barcodes(contents);
+    if !metadata.file_metadata().schema().get_fields().iter().any(|column| column.name() == barcodes) {
+        return Some(format!("it is Parquet without a column `{barcodes}`"));
     }
     let columns = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
-    let mut read =
-        columns.filter(|column| column.column_path().parts().first().is_some_and(|name| columns::is_read(name)));
+    let mut read = columns
+        .filter(|column| column.column_path().parts().first().is_some_and(|name| columns::is_read(name, contents)));
     let codec = read.find_map(|column| match column.compression() {
         Compression::BROTLI(_) => Some("Brotli"),
         Compression::LZO => Some("LZO"),
@@ -96,8 +98,25 @@ impl Group {
     ///
     /// Fails with the approximate place of damage, after the records before it.
     pub(super) fn read(&self, emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool) -> Result<(), Broken> {
+        self.read_with(Contents::Products, row::record, emit)
+    }
+
+    /// The same for prices.
+    pub(super) fn read_prices(
+        &self,
+        emit: impl FnMut(u64, Result<PriceRecord, RejectReason>) -> bool,
+    ) -> Result<(), Broken> {
+        self.read_with(Contents::Prices, row::price, emit)
+    }
+
+    fn read_with<R>(
+        &self,
+        contents: Contents,
+        record: fn(&Row) -> R,
+        emit: impl FnMut(u64, Result<R, RejectReason>) -> bool,
+    ) -> Result<(), Broken> {
         let mut near = self.place.start;
-        let read = AssertUnwindSafe(|| self.read_rows(&mut near, emit));
+        let read = AssertUnwindSafe(|| self.read_rows(contents, record, &mut near, emit));
         // The reader of `parquet` does not check everything, and may panic on a damaged file.
         let outcome =
             panic::catch_unwind(read).unwrap_or_else(|_| Err(ParquetError::General("it is corrupt".to_owned())));
@@ -105,10 +124,12 @@ impl Group {
     }
 
     /// Sets `near` to the first byte of the pages that are read.
-    fn read_rows(
+    fn read_rows<R>(
         &self,
+        contents: Contents,
+        record: fn(&Row) -> R,
         near: &mut u64,
-        mut emit: impl FnMut(u64, Result<Record, RejectReason>) -> bool,
+        mut emit: impl FnMut(u64, Result<R, RejectReason>) -> bool,
     ) -> Result<(), ParquetError> {
         // Statistics are not used.
         let options = ReadOptionsBuilder::new()
@@ -121,11 +142,11 @@ impl Group {
         let metadata = reader.metadata();
         let pages = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
         *near = pages.filter_map(|column| column.data_page_offset().try_into().ok()).min().unwrap_or(*near);
-        let wanted = columns::projection(metadata.file_metadata().schema());
+        let wanted = columns::projection(metadata.file_metadata().schema(), contents);
         let mut read = 0;
         for row in reader.get_row_iter(Some(wanted))? {
             let row = row?;
-            if read >= self.done && !emit(read - self.done, Ok(row::record(&row))) {
+            if read >= self.done && !emit(read - self.done, Ok(record(&row))) {
                 return Ok(());
             }
             read += 1;

@@ -1,6 +1,6 @@
 //! Rows for `COPY … FROM STDIN (FORMAT binary)`, as the PostgreSQL documentation describes it under "Binary Format".
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 
 /// Start of every binary copy: the signature, no flags, no extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -10,6 +10,9 @@ const TEXT_OID: i32 = 25;
 
 /// Seconds between the UNIX epoch (1970) and the Postgres epoch (2000).
 const POSTGRES_EPOCH: i64 = 946_684_800;
+
+/// First day of the Postgres epoch, in days since the UNIX epoch.
+const POSTGRES_EPOCH_DAY: i32 = 10_957;
 
 /// Rows under construction, one field after the other.
 #[derive(Debug)]
@@ -55,6 +58,11 @@ impl Rows {
     /// Writes a field of type `timestamptz`.
     pub(super) fn time(&mut self, time: DateTime<Utc>) -> &mut Self {
         self.long(time.timestamp_micros() - POSTGRES_EPOCH * 1_000_000)
+    }
+
+    /// Writes a field of type `date`.
+    pub(super) fn date(&mut self, date: NaiveDate) -> &mut Self {
+        self.field(&(date.to_epoch_days() - POSTGRES_EPOCH_DAY).to_be_bytes())
     }
 
     /// Writes a field of type `text[]`.

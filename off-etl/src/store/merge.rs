@@ -22,6 +22,7 @@ pub(super) async fn merge(conn: &mut PgConnection, import: &Import, batch: &Batc
     if !written.is_empty() {
         let last_number = find_last_number(&mut tx).await?;
         copy(&mut tx, &written, last_number).await?;
+        use_observed_prices(&mut tx).await?;
         write_products(&mut tx).await?;
         write_brands(&mut tx).await?;
     }
@@ -110,7 +111,7 @@ async fn copy(conn: &mut PgConnection, written: &[(&Validated, Option<i64>)], la
     let mut rows = Rows::new();
     for (validated, new_position) in written {
         let product = &validated.product;
-        rows.row(22)
+        rows.row(24)
             .text(product.barcode.as_str())
             .text(&product.name)
             .text(&product.quantity)
@@ -132,11 +133,25 @@ async fn copy(conn: &mut PgConnection, written: &[(&Validated, Option<i64>)], la
             .time(product.last_modified)
             .time(product.last_updated)
             .long(validated.fingerprint)
-            .maybe(new_position.map(|new_position| last_number + new_position), Rows::long);
+            .maybe(new_position.map(|new_position| last_number + new_position), Rows::long)
+            .long(product.invented_price())
+            .text("invented");
     }
     let mut copy = conn.copy_in_raw("COPY etl_incoming FROM STDIN (FORMAT binary)").await?;
     copy.send(rows.finish()).await?;
     copy.finish().await?;
+    Ok(())
+}
+
+/// Replaces the invented prices of the copied products that have an observed one.
+async fn use_observed_prices(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        "UPDATE etl_incoming AS incoming SET price_cents = observed.price_cents, price_source = 'open-prices'
+         FROM catalog.observed_prices AS observed
+         WHERE observed.barcode = incoming.barcode AND observed.currency = 'EUR'",
+    )
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -150,7 +165,7 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
              nutriscore_score = incoming.nutriscore_score, nutriscore_grade = incoming.nutriscore_grade,
              categories = incoming.categories, obsolete = incoming.obsolete,
              last_modified = incoming.last_modified, last_updated = incoming.last_updated,
-             fingerprint = incoming.fingerprint
+             fingerprint = incoming.fingerprint, price_cents = incoming.price_cents, price_source = incoming.price_source
          FROM etl_incoming AS incoming
          WHERE incoming.new_number IS NULL AND product.barcode = incoming.barcode",
     )
@@ -159,10 +174,10 @@ async fn write_products(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO catalog.products (barcode, number, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
-             last_modified, last_updated, fingerprint)
+             last_modified, last_updated, fingerprint, price_cents, price_source)
          SELECT barcode, new_number, name, quantity, product_quantity, product_quantity_unit, image_url,
              kcal_100g, kcal_serving, nova_group, nutriscore_score, nutriscore_grade, categories, obsolete,
-             last_modified, last_updated, fingerprint
+             last_modified, last_updated, fingerprint, price_cents, price_source
          FROM etl_incoming WHERE new_number IS NOT NULL",
     )
     .execute(&mut *conn)

@@ -12,6 +12,7 @@ const TRIALS: u64 = 12;
 async fn catalog(db: &Database) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT concat_ws('|', product.barcode, name, quantity, last_modified, obsolete, kcal_100g, categories, fat, salt,
+                price_cents, price_source,
                 ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
                       WHERE product_brands.barcode = product.barcode ORDER BY 1))
          FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode) ORDER BY 1",

@@ -7,6 +7,7 @@ mod api;
 mod download;
 mod file;
 mod parquet;
+mod prices;
 mod process;
 mod real_data;
 mod tables;

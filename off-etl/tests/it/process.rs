@@ -56,7 +56,7 @@ fn report(output: &Output) -> String {
 /// Everything in the catalog.
 async fn catalog(db: &PgPool) -> Vec<String> {
     sqlx::query_scalar(
-        "SELECT concat_ws('|', product.barcode, number, name, quantity, last_modified, fingerprint, fat,
+        "SELECT concat_ws('|', product.barcode, number, name, quantity, last_modified, fingerprint, fat, price_cents,
                 ARRAY(SELECT brands.name FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
                       WHERE product_brands.barcode = product.barcode ORDER BY 1))
          FROM catalog.products AS product JOIN catalog.nutrient_levels USING (barcode)

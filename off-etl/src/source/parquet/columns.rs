@@ -1,9 +1,10 @@
 //! The columns that are read, and the schema with only these.
 
+use super::super::Contents;
 use ::parquet::schema::types::Type;
 use std::sync::Arc;
 
-/// The columns that are read, together with `TIMES`.
+/// The columns of products that are read, together with `TIMES`.
 const COLUMNS: [&str; 19] = [
     "code",
     "product_name",
@@ -28,20 +29,34 @@ const COLUMNS: [&str; 19] = [
 /// The columns with times.
 const TIMES: [&str; 2] = ["last_modified_t", "last_updated_t"];
 
+/// The columns of prices that are read.
+const PRICE_COLUMNS: [&str; 5] = ["product_code", "price", "currency", "date", "price_is_discounted"];
+
 /// The parts of each photo and each nutrient that are read.
 const PARTS: [(&str, &[&str]); 2] = [("images", &["key", "rev"]), ("nutriments", &["name", "100g", "serving"])];
 
+/// The column with barcodes, without which a file holds something else.
+pub(super) fn barcodes(contents: Contents) -> &'static str {
+    match contents {
+        Contents::Products => "code",
+        Contents::Prices => "product_code",
+    }
+}
+
 /// Whether a column is read.
-pub(super) fn is_read(column: &str) -> bool {
-    COLUMNS.contains(&column) || TIMES.contains(&column)
+pub(super) fn is_read(column: &str, contents: Contents) -> bool {
+    match contents {
+        Contents::Products => COLUMNS.contains(&column) || TIMES.contains(&column),
+        Contents::Prices => PRICE_COLUMNS.contains(&column),
+    }
 }
 
 /// The file's schema with only the columns and parts that are needed.
-pub(super) fn projection(schema: &Type) -> Type {
+pub(super) fn projection(schema: &Type, contents: Contents) -> Type {
     let wanted = schema
         .get_fields()
         .iter()
-        .filter(|column| is_read(column.name()))
+        .filter(|column| is_read(column.name(), contents))
         .map(|column| match PARTS.iter().find(|(name, _)| *name == column.name()) {
             Some((_, parts)) => Arc::new(only(column, parts)),
             None => column.clone(),

@@ -1,7 +1,8 @@
-//! Rows of Parquet as records.
+//! Rows of Parquet as records and as prices.
 
-use crate::{lenient::Lenient, record::Record};
+use crate::{lenient::Lenient, prices::PriceRecord, record::Record};
 use ::parquet::record::{Field, Row};
+use chrono::{DateTime, NaiveDate};
 
 /// Larger times are nanoseconds: it is the year 1973 in nanoseconds, and the year 5138 in microseconds.
 const MIN_NANOSECONDS: i64 = 100_000_000_000_000_000;
@@ -31,6 +32,43 @@ pub(super) fn record(row: &Row) -> Record {
         }
     }
     record
+}
+
+/// The price in a row.
+pub(super) fn price(row: &Row) -> PriceRecord {
+    let mut record = PriceRecord::default();
+    for (name, field) in row.get_column_iter() {
+        match name.as_str() {
+            "product_code" => record.product_code = lenient(field),
+            "price" => record.price = written_price(field),
+            "currency" => record.currency = lenient(field),
+            "date" => record.date = day(field),
+            "price_is_discounted" => record.price_is_discounted = lenient(field),
+            _ => {}
+        }
+    }
+    record
+}
+
+/// The digits of a decimal number, or the shortest ones that stand for a float.
+fn written_price(field: &Field) -> String {
+    match field {
+        Field::Decimal(_) => field.to_string(),
+        other => lenient(other).text().unwrap_or_default(),
+    }
+}
+
+/// The day of a date or of a timestamp, as text.
+fn day(field: &Field) -> Lenient {
+    let day = match field {
+        Field::Date(days) => NaiveDate::from_epoch_days(*days),
+        Field::TimestampMillis(time) => DateTime::from_timestamp_millis(*time).map(|time| time.date_naive()),
+        Field::TimestampMicros(time) => DateTime::from_timestamp_micros(*time).map(|time| time.date_naive()),
+        // Nanoseconds have no type of their own here.
+        Field::Long(time) if *time > MIN_NANOSECONDS => Some(DateTime::from_timestamp_nanos(*time).date_naive()),
+        other => return lenient(other),
+    };
+    day.map_or(Lenient::Nothing, |day| Lenient::Text(day.to_string()))
 }
 
 /// Reads the names in all languages.
