@@ -54,10 +54,10 @@ const CANCELLED_EVERY: u64 = 5;
 const LONGEST_SUPPLY: Duration = Duration::from_mins(4);
 
 /// What each person pays in at first, in cents: so little that some orders are refused.
-const FIRST_DEPOSIT: i64 = 10_000;
+const FIRST_DEPOSIT: i64 = 20_000;
 
 /// Range of the later deposits, in cents.
-const DEPOSIT: std::ops::RangeInclusive<i64> = 100..=6_000;
+const DEPOSIT: std::ops::RangeInclusive<i64> = 100..=25_000;
 
 /// Deposits for each order.
 const DEPOSITS_PER_ORDER: f64 = 0.1;

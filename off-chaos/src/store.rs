@@ -58,8 +58,8 @@ pub(crate) struct OrderRow {
     pub(crate) refunds: i64,
     /// Transfers with another amount, or from or to the account of another person.
     pub(crate) wrong_transfers: i64,
-    /// Whether the billing service will never charge it.
-    pub(crate) is_refusal_stored: bool,
+    /// Whether the billing service will never charge it: 1 or 0.
+    pub(crate) refusals: i64,
 }
 
 /// Reads all orders.
@@ -77,7 +77,7 @@ pub(crate) async fn read_orders(db: &PgPool) -> sqlx::Result<Vec<OrderRow>> {
                    WHERE order_id = placed.id AND delivery.ssd_id = placed.ssd_id
                      AND delivery.barcode = placed.barcode AND delivery.quantity = placed.quantity) AS "deliveries!",
                   charges AS "charges!", earnings AS "earnings!", refunds AS "refunds!", wrong AS "wrong_transfers!",
-                  EXISTS (SELECT FROM billing.refusals WHERE order_id = placed.id) AS "is_refusal_stored!"
+                  (SELECT count(*) FROM billing.refusals WHERE order_id = placed.id) AS "refusals!"
            FROM orders.product_orders AS placed, LATERAL (
                SELECT count(*) FILTER (WHERE kind = 'charge') AS charges,
                       count(*) FILTER (WHERE kind = 'earning') AS earnings,

@@ -8,7 +8,10 @@ use crate::{
 };
 use off_events::{Money, UserId};
 use off_kit::{Clock, LogLimit, Tasks, backoff::Backoff};
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 use tokio::{sync::mpsc, task::JoinSet, time::Instant};
 use tracing::{Instrument, debug, warn};
 
@@ -63,8 +66,9 @@ impl Deposits {
                 () = stopping.stopping() => Ok(()),
             }
         });
-        let now = clock.now().timestamp_millis() as f64 / 1000.0 * clock.speed();
-        Self { waiting, first_day: (now / config.pay_interval.as_secs_f64()) as u64 }
+        let now = SystemTime::from(clock.now()).duration_since(UNIX_EPOCH).unwrap_or_default();
+        let first_day = now.as_nanos() / clock.real_wait(config.pay_interval).as_nanos().max(1);
+        Self { waiting, first_day: u64::try_from(first_day).unwrap_or_default() }
     }
 
     /// Pays a household. Skips its pay if too many deposits wait.

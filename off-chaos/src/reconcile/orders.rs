@@ -21,21 +21,21 @@ pub(super) struct StoredOrder {
 impl StoredOrder {
     /// Why it has not ended as it must: delivered and paid for, or refused, or cancelled.
     fn problem(&self) -> Option<&'static str> {
-        let OrderRow { deliveries, charges, earnings, refunds, is_refusal_stored, .. } = self.row;
-        let money = (charges, earnings, refunds, is_refusal_stored);
+        let OrderRow { deliveries, charges, earnings, refunds, refusals, .. } = self.row;
+        let money = (charges, earnings, refunds, refusals);
         Some(match self.status {
             OrderStatus::Pending | OrderStatus::Paid | OrderStatus::Shipped => "has not ended",
             _ if !self.row.is_in_order => "has timestamps in an impossible order",
             _ if self.row.wrong_transfers > 0 => "has a transfer with another amount or person",
             OrderStatus::Completed if deliveries != 1 => "was not delivered exactly once as ordered",
-            OrderStatus::Completed if money != (1, 1, 0, false) => "was not charged and earned exactly once",
+            OrderStatus::Completed if money != (1, 1, 0, 0) => "was not charged and earned exactly once",
             OrderStatus::Completed if !self.row.is_shipping_known => "is completed without a time of shipping",
             OrderStatus::Completed => return None,
             _ if deliveries != 0 => "was delivered although it was refused or cancelled",
             _ if self.row.is_shipping_known => "was shipped although it was refused or cancelled",
-            OrderStatus::Refused if money != (0, 0, 0, true) => "is refused, but not by the billing service",
+            OrderStatus::Refused if money != (0, 0, 0, 1) => "is refused, but not by the billing service",
             // Refunded, or never charged.
-            OrderStatus::Cancelled if !matches!(money, (1, 0, 1, false) | (0, 0, 0, true)) => {
+            OrderStatus::Cancelled if !matches!(money, (1, 0, 1, 0) | (0, 0, 0, 1)) => {
                 "is cancelled, but neither refunded nor kept from being charged"
             }
             OrderStatus::Refused | OrderStatus::Cancelled => return None,

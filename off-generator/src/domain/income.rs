@@ -21,11 +21,11 @@ struct HouseholdKind {
 
 /// Students, retired people, singles, couples and families.
 const HOUSEHOLD_KINDS: [HouseholdKind; 5] = [
-    HouseholdKind { share: 15, welcome: 1.0, pay: 0.6 },
-    HouseholdKind { share: 20, welcome: 2.0, pay: 0.9 },
-    HouseholdKind { share: 25, welcome: 2.0, pay: 1.0 },
-    HouseholdKind { share: 20, welcome: 2.0, pay: 1.2 },
-    HouseholdKind { share: 20, welcome: 2.0, pay: 1.1 },
+    HouseholdKind { share: 15, welcome: 1.5, pay: 0.6 },
+    HouseholdKind { share: 20, welcome: 2.5, pay: 0.9 },
+    HouseholdKind { share: 25, welcome: 2.5, pay: 1.0 },
+    HouseholdKind { share: 20, welcome: 2.5, pay: 1.2 },
+    HouseholdKind { share: 20, welcome: 2.5, pay: 1.1 },
 ];
 
 /// The expected price of an order, in cents.
@@ -84,8 +84,8 @@ impl Income {
 }
 
 /// The amount of a deposit; `None` below one cent.
+#[expect(clippy::cast_possible_truncation, reason = "the cents are whole, and at most MAX_DEPOSIT_CENTS")]
 fn deposit(cents: f64) -> Option<Money> {
-    // A conversion from a float saturates.
     let cents = cents.min(MAX_DEPOSIT_CENTS).round() as i64;
     Money::from_cents(cents).ok().filter(|amount| *amount > Money::ZERO)
 }
