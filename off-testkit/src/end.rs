@@ -222,7 +222,7 @@ mod tests {
     }
 
     async fn leave_unacknowledged_message(world: &World) {
-        world.nats.publish_bytes(Order::PENDING, "{}").await;
+        world.nats.publish_bytes(Order::PAID, "{}").await;
         let supplier = world.nats.bus.jetstream.get_consumer_from_stream(SUPPLIER.name, ORDERS.name).await;
         let supplier: PullConsumer = supplier.expect("the consumer exists");
         let mut messages = supplier.fetch().max_messages(1).messages().await.expect("a pull request");
@@ -246,7 +246,7 @@ mod tests {
         for leftover in [
             "left behind by the test (3):\n",
             "  outbox row 1 of users on users.registered\n",
-            "  consumer supplier: 1 unacknowledged messages on orders.pending\n",
+            "  consumer supplier: 1 unacknowledged messages on orders.paid\n",
             "  dead letter 1 of supplier on orders.pending: not readable\n",
         ] {
             assert!(failure.contains(leftover), "{failure}");
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn messages_that_no_consumer_received_are_not_left_behind() {
         let world = World::new().await;
-        world.nats.publish_bytes(Order::PENDING, "{}").await;
+        world.nats.publish_bytes(Order::PAID, "{}").await;
         world.end().await;
     }
 

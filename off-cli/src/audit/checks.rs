@@ -40,7 +40,6 @@ async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
                 "shipped" => "was never completed",
                 "completed" if row.is_delivered => "was never earned",
                 "completed" => "was never delivered",
-                "refused" => "was never recorded by the billing service",
                 _ => "was never refunded",
             };
             let due = row.deadline.format("%Y-%m-%d %H:%M:%S");

@@ -64,7 +64,7 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("GET /api/orders/{id}", None, [401, 200, 404, 200, 404, 404, 200]),
         row("POST /api/orders/{id}/cancel", None, [401, 200, 404, 200, 404, 404, 403]),
         row("GET /api/account", None, [401, 200, 404, 403, 403, 404, 200]),
-        row("GET /api/account/transfers", None, [401, 200, 404, 403, 403, 200, 200]),
+        row("GET /api/account/transfers", None, [401, 200, 404, 403, 403, 404, 200]),
         row("POST /api/account/deposits", Some(money.clone()), [401, 201, 404, 403, 403, 404, 403]),
         row("POST /api/account/withdrawals", Some(money), [401, 201, 404, 403, 403, 404, 403]),
         row("POST /api/account/reversals", Some(reversal), [401, 403, 403, 403, 403, 403, 404]),

@@ -233,7 +233,7 @@ async fn every_wrong_balance_charge_and_refund_is_found() {
         // What must follow by a deadline is missing.
         ("DELETE FROM billing.transfers WHERE kind = 'earning'", "is completed and was never earned"),
         ("DELETE FROM billing.transfers WHERE kind = 'refund'", "is cancelled and was never refunded"),
-        ("DELETE FROM billing.refusals", "is refused and was never recorded by the billing service"),
+        ("DELETE FROM billing.refusals", "is refused, but not by the billing service"),
         // An order and its charge contradict each other.
         (
             "UPDATE orders.product_orders SET status = 'paid', paid_at = placed_at WHERE status = 'pending'",

@@ -65,6 +65,7 @@ pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Ve
                    WHEN charged IS NULL AND status IN ('paid', 'shipped', 'completed')
                        THEN format('is %s but was never charged', status)
                    WHEN charged IS NOT NULL AND status = 'refused' THEN 'is refused but was charged'
+                   WHEN status = 'refused' AND order_id IS NULL THEN 'is refused, but not by the billing service'
                    WHEN (charged, payer) <> (unit_price * placed.quantity, placed.user_id)
                        THEN format('was charged %s cents from person %s, instead of %s from person %s', charged, payer,
                                    unit_price * placed.quantity, placed.user_id)
@@ -77,7 +78,7 @@ pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Ve
                        THEN format('is %s, but cancelled for the billing service', status)
                    WHEN status = 'refused'
                         AND (placed.user_id, placed.missing) IS DISTINCT FROM (refusal.user_id, refusal.missing)
-                        AND order_id IS NOT NULL THEN 'is refused in another way than the billing service decided'
+                       THEN 'is refused in another way than the billing service decided'
                END AS what
                FROM orders.product_orders AS placed FULL JOIN booked ON subject = placed.id
                     FULL JOIN billing.refusals AS refusal ON order_id = coalesce(placed.id, subject)
