@@ -4,6 +4,6 @@ mod charge;
 mod ledger;
 mod payment;
 
-pub(crate) use charge::{Charge, Outcome, settle};
+pub(crate) use charge::{Charge, LOW_BALANCE, Outcome, charges_to_low_balance, settle};
 pub(crate) use ledger::{CASH, HELD, REVENUE, Transfer, TransferKind};
 pub(crate) use payment::{NewPayment, NewReversal, Payment, PaymentKind};

@@ -6,10 +6,7 @@ mod responses;
 
 use crate::{App, codes::Code, payment::PaymentError, store};
 use off_events::UserId;
-use off_kit::{
-    auth::RowAccess,
-    http::{CommonCode, Problem},
-};
+use off_kit::{auth::no_such_person, http::Problem};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -31,28 +28,10 @@ struct Owner {
     user_id: Option<i64>,
 }
 
-/// The person whose account a request is about, and whether it must be a simulated one.
-fn owner(access: RowAccess, asked: Option<i64>) -> Result<(UserId, Option<bool>), Problem> {
-    match (access, asked) {
-        (RowAccess::Person(own), None) => Ok((own, None)),
-        (RowAccess::Person(own), Some(id)) if own.0 == id => Ok((own, None)),
-        (RowAccess::Simulated, Some(id)) => Ok((UserId(id), Some(true))),
-        (RowAccess::All, Some(id)) => Ok((UserId(id), None)),
-        (RowAccess::Person(_) | RowAccess::Device(_), asked) => Err(no_such_account(asked.unwrap_or_default())),
-        (RowAccess::Simulated | RowAccess::All, None) => {
-            Err(Problem::new(CommonCode::InvalidQuery, "user_id: whose account it is"))
-        }
-    }
-}
-
 /// 404 for a person who does not exist, or is not simulated although they must be.
 async fn require_person(app: &App, user: UserId, simulated: Option<bool>) -> Result<(), Problem> {
     let account = store::find_account(&app.db, user, simulated).await.map_err(Problem::of_database)?;
-    account.map(drop).ok_or_else(|| no_such_account(user.0))
-}
-
-fn no_such_account(user: i64) -> Problem {
-    Problem::not_found(format!("there is no account of person {user}"))
+    account.map(drop).ok_or_else(|| no_such_person(user.0))
 }
 
 impl From<PaymentError> for Problem {

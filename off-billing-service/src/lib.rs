@@ -6,6 +6,7 @@ mod config;
 mod domain;
 mod events;
 mod http;
+mod ledger_monitor;
 mod metrics;
 mod payment;
 mod store;
@@ -13,7 +14,7 @@ mod store;
 pub use config::Config;
 
 use off_events::streams;
-use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, db, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, Outbox, Service, auth::Verifier, bus, db, telemetry::Metric};
 use sqlx::PgPool;
 use utoipa::openapi::OpenApi;
 
@@ -27,6 +28,7 @@ struct App {
     db: PgPool,
     bus: Bus,
     clock: Clock,
+    outbox: Outbox,
 }
 
 impl Service for BillingService {
@@ -44,7 +46,9 @@ impl Service for BillingService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
-        let app = App { db, bus: bus.clone(), clock: kit.clock };
+        let outbox = Outbox::start(&kit, &db, &bus);
+        ledger_monitor::start(&kit, &db);
+        let app = App { db, bus: bus.clone(), clock: kit.clock, outbox: outbox.clone() };
 
         bus::listen(&kit, &bus, streams::BILLING_REGISTERED, app.clone(), events::on_user_registered);
         bus::listen(&kit, &bus, streams::BILLING_PENDING, app.clone(), events::on_order_pending);
@@ -52,7 +56,10 @@ impl Service for BillingService {
         bus::listen(&kit, &bus, streams::BILLING_CANCELLED, app.clone(), events::on_order_cancelled);
         let verifier = Verifier::start(&kit, &bus)?;
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
-        kit.tasks.on_shutdown(async move { bus.close().await });
+        kit.tasks.on_shutdown(async move {
+            outbox.flush().await;
+            bus.close().await;
+        });
         Ok(())
     }
 }

@@ -255,10 +255,10 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
     system.verify_with(auth.api)?;
     let arguments = [database.clone(), broker.clone(), ("auth-url", format!("http://{}", auth.api))];
     let users = system.start::<UsersService>(settings(&arguments)?, &clock).await?;
-    let arguments = [database, broker.clone()];
+    let arguments = [database.clone(), broker.clone()];
     let orders = system.start::<OrdersService>(settings(&arguments)?, &clock).await?;
     let billing = system.start::<BillingService>(settings(&arguments)?, &clock).await?;
-    let arguments = [broker.clone(), seed.clone()];
+    let arguments = [database, broker.clone(), seed.clone()];
     let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
     let services =
         [("auth", auth), ("users", users), ("orders", orders), ("billing", billing), ("notifications", notifications)];

@@ -1,8 +1,8 @@
 //! Generates the AsyncAPI 3 document of all subjects from the types of this crate.
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, Revoked, ShipReply,
-    ShipRequest, StockConsumed, StockLow, UserRegistered,
+    LowBalance, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomBarcode, RandomDevice, RandomRequest, Revoked,
+    ShipReply, ShipRequest, StockConsumed, StockLow, UserRegistered,
     event::event_type,
     headers,
     participants::{PARTICIPANTS, Participant},
@@ -56,7 +56,7 @@ fn distinct(names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-const CHANNELS: [Channel; 17] = [
+const CHANNELS: [Channel; 18] = [
     Channel::of(
         ORDERS_RANDOM,
         &["RandomRequest"],
@@ -103,6 +103,7 @@ const CHANNELS: [Channel; 17] = [
             orders.timer.{status}.{order} fires; it reaches only consumers of the stream.",
     ),
     Channel::of(UserRegistered::SUBJECT, &["UserRegistered"], "A person registered with their devices."),
+    Channel::of(LowBalance::SUBJECT, &["LowBalance"], "A charge took the balance of a person below a threshold."),
     Channel::of(StockConsumed::SUBJECT, &["StockConsumed"], "Units of a product were taken off a shelf."),
     Channel::of(
         StockLow::SUBJECT,
@@ -271,6 +272,7 @@ fn schemas() -> Map<String, Value> {
     collect::<StockConsumed>(&mut schemas);
     collect::<StockLow>(&mut schemas);
     collect::<UserRegistered>(&mut schemas);
+    collect::<LowBalance>(&mut schemas);
     schemas.into_iter().map(|(name, schema)| (name, json!(schema))).collect()
 }
 

@@ -24,5 +24,5 @@ pub use money::Money;
 pub use orders::{Order, OrderDue, OrderStatus, ReadyToShip, Refusal, ShipReply, ShipRequest};
 pub use random::{ORDERS_NEW, ORDERS_RANDOM, RandomBarcode, RandomDevice, RandomRequest};
 pub use stock::{StockConsumed, StockLow};
-pub use users::UserRegistered;
+pub use users::{LowBalance, UserRegistered};
 pub use values::{Barcode, InvalidValue, MacAddress, Quantity};

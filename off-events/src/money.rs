@@ -25,6 +25,11 @@ impl Money {
         }
     }
 
+    /// The amount of this many euros.
+    pub const fn from_euros(euros: u16) -> Self {
+        Self(euros as i64 * 100)
+    }
+
     /// The cents.
     pub fn cents(self) -> i64 {
         self.0

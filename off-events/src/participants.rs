@@ -6,7 +6,8 @@
 //! [`streams::CONSUMERS`]: crate::streams::CONSUMERS
 
 use crate::{
-    ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, Revoked, ShipRequest, StockConsumed, StockLow, UserRegistered,
+    LowBalance, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, Revoked, ShipRequest, StockConsumed, StockLow,
+    UserRegistered,
 };
 
 /// A program that publishes or receives messages.
@@ -36,7 +37,15 @@ pub const USERS: Participant = Participant {
 /// The orders service. Recovery publishes the event of an overdue order again, whatever its status.
 pub const ORDERS: Participant = Participant {
     name: "orders",
-    publishes: &[Order::PENDING, Order::PAID, Order::SHIPPED, Order::COMPLETED, Order::CANCELLED, ORDERS_NEW],
+    publishes: &[
+        Order::PENDING,
+        Order::PAID,
+        Order::REFUSED,
+        Order::SHIPPED,
+        Order::COMPLETED,
+        Order::CANCELLED,
+        ORDERS_NEW,
+    ],
     subscribes: &[ORDERS_RANDOM, ShipRequest::SUBJECT],
     follows: VERIFIES_TOKENS,
 };
@@ -44,12 +53,12 @@ pub const ORDERS: Participant = Participant {
 /// The billing service.
 pub const BILLING: Participant = Participant {
     name: "billing",
-    publishes: &[Order::PAID, Order::REFUSED],
+    publishes: &[Order::PAID, Order::REFUSED, LowBalance::SUBJECT],
     subscribes: &[],
     follows: VERIFIES_TOKENS,
 };
 
-/// The notifications service, which simulates the supplier and the delivery firm.
+/// The notifications service, which simulates the supplier and the delivery firm, and writes letters.
 pub const NOTIFICATIONS: Participant = Participant {
     name: "notifications",
     publishes: &[Order::SHIPPED, Order::COMPLETED, OrderDue::SCHEDULES, ShipRequest::SUBJECT],

@@ -1,6 +1,6 @@
 //! Streams and durable consumers. They are defined here and created by `off migrate`; services only use them.
 
-use crate::{Order, OrderDue, Revoked, StockConsumed, StockLow, UserRegistered, participants};
+use crate::{LowBalance, Order, OrderDue, Revoked, StockConsumed, StockLow, UserRegistered, participants};
 use std::time::Duration;
 
 /// The definition of a JetStream stream.
@@ -81,10 +81,10 @@ pub const ORDERS: Stream = Stream {
     keeps_schedules: true,
 };
 
-/// Registrations.
+/// Registrations and low balances.
 pub const USERS: Stream = Stream {
     name: "USERS",
-    description: "Registrations of people and their devices",
+    description: "Registrations of people and their devices, and low balances",
     subjects: &["users.>"],
     max_age: Duration::from_hours(7 * 24),
     share: 5,
@@ -196,6 +196,66 @@ pub const DUE: Consumer = Consumer {
     is_from_devices: false,
 };
 
+/// Writes the welcome letters in the notifications service.
+pub const LETTERS_REGISTERED: Consumer = Consumer {
+    stream: USERS.name,
+    name: "letters-registered",
+    description: "Writes welcome letters to registered people",
+    subject: UserRegistered::SUBJECT,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
+/// Writes letters about low balances in the notifications service.
+pub const LETTERS_LOW_BALANCE: Consumer = Consumer {
+    stream: USERS.name,
+    name: "letters-low-balance",
+    description: "Writes letters about low balances",
+    subject: LowBalance::SUBJECT,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
+/// Writes letters about paid orders in the notifications service.
+pub const LETTERS_PAID: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "letters-paid",
+    description: "Writes letters about paid orders",
+    subject: Order::PAID,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
+/// Writes letters about refused orders in the notifications service.
+pub const LETTERS_REFUSED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "letters-refused",
+    description: "Writes letters about refused orders",
+    subject: Order::REFUSED,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
+/// Writes letters about cancelled orders in the notifications service.
+pub const LETTERS_CANCELLED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "letters-cancelled",
+    description: "Writes letters about cancelled orders",
+    subject: Order::CANCELLED,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
+/// Writes letters about delivered orders in the notifications service.
+pub const LETTERS_COMPLETED: Consumer = Consumer {
+    stream: ORDERS.name,
+    name: "letters-completed",
+    description: "Writes letters about delivered orders",
+    subject: Order::COMPLETED,
+    service: participants::NOTIFICATIONS.name,
+    is_from_devices: false,
+};
+
 /// Records `paid` in the orders service.
 pub const ORDERS_PAID: Consumer = Consumer {
     stream: ORDERS.name,
@@ -283,7 +343,7 @@ pub static STREAMS: [Stream; 5] = [ORDERS, USERS, STOCK, AUTH, DEAD_LETTERS];
 const _: () = assert!(ORDERS.share + USERS.share + STOCK.share + AUTH.share + DEAD_LETTERS.share == 100);
 
 /// All consumers.
-pub const CONSUMERS: [Consumer; 15] = [
+pub const CONSUMERS: [Consumer; 21] = [
     BILLING_REGISTERED,
     BILLING_PENDING,
     BILLING_COMPLETED,
@@ -291,6 +351,12 @@ pub const CONSUMERS: [Consumer; 15] = [
     SUPPLIER,
     DUE,
     DELIVERY,
+    LETTERS_REGISTERED,
+    LETTERS_LOW_BALANCE,
+    LETTERS_PAID,
+    LETTERS_REFUSED,
+    LETTERS_CANCELLED,
+    LETTERS_COMPLETED,
     ORDERS_PAID,
     ORDERS_REFUSED,
     ORDERS_COMPLETED,

@@ -1,6 +1,6 @@
 //! Events about people and their devices.
 
-use crate::{Event, SsdId, UserId};
+use crate::{Event, Money, OrderId, SsdId, UserId};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,5 +29,33 @@ impl Event for UserRegistered {
 
     fn event_id(&self) -> String {
         format!("registered:{}", self.id)
+    }
+}
+
+/// A charge took the balance of a person below a threshold. The event does not contain the balance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LowBalance {
+    /// The person.
+    pub user_id: UserId,
+    /// The order that was charged.
+    pub order_id: OrderId,
+    /// The balance is below this amount now, and was not before.
+    pub threshold: Money,
+    /// When the order was charged.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl LowBalance {
+    /// The subject of this event.
+    pub const SUBJECT: &'static str = "users.low_balance";
+}
+
+impl Event for LowBalance {
+    fn subject(&self) -> &'static str {
+        Self::SUBJECT
+    }
+
+    fn event_id(&self) -> String {
+        format!("low_balance:{}", self.order_id)
     }
 }

@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, Utc};
 use off_events::{
-    Barcode, Money, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest, ReadyToShip,
-    Refusal, Revoked, ShipReply, ShipRequest, SsdId, StockConsumed, StockLow, UserId, UserRegistered,
+    Barcode, LowBalance, Money, Order, OrderId, OrderStatus, Quantity, RandomBarcode, RandomDevice, RandomRequest,
+    ReadyToShip, Refusal, Revoked, ShipReply, ShipRequest, SsdId, StockConsumed, StockLow, UserId, UserRegistered,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -79,6 +79,13 @@ fn revocations_match_version_1() {
 fn registrations_match_version_1() {
     let registered = UserRegistered { id: UserId(7), ssd_ids: vec![SsdId(41), SsdId(42)], timestamp: time() };
     assert_matches_file("user_registered.v1.json", &registered);
+}
+
+#[test]
+fn low_balances_match_version_1() {
+    let order_id = OrderId("01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap());
+    let low = LowBalance { user_id: UserId(7), order_id, threshold: Money::from_euros(20), timestamp: time() };
+    assert_matches_file("low_balance.v1.json", &low);
 }
 
 #[test]

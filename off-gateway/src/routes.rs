@@ -85,13 +85,15 @@ const AUTH: To = To::Service(Upstream::Auth);
 const USERS: To = To::Service(Upstream::Users);
 const ORDERS: To = To::Service(Upstream::Orders);
 const BILLING: To = To::Service(Upstream::Billing);
+const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
 
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 20] = [
+const ROUTES: [Route; 21] = [
     api("/api/orders", ORDERS),
     api("/api/account", BILLING),
+    api("/api/letters", NOTIFICATIONS),
     // Keys of devices belong to the auth service, everything else of devices to the users service.
     api("/api/devices/{}/keys", AUTH),
     api("/api/devices", USERS),

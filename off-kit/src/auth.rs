@@ -23,7 +23,7 @@ pub use jsonwebtoken::jwk::{Jwk, JwkSet};
 pub use key_set::KeySet;
 pub use opaque_key::{KeyDigest, OpaqueKey};
 pub use principal::{Caller, InvalidSubject, Principal, Subject};
-pub use row_access::RowAccess;
+pub use row_access::{RowAccess, no_such_person};
 pub use scope::{Scope, Scopes};
 pub use signing_key::SigningKey;
 pub use token_source::{Credentials, NoToken, TokenSource};

@@ -14,6 +14,7 @@ pub mod email;
 pub mod fields;
 pub mod health;
 pub mod http;
+pub mod jobs;
 mod kit;
 mod log_limit;
 #[cfg(feature = "postgres")]

@@ -5,7 +5,7 @@ use off_kit::Clock;
 use std::time::Duration;
 
 /// The time that a step may take in addition to its wait, to deliver and handle the messages. It is also the whole
-/// limit of the steps without a wait: the payment, the last step from `completed` to the shelf, and a refund.
+/// limit of the steps without a wait: the payment, and what follows the end of an order: its shelf, money and letter.
 const HANDLING_TIME: Duration = Duration::from_secs(10);
 
 /// The time limit of each status, in real time.
@@ -23,8 +23,9 @@ impl TimeLimits {
         Self { supplier, delivery, handling: clock.shortened(HANDLING_TIME) }
     }
 
-    /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf and its
-    /// money is earned; for `cancelled`, until it is refunded.
+    /// The share of `status` in the time limits; for `completed`, until the units of the order are on the shelf, its
+    /// money is earned and its letter is written; for `refused` and `cancelled`, until its money is settled and its letter
+    /// is written.
     pub(crate) fn of(self, status: OrderStatus) -> Duration {
         match status {
             OrderStatus::Paid => self.supplier + self.handling,

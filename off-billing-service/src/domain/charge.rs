@@ -35,6 +35,25 @@ pub(crate) fn settle(balances: &mut HashMap<UserId, Money>, charges: &[Charge]) 
     charges.iter().map(settle_one).collect()
 }
 
+/// A balance below this is low.
+pub(crate) const LOW_BALANCE: Money = Money::from_euros(20);
+
+/// The paid charges that took a balance below [`LOW_BALANCE`]. `balances` are those before the charges.
+pub(crate) fn charges_to_low_balance(
+    mut balances: HashMap<UserId, Money>,
+    charges: &[Charge],
+    outcomes: &[Outcome],
+) -> Vec<Charge> {
+    let paid = charges.iter().zip(outcomes).filter(|(_, outcome)| **outcome == Outcome::Paid);
+    let reaches_low = |charge: &&Charge| {
+        let balance = balances.entry(charge.user).or_default();
+        let was_low = *balance < LOW_BALANCE;
+        *balance = balance.checked_sub(charge.amount).unwrap_or_default();
+        !was_low && *balance < LOW_BALANCE
+    };
+    paid.map(|(charge, _)| charge).filter(reaches_low).copied().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +66,14 @@ mod tests {
 
     fn charge(user: i64, cents: i64) -> Charge {
         Charge { order: OrderId(Uuid::nil()), user: UserId(user), amount: money(cents) }
+    }
+
+    #[test]
+    fn a_balance_becomes_low_once() {
+        let before = HashMap::from([(UserId(1), money(3000)), (UserId(2), money(1999))]);
+        let charges = [charge(1, 900), charge(1, 9000), charge(1, 200), charge(1, 100), charge(2, 100)];
+        let outcomes = settle(&mut before.clone(), &charges);
+        assert_eq!(charges_to_low_balance(before, &charges, &outcomes), [charges[2]]);
     }
 
     #[test]

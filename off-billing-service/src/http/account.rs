@@ -1,13 +1,13 @@
 //! Accounts and their transfers.
 
 use super::{
-    Owner, no_such_account, owner, require_person,
+    Owner, require_person,
     responses::{Account, TransferPage},
 };
 use crate::{App, store};
 use axum::{Json, extract::State};
 use off_kit::{
-    auth::RowAccess,
+    auth::{RowAccess, no_such_person},
     http::{ApiQuery, CommonCode, Problem},
 };
 use serde::Deserialize;
@@ -31,9 +31,9 @@ pub(super) async fn find_account(
     access: RowAccess,
     ApiQuery(query): ApiQuery<Owner>,
 ) -> Result<Json<Account>, Problem> {
-    let (user_id, simulated) = owner(access, query.user_id)?;
+    let (user_id, simulated) = access.person(query.user_id)?;
     let account = store::find_account(&app.db, user_id, simulated).await.map_err(Problem::of_database)?;
-    let store::Account { balance, held } = account.ok_or_else(|| no_such_account(user_id.0))?;
+    let store::Account { balance, held } = account.ok_or_else(|| no_such_person(user_id.0))?;
     Ok(Json(Account { user_id, balance, held }))
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn list_transfers(
     if !(1..=MAX_PAGE_SIZE).contains(&limit) {
         return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
     }
-    let (user, simulated) = owner(access, query.user_id)?;
+    let (user, simulated) = access.person(query.user_id)?;
     require_person(&app, user, simulated).await?;
     // One more than requested, to find out whether there is another page.
     let transfers = store::list_transfers(&app.db, user, query.cursor, i64::from(limit) + 1);

@@ -1,6 +1,6 @@
 //! Deposits, withdrawals and their reversals.
 
-use super::{Owner, no_such_account, owner, require_person, responses};
+use super::{Owner, require_person, responses};
 use crate::{
     App,
     domain::{NewPayment, NewReversal, Payment, PaymentKind},
@@ -8,7 +8,7 @@ use crate::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use off_kit::{
-    auth::RowAccess,
+    auth::{RowAccess, no_such_person},
     http::{ApiJson, ApiQuery, IdempotencyKey, Problem},
 };
 
@@ -75,7 +75,7 @@ async fn create_payment(
     new: &NewPayment,
 ) -> Result<Created, Problem> {
     let amount = new.validate().map_err(Problem::invalid)?;
-    let (user, simulated) = owner(access, query.user_id)?;
+    let (user, simulated) = access.person(query.user_id)?;
     require_person(app, user, simulated).await?;
     let payment = Payment::new(kind, user, amount, key);
     let balance = payment::pay(app, payment).await?;
@@ -102,6 +102,6 @@ pub(super) async fn create_reversal(
     let (id, reason) = new.validate().map_err(Problem::invalid)?;
     let user_id = payment::reverse(&app, id, &reason).await?;
     let account = store::find_account(&app.db, user_id, None).await.map_err(Problem::of_database)?;
-    let store::Account { balance, held } = account.ok_or_else(|| no_such_account(user_id.0))?;
+    let store::Account { balance, held } = account.ok_or_else(|| no_such_person(user_id.0))?;
     Ok(Json(responses::Account { user_id, balance, held }))
 }

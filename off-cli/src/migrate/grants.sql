@@ -1,11 +1,12 @@
 -- The permissions of each role: only what its program needs. Every `off migrate --roles` applies the whole file.
-REVOKE ALL ON ALL TABLES IN SCHEMA public, catalog, users, orders, billing, auth, outbox
-    FROM off_etl, off_auth, off_users, off_orders, off_billing, off_operator;
-REVOKE ALL ON SCHEMA catalog, users, orders, billing, auth, outbox
-    FROM off_etl, off_auth, off_users, off_orders, off_billing, off_operator;
+REVOKE ALL ON ALL TABLES IN SCHEMA public, catalog, users, orders, billing, letters, auth, outbox
+    FROM off_etl, off_auth, off_users, off_orders, off_billing, off_notifications, off_operator;
+REVOKE ALL ON SCHEMA catalog, users, orders, billing, letters, auth, outbox
+    FROM off_etl, off_auth, off_users, off_orders, off_billing, off_notifications, off_operator;
 
 -- Each program checks whether the database is up to date.
-GRANT SELECT ON _sqlx_migrations TO off_etl, off_auth, off_users, off_orders, off_billing, off_operator;
+GRANT SELECT ON _sqlx_migrations
+    TO off_etl, off_auth, off_users, off_orders, off_billing, off_notifications, off_operator;
 
 GRANT USAGE ON SCHEMA catalog TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.products, catalog.nutrient_levels TO off_etl;
@@ -17,8 +18,8 @@ GRANT INSERT ON catalog.rejects TO off_etl;
 GRANT SELECT ON public.etl_incoming, public.etl_prices, public.etl_observed TO off_etl;
 
 -- SELECT … FOR UPDATE SKIP LOCKED, by which relays share the outbox, needs UPDATE. Each sees its own messages only.
-GRANT USAGE ON SCHEMA outbox TO off_auth, off_users;
-GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_auth, off_users;
+GRANT USAGE ON SCHEMA outbox TO off_auth, off_users, off_billing;
+GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.messages TO off_auth, off_users, off_billing;
 
 -- Accounts are created and made operators by others. Security events stay: nobody may change or delete them.
 GRANT USAGE ON SCHEMA users, auth TO off_auth;
@@ -42,11 +43,11 @@ GRANT SELECT (user_id), INSERT (user_id, email, password_hash, changed_at), UPDA
 GRANT INSERT (id, ssd_id, sha256, label, created_at, created_by) ON auth.device_keys TO off_users;
 GRANT INSERT (at, kind, subject, address, detail) ON auth.security_events TO off_users;
 
-GRANT USAGE ON SCHEMA catalog, users, orders, billing TO off_orders;
+GRANT USAGE ON SCHEMA catalog, users, orders, billing, letters TO off_orders;
 GRANT SELECT ON catalog.products, users.devices, users.deliveries TO off_orders;
 GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
 -- Which orders are done. A view reads its tables as its owner.
-GRANT SELECT ON orders.unfinished_orders, billing.settled_orders TO off_orders;
+GRANT SELECT ON orders.unfinished_orders, billing.settled_orders, letters.closed_orders TO off_orders;
 GRANT SELECT, UPDATE ON orders.checkpoints TO off_orders;
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders.late_orders TO off_orders;
 
@@ -57,11 +58,22 @@ GRANT SELECT, INSERT ON billing.transfers, billing.refusals TO off_billing;
 -- Whether a person exists, and is simulated.
 GRANT SELECT (id, is_simulated) ON users.users TO off_billing;
 
+-- A letter is written once and stays. Names and addresses are read when a letter is read or sent.
+GRANT USAGE ON SCHEMA catalog, users, letters TO off_notifications;
+GRANT SELECT, INSERT ON letters.letters TO off_notifications;
+GRANT SELECT, INSERT, UPDATE (state, attempts, next_at, detail) ON letters.mails TO off_notifications;
+GRANT SELECT, INSERT, UPDATE (read_through, not_mailed) ON letters.readers TO off_notifications;
+GRANT SELECT ON users.recipients TO off_notifications;
+GRANT SELECT (barcode, name) ON catalog.products TO off_notifications;
+
 -- The operator runs audits and has no access to personal data or secrets: no names, no hashes, no salts.
-GRANT USAGE ON SCHEMA users, orders, billing, auth, outbox TO off_operator;
+GRANT USAGE ON SCHEMA users, orders, billing, letters, auth, outbox TO off_operator;
 GRANT SELECT ON users.devices, users.shelf_items, users.deliveries, users.consumptions TO off_operator;
 GRANT SELECT ON orders.product_orders, orders.checkpoints, orders.late_orders, orders.unfinished_orders TO off_operator;
 GRANT SELECT ON billing.accounts, billing.transfers, billing.refusals, outbox.messages TO off_operator;
+GRANT SELECT ON letters.letters TO off_operator;
+-- Not what a mail server answered: that may contain an address.
+GRANT SELECT (letter_id, subject, kind, user_id, state, attempts, queued_at, next_at) ON letters.mails TO off_operator;
 GRANT SELECT ON auth.security_events TO off_operator;
 GRANT SELECT (id, user_id, generation, created_at, refreshed_at, idle_until, ends_at, revoked_at, revoked_because,
               user_agent, address)

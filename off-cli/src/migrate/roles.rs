@@ -7,7 +7,7 @@ use sqlx::{Connection, PgPool};
 use std::path::Path;
 
 /// The names of the password files; the role is the name with the prefix `off_`.
-const ROLES: [&str; 6] = ["etl", "auth", "users", "orders", "billing", "operator"];
+const ROLES: [&str; 7] = ["etl", "auth", "users", "orders", "billing", "notifications", "operator"];
 
 /// Creates the roles or changes their passwords, with the passwords in `folder`, and grants their permissions.
 pub(super) async fn set(pool: &PgPool, folder: &Path) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Which rows a request may touch.
 
 use super::{Principal, Scope, Scopes, Subject};
-use crate::http::Problem;
+use crate::http::{CommonCode, Problem};
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
     http::request::Parts,
@@ -35,6 +35,24 @@ impl RowAccess {
         }
     }
 
+    /// The person whose data a request is about, who may leave `asked` out, and whether they must be simulated (`None` if
+    /// they may be either).
+    ///
+    /// # Errors
+    /// 404 for another person, as for one who does not exist; 400 if a program does not say who.
+    pub fn person(self, asked: Option<i64>) -> Result<(UserId, Option<bool>), Problem> {
+        match (self, asked) {
+            (Self::Person(own), None) => Ok((own, None)),
+            (Self::Person(own), Some(id)) if own.0 == id => Ok((own, None)),
+            (Self::Simulated, Some(id)) => Ok((UserId(id), Some(true))),
+            (Self::All, Some(id)) => Ok((UserId(id), None)),
+            (Self::Person(_) | Self::Device(_), asked) => Err(no_such_person(asked.unwrap_or_default())),
+            (Self::Simulated | Self::All, None) => {
+                Err(Problem::new(CommonCode::InvalidQuery, "user_id: the person whose data it is"))
+            }
+        }
+    }
+
     /// The values to which a statement compares the person, the device and `is_simulated` of a row, unless they are
     /// NULL.
     pub fn columns(self) -> (Option<i64>, Option<i64>, Option<bool>) {
@@ -45,6 +63,11 @@ impl RowAccess {
             Self::Device(id) => (None, Some(id.0), None),
         }
     }
+}
+
+/// 404 for a person who does not exist, or whose data the caller may not see.
+pub fn no_such_person(id: i64) -> Problem {
+    Problem::not_found(format!("there is no person {id}"))
 }
 
 impl<S: Sync> FromRequestParts<S> for RowAccess {

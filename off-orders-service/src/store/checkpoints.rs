@@ -109,12 +109,16 @@ async fn move_forward(conn: &mut PgConnection, status: OrderStatus, (from, to): 
            ), settled AS MATERIALIZED (
                SELECT count(*) AS orders, bit_xor(uuid_hash_extended(order_id, 0)) AS ids
                FROM billing.settled_orders WHERE $1 = 'shipped' AND order_id > $2 AND order_id <= $3
+           ), closed AS MATERIALIZED (
+               SELECT count(*) AS orders, bit_xor(uuid_hash_extended(order_id, 0)) AS ids
+               FROM letters.closed_orders WHERE $1 = 'shipped' AND order_id > $2 AND order_id <= $3
            )
            UPDATE orders.checkpoints SET through = $3, orders = checkpoints.orders + placed.orders
-           FROM placed, delivered, settled WHERE status = ($1::text)::orders.order_status
+           FROM placed, delivered, settled, closed WHERE status = ($1::text)::orders.order_status
            RETURNING placed.unfinished > 0
                      OR $1 = 'shipped' AND ((completed, completed_ids) IS DISTINCT FROM (delivered.orders, delivered.ids)
-                                            OR (ended, ended_ids) IS DISTINCT FROM (settled.orders, settled.ids))
+                                            OR (ended, ended_ids) IS DISTINCT FROM (settled.orders, settled.ids)
+                                            OR (ended, ended_ids) IS DISTINCT FROM (closed.orders, closed.ids))
                      AS "has_late!""#,
         status.as_str(),
         from,

@@ -1,0 +1,115 @@
+//! Letters.
+
+use super::{facts, kind};
+use crate::domain::{Letter, LetterKind, NewLetter};
+use chrono::{DateTime, Utc};
+use off_events::UserId;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+/// Stores the letters that are not written yet, one per subject and kind. If `sends_mail`, queues an e-mail for each that
+/// its person wants by e-mail, unless they are simulated. Returns how many were written of each kind.
+pub(crate) async fn insert_letters(
+    db: &PgPool,
+    letters: &[NewLetter],
+    at: DateTime<Utc>,
+    sends_mail: bool,
+) -> sqlx::Result<Vec<(&'static str, u64)>> {
+    let subjects: Vec<Uuid> = letters.iter().map(|letter| letter.subject).collect();
+    let kinds: Vec<String> = letters.iter().map(|letter| letter.kind.as_str().to_owned()).collect();
+    let users: Vec<i64> = letters.iter().map(|letter| letter.user.0).collect();
+    let barcodes: Vec<Option<String>> = letters.iter().map(|letter| letter.facts.barcode.clone()).collect();
+    let quantities: Vec<Option<i32>> = letters.iter().map(|letter| letter.facts.quantity).collect();
+    let totals: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.total.map(|money| money.cents())).collect();
+    let missing: Vec<Option<i64>> =
+        letters.iter().map(|letter| letter.facts.missing.map(|money| money.cents())).collect();
+    let written = sqlx::query!(
+        // In one order, so that concurrent transactions do not deadlock.
+        r#"WITH written AS (
+               INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+               SELECT subject, kind::letters.letter_kind, user_id, barcode, quantity, total, missing, $8
+               FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::integer[], $6::bigint[], $7::bigint[])
+                    AS row (subject, kind, user_id, barcode, quantity, total, missing)
+               ORDER BY subject, kind::letters.letter_kind
+               ON CONFLICT (subject, kind) DO NOTHING
+               RETURNING id, subject, kind, user_id
+           ), queued AS (
+               INSERT INTO letters.mails (letter_id, subject, kind, user_id, queued_at, next_at)
+               SELECT written.id, subject, kind, user_id, $8, now()
+               FROM written JOIN users.recipients USING (user_id) LEFT JOIN letters.readers USING (user_id)
+               WHERE $9 AND NOT is_simulated AND (kind = ANY (not_mailed)) IS NOT TRUE
+           )
+           SELECT kind::text AS "kind!", count(*) AS "count!" FROM written GROUP BY kind"#,
+        &subjects,
+        &kinds,
+        &users,
+        &barcodes as &[Option<String>],
+        &quantities as &[Option<i32>],
+        &totals as &[Option<i64>],
+        &missing as &[Option<i64>],
+        at,
+        sends_mail,
+    )
+    .fetch_all(db)
+    .await?;
+    written.into_iter().map(|row| Ok((kind(&row.kind)?.as_str(), row.count.unsigned_abs()))).collect()
+}
+
+/// The letters of a person, newest first, at most `limit`; only those before the letter `before` and of one kind, if
+/// given.
+pub(crate) async fn list_letters(
+    db: &PgPool,
+    user: UserId,
+    only: Option<LetterKind>,
+    before: Option<i64>,
+    limit: i64,
+) -> sqlx::Result<Vec<Letter>> {
+    let rows = sqlx::query!(
+        // An index range for each kind.
+        r#"SELECT page.id AS "id!", page.subject AS "subject!", page.kind::text AS "kind!", page.barcode, page.quantity,
+                  page.total, page.missing, page.written_at AS "written_at!", person.first_name AS "first_name!",
+                  product.name AS "product?", page.id <= coalesce(reader.read_through, 0) AS "is_read!"
+           FROM (
+               SELECT letter.* FROM unnest(enum_range(NULL::letters.letter_kind)) AS wanted (kind)
+               CROSS JOIN LATERAL (
+                   SELECT id, subject, kind, user_id, barcode, quantity, total, missing, written_at
+                   FROM letters.letters
+                   WHERE user_id = $1 AND kind = wanted.kind AND ($3::bigint IS NULL OR id < $3)
+                   ORDER BY id DESC LIMIT $4
+               ) AS letter
+               WHERE $2::text IS NULL OR wanted.kind::text = $2
+               ORDER BY letter.id DESC LIMIT $4
+           ) AS page
+           JOIN users.recipients AS person ON person.user_id = page.user_id
+           LEFT JOIN letters.readers AS reader ON reader.user_id = page.user_id
+           LEFT JOIN catalog.products AS product ON product.barcode = page.barcode
+           ORDER BY page.id DESC"#,
+        user.0,
+        only.map(LetterKind::as_str),
+        before,
+        limit,
+    )
+    .fetch_all(db)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Letter {
+                id: row.id,
+                subject: row.subject,
+                kind: kind(&row.kind)?,
+                facts: facts(row.barcode, row.quantity, row.total, row.missing)?,
+                first_name: row.first_name,
+                product: row.product,
+                written_at: row.written_at,
+                is_read: row.is_read,
+            })
+        })
+        .collect()
+}
+
+/// A letter of a person.
+pub(crate) async fn find_letter(db: &PgPool, user: UserId, id: i64) -> sqlx::Result<Option<Letter>> {
+    let Some(after) = id.checked_add(1) else { return Ok(None) };
+    let newest = list_letters(db, user, None, Some(after), 1).await?;
+    Ok(newest.into_iter().next().filter(|letter| letter.id == id))
+}
