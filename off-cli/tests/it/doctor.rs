@@ -67,6 +67,14 @@ async fn stalls_are_reported_with_advice() {
     )
     .await;
     let (healthy, text) = run_doctor(&home, &world).await;
+    assert!(!healthy && text.contains("✗ orders          1 overdue"), "{text}");
+    sql(
+        &world,
+        "INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+         SELECT id, 'delivered', user_id, barcode, quantity, 299, now() FROM orders.product_orders",
+    )
+    .await;
+    let (healthy, text) = run_doctor(&home, &world).await;
     assert!(healthy && text.contains("✓ orders          none is overdue"), "{text}");
 
     world.nats.publish_bytes(streams::SUPPLIER.dead_subject(), "poison").await;

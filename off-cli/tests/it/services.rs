@@ -4,7 +4,7 @@ use futures::{StreamExt, stream};
 use off_billing_service::BillingService;
 use off_events::streams::ORDER_CONSUMERS;
 use off_kit::{Clock, bus::dead_letters};
-use off_notifications_service::NotificationsService;
+use off_notifications_service::{MailConfig, NotificationsService};
 use off_orders_service::OrdersService;
 use off_testkit::{LENTILS, Running, World, eventually_within};
 use off_users_service::UsersService;
@@ -98,7 +98,9 @@ impl Services {
 
 async fn start_notifications(world: &World, supplier_delay: Duration) -> Running {
     let config = off_notifications_service::Config {
+        db: world.db_config(),
         bus: world.bus_config(),
+        mail: MailConfig::none(),
         supplier_delay_min: supplier_delay,
         supplier_delay_max: supplier_delay,
         delivery_delay_min: Duration::ZERO,

@@ -2,26 +2,31 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure in a helper must fail the calling test")]
 
+mod letters;
+mod mails;
 mod openapi;
 mod orders;
 mod orders_stand_in;
 mod outages;
 mod program;
 mod settings;
+mod smtp_server;
 
 use off_events::{Order, streams};
-use off_kit::{Clock, bus};
-use off_notifications_service::{Config, NotificationsService};
-use off_testkit::{LENTILS, Leftover, Running, TestNats};
+use off_kit::Clock;
+use off_notifications_service::{Config, MailConfig, NotificationsService};
+use off_testkit::{LENTILS, Leftover, Running, TestNats, World};
 use orders_stand_in::OrdersStandIn;
 use serde_json::{Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Settings with `supplier` and `delivery` as the wait of the supplier and of the delivery firm.
-fn config(nats: &TestNats, supplier: Duration, delivery: Duration) -> Config {
+fn config(world: &World, supplier: Duration, delivery: Duration) -> Config {
     Config {
-        bus: bus::Config::at(&nats.url),
+        db: world.db_config(),
+        bus: world.bus_config(),
+        mail: MailConfig::none(),
         supplier_delay_min: supplier,
         supplier_delay_max: supplier,
         delivery_delay_min: delivery,
@@ -50,13 +55,13 @@ async fn pay_order(nats: &TestNats) -> Value {
 }
 
 /// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
-async fn start_service(nats: &TestNats, wait: Duration) -> Running {
-    Running::start_ready::<NotificationsService>(config(nats, wait, wait), Clock::real(1.0)).await
+async fn start_service(world: &World, wait: Duration) -> Running {
+    Running::start_ready::<NotificationsService>(config(world, wait, wait), Clock::real(1.0)).await
 }
 
-/// The running service with its own NATS server, and a stand-in for the orders service.
+/// The running service with its own Postgres database and NATS server, and a stand-in for the orders service.
 struct Notifications {
-    nats: TestNats,
+    world: World,
     orders: OrdersStandIn,
     service: Running,
 }
@@ -64,17 +69,21 @@ struct Notifications {
 impl Notifications {
     /// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
     async fn start(wait: Duration) -> Self {
-        Self::start_on(TestNats::new().await, wait).await
+        Self::start_in(World::new().await, wait).await
     }
 
-    async fn start_on(nats: TestNats, wait: Duration) -> Self {
-        let orders = OrdersStandIn::start(&nats).await;
-        let service = start_service(&nats, wait).await;
-        Self { nats, orders, service }
+    async fn start_in(world: World, wait: Duration) -> Self {
+        let orders = OrdersStandIn::start(&world.nats).await;
+        let service = start_service(&world, wait).await;
+        Self { world, orders, service }
+    }
+
+    fn nats(&self) -> &TestNats {
+        &self.world.nats
     }
 
     async fn pay_order(&self) -> Value {
-        pay_order(&self.nats).await
+        pay_order(&self.world.nats).await
     }
 
     /// Waits until there are `count` messages that an order was shipped; returns their bodies.
@@ -88,7 +97,7 @@ impl Notifications {
     }
 
     async fn wait_for(&self, subject: &str, count: usize) -> Vec<Value> {
-        let messages = self.nats.wait_for_messages(streams::ORDERS.name, subject, count).await;
+        let messages = self.world.nats.wait_for_messages(streams::ORDERS.name, subject, count).await;
         messages.iter().map(|message| serde_json::from_slice(&message.payload).unwrap()).collect()
     }
 
@@ -99,6 +108,6 @@ impl Notifications {
 
     /// [`Notifications::end`] of a test that leaves exactly these kinds of leftovers behind.
     async fn end_leaving(self, leftovers: &[Leftover]) {
-        self.nats.end_after(vec![self.service], leftovers).await;
+        self.world.end_after(vec![self.service], leftovers).await;
     }
 }

@@ -3,21 +3,23 @@
 use crate::{Notifications, pay_order};
 use nix::sys::signal::Signal;
 use off_events::{Order, OrderDue, streams};
-use off_testkit::{Program, TestNats, eventually, eventually_within};
+use off_testkit::{Program, World, eventually, eventually_within};
 use std::time::Duration;
 
 #[tokio::test]
 async fn waits_survive_the_death_of_the_service_and_the_broker() {
-    let mut nats = TestNats::new().await;
+    let mut world = World::new().await;
     let settings = [
-        ("NATS_URL", &*nats.url),
+        ("DATABASE_URL", &*world.database.url),
+        ("NATS_URL", &*world.nats.url),
         ("HTTP_SERVICE_PORT", "0"),
         ("SUPPLIER_DELAY_MIN", "2s"),
         ("SUPPLIER_DELAY_MAX", "2s"),
     ];
     let program = Program::start(env!("CARGO_BIN_EXE_off-notifications-service"), &settings).await;
+    let nats = &world.nats;
     for _ in 0..100 {
-        pay_order(&nats).await;
+        pay_order(nats).await;
     }
     eventually("all orders wait for the supplier", || async {
         let waits = nats.messages(streams::ORDERS.name, "orders.timer.shipped.*").await;
@@ -25,14 +27,14 @@ async fn waits_survive_the_death_of_the_service_and_the_broker() {
     })
     .await;
     program.kill().await;
-    nats.kill_and_restart().await;
+    world.nats.kill_and_restart().await;
     // JetStream fires the schedules while the service is down.
-    nats.wait_for_messages(streams::ORDERS.name, OrderDue::SUBJECT, 100).await;
-    let notifications = Notifications::start_on(nats, Duration::ZERO).await;
+    world.nats.wait_for_messages(streams::ORDERS.name, OrderDue::SUBJECT, 100).await;
+    let notifications = Notifications::start_in(world, Duration::ZERO).await;
     notifications.wait_for_completed(100).await;
-    assert!(notifications.nats.dead_letters().await.is_empty());
+    assert!(notifications.nats().dead_letters().await.is_empty());
     // The killed broker lost acknowledgements, and delivers such a message again only after the ack wait of 30 s.
-    notifications.nats.abandon();
+    notifications.world.abandon();
 }
 
 #[tokio::test]
@@ -41,12 +43,12 @@ async fn after_a_freeze_of_the_broker_all_orders_are_completed_without_delay() {
     for _ in 0..100 {
         notifications.pay_order().await;
     }
-    notifications.nats.server.signal(Signal::SIGSTOP).unwrap();
+    notifications.nats().server.signal(Signal::SIGSTOP).unwrap();
     notifications.service.health.wait_until_not_ready().await;
-    notifications.nats.server.signal(Signal::SIGCONT).unwrap();
+    notifications.nats().server.signal(Signal::SIGCONT).unwrap();
     // Half the ack wait: messages that the broker sent to an expired pull request would be redelivered too late.
     eventually_within(Duration::from_secs(15), "100 messages on orders.completed", || async {
-        let completed = notifications.nats.bus.read(streams::ORDERS.name, Order::COMPLETED, 1).await.ok()?;
+        let completed = notifications.nats().bus.read(streams::ORDERS.name, Order::COMPLETED, 1).await.ok()?;
         (completed.len() == 100).then_some(())
     })
     .await;

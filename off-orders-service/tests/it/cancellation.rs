@@ -151,16 +151,18 @@ async fn each_order_is_either_cancelled_or_shipped() {
 }
 
 #[tokio::test]
-async fn a_cancelled_order_is_announced_until_it_is_refunded() {
+async fn a_cancelled_order_is_announced_until_it_is_refunded_and_its_letter_written() {
     let orders = Orders::start_with(World::new().await, Clock::real(1.0).with_short_timeouts(10)).await;
     let order = orders.place(LENTILS, 1).await;
     orders.cancel(&order).await;
     assert_eq!(cancelled(&orders, 2).await, [id_of(&order), id_of(&order)]);
-    sqlx::query("INSERT INTO billing.refusals VALUES ($1, 1, 'cancelled', NULL, now())")
-        .bind(id_of(&order).0)
-        .execute(&orders.world.database.pool)
-        .await
-        .unwrap();
+    for statement in [
+        "INSERT INTO billing.refusals VALUES ($1, 1, 'cancelled', NULL, now())",
+        "INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+         SELECT id, 'cancelled', user_id, barcode, quantity, unit_price, now() FROM orders.product_orders WHERE id = $1",
+    ] {
+        sqlx::query(statement).bind(id_of(&order).0).execute(&orders.world.database.pool).await.unwrap();
+    }
     eventually("it is no longer late", || async {
         let late: i64 = sqlx::query_scalar("SELECT count(*) FROM orders.late_orders")
             .fetch_one(&orders.world.database.pool)

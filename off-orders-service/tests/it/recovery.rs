@@ -25,13 +25,17 @@ struct Row {
     delivered: bool,
     /// Whether its money is earned or refunded, or will never be charged.
     settled: bool,
+    /// Whether its last letter is written.
+    closed: bool,
 }
 
 /// Shipped, because the start of a service publishes recent pending orders, whether they are overdue or not.
-const OVERDUE: Row = Row { status: "shipped", placed_in: -3600, due_in: -3000, delivered: false, settled: false };
+const OVERDUE: Row =
+    Row { status: "shipped", placed_in: -3600, due_in: -3000, delivered: false, settled: false, closed: true };
 
 /// An order so much newer than [`OVERDUE`] that the start does not publish pending ones from that time.
-const NEWEST: Row = Row { status: "completed", placed_in: -60, due_in: -60, delivered: true, settled: true };
+const NEWEST: Row =
+    Row { status: "completed", placed_in: -60, due_in: -60, delivered: true, settled: true, closed: true };
 
 impl Row {
     async fn insert(&self, world: &World) -> Uuid {
@@ -51,6 +55,11 @@ impl Row {
                  RETURNING id, status
              ), delivered AS (
                  INSERT INTO users.deliveries SELECT id, 1, $2, 1, now() FROM placed WHERE $6
+             ), closed AS (
+                 INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+                 SELECT id, CASE status WHEN 'completed' THEN 'delivered' ELSE status::text END::letters.letter_kind, 1, $2,
+                        1, 299, CASE status WHEN 'refused' THEN 1 END, now()
+                 FROM placed WHERE $8 AND status >= 'completed'
              ), refused AS (
                  INSERT INTO billing.refusals SELECT id, 1, 'insufficient_funds', 1, now() FROM placed
                  WHERE $7 AND status = 'refused'
@@ -68,6 +77,7 @@ impl Row {
         .bind(f64::from(self.due_in))
         .bind(self.delivered)
         .bind(self.settled)
+        .bind(self.closed)
         .execute(&world.database.pool)
         .await
         .unwrap();
@@ -114,6 +124,7 @@ async fn only_overdue_orders_are_announced_again() {
     let undelivered = Row { status: "completed", settled: true, ..OVERDUE }.insert(&world).await;
     let unearned = Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
     let cancelled = Row { status: "cancelled", ..OVERDUE }.insert(&world).await;
+    let unwritten = Row { status: "refused", settled: true, closed: false, ..OVERDUE }.insert(&world).await;
     Row { status: "completed", delivered: true, settled: true, ..OVERDUE }.insert(&world).await;
     Row { status: "cancelled", settled: true, ..OVERDUE }.insert(&world).await;
     Row { status: "refused", settled: true, ..OVERDUE }.insert(&world).await;
@@ -128,9 +139,10 @@ async fn only_overdue_orders_are_announced_again() {
     wait_for_announcement(&orders.world, Order::PAID, paid).await;
     wait_for_announcement(&orders.world, Order::COMPLETED, undelivered).await;
     wait_for_announcement(&orders.world, Order::COMPLETED, unearned).await;
+    wait_for_announcement(&orders.world, Order::REFUSED, unwritten).await;
     wait_for_announcement(&orders.world, Order::CANCELLED, cancelled).await;
     let announced = announced(&orders.world, "orders.*").await;
-    assert_eq!(announced.len(), 7, "six were overdue and one is new: {announced:?}");
+    assert_eq!(announced.len(), 8, "seven were overdue and one is new: {announced:?}");
 
     let messages = orders.world.nats.messages(streams::ORDERS.name, Order::SHIPPED).await;
     let reached: String =
@@ -282,6 +294,9 @@ async fn each_order_that_is_not_done_is_found_among_many_that_are() {
          ), earned AS (
              INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
              SELECT id, 'earning', -1, -2, 299, now() FROM placed
+         ), closed AS (
+             INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+             SELECT id, 'delivered', 1, $1, 1, 299, now() FROM placed
          )
          INSERT INTO users.deliveries SELECT id, 1, $1, 1, now() FROM placed",
     )
@@ -292,11 +307,15 @@ async fn each_order_that_is_not_done_is_found_among_many_that_are() {
     let undelivered = Row { status: "completed", settled: true, ..OVERDUE }.insert(&world).await;
     let unearned = Row { status: "completed", delivered: true, placed_in: -3700, ..OVERDUE }.insert(&world).await;
     let unrefunded = Row { status: "cancelled", placed_in: -3800, ..OVERDUE }.insert(&world).await;
+    let unwritten =
+        Row { status: "completed", delivered: true, settled: true, closed: false, placed_in: -3900, ..OVERDUE };
+    let unwritten = unwritten.insert(&world).await;
     let orders = Orders::start_in(world).await;
     wait_for_announcement(&orders.world, Order::COMPLETED, undelivered).await;
     wait_for_announcement(&orders.world, Order::COMPLETED, unearned).await;
     wait_for_announcement(&orders.world, Order::CANCELLED, unrefunded).await;
-    assert_eq!(announced(&orders.world, "orders.*").await.len(), 3);
+    wait_for_announcement(&orders.world, Order::COMPLETED, unwritten).await;
+    assert_eq!(announced(&orders.world, "orders.*").await.len(), 4);
     orders.end().await;
 }
 
@@ -373,7 +392,7 @@ async fn count_transactions(db: &PgPool, condition: &'static str) -> i64 {
 }
 
 #[tokio::test]
-async fn an_order_that_is_delivered_and_earned_is_no_longer_late() {
+async fn an_order_that_is_delivered_earned_and_closed_is_no_longer_late() {
     let world = World::new().await;
     let order = OVERDUE.insert(&world).await;
     let orders = Orders::start_in(world).await;
@@ -383,6 +402,8 @@ async fn an_order_that_is_delivered_and_earned_is_no_longer_late() {
          INSERT INTO users.deliveries SELECT id, ssd_id, barcode, quantity, now() FROM orders.product_orders;
          INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
          SELECT id, 'earning', -1, -2, 299, now() FROM orders.product_orders;
+         INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+         SELECT id, 'delivered', user_id, barcode, quantity, 299, now() FROM orders.product_orders;
          UPDATE orders.late_orders SET check_at = now()",
     )
     .execute(&orders.world.database.pool)

@@ -9,7 +9,7 @@ use off_kit::{
     auth::{Config, JwkSet},
     secret,
 };
-use off_notifications_service::NotificationsService;
+use off_notifications_service::{MailConfig, NotificationsService};
 use off_orders_service::OrdersService;
 use off_testkit::{Http, LENTILS, Running, World, tokens};
 use off_users_service::UsersService;
@@ -94,7 +94,9 @@ impl System {
         let config = off_billing_service::Config { db: world.db_config(), bus: world.bus_config() };
         let billing = Running::start_verifying::<BillingService>(config, setup.clock, verifying.clone()).await;
         let config = off_notifications_service::Config {
+            db: world.db_config(),
             bus: world.bus_config(),
+            mail: MailConfig::none(),
             supplier_delay_min: Duration::from_mins(4),
             supplier_delay_max: Duration::from_mins(4),
             delivery_delay_min: Duration::from_mins(4),
