@@ -26,7 +26,7 @@ pub(crate) fn of_subject(subject: &str) -> Option<Color> {
         Some("completed" | "registered") => Some(COMPLETED),
         Some("refused") => Some(REFUSED),
         Some("cancelled") => Some(CANCELLED),
-        Some("low") => Some(LOW),
+        Some("low" | "low_balance") => Some(LOW),
         Some("consumed") => Some(CONSUMED),
         _ => None,
     }

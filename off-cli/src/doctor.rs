@@ -6,9 +6,20 @@ use crate::{
     stalls,
 };
 use off_kit::{db, print_line};
+use off_notifications_service::{MailConfig, check_mail_server};
 use off_servers::{find_nats_server, find_postgres};
 use serde::Deserialize;
 use std::{collections::BTreeMap, env, process::ExitCode, time::Duration};
+
+/// How long the mail server may take to answer a command. Nobody waits as long as RFC 5321 allows.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// The mail server that is checked. Nothing is sent.
+    #[command(flatten)]
+    mail: MailConfig,
+}
 
 /// Prints the results of checks and remembers whether all are healthy.
 struct Results {
@@ -30,9 +41,10 @@ impl Results {
     }
 }
 
-pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
     let mut results = Results { all_healthy: true };
     find_programs(home, &mut results).await;
+    check_mail(options.mail, &mut results).await;
     let is_external = is_set("DATABASE_URL") && is_set("NATS_URL");
     let running = if home.lock().is_err() { home.running() } else { None };
     match (&running, is_external) {
@@ -76,6 +88,17 @@ async fn find_programs(home: &Home, results: &mut Results) {
         let found = find_nats_server(home.tools()).await;
         let found = found.map(|(path, version)| format!("{version} at {}", path.display()));
         results.record("nats-server", found.map_err(|error| format!("{error:#}")));
+    }
+}
+
+/// Connects to the mail server, if there is one.
+async fn check_mail(config: MailConfig, results: &mut Results) {
+    let url = db::redact(config.smtp_url.as_deref().unwrap_or_default());
+    let config = MailConfig { smtp_timeout: config.smtp_timeout.min(MAIL_TIMEOUT), ..config };
+    match check_mail_server(&config).await {
+        Ok(false) => {}
+        Ok(true) => results.record("mail server", Ok(format!("{url} answers"))),
+        Err(error) => results.record("mail server", Err(printable_line(&format!("{url}: {error:#}")))),
     }
 }
 

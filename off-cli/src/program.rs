@@ -50,7 +50,7 @@ enum Command {
     #[command(subcommand)]
     Dead(dead::Action),
     /// Reports problems of this installation, and how to fix them.
-    Doctor,
+    Doctor(doctor::Options),
     /// Prints the OpenAPI document of a service.
     Openapi(documents::Options),
     /// Prints the AsyncAPI document of all subjects.
@@ -93,7 +93,7 @@ async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Watch(options) => watch::run(&home, options).await,
         Command::Audit(options) => Ok(audit::run(&home, &options).await),
         Command::Dead(action) => dead::run(&home, action).await,
-        Command::Doctor => doctor::run(&home).await,
+        Command::Doctor(options) => doctor::run(&home, options).await,
         Command::Openapi(options) => documents::print_openapi(&options),
         Command::Asyncapi => documents::print_asyncapi(),
         Command::Settings => Ok(settings::run()),

@@ -28,11 +28,7 @@ fn document() -> String {
     let known: HashSet<String> = shared.iter().map(variable).collect();
     let own = |all: Variables| -> Variables { all.into_iter().filter(|arg| !known.contains(&variable(arg))).collect() };
     let sections = [
-        section(
-            "Every service",
-            "Auth, users, orders and billing use both Postgres and NATS, the others NATS alone.",
-            &shared,
-        ),
+        section("Every service", "The gateway and the generator use NATS alone, the others Postgres, too.", &shared),
         section("Gateway", "", &own(variables::<<Gateway as Service>::Config>())),
         section("Auth service", "", &own(variables::<<AuthService as Service>::Config>())),
         section("Users service", "", &own(variables::<<UsersService as Service>::Config>())),

@@ -10,7 +10,7 @@ use async_nats::Message;
 use chrono::{DateTime, Local, Utc};
 use futures::{StreamExt, stream::select_all};
 use off_events::{
-    Money, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, ShipRequest, StockConsumed, StockLow,
+    LowBalance, Money, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, ShipRequest, StockConsumed, StockLow,
     UserRegistered, streams::STREAMS,
 };
 use off_kit::Clock;
@@ -139,10 +139,35 @@ fn description(subject: &str, payload: &[u8]) -> String {
             format!("ssd {}  {} × {} consumed", field("ssd_id"), field("quantity"), field("barcode"))
         }
         StockLow::SUBJECT => format!("ssd {}  {} left of {}", field("ssd_id"), field("quantity"), field("barcode")),
+        LowBalance::SUBJECT => {
+            let threshold = Money::deserialize(&body["threshold"]);
+            let threshold = threshold.map_or_else(|_| "–".to_owned(), |threshold| threshold.to_string());
+            format!("user {}  balance below {threshold}  order {}", field("user_id"), field("order_id"))
+        }
         UserRegistered::SUBJECT => format!("user {}  ssds {}", field("id"), field("ssd_ids")),
         subject if subject.starts_with(OrderDue::SCHEDULE_PREFIX) => {
             format!("order {} will be {}", field("id"), field("status"))
         }
         _ => body.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use off_events::{Event, OrderId, UserId};
+    use uuid::Uuid;
+
+    #[test]
+    fn a_low_balance_is_one_line() {
+        let low = LowBalance {
+            user_id: UserId(7),
+            order_id: OrderId(Uuid::nil()),
+            threshold: Money::from_euros(20),
+            timestamp: DateTime::UNIX_EPOCH,
+        };
+        let line = describe(low.subject(), &serde_json::to_vec(&low).unwrap());
+        assert_eq!(line, "user 7  balance below 20.00 EUR  order 00000000-0000-0000-0000-000000000000");
+        assert_eq!(describe(LowBalance::SUBJECT, b"{}"), "user –  balance below –  order –");
     }
 }

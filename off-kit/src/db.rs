@@ -51,7 +51,8 @@ pub struct Config {
     #[arg(long, env = "DATABASE_PASSWORD_FILE", value_name = "FILE")]
     pub database_password_file: Option<PathBuf>,
     /// Maximum number of connections for requests and messages. In addition, health checks use one; the orders service
-    /// uses one each for intake, publisher and recovery, the users service one each for outbox and reminders.
+    /// uses one each for intake, publisher and recovery, the users service one each for outbox and reminders, the auth
+    /// and billing services one for the outbox.
     #[arg(long, env = "DATABASE_CONNECTIONS", default_value_t = 8, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=500))]
     pub database_connections: u32,

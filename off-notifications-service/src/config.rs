@@ -98,9 +98,9 @@ impl MailConfig {
         }
     }
 
-    /// The URL with the password.
+    /// The URL with the password. An empty one is none: a config map cannot leave a variable out.
     pub(crate) fn url(&self) -> anyhow::Result<Option<String>> {
-        let Some(url) = &self.smtp_url else { return Ok(None) };
+        let Some(url) = self.smtp_url.as_deref().filter(|url| !url.is_empty()) else { return Ok(None) };
         secret::fill_in(url, self.smtp_password_file.as_deref()).context("SMTP_URL").map(Some)
     }
 
@@ -131,4 +131,16 @@ fn delay(min: Duration, max: Duration, speed: f64) -> anyhow::Result<Delay> {
         humantime::format_duration(streams::LONGEST_WAIT)
     );
     Ok(Delay { min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_url_is_no_mail_server() {
+        let config = |url: &str| MailConfig { smtp_url: Some(url.to_owned()), ..MailConfig::none() };
+        assert_eq!(config("").url().unwrap(), None);
+        assert_eq!(config("smtp://mail.test").url().unwrap().as_deref(), Some("smtp://mail.test"));
+    }
 }

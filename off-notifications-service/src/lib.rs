@@ -12,6 +12,7 @@ mod store;
 mod text;
 
 pub use config::{Config, MailConfig};
+pub use relay::check_mail_server;
 
 use domain::Delay;
 use mailer::MailQueue;

@@ -5,7 +5,7 @@ use crate::{
     domain::{Letter, Recipient},
     text::Text,
 };
-use anyhow::Context;
+use anyhow::{Context, anyhow, ensure};
 use lettre::{
     Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{Mailbox, MultiPart, header},
@@ -52,13 +52,22 @@ impl Relay {
             config.smtp_from.parse().context("SMTP_FROM: expected a mailbox like off <off@example.com>")?;
         // The error does not repeat the URL: it contains the password.
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url).map_err(|_| {
-            anyhow::anyhow!("SMTP_URL: expected smtps://user@host, smtp://user@host?tls=required or smtp://host")
+            anyhow!("SMTP_URL: expected smtps://user@host, smtp://user@host?tls=required or smtp://host")
         })?;
         let transport = builder
             .pool_config(PoolConfig::new().max_size(config.smtp_connections))
             .timeout(Some(config.smtp_timeout))
             .build();
         Ok(Some(Self { transport, from, timeout: config.smtp_timeout }))
+    }
+
+    /// Connects, says EHLO, and signs in if the URL has a user. Sends nothing.
+    async fn check(&self) -> anyhow::Result<()> {
+        let connected = timeout(self.longest_attempt(), self.transport.test_connection()).await;
+        // The text of the error contains that of its source.
+        let is_connected = connected.context("the mail server took too long")?.map_err(|error| anyhow!("{error}"))?;
+        ensure!(is_connected, "the mail server closed the connection");
+        Ok(())
     }
 
     /// The longest time that [`Relay::send`] takes. An e-mail takes some ten commands, of which seldom more than one is
@@ -95,6 +104,14 @@ impl Relay {
             .header(AutoSubmitted)
             .multipart(MultiPart::alternative_plain_html(text.plain.clone(), text.html()?))?;
         Ok(message)
+    }
+}
+
+/// Checks whether the mail server of `config` answers, without sending anything; `false` if there is none.
+pub async fn check_mail_server(config: &MailConfig) -> anyhow::Result<bool> {
+    match Relay::new(config)? {
+        Some(relay) => relay.check().await.map(|()| true),
+        None => Ok(false),
     }
 }
 

@@ -88,7 +88,7 @@ fn print_broker(broker: &BrokerContents) {
     }
     for consumer in &broker.consumers {
         let (name, pending, unacknowledged) = (consumer.name, consumer.pending, consumer.unacknowledged);
-        print_line!("  consumer {name:<18}{pending:>10} pending  {unacknowledged:>8} unacknowledged");
+        print_line!("  consumer {name:<19}{pending:>9} pending  {unacknowledged:>8} unacknowledged");
     }
     print_line!(
         "  {} waiting for the supplier, {} for the delivery",

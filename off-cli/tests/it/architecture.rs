@@ -114,7 +114,7 @@ fn off_events_depends_on_no_infrastructure() {
 
 #[test]
 fn services_without_tables_do_not_depend_on_sqlx() {
-    for name in ["off-notifications-service", "off-generator"] {
+    for name in ["off-gateway", "off-generator"] {
         let dependencies = transitive_dependencies(name);
         assert!(dependencies.contains("async-nats") && !dependencies.contains("sqlx"), "{name}: {dependencies:?}");
     }

@@ -1,9 +1,14 @@
-//! `off doctor` reports stalls in a system that responds, with advice.
+//! `off doctor` reports stalls in a system that responds, with advice, and a mail server that does not accept e-mails.
 
 use crate::{Home, stderr, stdout};
 use off_events::{Order, streams};
 use off_testkit::{Leftover, TEA, World};
 use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpListener,
+    sync::mpsc,
+};
 
 async fn run_doctor(home: &Home, world: &World) -> (bool, String) {
     let mut doctor = home.command(&["doctor"]);
@@ -51,7 +56,7 @@ async fn stalls_are_reported_with_advice() {
     .unwrap();
     let (healthy, text) = run_doctor(&home, &world).await;
     assert!(!healthy && text.contains("✗ orders          1 overdue, the first for 36"), "{text}");
-    // Delivered, but its money is not earned.
+    // Delivered, but its money is not earned, and its letter is not written.
     sql(
         &world,
         "UPDATE orders.product_orders SET status = 'completed';
@@ -99,4 +104,58 @@ async fn stalls_are_reported_with_advice() {
         "{text}"
     );
     world.end_leaving(&[Leftover::DeadLetters]).await;
+}
+
+/// A mail server that greets its first client with `greeting`. Returns its URL, and the commands that it gets.
+async fn start_mail_server(greeting: &'static str) -> (String, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("smtp://{}", listener.local_addr().unwrap());
+    let (sender, commands) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (reader, mut writer) = stream.split();
+        let mut lines = BufReader::new(reader).lines();
+        writer.write_all(format!("{greeting}\r\n").as_bytes()).await.unwrap();
+        // An error means that the client has gone.
+        while let Ok(Some(line)) = lines.next_line().await {
+            let command = line.split(' ').next().unwrap().to_owned();
+            writer.write_all(b"250 mail.test\r\n").await.unwrap();
+            sender.send(command).unwrap();
+        }
+    });
+    (url, commands)
+}
+
+async fn run_doctor_with_mail(home: &Home, url: &str) -> (bool, String) {
+    let output = home.command(&["doctor"]).env("SMTP_URL", url).output().await.unwrap();
+    (output.status.success(), stdout(&output) + &stderr(&output))
+}
+
+#[tokio::test]
+async fn the_mail_server_is_greeted_and_gets_no_email() {
+    let home = Home::new();
+    let (url, mut commands) = start_mail_server("220 mail.test").await;
+    let (healthy, text) = run_doctor_with_mail(&home, &url).await;
+    assert!(healthy && text.contains(&format!("✓ mail server     {url} answers")), "{text}");
+    assert_eq!(commands.recv().await.as_deref(), Some("EHLO"));
+    while let Some(command) = commands.recv().await {
+        assert!(["NOOP", "QUIT"].contains(&command.as_str()), "{command}");
+    }
+
+    let (url, _commands) = start_mail_server("554 no service here").await;
+    let (healthy, text) = run_doctor_with_mail(&home, &url).await;
+    assert!(!healthy && text.contains("✗ mail server") && text.contains("554"), "{text}");
+}
+
+#[tokio::test]
+async fn a_mail_server_that_cannot_be_reached_is_named_without_its_password() {
+    let home = Home::new();
+    let (healthy, text) = run_doctor_with_mail(&home, "smtp://off:secret@127.0.0.1:1").await;
+    assert!(!healthy && text.contains("✗ mail server     smtp://off:…@127.0.0.1:1: "), "{text}");
+    assert!(text.contains("refused") && !text.contains("secret"), "{text}");
+    let (healthy, text) = run_doctor_with_mail(&home, "mail.test").await;
+    assert!(!healthy && text.contains("SMTP_URL: expected smtps://user@host"), "{text}");
+    // An empty one is none.
+    let (healthy, text) = run_doctor_with_mail(&home, "").await;
+    assert!(healthy && !text.contains("mail server"), "{text}");
 }

@@ -153,7 +153,9 @@ async fn every_program_works_with_its_own_permissions() {
     let users = production.serve("users", &[&keys[..], &[auth_url]].concat()).await;
     let orders = production.serve("orders", &keys).await;
     let billing = production.serve("billing", &keys).await;
-    let notifications = production.serve("notifications", &[&keys[..], &fast].concat()).await;
+    // Nothing listens there, so that e-mails are leased, tried, and queued again.
+    let mail = ("SMTP_URL", "smtp://127.0.0.1:1".to_owned());
+    let notifications = production.serve("notifications", &[&keys[..], &fast, &[mail]].concat()).await;
     let places = [
         ("AUTH_URL", auth.http.base()),
         ("AUTH_HEALTH_URL", auth.health.base()),
@@ -180,6 +182,7 @@ async fn every_program_works_with_its_own_permissions() {
     let generator = production.serve("generator", &[&keys[..], &generator_settings, &fast].concat()).await;
     a_person_uses_their_account(&gateway.http.anonymous()).await;
     a_person_uses_their_money(&production, &gateway.http.anonymous()).await;
+    a_person_reads_their_letters(&production, &gateway.http.anonymous()).await;
 
     eventually("orders are completed, and products are consumed", || async {
         let mut conn = production.connect("operator").await;
@@ -282,6 +285,43 @@ async fn a_person_uses_their_account(gateway: &Http) {
     let ada = gateway.with_token(signed_in.body["access_token"].as_str().unwrap());
     eventually("the revocation is known", || async { (ada.get("/api/sessions").await.status == 401).then_some(()) })
         .await;
+}
+
+/// Uses the statements of the notifications service, and the message about a low balance.
+async fn a_person_reads_their_letters(production: &Production, gateway: &Http) {
+    let person = json!({"first_name": "Carol", "last_name": "Example", "email": "carol@mail.nowhere",
+        "password": "correct horse battery"});
+    let household = json!({"user": person, "devices": [{"mac_address": "02:00:00:00:00:04"}]});
+    let registered = gateway.post("/api/register", &household).await;
+    assert_eq!(registered.status, 201, "{registered:?}");
+    let carol = gateway.with_token(registered.body["session"]["access_token"].as_str().unwrap());
+    let paid = carol
+        .post_with_key("/api/account/deposits", "all", &json!({"amount": {"amount": 2_000, "currency": "EUR"}}))
+        .await;
+    assert_eq!(paid.status, 201, "{paid:?}");
+    let order = json!({"ssd_id": registered.body["devices"][0]["ssd_id"], "barcode": LENTILS, "quantity": 1});
+    let placed = carol.post("/api/orders", &order).await;
+    assert_eq!(placed.status, 201, "{placed:?}");
+
+    let newest = eventually("each letter is written", || async {
+        let page = carol.get("/api/letters").await.body;
+        let letters = page["letters"].as_array()?;
+        let has = |kind: &str| letters.iter().any(|letter| letter["kind"] == kind);
+        let has_all = ["welcome", "paid", "low_balance", "delivered"].into_iter().all(has);
+        has_all.then(|| letters[0]["id"].clone())
+    })
+    .await;
+    let read = carol.post(&format!("/api/letters/{newest}/read"), &json!({})).await;
+    assert_eq!(read.status, 204, "{read:?}");
+    let changed = carol.put("/api/letters/preferences", &json!({"not_mailed": ["paid"]})).await;
+    assert_eq!(changed.status, 200, "{changed:?}");
+    eventually("an e-mail was tried and queued again", || async {
+        let mut conn = production.connect("operator").await;
+        let tried = "SELECT count(*) FROM letters.mails WHERE state = 'queued' AND attempts > 0 AND next_at > now()";
+        let tried: i64 = sqlx::query_scalar(tried).fetch_one(&mut conn).await.unwrap();
+        (tried > 0).then_some(())
+    })
+    .await;
 }
 
 /// Uses every statement of the billing service, and those of the orders service and the users service that end an order.
@@ -424,6 +464,21 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ("billing", "TRUNCATE billing.transfers"),
     ("billing", "UPDATE billing.refusals SET missing = 1"),
     ("billing", "DELETE FROM billing.refusals"),
+    ("notifications", "SELECT phone FROM users.users"),
+    ("notifications", "SELECT FROM users.devices"),
+    ("notifications", "SELECT FROM auth.accounts"),
+    ("notifications", "SELECT FROM billing.accounts"),
+    ("notifications", "SELECT FROM orders.product_orders"),
+    ("notifications", "SELECT FROM outbox.messages"),
+    ("notifications", "SELECT price_cents FROM catalog.products"),
+    ("notifications", "UPDATE users.recipients SET email = 'mine@example.org'"),
+    ("notifications", "UPDATE letters.letters SET total = 1"),
+    ("notifications", "DELETE FROM letters.letters"),
+    ("notifications", "UPDATE letters.mails SET user_id = 2"),
+    ("notifications", "DELETE FROM letters.mails"),
+    ("orders", "SELECT FROM letters.letters"),
+    ("orders", "SELECT FROM users.recipients"),
+    ("billing", "SELECT FROM users.recipients"),
     (
         "users",
         "INSERT INTO outbox.messages (source, subject, event_id, body, occurred_at)
@@ -431,6 +486,9 @@ const FORBIDDEN: &[(&str, &str)] = &[
     ),
     ("operator", "SELECT FROM users.users"),
     ("operator", "SELECT FROM auth.accounts"),
+    ("operator", "SELECT FROM users.recipients"),
+    ("operator", "SELECT detail FROM letters.mails"),
+    ("operator", "UPDATE letters.letters SET total = 1"),
     ("operator", "SELECT salt FROM auth.sessions"),
     ("operator", "SELECT FROM auth.client_secrets"),
     ("operator", "SELECT FROM auth.device_keys"),
@@ -451,7 +509,7 @@ async fn no_program_can_do_more_than_its_work() {
         production.assert_refused(user, statement).await;
     }
     // Security events can only be added.
-    for user in ["etl", "auth", "users", "orders", "billing", "operator"] {
+    for user in ["etl", "auth", "users", "orders", "billing", "notifications", "operator"] {
         for statement in [
             "UPDATE auth.security_events SET subject = ''",
             "DELETE FROM auth.security_events",
