@@ -39,7 +39,8 @@ pub struct Config {
     /// Maximum size of a request body, in bytes.
     #[arg(long, env = "MAX_BODY_BYTES", default_value_t = 64 * 1024, value_name = "BYTES")]
     pub max_body_bytes: usize,
-    /// How long a service may take until it sends the head of its answer.
+    /// How long a service may take until it sends the head of its answer. More than 5s, for which a request may ask the
+    /// orders service to wait.
     #[arg(long, env = "UPSTREAM_TIMEOUT", default_value = "10s", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub upstream_timeout: Duration,

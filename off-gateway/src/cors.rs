@@ -10,9 +10,10 @@ use off_kit::http::Problem;
 
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, idempotency-key, traceparent, x-request-id");
-const RESPONSE_HEADERS: HeaderValue =
-    HeaderValue::from_static("location, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id");
+    HeaderValue::from_static("authorization, content-type, idempotency-key, prefer, traceparent, x-request-id");
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "location, preference-applied, ratelimit, ratelimit-policy, retry-after, www-authenticate, x-request-id",
+);
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// The headers of services that would say something else.

@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod responses;
+mod wait;
 
 use crate::{
     App,
@@ -13,7 +14,8 @@ use crate::{
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
+    response::{AppendHeaders, IntoResponse},
 };
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
@@ -25,6 +27,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
+use wait::{Wait, WaitTime};
 
 /// Orders per page by default.
 const DEFAULT_PAGE_SIZE: u32 = 50;
@@ -92,21 +95,52 @@ impl From<IntakeError> for Problem {
     }
 }
 
+/// How long to wait for an order.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct FindOrder {
+    /// How long to wait until the order is no longer `pending`: up to 5 s, like `5s`, `500ms` or whole seconds.
+    #[param(value_type = Option<String>, example = "5s")]
+    wait: Option<WaitTime>,
+}
+
 /// Get an order and its history.
+///
+/// With `wait`, or with the header `Prefer: wait=5` (seconds), the answer comes as soon as the order is no longer
+/// `pending`, and at the latest after that time, with the order as it is then. It comes at once if too many requests
+/// wait already, and earlier if the service stops.
 #[utoipa::path(get, path = "/api/orders/{id}", tag = "orders",
     security(("token" = ["person"]), ("token" = ["device"]), ("token" = ["simulate"]), ("token" = ["operate"])),
-    params(("id" = OrderId, Path, description = "the order")),
+    params(("id" = OrderId, Path, description = "the order"), FindOrder,
+        ("Prefer" = Option<String>, Header, description = "`wait=5`, RFC 7240; a longer time is shortened to 5 s")),
     responses(
-        (status = 200, description = "the order", body = OrderWithHistory),
+        (status = 200, description = "the order", body = OrderWithHistory,
+            headers(("Preference-Applied" = Option<String>, description = "`wait=5`, if `Prefer` was honored"))),
+        (status = 400, description = "an invalid wait", body = Problem),
         (status = 404, description = "no such order", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 async fn find_order(
     State(app): State<App>,
     access: RowAccess,
     ApiPath(id): ApiPath<Uuid>,
-) -> Result<Json<OrderWithHistory>, Problem> {
-    let order = store::find_order(&app.db, OrderId(id), access).await.map_err(Problem::of_database)?;
-    order.map(|order| Json(order.into())).ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+    ApiQuery(query): ApiQuery<FindOrder>,
+    headers: HeaderMap,
+) -> Result<impl IntoResponse, Problem> {
+    let find = async || {
+        let order = store::find_order(&app.db, OrderId(id), access).await.map_err(Problem::of_database)?;
+        order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+    };
+    let mut order = find().await?;
+    let mut applied = None;
+    if let Some(wait) = Wait::of(query.wait, &headers)
+        && let Some(mut poll) = app.long_polls.begin(wait.time())
+    {
+        applied = wait.applied();
+        while order.order.status == OrderStatus::Pending && poll.pause().await {
+            order = find().await?;
+        }
+    }
+    Ok((AppendHeaders(applied), Json(OrderWithHistory::from(order))))
 }
 
 /// Which orders to list.

@@ -7,6 +7,7 @@ mod domain;
 mod events;
 mod http;
 mod intake;
+mod long_polls;
 mod metrics;
 mod order_monitor;
 mod publisher;
@@ -17,6 +18,7 @@ pub use config::Config;
 
 use deadlines::TimeLimits;
 use intake::Intake;
+use long_polls::LongPolls;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, ShipRequest, streams};
 use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, db, telemetry::Metric};
 use publisher::Publisher;
@@ -35,6 +37,7 @@ struct App {
     limits: TimeLimits,
     intake: Intake,
     publisher: Publisher,
+    long_polls: LongPolls,
 }
 
 impl Service for OrdersService {
@@ -58,7 +61,7 @@ impl Service for OrdersService {
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         order_monitor::start(&kit, &db);
-        let app = App { db, clock: kit.clock, limits, intake, publisher };
+        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls: LongPolls::new(&kit) };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::reply(&kit, &bus, ShipRequest::SUBJECT, app.clone(), events::on_ship_request);

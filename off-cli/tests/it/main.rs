@@ -16,6 +16,7 @@ mod participants;
 mod placement;
 mod queries;
 mod rights;
+mod scenario;
 mod services;
 mod settings;
 mod sources;

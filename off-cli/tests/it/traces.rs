@@ -99,9 +99,11 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
         "billing-pending.orders.pending",
         "orders-paid.orders.paid",
         "supplier.orders.paid",
+        "letters-paid.orders.paid",
         "due.orders.due",
         "delivery.orders.shipped",
         "billing-completed.orders.completed",
+        "letters-completed.orders.completed",
         "orders-completed.orders.completed",
         "shelves-delivered.orders.completed",
     ]
@@ -121,7 +123,7 @@ async fn an_order_is_one_trace_from_the_request_to_the_last_consumer() {
         let is_first = span.name == "POST /api/orders" && span.parent == CLIENT;
         assert!(is_first || ids.contains(&*span.parent), "{span:?} has no parent among {spans:#?}");
         let program = match span.name.split('.').next().unwrap() {
-            "supplier" | "due" | "delivery" => "off-notifications",
+            "supplier" | "due" | "delivery" | "letters-paid" | "letters-completed" => "off-notifications",
             "shelves-delivered" => "off-users",
             "billing-pending" | "billing-completed" => "off-billing",
             _ => "off-orders",

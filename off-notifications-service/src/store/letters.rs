@@ -3,7 +3,7 @@
 use super::{facts, kind};
 use crate::domain::{Letter, LetterKind, NewLetter};
 use chrono::{DateTime, Utc};
-use off_events::UserId;
+use off_events::{Money, UserId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
@@ -20,9 +20,9 @@ pub(crate) async fn insert_letters(
     let users: Vec<i64> = letters.iter().map(|letter| letter.user.0).collect();
     let barcodes: Vec<Option<String>> = letters.iter().map(|letter| letter.facts.barcode.clone()).collect();
     let quantities: Vec<Option<i32>> = letters.iter().map(|letter| letter.facts.quantity).collect();
-    let totals: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.total.map(|money| money.cents())).collect();
+    let totals: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.total.map(Money::cents)).collect();
     let missing: Vec<Option<i64>> =
-        letters.iter().map(|letter| letter.facts.missing.map(|money| money.cents())).collect();
+        letters.iter().map(|letter| letter.facts.missing.map(Money::cents)).collect();
     let written = sqlx::query!(
         // In one order, so that concurrent transactions do not deadlock.
         r#"WITH written AS (
@@ -68,7 +68,7 @@ pub(crate) async fn list_letters(
         // An index range for each kind.
         r#"SELECT page.id AS "id!", page.subject AS "subject!", page.kind::text AS "kind!", page.barcode, page.quantity,
                   page.total, page.missing, page.written_at AS "written_at!", person.first_name AS "first_name!",
-                  product.name AS "product?", page.id <= coalesce(reader.read_through, 0) AS "is_read!"
+                  (SELECT name FROM catalog.products WHERE barcode = page.barcode) AS product, page.id <= coalesce(reader.read_through, 0) AS "is_read!"
            FROM (
                SELECT letter.* FROM unnest(enum_range(NULL::letters.letter_kind)) AS wanted (kind)
                CROSS JOIN LATERAL (
@@ -82,7 +82,6 @@ pub(crate) async fn list_letters(
            ) AS page
            JOIN users.recipients AS person ON person.user_id = page.user_id
            LEFT JOIN letters.readers AS reader ON reader.user_id = page.user_id
-           LEFT JOIN catalog.products AS product ON product.barcode = page.barcode
            ORDER BY page.id DESC"#,
         user.0,
         only.map(LetterKind::as_str),

@@ -39,10 +39,10 @@ pub(crate) async fn lease_mails(
            SELECT letter_id AS "letter_id!", leased.subject AS "subject!", leased.kind::text AS "kind!",
                   leased.queued_at AS "queued_at!", attempts AS "attempts!", letter.barcode, letter.quantity,
                   letter.total, letter.missing, letter.written_at, person.first_name AS "first_name?",
-                  person.last_name AS "last_name?", person.email AS "email?", product.name AS "product?"
+                  person.last_name AS "last_name?", person.email AS "email?",
+                  (SELECT name FROM catalog.products WHERE barcode = letter.barcode) AS product
            FROM leased JOIN letters.letters AS letter ON (letter.subject, letter.kind) = (leased.subject, leased.kind)
-                LEFT JOIN users.recipients AS person ON person.user_id = leased.user_id
-                LEFT JOIN catalog.products AS product ON product.barcode = letter.barcode"#,
+                LEFT JOIN users.recipients AS person ON person.user_id = leased.user_id"#,
         limit,
         busy,
         lease.as_secs_f64(),

@@ -6,6 +6,7 @@ mod cancellation;
 mod events;
 mod freezable;
 mod invalid_requests;
+mod long_polls;
 mod openapi;
 mod orders;
 mod outages;
