@@ -1,5 +1,11 @@
 //! The queries that benchmarks share.
 
+mod charges;
+mod history;
+
+pub use charges::{charge_plainly, count_decisions, reset_accounts};
+pub use history::{list_placed, settle_ended, store_ended};
+
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
 use off_kit::Service;

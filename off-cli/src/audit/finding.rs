@@ -21,7 +21,7 @@ pub enum Check {
     Shelves,
     /// No message is stalled in the outbox.
     Outbox,
-    /// Each published order is in Postgres.
+    /// Each published order is in Postgres, with the same person, quantity and price.
     Broker,
 }
 
