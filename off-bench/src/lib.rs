@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod export;
 pub mod load;
 pub mod plain;
+pub mod plain_charge;
 pub mod proc;
 pub mod program;
 pub mod report;

@@ -1,5 +1,11 @@
 //! The queries that benchmarks share.
 
+mod charges;
+mod history;
+
+pub use charges::{charge_plainly, count_decisions, reset_accounts};
+pub use history::{list_placed, settle_ended, store_ended};
+
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
 use off_kit::Service;
@@ -100,7 +106,7 @@ pub async fn store_completed(db: &PgPool, first: i64, count: i64, devices: i64, 
     Ok(())
 }
 
-/// Charges completed orders that are not charged yet, and books the revenue.
+/// Charges completed orders that are not charged yet, books the revenue, and writes the letters.
 pub async fn settle_completed(db: &PgPool) -> sqlx::Result<()> {
     sqlx::query(
         "WITH charged AS (
@@ -112,6 +118,11 @@ pub async fn settle_completed(db: &PgPool) -> sqlx::Result<()> {
          ), earned AS (
              INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
              SELECT subject, 'earning', -1, -2, amount, at FROM charged
+         ), told AS (
+             INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+             SELECT placed.id, kind::letters.letter_kind, user_id, barcode, quantity, amount, at
+             FROM charged JOIN orders.product_orders AS placed ON placed.id = subject, unnest('{paid,delivered}'::text[]) AS kind
+             ON CONFLICT DO NOTHING
          )
          UPDATE billing.accounts SET balance = balance - spent.amount
          FROM (SELECT debit_account, sum(amount)::bigint AS amount FROM charged GROUP BY debit_account) AS spent
@@ -136,7 +147,7 @@ pub async fn advance_checkpoints(db: &PgPool) -> sqlx::Result<()> {
 
 /// Deletes all orders and their events.
 pub async fn delete_orders(db: &PgPool) -> sqlx::Result<()> {
-    sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders, billing.refusals")
+    sqlx::query("TRUNCATE orders.product_orders, outbox.messages, bench.product_orders, billing.refusals, letters.letters CASCADE")
         .execute(db)
         .await?;
     sqlx::query("DELETE FROM billing.transfers WHERE kind <> 'deposit'").execute(db).await?;

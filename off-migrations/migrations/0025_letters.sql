@@ -67,10 +67,11 @@ CREATE VIEW letters.closed_orders AS
 
 -- Orders that ended before there were letters have theirs, so that nobody announces them again.
 INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
-SELECT id, CASE status WHEN 'completed' THEN 'delivered' ELSE status::text END::letters.letter_kind,
-       user_id, barcode, quantity, unit_price * quantity, CASE status WHEN 'refused' THEN coalesce(missing, 0) END,
-       coalesce(completed_at, ended_at, placed_at)
-FROM orders.product_orders WHERE status IN ('completed', 'refused', 'cancelled') ORDER BY id;
+SELECT id, kind::letters.letter_kind, user_id, barcode, quantity, unit_price * quantity,
+       CASE kind WHEN 'refused' THEN coalesce(missing, 0) END, coalesce(completed_at, ended_at, placed_at)
+FROM orders.product_orders,
+     unnest(CASE status WHEN 'completed' THEN '{paid,delivered}' ELSE ARRAY[status::text] END::text[]) AS kind
+WHERE status IN ('completed', 'refused', 'cancelled') ORDER BY id, kind::letters.letter_kind;
 
 CREATE OR REPLACE VIEW orders.unfinished_orders AS
     SELECT id, status, deadline FROM orders.product_orders AS placed

@@ -144,7 +144,7 @@ async fn store_pending(db: &PgPool, count: i64, placed_at: &str, due_in: &str) -
     Ok(())
 }
 
-/// Completes, delivers and settles all open orders, so that the next measurement begins with none. Orders that were stored as
+/// Completes, delivers and settles all open orders, and writes their letters, so that the next measurement begins with none. Orders that were stored as
 /// completed have ids of 2023 and are skipped.
 async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
     for statement in [
@@ -158,6 +158,10 @@ async fn complete_all(db: &PgPool) -> anyhow::Result<()> {
              SELECT id, kind::billing.transfer_kind, CASE kind WHEN 'charge' THEN user_id ELSE -1 END,
                     CASE kind WHEN 'charge' THEN -1 ELSE -2 END, unit_price * quantity, completed_at
              FROM finished, unnest('{charge,earning}'::text[]) AS kind
+         ), told AS (
+             INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+             SELECT id, kind::letters.letter_kind, user_id, barcode, quantity, unit_price * quantity, completed_at
+             FROM finished, unnest('{paid,delivered}'::text[]) AS kind
          ), spent AS (
              UPDATE billing.accounts SET balance = balance - amount
              FROM (SELECT user_id AS payer, sum(unit_price * quantity)::bigint AS amount FROM finished GROUP BY user_id) AS total

@@ -2,17 +2,18 @@
 
 use super::{
     finding::{Check, Finding},
-    store::{self, MOST},
+    snapshot::Snapshot,
+    store::{self, Event, MOST, Terms, WrongEvent},
 };
 use anyhow::Context;
+use async_nats::jetstream::Message;
 use off_events::{
     Order, OrderStatus, headers,
     streams::{self, CONSUMERS, STREAMS},
 };
 use off_kit::{Bus, bus::Content};
 use serde::Serialize;
-use sqlx::PgPool;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The contents of all streams and the backlogs of all consumers.
@@ -82,27 +83,53 @@ async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
     bus.count(streams::ORDERS.name, &next.schedule_subjects()).await
 }
 
-/// Orders that were published, so they were stored, but are missing in Postgres: it was rolled back to an older state.
-/// Reads the stream page by page; it holds the events of the last days.
-pub(super) async fn orders_unknown_to_postgres(db: &PgPool, bus: &Bus) -> anyhow::Result<Vec<Finding>> {
-    let mut unknown = BTreeSet::new();
-    let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::HeadersOnly).await?;
-    while let Some(page) = pages.next().await? {
-        let ids: Vec<Uuid> = page.iter().filter_map(|message| order_of(message.headers.as_ref()?)).collect();
-        let missing = store::find_missing_orders(db, &ids).await?;
-        unknown.extend(missing);
-        if unknown.len() >= usize::try_from(MOST)? {
-            break;
-        }
+/// The sequence number of the newest event of an order.
+pub(super) async fn newest_event(bus: &Bus) -> anyhow::Result<u64> {
+    let name = streams::ORDERS.name;
+    let stream = bus.jetstream.get_stream(name).await.with_context(|| format!("cannot read stream {name}"))?;
+    Ok(stream.cached_info().state.last_sequence)
+}
+
+/// Orders that were published, so they were stored, but are missing in Postgres: it was rolled back to an older state. Also
+/// orders that were published with other terms than they have. Reads the stream page by page; it holds the events of the
+/// last days.
+pub(super) async fn wrong_events(snapshot: &mut Snapshot, bus: &Bus) -> anyhow::Result<Vec<Finding>> {
+    // An order may have several events.
+    let mut wrong = BTreeMap::new();
+    let mut pages = bus.pages(streams::ORDERS.name, Order::PENDING, 1, Content::Whole).await?;
+    let mut next = pages.next().await?;
+    while let Some(page) = next {
+        let events: Vec<Event> =
+            page.iter().filter(|message| is_at_most(snapshot.newest_event, message)).filter_map(read_event).collect();
+        snapshot.events_read += events.len() as u64;
+        // The broker sends the next page while Postgres compares this one.
+        let compared = async { anyhow::Ok(store::find_wrong_events(&mut snapshot.tx, &events).await?) };
+        let (found, following) = tokio::try_join!(compared, pages.next())?;
+        wrong.extend(found.into_iter().map(|event| (event.id, describe(&event))));
+        next = if wrong.len() < usize::try_from(MOST)? { following } else { None };
     }
     pages.end().await;
-    Ok(unknown
-        .into_iter()
-        .map(|id| {
-            let text = format!("order {id} was published but is not in Postgres: was an older backup restored?");
-            Finding::of_order(Check::Broker, id, text)
-        })
-        .collect())
+    Ok(wrong.into_iter().map(|(id, text)| Finding::of_order(Check::Broker, id, text)).collect())
+}
+
+fn is_at_most(newest: u64, message: &Message) -> bool {
+    message.info().is_ok_and(|info| info.stream_sequence <= newest)
+}
+
+/// The order in the body; if that is not readable, the id in the deduplication id.
+fn read_event(message: &Message) -> Option<Event> {
+    match serde_json::from_slice::<Order>(&message.payload) {
+        Ok(order) => Some(Event { id: order.id.0, terms: Some(Terms::from(&order)) }),
+        Err(_) => order_of(message.headers.as_ref()?).map(|id| Event { id, terms: None }),
+    }
+}
+
+fn describe(event: &WrongEvent) -> String {
+    let id = event.id;
+    match &event.terms {
+        None => format!("order {id} was published but is not in Postgres: was an older backup restored?"),
+        Some((published, placed)) => format!("order {id} was published as {published}, instead of {placed}"),
+    }
 }
 
 /// The order id in the deduplication id of a published order.

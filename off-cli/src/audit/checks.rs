@@ -3,34 +3,47 @@
 use super::{
     broker,
     finding::{Check, Finding},
+    snapshot::Snapshot,
     store,
 };
 use chrono::{DateTime, Utc};
 use off_kit::Bus;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 
 impl Check {
-    /// Returns the violations. Deadlines are compared with `as_of`, or with the current time if it is `None`.
+    /// Returns the violations in `snapshot`. Deadlines are compared with `as_of`, or with the time of the snapshot if it is
+    /// `None`.
     pub(super) async fn run(
         self,
-        db: &PgPool,
+        snapshot: &mut Snapshot,
         bus: &Bus,
         as_of: Option<DateTime<Utc>>,
     ) -> anyhow::Result<Vec<Finding>> {
+        let conn = &mut *snapshot.tx;
         Ok(match self {
-            Self::Orders => wrong_deadlines(db, as_of).await?,
-            Self::History => impossible_histories(db).await?,
-            Self::Deliveries => wrong_deliveries(db).await?,
-            Self::Money => [wrong_balances(db).await?, wrong_charges(db).await?, wrong_reversals(db).await?].concat(),
-            Self::Shelves => [wrong_quantities(db).await?, wrong_reminders(db, as_of).await?].concat(),
-            Self::Outbox => stalled_messages(db, as_of).await?,
-            Self::Broker => broker::orders_unknown_to_postgres(db, bus).await?,
+            Self::Orders => wrong_deadlines(conn, as_of).await?,
+            Self::History => impossible_histories(conn).await?,
+            Self::Deliveries => wrong_deliveries(conn).await?,
+            Self::Money => {
+                let mut findings = wrong_balances(conn).await?;
+                findings.extend(wrong_charges(conn).await?);
+                findings.extend(wrong_reversals(conn).await?);
+                findings
+            }
+            Self::Letters => wrong_letters(conn).await?,
+            Self::Shelves => {
+                let mut findings = wrong_quantities(conn).await?;
+                findings.extend(wrong_reminders(conn, as_of).await?);
+                findings
+            }
+            Self::Outbox => stalled_messages(conn, as_of).await?,
+            Self::Broker => broker::wrong_events(snapshot, bus).await?,
         })
     }
 }
 
-async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_deadlines(db, as_of).await?;
+async fn wrong_deadlines(conn: &mut PgConnection, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_deadlines(conn, as_of).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -38,9 +51,10 @@ async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
                 "pending" => "was never paid or refused",
                 "paid" => "was never shipped",
                 "shipped" => "was never completed",
-                "completed" if row.is_delivered => "was never earned",
-                "completed" => "was never delivered",
-                _ => "was never refunded",
+                "completed" if !row.is_delivered => "was never delivered",
+                "completed" if !row.is_settled => "was never earned",
+                "cancelled" if !row.is_settled => "was never refunded",
+                _ => "has no letter about it",
             };
             let due = row.deadline.format("%Y-%m-%d %H:%M:%S");
             let text = if row.is_too_far {
@@ -56,8 +70,8 @@ async fn wrong_deadlines(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
         .collect())
 }
 
-async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_impossible_histories(db).await?;
+async fn impossible_histories(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_impossible_histories(conn).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -75,8 +89,8 @@ async fn impossible_histories(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
         .collect())
 }
 
-async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_deliveries(db).await?;
+async fn wrong_deliveries(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_deliveries(conn).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -90,8 +104,8 @@ async fn wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
         .collect())
 }
 
-async fn wrong_balances(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_balances(db).await?;
+async fn wrong_balances(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_balances(conn).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -102,15 +116,15 @@ async fn wrong_balances(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
         .collect())
 }
 
-async fn wrong_charges(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_charges(db).await?;
+async fn wrong_charges(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_charges(conn).await?;
     let findings =
         rows.into_iter().map(|row| Finding::of_order(Check::Money, row.id, format!("order {} {}", row.id, row.what)));
     Ok(findings.collect())
 }
 
-async fn wrong_reversals(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_reversals(db).await?;
+async fn wrong_reversals(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_reversals(conn).await?;
     Ok(rows
         .into_iter()
         .map(|subject| {
@@ -120,8 +134,16 @@ async fn wrong_reversals(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
         .collect())
 }
 
-async fn wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_quantities(db).await?;
+async fn wrong_letters(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_letters(conn).await?;
+    let finding = |row: store::WrongLetter| {
+        Finding::of_order(Check::Letters, row.order_id, format!("order {} {}", row.order_id, row.what))
+    };
+    Ok(rows.into_iter().map(finding).collect())
+}
+
+async fn wrong_quantities(conn: &mut PgConnection) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_quantities(conn).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -134,8 +156,8 @@ async fn wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<Finding>> {
 
 /// Shelf items that are low although `stock.low` was not published on time, and those that are marked as low but are
 /// not.
-async fn wrong_reminders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_wrong_reminders(db, as_of).await?;
+async fn wrong_reminders(conn: &mut PgConnection, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_wrong_reminders(conn, as_of).await?;
     Ok(rows
         .into_iter()
         .map(|row| {
@@ -147,8 +169,8 @@ async fn wrong_reminders(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Res
         .collect())
 }
 
-async fn stalled_messages(db: &PgPool, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
-    let rows = store::find_stalled_messages(db, as_of).await?;
+async fn stalled_messages(conn: &mut PgConnection, as_of: Option<DateTime<Utc>>) -> sqlx::Result<Vec<Finding>> {
+    let rows = store::find_stalled_messages(conn, as_of).await?;
     Ok(rows
         .into_iter()
         .map(|row| Finding {

@@ -8,7 +8,8 @@ use uuid::Uuid;
 #[serde(rename_all = "snake_case")]
 pub enum Check {
     /// Each order is done, or the deadline of its next step has not passed. Done are orders that are delivered and
-    /// earned, and those that ended without being shipped and are refunded, if they were charged.
+    /// earned, and those that ended without being shipped and are refunded, if they were charged; and their last letter is
+    /// written.
     Orders,
     /// The statuses of each order are in chronological order.
     History,
@@ -16,18 +17,28 @@ pub enum Check {
     Deliveries,
     /// Each balance is the sum of its transfers, and the money of each order is that of its status.
     Money,
+    /// Each letter about an order is true, and has the facts of the order.
+    Letters,
     /// Each shelf item has the quantity that was delivered minus what was consumed, and `stock.low` is published while
     /// it is low.
     Shelves,
     /// No message is stalled in the outbox.
     Outbox,
-    /// Each published order is in Postgres.
+    /// Each published order is in Postgres, with the same person, quantity and price.
     Broker,
 }
 
 impl Check {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Orders, Self::History, Self::Deliveries, Self::Money, Self::Shelves, Self::Outbox, Self::Broker];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Orders,
+        Self::History,
+        Self::Deliveries,
+        Self::Money,
+        Self::Letters,
+        Self::Shelves,
+        Self::Outbox,
+        Self::Broker,
+    ];
 }
 
 /// A violation of an invariant.

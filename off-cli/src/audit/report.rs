@@ -15,23 +15,8 @@ const MAX_LISTED: usize = 10;
 
 /// Prints `audit`; for a stopped system also that deadlines are compared with `patience` before it stopped.
 pub(super) fn print(audit: &Audit, patience: Duration) {
-    let Audit { began_at, as_of, counts, broker, findings } = audit;
-    print_line!(
-        "read at {} UTC: {} pending, {} paid, {} shipped, {} completed, {} refused, {} cancelled; \
-         {}, {}, {}, {}, {}",
-        began_at.format("%Y-%m-%d %H:%M:%S"),
-        counted(counts.pending, "order"),
-        counts.paid,
-        counts.shipped,
-        counts.completed,
-        counts.refused,
-        counts.cancelled,
-        counted(counts.accounts, "account"),
-        counted(counts.transfers, "transfer"),
-        counted(counts.deliveries, "delivery"),
-        counted(counts.consumptions, "consumption"),
-        counted(counts.shelf_items, "shelf item")
-    );
+    let Audit { as_of, counts, broker, findings, .. } = audit;
+    print_read(audit);
     if let Some(as_of) = as_of {
         let as_of = as_of.format("%Y-%m-%d %H:%M:%S");
         let patience = humantime::format_duration(patience);
@@ -46,6 +31,32 @@ pub(super) fn print(audit: &Audit, patience: Duration) {
     }
 }
 
+/// Prints what was read.
+fn print_read(audit: &Audit) {
+    let Audit { began_at, seconds, counts, events_read, .. } = audit;
+    print_line!(
+        "read {} ({} pending, {} paid, {} shipped, {} completed, {} refused, {} cancelled), \
+         {}, {}, {}, {}, {}, {}, {}, {} and {} of the broker in {seconds:.1} s, as of {} UTC",
+        counted(counts.orders(), "order"),
+        counts.pending,
+        counts.paid,
+        counts.shipped,
+        counts.completed,
+        counts.refused,
+        counts.cancelled,
+        counted(counts.accounts, "account"),
+        counted(counts.transfers, "transfer"),
+        counted(counts.refusals, "refusal"),
+        counted(counts.letters, "letter"),
+        counted(counts.deliveries, "delivery"),
+        counted(counts.consumptions, "consumption"),
+        counted(counts.shelf_items, "shelf item"),
+        counted(counts.outbox, "outbox message"),
+        counted(*events_read, "message"),
+        began_at.format("%Y-%m-%d %H:%M:%S")
+    );
+}
+
 /// Prints each check with its first findings.
 fn print_checks(counts: &Counts, findings: &BTreeSet<Finding>) {
     for (which, claim) in [
@@ -54,15 +65,19 @@ fn print_checks(counts: &Counts, findings: &BTreeSet<Finding>) {
         (Check::Deliveries, "each belongs to one order that was shipped, and matches it".to_owned()),
         (
             Check::Money,
-            "each balance is the sum of its transfers, and each order is charged, earned or refunded as its status says"
-                .to_owned(),
+            format!(
+                "each balance is the sum of its transfers, and all accounts add up to {} cents; each order is charged, earned \
+                 or refunded as its status says",
+                counts.balances + counts.held + counts.revenue + counts.cash
+            ),
         ),
+        (Check::Letters, "each letter about an order is true, and has the facts of the order".to_owned()),
         (
             Check::Shelves,
             "each item is what was delivered minus what was consumed, and `stock.low` is published when low".to_owned(),
         ),
         (Check::Outbox, format!("no message is stalled; {} waiting", counted(counts.outbox, "message"))),
-        (Check::Broker, "each published order is in Postgres".to_owned()),
+        (Check::Broker, "each published order is in Postgres, with the same person, quantity and price".to_owned()),
     ] {
         let found = findings.iter().filter(|finding| finding.check == which).collect::<Vec<_>>();
         print_line!("{}", check(found.is_empty().into(), which.name(), &claim));
@@ -107,6 +122,7 @@ impl Check {
             Self::History => "history",
             Self::Deliveries => "deliveries",
             Self::Money => "money",
+            Self::Letters => "letters",
             Self::Shelves => "shelves",
             Self::Outbox => "outbox",
             Self::Broker => "broker",

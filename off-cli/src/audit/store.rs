@@ -1,13 +1,20 @@
-//! The queries of the audit. Each is one statement, so that it sees one snapshot.
+//! The queries of the audit. Those of a round run in one snapshot.
 
+mod counts;
+mod events;
+mod letters;
 mod money;
+mod snapshot;
 
+pub(super) use counts::{Counts, count_rows};
+pub(super) use events::{Event, Terms, WrongEvent, find_wrong_events};
+pub(super) use letters::{WrongLetter, find_wrong_letters};
 pub(super) use money::{find_wrong_balances, find_wrong_charges, find_wrong_reversals};
+pub(super) use snapshot::{begin_snapshot, read_time};
 
 use chrono::{DateTime, Utc};
 use off_events::streams;
-use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -30,50 +37,6 @@ const REMINDER_LIMIT_SECONDS: f64 = 30.0;
 /// Maximum number of findings per query.
 pub(super) const MOST: i64 = 1000;
 
-/// Numbers of rows at the end of the audit.
-#[derive(Debug, Serialize)]
-pub(crate) struct Counts {
-    pub(super) pending: i64,
-    pub(super) paid: i64,
-    pub(super) shipped: i64,
-    pub(super) completed: i64,
-    pub(super) refused: i64,
-    pub(super) cancelled: i64,
-    pub(super) accounts: i64,
-    pub(super) transfers: i64,
-    pub(super) deliveries: i64,
-    pub(super) consumptions: i64,
-    pub(super) shelf_items: i64,
-    pub(super) outbox: i64,
-}
-
-/// Reads the current time by the clock of the database.
-pub(super) async fn read_time(db: &PgPool) -> sqlx::Result<DateTime<Utc>> {
-    sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(db).await
-}
-
-/// Counts the rows of each kind.
-pub(super) async fn count_rows(db: &PgPool) -> sqlx::Result<Counts> {
-    sqlx::query_as!(
-        Counts,
-        r#"SELECT count(*) FILTER (WHERE status = 'pending') AS "pending!",
-                  count(*) FILTER (WHERE status = 'paid') AS "paid!",
-                  count(*) FILTER (WHERE status = 'shipped') AS "shipped!",
-                  count(*) FILTER (WHERE status = 'completed') AS "completed!",
-                  count(*) FILTER (WHERE status = 'refused') AS "refused!",
-                  count(*) FILTER (WHERE status = 'cancelled') AS "cancelled!",
-                  (SELECT count(*) FROM billing.accounts) AS "accounts!",
-                  (SELECT count(*) FROM billing.transfers) AS "transfers!",
-                  (SELECT count(*) FROM users.deliveries) AS "deliveries!",
-                  (SELECT count(*) FROM users.consumptions) AS "consumptions!",
-                  (SELECT count(*) FROM users.shelf_items) AS "shelf_items!",
-                  (SELECT count(*) FROM outbox.messages) AS "outbox!"
-           FROM orders.product_orders"#
-    )
-    .fetch_one(db)
-    .await
-}
-
 /// An order that is not done and whose deadline has passed or is too far in the future.
 #[derive(Debug)]
 pub(super) struct WrongDeadline {
@@ -84,17 +47,20 @@ pub(super) struct WrongDeadline {
     pub(super) is_too_far: bool,
     /// The units are on the shelf.
     pub(super) is_delivered: bool,
+    /// Its money is earned or refunded, or will never be charged.
+    pub(super) is_settled: bool,
 }
 
 /// Finds orders that are not done and whose deadline has passed or is too far in the future.
 pub(super) async fn find_wrong_deadlines(
-    db: &PgPool,
+    conn: &mut PgConnection,
     as_of: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<WrongDeadline>> {
     sqlx::query_as!(
         WrongDeadline,
         r#"SELECT id AS "id!", status::text AS "status!", deadline AS "deadline!", deadline > now() AS "is_too_far!",
-                  EXISTS (SELECT FROM users.deliveries WHERE order_id = id) AS "is_delivered!"
+                  EXISTS (SELECT FROM users.deliveries WHERE order_id = id) AS "is_delivered!",
+                  EXISTS (SELECT FROM billing.settled_orders WHERE order_id = id) AS "is_settled!"
            FROM orders.unfinished_orders
            WHERE deadline < coalesce($2, now()) OR deadline > now() + make_interval(secs => $3)
            ORDER BY id LIMIT $1"#,
@@ -102,7 +68,7 @@ pub(super) async fn find_wrong_deadlines(
         as_of,
         LONGEST_DEADLINE.as_secs_f64(),
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -119,15 +85,15 @@ pub(super) struct ImpossibleHistory {
 }
 
 /// Finds orders whose statuses and times contradict each other or the clock.
-pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<ImpossibleHistory>> {
+pub(super) async fn find_impossible_histories(conn: &mut PgConnection) -> sqlx::Result<Vec<ImpossibleHistory>> {
     sqlx::query_as!(
         ImpossibleHistory,
         r#"SELECT id, placed_at > now() + make_interval(secs => $2) AS "in_future!",
                   (newest > now() + make_interval(secs => $2)) IS TRUE AS "status_in_future!",
-                  abs(extract(epoch FROM placed_at) - id_time) > $2 AS "id_time_differs!"
+                  abs(date_part('epoch', placed_at) - id_time) > $2 AS "id_time_differs!"
            FROM orders.product_orders,
-                -- The time in a UUID of version 7.
-                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0 AS id_time,
+                -- The time in a UUID of version 7. `numeric` would be slower.
+                LATERAL (SELECT ('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0::float8 AS id_time,
                                 greatest(paid_at, shipped_at, completed_at, ended_at) AS newest) AS times
            WHERE least(paid_at, shipped_at, completed_at, ended_at) < placed_at
               OR shipped_at < paid_at OR completed_at < greatest(paid_at, shipped_at)
@@ -141,12 +107,12 @@ pub(super) async fn find_impossible_histories(db: &PgPool) -> sqlx::Result<Vec<I
               OR (status IN ('refused', 'cancelled')) <> (ended_at IS NOT NULL)
               OR newest > now() + make_interval(secs => $2)
               OR placed_at > now() + make_interval(secs => $2)
-              OR abs(extract(epoch FROM placed_at) - id_time) > $2
+              OR abs(date_part('epoch', placed_at) - id_time) > $2
            ORDER BY id LIMIT $1"#,
         MOST,
         CLOCK_TOLERANCE_SECONDS,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -161,7 +127,7 @@ pub(super) struct WrongDelivery {
 }
 
 /// Finds deliveries that do not match their order.
-pub(super) async fn find_wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<WrongDelivery>> {
+pub(super) async fn find_wrong_deliveries(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongDelivery>> {
     sqlx::query_as!(
         WrongDelivery,
         r#"SELECT order_id, placed.id IS NULL AS "unknown!",
@@ -173,7 +139,7 @@ pub(super) async fn find_wrong_deliveries(db: &PgPool) -> sqlx::Result<Vec<Wrong
            ORDER BY order_id LIMIT $1"#,
         MOST,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -187,7 +153,7 @@ pub(super) struct WrongQuantity {
 }
 
 /// Finds shelf items whose quantity is wrong.
-pub(super) async fn find_wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<WrongQuantity>> {
+pub(super) async fn find_wrong_quantities(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongQuantity>> {
     sqlx::query_as!(
         WrongQuantity,
         r#"WITH moved AS (
@@ -204,7 +170,7 @@ pub(super) async fn find_wrong_quantities(db: &PgPool) -> sqlx::Result<Vec<Wrong
            ORDER BY ssd_id, barcode LIMIT $1"#,
         MOST,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -220,7 +186,7 @@ pub(super) struct WrongReminder {
 /// Finds shelf items that are low although `stock.low` was not published on time, and those that are marked as low but
 /// are not.
 pub(super) async fn find_wrong_reminders(
-    db: &PgPool,
+    conn: &mut PgConnection,
     as_of: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<WrongReminder>> {
     sqlx::query_as!(
@@ -236,7 +202,7 @@ pub(super) async fn find_wrong_reminders(
         as_of,
         LONGEST_REMINDER.as_secs_f64(),
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -250,7 +216,7 @@ pub(super) struct StalledMessage {
 
 /// Finds messages that the relay should have published long ago.
 pub(super) async fn find_stalled_messages(
-    db: &PgPool,
+    conn: &mut PgConnection,
     as_of: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<StalledMessage>> {
     sqlx::query_as!(
@@ -261,17 +227,6 @@ pub(super) async fn find_stalled_messages(
         OUTBOX_LIMIT_SECONDS,
         as_of,
     )
-    .fetch_all(db)
-    .await
-}
-
-/// Finds which of these orders are not stored.
-pub(super) async fn find_missing_orders(db: &PgPool, ids: &[Uuid]) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        r#"SELECT DISTINCT announced.id AS "id!" FROM unnest($1::uuid[]) AS announced (id)
-               WHERE NOT EXISTS (SELECT FROM orders.product_orders WHERE product_orders.id = announced.id)"#,
-        ids,
-    )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }

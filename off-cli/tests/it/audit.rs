@@ -10,6 +10,7 @@ use off_events::{
 use off_testkit::{Leftover, TEA, World};
 use serde_json::{Value, json};
 use std::process::Output;
+use uuid::Uuid;
 
 /// The id of a completed order.
 const DELIVERED: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
@@ -61,6 +62,12 @@ async fn consistent_world() -> World {
                 ('01890a5d-ac99-774b-bcce-b302099a805a', 'refund', -1, 1, 299, now());
          INSERT INTO billing.refusals (order_id, user_id, reason, missing, at)
          VALUES ('01890a5d-ac98-774b-bcce-b302099a8059', 1, 'insufficient_funds', 392, now());
+         INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+         VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 'paid', 1, '2000000000015', 5, 1495, NULL, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'delivered', 1, '2000000000015', 5, 1495, NULL, now()),
+                ('01890a5d-ac98-774b-bcce-b302099a8059', 'refused', 1, '2000000000015', 3, 897, 392, now()),
+                ('01890a5d-ac99-774b-bcce-b302099a805a', 'paid', 1, '2000000000015', 1, 299, NULL, now()),
+                ('01890a5d-ac99-774b-bcce-b302099a805a', 'cancelled', 1, '2000000000015', 1, 299, NULL, now());
          INSERT INTO users.deliveries (order_id, ssd_id, barcode, quantity, delivered_at)
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
@@ -68,17 +75,23 @@ async fn consistent_world() -> World {
          INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2)",
     )
     .await;
-    announce(&world, DELIVERED).await;
-    announce(&world, WAITING).await;
+    announce(&world, DELIVERED, 5, 1495).await;
+    announce(&world, WAITING, 1, 299).await;
     world
 }
 
-/// Announces an order as pending, as the orders service does.
-async fn announce(world: &World, order: &str) {
-    let body = json!({"id": order, "ssd_id": 1, "barcode": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
-        "status": "pending"});
+/// Announces an order of units for 2.99 EUR as pending, as the orders service does.
+async fn announce(world: &World, order: &str, quantity: u32, total: u32) {
+    let cents = |amount: u32| json!({"amount": amount, "currency": "EUR"});
+    let body = json!({"id": order, "ssd_id": 1, "user_id": 1, "barcode": TEA, "timestamp": "2023-06-29T23:59:04Z",
+        "quantity": quantity, "unit_price": cents(299), "total": cents(total), "status": "pending"});
+    publish_pending(world, order, &body).await;
+}
+
+async fn publish_pending(world: &World, order: &str, body: &Value) {
     let mut headers = async_nats::HeaderMap::new();
-    headers.insert(NATS_MSG_ID, format!("{order}:pending").as_str());
+    // The broker drops a second message with the same deduplication id.
+    headers.insert(NATS_MSG_ID, format!("{order}:pending:{}", Uuid::new_v4()).as_str());
     world.nats.publish_with_headers(Order::PENDING, headers, body.to_string()).await;
 }
 
@@ -90,11 +103,12 @@ async fn a_consistent_system_passes() {
     assert!(output.status.success() && text.contains("every order is accounted for"), "{text}{}", stderr(&output));
     assert!(
         text.contains(
-            "1 order pending, 0 paid, 0 shipped, 1 completed, 1 refused, 1 cancelled; \
-             1 account, 5 transfers, 1 delivery, 1 consumption, 1 shelf item"
+            "read 4 orders (1 pending, 0 paid, 0 shipped, 1 completed, 1 refused, 1 cancelled), 1 account, 5 transfers, \
+             1 refusal, 1 delivery, 1 consumption, 1 shelf item, 0 outbox messages and 2 messages of the broker in "
         ),
         "{text}"
     );
+    assert!(text.contains("people's 505 + held 0 + revenue 1495 + cash -2000 = 0 cents"), "{text}");
     world.end().await;
 }
 
@@ -268,6 +282,14 @@ async fn every_wrong_balance_charge_and_refund_is_found() {
              SELECT id, user_id, 'cancelled', NULL, now() FROM orders.product_orders WHERE status = 'pending'",
             "is pending, but cancelled for the billing service",
         ),
+        (
+            "DELETE FROM billing.transfers
+             WHERE subject IN (SELECT id FROM orders.product_orders WHERE status = 'cancelled');
+             INSERT INTO billing.refusals
+             SELECT id, user_id, 'cancelled', NULL, now() FROM orders.product_orders WHERE status = 'cancelled'",
+            "was paid but never charged",
+        ),
+        ("UPDATE billing.refusals SET user_id = 2", "was refused to person 2, instead of person 1"),
         ("UPDATE billing.refusals SET missing = 1", "is refused in another way than the billing service decided"),
         // The end of a charge is wrong.
         ("DELETE FROM billing.transfers WHERE kind = 'charge'", "was earned or refunded but never charged"),
@@ -292,6 +314,91 @@ async fn every_wrong_balance_charge_and_refund_is_found() {
              SELECT subject, 'reversal', 1, 0, 1000, now(), 'a mistake' FROM billing.transfers WHERE kind = 'deposit'",
             "the reversal of 01890a5d-ac95-874b-bcce-b302099a8056 does not match a deposit or withdrawal",
         ),
+    ];
+    assert_found(&faults).await;
+}
+
+#[tokio::test]
+async fn every_event_that_contradicts_its_order_is_found() {
+    let faults = [
+        (
+            "UPDATE orders.product_orders SET unit_price = 300 WHERE status = 'pending'",
+            "was published as 1 × 299 cents = 299 cents from person 1, instead of 1 × 300 cents = 300 cents from person 1",
+        ),
+        (
+            "UPDATE orders.product_orders SET quantity = 2 WHERE status = 'pending'",
+            "was published as 1 × 299 cents = 299 cents from person 1, instead of 2 × 299 cents = 598 cents from person 1",
+        ),
+        (
+            "UPDATE orders.product_orders SET user_id = 2 WHERE status = 'pending'",
+            "was published as 1 × 299 cents = 299 cents from person 1, instead of 1 × 299 cents = 299 cents from person 2",
+        ),
+    ];
+    assert_found(&faults).await;
+}
+
+#[tokio::test]
+async fn a_wrong_total_in_an_event_is_found() {
+    let world = consistent_world().await;
+    announce(&world, WAITING, 1, 300).await;
+    let output = audit(&world, &[]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let finding = "was published as 1 × 299 cents = 300 cents from person 1, instead of 1 × 299 cents = 299 cents";
+    assert!(stdout(&output).contains(finding), "{}", stdout(&output));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_event_of_before_there_were_prices_must_only_have_an_order() {
+    let world = consistent_world().await;
+    let unknown = "01890a5d-ac97-774b-bcce-b302099a805b";
+    for order in [WAITING, unknown] {
+        let body = json!({"id": order, "ssd_id": 1, "barcode": TEA, "timestamp": "2023-06-29T23:59:04Z", "quantity": 1,
+            "status": "pending"});
+        publish_pending(&world, order, &body).await;
+    }
+    let output = audit(&world, &[]).await;
+    let text = stdout(&output);
+    assert!(text.contains("4 messages of the broker") && text.contains("1 finding"), "{text}");
+    assert!(text.contains(&format!("order {unknown} was published but is not in Postgres")), "{text}");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn every_wrong_letter_is_found() {
+    let faults = [
+        // What must follow by a deadline is missing.
+        ("DELETE FROM letters.letters WHERE kind = 'delivered'", "is completed and has no letter about it"),
+        ("DELETE FROM letters.letters WHERE kind = 'refused'", "is refused and has no letter about it"),
+        ("DELETE FROM letters.letters WHERE kind = 'cancelled'", "is cancelled and has no letter about it"),
+        ("DELETE FROM letters.letters WHERE kind = 'paid'", "has no letter that it is paid"),
+        // A letter contradicts its order.
+        (
+            "UPDATE letters.letters SET subject = gen_random_uuid() WHERE kind = 'paid'",
+            "has a letter (paid) but was never placed",
+        ),
+        (
+            "UPDATE letters.letters SET subject = '01890a5d-ac98-774b-bcce-b302099a8059' WHERE kind = 'delivered'",
+            "is refused, but has a letter that it is delivered",
+        ),
+        (
+            "INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+             SELECT subject, 'refused', user_id, barcode, quantity, total, 1, now() FROM letters.letters
+             WHERE kind = 'delivered'",
+            "is completed, but has a letter that it is refused",
+        ),
+        (
+            "INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, written_at)
+             SELECT subject, 'cancelled', user_id, barcode, quantity, total, now() FROM letters.letters
+             WHERE kind = 'delivered'",
+            "is completed, but has a letter that it is cancelled",
+        ),
+        ("UPDATE letters.letters SET total = 1 WHERE kind = 'delivered'", "has a letter (delivered) with other facts"),
+        (
+            "UPDATE letters.letters SET user_id = 2 WHERE kind = 'cancelled'",
+            "has a letter (cancelled) with other facts",
+        ),
+        ("UPDATE letters.letters SET missing = 1 WHERE kind = 'refused'", "has a letter (refused) with other facts"),
     ];
     assert_found(&faults).await;
 }

@@ -21,8 +21,7 @@ pub(crate) async fn insert_letters(
     let barcodes: Vec<Option<String>> = letters.iter().map(|letter| letter.facts.barcode.clone()).collect();
     let quantities: Vec<Option<i32>> = letters.iter().map(|letter| letter.facts.quantity).collect();
     let totals: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.total.map(Money::cents)).collect();
-    let missing: Vec<Option<i64>> =
-        letters.iter().map(|letter| letter.facts.missing.map(Money::cents)).collect();
+    let missing: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.missing.map(Money::cents)).collect();
     let written = sqlx::query!(
         // In one order, so that concurrent transactions do not deadlock.
         r#"WITH written AS (

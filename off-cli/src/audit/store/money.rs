@@ -1,7 +1,7 @@
 //! The queries about money. All amounts are in cents.
 
 use super::MOST;
-use sqlx::PgPool;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// An account with another balance than its transfers add up to.
@@ -13,7 +13,7 @@ pub(in crate::audit) struct WrongBalance {
 }
 
 /// Finds accounts of people whose balance is not what they got minus what they gave, or is below zero.
-pub(in crate::audit) async fn find_wrong_balances(db: &PgPool) -> sqlx::Result<Vec<WrongBalance>> {
+pub(in crate::audit) async fn find_wrong_balances(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongBalance>> {
     sqlx::query_as!(
         WrongBalance,
         r#"WITH moved AS (
@@ -29,7 +29,7 @@ pub(in crate::audit) async fn find_wrong_balances(db: &PgPool) -> sqlx::Result<V
            ORDER BY user_id LIMIT $1"#,
         MOST,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
@@ -44,7 +44,7 @@ pub(in crate::audit) struct WrongCharge {
 /// Finds orders that were not charged, earned, refunded or refused as their status says, and money of unknown orders.
 /// Because each end has the amount of its charge, the money that is held is that of the charges without an end. What
 /// must follow by a deadline, the earning or the refund, is found by the deadline.
-pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Vec<WrongCharge>> {
+pub(in crate::audit) async fn find_wrong_charges(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongCharge>> {
     sqlx::query_as!(
         WrongCharge,
         // An event may be handled by the billing service before the orders service: a pending order may be charged or
@@ -64,6 +64,7 @@ pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Ve
                    WHEN charged IS NULL AND subject IS NOT NULL THEN 'was earned or refunded but never charged'
                    WHEN charged IS NULL AND status IN ('paid', 'shipped', 'completed')
                        THEN format('is %s but was never charged', status)
+                   WHEN charged IS NULL AND paid_at IS NOT NULL THEN 'was paid but never charged'
                    WHEN charged IS NOT NULL AND status = 'refused' THEN 'is refused but was charged'
                    WHEN status = 'refused' AND order_id IS NULL THEN 'is refused, but not by the billing service'
                    WHEN (charged, payer) <> (unit_price * placed.quantity, placed.user_id)
@@ -76,8 +77,9 @@ pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Ve
                    WHEN receiver <> payer THEN format('was refunded to person %s, who did not pay for it', receiver)
                    WHEN refusal.reason = 'cancelled' AND status <> 'cancelled'
                        THEN format('is %s, but cancelled for the billing service', status)
-                   WHEN status = 'refused'
-                        AND (placed.user_id, placed.missing) IS DISTINCT FROM (refusal.user_id, refusal.missing)
+                   WHEN refusal.user_id <> placed.user_id
+                       THEN format('was refused to person %s, instead of person %s', refusal.user_id, placed.user_id)
+                   WHEN status = 'refused' AND placed.missing IS DISTINCT FROM refusal.missing
                        THEN 'is refused in another way than the billing service decided'
                END AS what
                FROM orders.product_orders AS placed FULL JOIN booked ON subject = placed.id
@@ -86,12 +88,12 @@ pub(in crate::audit) async fn find_wrong_charges(db: &PgPool) -> sqlx::Result<Ve
            SELECT id AS "id!", what AS "what!" FROM compared WHERE what IS NOT NULL ORDER BY id LIMIT $1"#,
         MOST,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
 
 /// Finds reversals that do not reverse a deposit or withdrawal; returns their subjects.
-pub(in crate::audit) async fn find_wrong_reversals(db: &PgPool) -> sqlx::Result<Vec<Uuid>> {
+pub(in crate::audit) async fn find_wrong_reversals(conn: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "SELECT reversal.subject FROM billing.transfers AS reversal
          WHERE kind = 'reversal' AND NOT EXISTS (
@@ -102,6 +104,6 @@ pub(in crate::audit) async fn find_wrong_reversals(db: &PgPool) -> sqlx::Result<
          ORDER BY reversal.subject LIMIT $1",
         MOST,
     )
-    .fetch_all(db)
+    .fetch_all(conn)
     .await
 }
