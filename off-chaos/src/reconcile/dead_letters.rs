@@ -16,7 +16,7 @@ use sqlx::PgPool;
 use std::{collections::BTreeMap, time::Duration};
 
 /// The dead letters are exactly the poison messages, one for each consumer.
-pub(super) fn check_letters(entries: &Entries, letters: &[DeadLetter]) -> Verdict {
+pub(super) fn check_dead_letters(entries: &Entries, letters: &[DeadLetter]) -> Verdict {
     let mut findings = Vec::new();
     let mut dead_lettered: BTreeMap<(String, String), usize> = BTreeMap::new();
     for letter in letters {
