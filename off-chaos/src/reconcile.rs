@@ -3,12 +3,14 @@
 mod cancellations;
 mod dead_letters;
 mod devices;
+mod letters;
+mod mails;
 mod money;
 mod orders;
 #[cfg(test)]
 mod tests;
 
-use crate::journal::Entries;
+use crate::{journal::Entries, store};
 pub(crate) use dead_letters::check_replay;
 use off_kit::{Bus, bus::dead_letters::DeadLetter};
 use sqlx::PgPool;
@@ -48,6 +50,8 @@ pub(crate) async fn check_all(
         balances,
         devices::check_reports(db, entries).await?,
         devices::check_shelves(db, pause).await?,
+        letters::check_letters(db).await?,
+        mails::check_mails(&store::read_mails(db).await?, entries),
         dead_letters::check_dead_letters(entries, dead_letters),
     ])
 }
