@@ -60,8 +60,8 @@ const FIRST_DEPOSIT: i64 = 20_000;
 /// Range of the later deposits, in cents.
 const DEPOSIT: std::ops::RangeInclusive<i64> = 100..=25_000;
 
-/// Deposits for each order. They go to simulated people only, which are half of all.
-const DEPOSITS_PER_ORDER: f64 = 0.05;
+/// Orders for each later deposit. These go to simulated people only, who are half of all.
+const ORDERS_PER_DEPOSIT: u32 = 20;
 
 /// The largest deposit that the billing service accepts, in cents.
 const MAX_DEPOSIT: i64 = 1_000_000;
@@ -145,13 +145,14 @@ impl Clients {
         Ok(clients)
     }
 
-    /// Makes half of the people real, so that their letters are also e-mails, to the mail server of the run. Their devices
-    /// stay simulated, so that the clients still order for them. The clients cannot pay in for real people, who therefore
-    /// get at once what the others get during the run.
-    async fn make_real(&self, parts: &Parts, orders: f64) -> anyhow::Result<()> {
+    /// Makes half of the people real, so that their letters are also e-mails, to the mail server of the run. Their
+    /// devices stay simulated, so that the clients still order for them. The clients cannot pay in for real people, who
+    /// therefore get at once what the others get during the run.
+    async fn make_real(&self, parts: &Parts, orders: u64) -> anyhow::Result<()> {
         let People { simulated, real, .. } = &self.0.people;
         let average = (DEPOSIT.start() + DEPOSIT.end()) / 2;
-        let each = (orders * DEPOSITS_PER_ORDER) as i64 * average / i64::try_from(simulated.len())?;
+        let deposits = i64::try_from(orders / u64::from(ORDERS_PER_DEPOSIT))?;
+        let each = deposits * average / i64::try_from(simulated.len())?;
         for (number, &user) in (0..).zip(real) {
             for paid in (0..each).step_by(usize::try_from(MAX_DEPOSIT)?) {
                 let deposit = Deposit { user, amount: Money::from_cents(MAX_DEPOSIT.min(each - paid))? };
@@ -197,7 +198,7 @@ impl Clients {
                 in_flight.spawn(self.clone().report(u64::from(reports)));
                 reports += 1;
             }
-            while f64::from(deposits) < elapsed * orders_a_second * DEPOSITS_PER_ORDER {
+            while f64::from(deposits * ORDERS_PER_DEPOSIT) < elapsed * orders_a_second {
                 in_flight.spawn(self.clone().deposit(u64::from(deposits)));
                 deposits += 1;
             }

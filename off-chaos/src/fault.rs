@@ -143,8 +143,8 @@ impl Fault {
         ]
     }
 
-    /// Whether the notifications service may be unable to store what became of an e-mail: it is killed, or its database is
-    /// unavailable.
+    /// Whether the notifications service may be unable to store what became of an e-mail: it is killed, or its database
+    /// is unavailable.
     pub(crate) fn hides_mail_outcomes(&self) -> bool {
         match self {
             Self::Kill(names) => names.contains(&ServiceName::Notifications),

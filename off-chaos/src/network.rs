@@ -25,7 +25,7 @@ pub(crate) struct RunSettings {
     pub(crate) speed: f64,
     pub(crate) seed: u64,
     /// Number of orders that the run will place.
-    pub(crate) orders: f64,
+    pub(crate) orders: u64,
 }
 
 /// The URLs of the servers, not proxied.

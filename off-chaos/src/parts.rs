@@ -39,7 +39,7 @@ const POSTGRES_SETTINGS: [&str; 2] = ["max_wal_size=192MB", "min_wal_size=64MB"]
 
 /// Orders that fit on such a disk, at about 600 bytes each including deliveries, events and indexes. They may use half
 /// of the disk.
-const MAX_ORDERS_ON_SMALL_DISK: f64 = 500_000.0;
+const MAX_ORDERS_ON_SMALL_DISK: u64 = 500_000;
 
 /// How long a server may take to restart after a kill.
 const START_TIMEOUT: Duration = Duration::from_secs(30);

@@ -82,7 +82,7 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         humantime::format_duration(length)
     );
     print_line!("starting PostgreSQL, NATS and seven services, with a proxy on every link between them");
-    let orders = f64::from(rate) * length.as_secs_f64();
+    let orders = u64::from(rate) * length.as_secs();
     let settings = RunSettings { speed, seed, orders };
     let journal = Arc::new(Journal::default());
     let parts = Arc::new(Parts::start(home, home.folder(), settings, journal.clone()).await?);

@@ -228,7 +228,8 @@ pub(crate) async fn make_real(db: &PgPool, users: &[i64]) -> sqlx::Result<()> {
              UPDATE users.users SET is_simulated = false, email = format('ada-%s@mail-%s.dev', id, id)
              WHERE id = ANY($1) RETURNING id
          )
-         INSERT INTO letters.readers (user_id, not_mailed) SELECT min(id), ARRAY['paid'::letters.letter_kind] FROM made",
+         INSERT INTO letters.readers (user_id, not_mailed)
+         SELECT min(id), ARRAY['paid'::letters.letter_kind] FROM made",
         users,
     );
     made.execute(db).await?;

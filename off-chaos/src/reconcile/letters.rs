@@ -9,8 +9,8 @@ use sqlx::PgPool;
 
 /// Every letter is about an order that exists, or welcomes a person once.
 pub(super) async fn check_letters(db: &PgPool) -> anyhow::Result<Verdict> {
-    // The notifications service does not know which orders and people exist, so it also writes to the person of a poison
-    // message.
+    // The notifications service does not know which orders and people exist, so it also writes to the person of a
+    // poison message.
     let odd = store::find_odd_letters(db, UNKNOWN_PERSON.0).await?;
     let findings = odd.iter().map(|OddLetter { subject, kind, user_id }| {
         let problem = if kind == "welcome" { "is unknown, or the second one" } else { "is about an unknown order" };

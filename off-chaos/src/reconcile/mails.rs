@@ -8,7 +8,8 @@ use crate::{
 };
 use std::collections::HashSet;
 
-/// Each letter that a real person wants by e-mail is one e-mail, whose state agrees with the answers of the mail server.
+/// Each letter that a real person wants by e-mail is one e-mail, and its state agrees with the answers of the mail
+/// server.
 pub(super) fn check_mails(rows: &[MailRow], entries: &Entries) -> Verdict {
     let (mut findings, mut known) = (Vec::new(), HashSet::new());
     let (mut wanted, mut sent, mut bounced, mut repeated) = (0, 0, 0, 0);
@@ -26,8 +27,8 @@ pub(super) fn check_mails(rows: &[MailRow], entries: &Entries) -> Verdict {
     let unknown = entries.mails.keys().filter(|id| !known.contains(*id));
     findings.extend(unknown.map(|id| format!("the mail server got {id}, which is no e-mail of a letter")));
     let claim = format!(
-        "each of {wanted} letters that a real person wants by e-mail is one e-mail, and no other letter is; {sent} are sent, \
-         {bounced} refused; the mail server got {repeated} twice, because the outcome was unknown"
+        "each of {wanted} letters that a real person wants by e-mail is one e-mail, and no other letter is; {sent} are \
+         sent and {bounced} refused; the mail server got {repeated} again because its answer was lost"
     );
     Verdict::new("mails", claim, findings)
 }
@@ -69,9 +70,8 @@ impl Mail<'_> {
         let is_final = matches!(state.as_deref(), Some("sent" | "sending"));
         for (index, attempt) in self.attempts.iter().enumerate() {
             let next = self.attempts[index + 1..].iter().find(|next| is_received(next)).map(|next| next.at);
-            // A 250 is only forgotten if the service is killed before it has stored it, or cannot store it before its lease
-            // ends. An outage of the database counts although most are shorter than a lease, and so does a fault that
-            // begins after the outcome was stored: the moment of that is not known.
+            // A 250 is only forgotten if the service is killed before it stores it, or cannot store it before its lease
+            // ends. Not exact: a shorter outage of the database counts, and so does a fault after it was stored.
             if attempt.answer != MailAnswer::Accepted || self.entries.may_hide_mail_outcome(attempt.at, next) {
                 continue;
             }
