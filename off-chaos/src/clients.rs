@@ -7,6 +7,7 @@ mod people;
 use crate::{
     fault::Link,
     journal::{Deposit, Journal, Outcome, Request},
+    network::RunSettings,
     parts::Parts,
     store,
     tokens::Tokens,
@@ -59,8 +60,14 @@ const FIRST_DEPOSIT: i64 = 20_000;
 /// Range of the later deposits, in cents.
 const DEPOSIT: std::ops::RangeInclusive<i64> = 100..=25_000;
 
-/// Deposits for each order.
-const DEPOSITS_PER_ORDER: f64 = 0.1;
+/// Orders for each later deposit. These go to simulated people only, who are half of all.
+const ORDERS_PER_DEPOSIT: u32 = 20;
+
+/// The largest deposit that the billing service accepts, in cents.
+const MAX_DEPOSIT: i64 = 1_000_000;
+
+/// How long the welcome letters of all people may take.
+const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Interval at which due orders, deposits and reports are sent, regardless of outstanding responses.
 const TICK: Duration = Duration::from_millis(10);
@@ -97,13 +104,14 @@ struct Shared {
 }
 
 impl Clients {
-    /// Registers all households over the API, and pays a little money into their accounts.
+    /// Registers all households over the API, and pays a little money into their accounts. Half of the people are real
+    /// after that.
     pub(crate) async fn register(
         parts: &Parts,
         secrets: &Path,
         journal: Arc<Journal>,
         clock: Clock,
-        seed: u64,
+        run: RunSettings,
     ) -> anyhow::Result<Self> {
         // Fails if a provider is installed already, which is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -120,7 +128,7 @@ impl Clients {
             tokens,
             bus: parts.bus.clone(),
             clock,
-            seed,
+            seed: run.seed,
             people,
             barcodes,
             disconnects: watch::Sender::new(0),
@@ -128,11 +136,38 @@ impl Clients {
             is_draining: AtomicBool::new(false),
             permits: Semaphore::new(MAX_CONCURRENT),
         }));
-        for (number, &user) in (0..).zip(&clients.0.people.users) {
+        let People { simulated, real, .. } = &clients.0.people;
+        for (number, &user) in (0..).zip(simulated.iter().chain(real)) {
             let deposit = Deposit { user, amount: Money::from_cents(FIRST_DEPOSIT)? };
             clients.0.pay_in(number, format!("first-{number}"), deposit).await;
         }
+        clients.make_real(parts, run.orders).await?;
         Ok(clients)
+    }
+
+    /// Makes half of the people real, so that their letters are also e-mails, to the mail server of the run. Their
+    /// devices stay simulated, so that the clients still order for them. The clients cannot pay in for real people, who
+    /// therefore get at once what the others get during the run.
+    async fn make_real(&self, parts: &Parts, orders: u64) -> anyhow::Result<()> {
+        let People { simulated, real, .. } = &self.0.people;
+        let average = (DEPOSIT.start() + DEPOSIT.end()) / 2;
+        let deposits = i64::try_from(orders / u64::from(ORDERS_PER_DEPOSIT))?;
+        let each = deposits * average / i64::try_from(simulated.len())?;
+        for (number, &user) in (0..).zip(real) {
+            for paid in (0..each).step_by(usize::try_from(MAX_DEPOSIT)?) {
+                let deposit = Deposit { user, amount: Money::from_cents(MAX_DEPOSIT.min(each - paid))? };
+                self.0.pay_in(number, format!("large-{number}-{paid}"), deposit).await;
+            }
+        }
+        let real: Vec<i64> = real.iter().map(|user| user.0).collect();
+        // Otherwise nobody knows whether a welcome letter is also an e-mail.
+        let deadline = Instant::now() + WELCOME_TIMEOUT;
+        while store::count_welcomed(&parts.db, &real).await? < i64::try_from(real.len())? {
+            anyhow::ensure!(Instant::now() < deadline, "not all people are welcomed");
+            tokio::time::sleep(TICK).await;
+        }
+        store::make_real(&parts.db, &real).await?;
+        Ok(())
     }
 
     /// All clients drop their connections and the requests in flight.
@@ -163,7 +198,7 @@ impl Clients {
                 in_flight.spawn(self.clone().report(u64::from(reports)));
                 reports += 1;
             }
-            while f64::from(deposits) < elapsed * orders_a_second * DEPOSITS_PER_ORDER {
+            while f64::from(deposits * ORDERS_PER_DEPOSIT) < elapsed * orders_a_second {
                 in_flight.spawn(self.clone().deposit(u64::from(deposits)));
                 deposits += 1;
             }
@@ -202,12 +237,12 @@ impl Clients {
         }
     }
 
-    /// Pays a random amount into a random account.
+    /// Pays a random amount into the account of a random simulated person.
     async fn deposit(self, number: u64) {
         let shared = &self.0;
         let Ok(_permit) = shared.permits.try_acquire() else { return };
         let mut rng = shared.rng(2, number);
-        let Some(&user) = shared.people.users.choose(&mut rng) else { return };
+        let Some(&user) = shared.people.simulated.choose(&mut rng) else { return };
         let Ok(amount) = Money::from_cents(rng.random_range(DEPOSIT)) else { return };
         shared.pay_in(number, format!("deposit-{number}"), Deposit { user, amount }).await;
     }

@@ -24,11 +24,12 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::ToPostgres(ServiceName::Auth),
         Self::ToPostgres(ServiceName::Users),
         Self::ToPostgres(ServiceName::Orders),
         Self::ToPostgres(ServiceName::Billing),
+        Self::ToPostgres(ServiceName::Notifications),
         Self::ToNats(ServiceName::Auth),
         Self::ToNats(ServiceName::Users),
         Self::ToNats(ServiceName::Orders),
@@ -46,6 +47,7 @@ impl Link {
         Self::FromGateway(ServiceName::Users),
         Self::FromGateway(ServiceName::Orders),
         Self::FromGateway(ServiceName::Billing),
+        Self::FromGateway(ServiceName::Notifications),
         Self::FromClients,
         Self::FromGenerator,
     ];
@@ -71,6 +73,8 @@ pub(crate) enum Fault {
     Kill(Vec<ServiceName>),
     KillPostgres,
     KillNats,
+    /// The mail server closes all connections and refuses new ones.
+    KillSmtp,
     /// SIGSTOP, and later SIGCONT.
     Freeze(ServiceName),
     /// Connections are closed and refused.
@@ -107,7 +111,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// One fault of each kind, with a random target.
-    pub(crate) fn kinds(rng: &mut ChaCha8Rng) -> [Self; 20] {
+    pub(crate) fn kinds(rng: &mut ChaCha8Rng) -> [Self; 21] {
         let mut names = ServiceName::ALL;
         names.shuffle(rng);
         let several = rng.random_range(2..=names.len());
@@ -118,6 +122,7 @@ impl Fault {
             Self::Kill(names[..several].to_vec()),
             Self::KillPostgres,
             Self::KillNats,
+            Self::KillSmtp,
             Self::Freeze(names[1]),
             Self::Cut(link(rng)),
             Self::Slow(link(rng)),
@@ -136,6 +141,17 @@ impl Fault {
             Self::DisconnectClients,
             Self::SkewClocks,
         ]
+    }
+
+    /// Whether the notifications service may be unable to store what became of an e-mail: it is killed, or its database
+    /// is unavailable.
+    pub(crate) fn hides_mail_outcomes(&self) -> bool {
+        match self {
+            Self::Kill(names) => names.contains(&ServiceName::Notifications),
+            Self::KillPostgres | Self::FillPostgres => true,
+            Self::Cut(link) | Self::BlackHole(link) => *link == Link::ToPostgres(ServiceName::Notifications),
+            _ => false,
+        }
     }
 
     /// Whether two faults must not overlap because the end of one would heal the other.
@@ -164,6 +180,7 @@ impl fmt::Display for Fault {
             }
             Self::KillPostgres => f.write_str("kill -9 postgres"),
             Self::KillNats => f.write_str("kill -9 nats-server"),
+            Self::KillSmtp => f.write_str("kill the mail server"),
             Self::Freeze(name) => write!(f, "freeze {name}"),
             Self::Cut(link) => write!(f, "cut {link}"),
             Self::Slow(link) => write!(f, "slow {link}"),

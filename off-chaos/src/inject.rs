@@ -67,7 +67,11 @@ impl Injector {
         let began = Instant::now();
         let fault = planned.fault.clone();
         self.inject(&planned, number).await.with_context(|| format!("cannot inject or heal: {fault}"))?;
-        self.observations().faults.push((fault, began, Instant::now()));
+        let ended = Instant::now();
+        if fault.hides_mail_outcomes() {
+            self.journal.lock().mail_outages.push(began..=ended);
+        }
+        self.observations().faults.push((fault, began, ended));
         Ok(())
     }
 
@@ -79,6 +83,11 @@ impl Injector {
             Fault::Kill(names) => self.kill(names, hold).await?,
             Fault::KillPostgres => parts.kill_postgres(planned.duration).await?,
             Fault::KillNats => parts.kill_nats(planned.duration).await?,
+            Fault::KillSmtp => {
+                parts.smtp.set_down(true);
+                hold.await;
+                parts.smtp.set_down(false);
+            }
             Fault::Freeze(name) => self.freeze(*name, hold).await?,
             Fault::Cut(link) => self.hold_link(*link, LinkState::Cut, hold).await,
             Fault::Slow(link) => self.hold_link(*link, LinkState::Slow, hold).await,

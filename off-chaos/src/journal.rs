@@ -1,4 +1,5 @@
-//! Journal of what clients and devices sent and what they were told: the clients' side of the reconciliation.
+//! Journal of what clients and devices sent and what they were told, and of what the mail server got: the outer side of
+//! the reconciliation.
 
 use off_events::{Barcode, Money, SsdId, UserId};
 use std::{
@@ -36,7 +37,7 @@ pub(crate) enum Outcome<T> {
 /// From the first publish of a message until the broker acknowledged it.
 pub(crate) type PublishWindow = RangeInclusive<Instant>;
 
-/// Everything that clients and devices sent.
+/// Everything that clients and devices sent, and the e-mails that the mail server got.
 #[derive(Debug, Default)]
 pub(crate) struct Journal(Mutex<Entries>);
 
@@ -56,6 +57,10 @@ pub(crate) struct Entries {
     pub(crate) losses: Vec<Loss>,
     /// Consumers that were recreated or rolled back to an older state, and so read some messages again.
     pub(crate) recreated: BTreeSet<String>,
+    /// Attempts to send each e-mail, by its `Message-ID`, oldest first.
+    pub(crate) mails: BTreeMap<String, Vec<MailAttempt>>,
+    /// Faults by which the notifications service may not know what became of an e-mail.
+    pub(crate) mail_outages: Vec<RangeInclusive<Instant>>,
     /// When orders were accepted (201).
     pub(crate) accepted_at: Vec<Instant>,
     /// Responses that differ from an earlier response to the same request.
@@ -71,6 +76,33 @@ pub(crate) struct Entries {
 pub(crate) struct Poison {
     pub(crate) subject: &'static str,
     pub(crate) published: PublishWindow,
+}
+
+/// An attempt to send an e-mail, as the mail server saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MailAttempt {
+    /// The address of the recipient.
+    pub(crate) to: String,
+    /// When the mail server answered, or decided not to.
+    pub(crate) at: Instant,
+    pub(crate) answer: MailAnswer,
+}
+
+/// How the mail server answered an e-mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MailAnswer {
+    /// It got the whole e-mail and answered 250.
+    Accepted,
+    /// The same, but so late that the sender may have given up.
+    AcceptedLate,
+    /// It got the whole e-mail and answered nothing.
+    Silent,
+    /// It did not get the whole e-mail.
+    Incomplete,
+    /// It answered 4xx.
+    NotNow,
+    /// It answered 5xx.
+    Refused,
 }
 
 /// A fault that may have removed messages from a stream.
@@ -101,6 +133,13 @@ impl Entries {
     /// Whether a stream may have lost anything.
     pub(crate) fn has_lost(&self, stream: &str) -> bool {
         self.losses.iter().any(|loss| loss.stream == stream)
+    }
+
+    /// Whether the notifications service may not have stored what became of an e-mail between these moments.
+    pub(crate) fn may_hide_mail_outcome(&self, since: Instant, until: Option<Instant>) -> bool {
+        self.mail_outages
+            .iter()
+            .any(|outage| since <= *outage.end() && until.is_none_or(|until| *outage.start() <= until))
     }
 
     /// Upper bound of how many of these messages `stream` may have lost.

@@ -14,6 +14,7 @@ mod proxy;
 mod reconcile;
 mod run;
 mod schedule;
+mod smtp;
 mod store;
 mod summary;
 mod tokens;

@@ -7,8 +7,8 @@ use async_nats::{
 };
 use bytes::Bytes;
 use off_events::{
-    Barcode, Event, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow, UserId,
-    headers,
+    Barcode, Event, LowBalance, Money, Order, OrderDue, OrderId, OrderStatus, Quantity, SsdId, StockConsumed, StockLow,
+    UserId, UserRegistered, headers,
     streams::{self, Consumer},
 };
 use off_kit::{Bus, Clock, backoff::Backoff, bus::dead_letters};
@@ -25,7 +25,7 @@ const TAG_HEADER: &str = "Off-Chaos";
 const UNKNOWN_DEVICE: SsdId = SsdId(999_999_999);
 
 /// A person who is not registered.
-const UNKNOWN_PERSON: UserId = UserId(999_999_999);
+pub(crate) const UNKNOWN_PERSON: UserId = UserId(999_999_999);
 
 /// How many of the newest messages of a stream are republished.
 const REPUBLISHED_PER_STREAM: u64 = 400;
@@ -43,7 +43,7 @@ const LARGE_HEADER_BYTES: usize = 65_300;
 /// Republishes the newest messages of every subject in random order; returns how many.
 pub(crate) async fn republish(bus: &Bus, seed: u64) -> anyhow::Result<usize> {
     let mut old: Vec<Message> = Vec::new();
-    for stream in [&streams::ORDERS, &streams::STOCK] {
+    for stream in [&streams::ORDERS, &streams::STOCK, &streams::USERS] {
         let newest = bus.jetstream.get_stream(stream.name).await?.cached_info().state.last_sequence;
         for consumer in streams::CONSUMERS.iter().filter(|consumer| consumer.stream == stream.name) {
             old.extend(bus.read(stream.name, consumer.subject, newest.saturating_sub(REPUBLISHED_PER_STREAM)).await?);
@@ -97,7 +97,7 @@ pub(crate) async fn poison(bus: &Bus, journal: &Journal, clock: Clock, round: us
 
 fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
     // Consumers of device messages drop what they cannot process; it does not become a dead letter.
-    let consumers_of = |subject: &str| {
+    let consumers_of = |subject: &str| -> Vec<Consumer> {
         let consumers = streams::CONSUMERS.into_iter();
         consumers.filter(|consumer| consumer.subject == subject && !consumer.is_from_devices).collect()
     };
@@ -112,6 +112,8 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
         Order::COMPLETED,
         StockConsumed::SUBJECT,
         StockLow::SUBJECT,
+        UserRegistered::SUBJECT,
+        LowBalance::SUBJECT,
     ] {
         for body in ["not json at all", "{}", ""] {
             messages.push(PoisonMessage { subject, body: body.into(), consumers: consumers_of(subject) });
@@ -133,7 +135,10 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
     // An order that does not exist, for an unknown device, on its own subject and on the wrong one.
     for subject in [Order::COMPLETED, Order::PENDING] {
         let body = serde_json::to_vec(&order)?.into();
-        messages.push(PoisonMessage { subject, body, consumers: consumers_of(subject) });
+        let mut consumers = consumers_of(subject);
+        // A letter can be written about any order, to anybody.
+        consumers.retain(|consumer| *consumer != streams::LETTERS_COMPLETED);
+        messages.push(PoisonMessage { subject, body, consumers });
     }
     let report = StockConsumed {
         id: Uuid::now_v7().to_string(),

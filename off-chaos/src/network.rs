@@ -1,6 +1,10 @@
 //! The addresses of the services, and the proxies between them, the servers and the clients.
 
-use crate::{fault::Link, proxy::Proxy};
+use crate::{
+    fault::Link,
+    proxy::Proxy,
+    smtp::{MAIL_DOMAIN, MAIL_TIMEOUT},
+};
 use anyhow::Context;
 use off_cli::{
     home::{AUTH_SECRET, client_file},
@@ -21,8 +25,20 @@ pub(crate) struct RunSettings {
     pub(crate) speed: f64,
     pub(crate) seed: u64,
     /// Number of orders that the run will place.
-    pub(crate) orders: f64,
+    pub(crate) orders: u64,
 }
+
+/// The URLs of the servers, not proxied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Servers<'a> {
+    pub(crate) postgres: &'a str,
+    pub(crate) nats: &'a str,
+    pub(crate) smtp: &'a str,
+}
+
+/// E-mails that are sent at once and per second: so many that a run tries most of them before it ends.
+const MAILS_AT_ONCE: u32 = 40;
+const MAILS_PER_SECOND: u32 = 2000;
 
 /// A proxy on every link.
 #[derive(Debug)]
@@ -34,7 +50,7 @@ pub(crate) struct Network {
 
 impl Network {
     /// Reserves addresses for the services, and starts the proxies. Fails if a port cannot be bound.
-    pub(crate) async fn start(postgres_url: &str, nats_url: &str) -> anyhow::Result<Self> {
+    pub(crate) async fn start(servers: Servers<'_>) -> anyhow::Result<Self> {
         let mut addresses = BTreeMap::new();
         // Reserves two ports per service. The listeners stay open until the proxies have their ports: a released port
         // may be assigned again at once.
@@ -47,8 +63,8 @@ impl Network {
         let mut proxies = BTreeMap::new();
         for link in Link::ALL {
             let to = match link {
-                Link::ToPostgres(_) => address_of(postgres_url)?,
-                Link::ToNats(_) => address_of(nats_url)?,
+                Link::ToPostgres(_) => address_of(servers.postgres)?,
+                Link::ToNats(_) => address_of(servers.nats)?,
                 Link::ToAuth(_) => addresses[&ServiceName::Auth].api,
                 Link::FromGateway(name) => addresses[&name].api,
                 Link::FromClients | Link::FromGenerator => addresses[&ServiceName::Gateway].api,
@@ -65,20 +81,19 @@ impl Network {
         &self,
         name: ServiceName,
         run: RunSettings,
-        database_url: &str,
-        nats_url: &str,
+        servers: Servers<'_>,
         secrets: &Path,
     ) -> anyhow::Result<Vec<(&'static str, String)>> {
         let http = |link| format!("http://{}", self.proxies[&link].address);
         let mut settings = vec![
             ("HTTP_SERVICE_PORT", self.addresses[&name].api.port().to_string()),
             ("HEALTH_PORT", self.addresses[&name].health.port().to_string()),
-            ("NATS_URL", via_proxy(nats_url, &self.proxies[&Link::ToNats(name)])?),
+            ("NATS_URL", via_proxy(servers.nats, &self.proxies[&Link::ToNats(name)])?),
             ("OFF_SPEED", run.speed.to_string()),
             ("OFF_LOG_FORMAT", "json".to_owned()),
         ];
         if let Some(proxy) = self.proxies.get(&Link::ToPostgres(name)) {
-            settings.push(("DATABASE_URL", via_proxy(database_url, proxy)?));
+            settings.push(("DATABASE_URL", via_proxy(servers.postgres, proxy)?));
         }
         if self.proxies.contains_key(&Link::ToAuth(name)) {
             settings.push(("AUTH_JWKS_URL", format!("{}/.well-known/jwks.json", http(Link::ToAuth(name)))));
@@ -87,7 +102,15 @@ impl Network {
             ServiceName::Auth => settings.push(("AUTH_SECRET_FILE", path(&secrets.join(AUTH_SECRET)))),
             ServiceName::Users => settings.push(("AUTH_URL", http(Link::ToAuth(name)))),
             ServiceName::Orders | ServiceName::Billing => {}
-            ServiceName::Notifications => settings.push(("OFF_SEED", run.seed.to_string())),
+            ServiceName::Notifications => settings.extend([
+                ("OFF_SEED", run.seed.to_string()),
+                ("SMTP_URL", servers.smtp.to_owned()),
+                ("SMTP_FROM", format!("off <off@{MAIL_DOMAIN}>")),
+                ("SMTP_TIMEOUT", humantime::format_duration(MAIL_TIMEOUT).to_string()),
+                ("SMTP_CONNECTIONS", MAILS_AT_ONCE.to_string()),
+                ("SMTP_PER_DOMAIN", MAILS_AT_ONCE.to_string()),
+                ("SMTP_RATE", MAILS_PER_SECOND.to_string()),
+            ]),
             ServiceName::Gateway => {
                 // All clients have the same address.
                 settings.push(("RATE_SIGN_IN", "off".to_owned()));
@@ -97,16 +120,12 @@ impl Network {
                     (ServiceName::Users, "USERS_URL", "USERS_HEALTH_URL"),
                     (ServiceName::Orders, "ORDERS_URL", "ORDERS_HEALTH_URL"),
                     (ServiceName::Billing, "BILLING_URL", "BILLING_HEALTH_URL"),
+                    (ServiceName::Notifications, "NOTIFICATIONS_URL", "NOTIFICATIONS_HEALTH_URL"),
                 ] {
                     let health = self.addresses[&service].health;
                     settings
                         .extend([(url, http(Link::FromGateway(service))), (health_url, format!("http://{health}"))]);
                 }
-                let notifications = self.addresses[&ServiceName::Notifications];
-                settings.extend([
-                    ("NOTIFICATIONS_URL", format!("http://{}", notifications.api)),
-                    ("NOTIFICATIONS_HEALTH_URL", format!("http://{}", notifications.health)),
-                ]);
             }
             // The generator only simulates the devices, which order low products. The clients run here, with a journal.
             ServiceName::Generator => settings.extend([

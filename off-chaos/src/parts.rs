@@ -1,10 +1,12 @@
 //! The system under test: Postgres, NATS and seven services as separate processes, with a proxy on every link between
-//! them.
+//! them, and a mail server.
 
 use crate::{
     fault::Link,
-    network::{Network, RunSettings},
+    journal::Journal,
+    network::{Network, RunSettings, Servers},
     proxy::LinkState,
+    smtp::SmtpServer,
 };
 use anyhow::Context;
 use off_cli::{
@@ -20,7 +22,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Mutex as StdMutex, PoisonError},
+    sync::{Arc, Mutex as StdMutex, PoisonError},
     time::Duration,
 };
 use tokio::{sync::Mutex, time::Instant};
@@ -37,7 +39,7 @@ const POSTGRES_SETTINGS: [&str; 2] = ["max_wal_size=192MB", "min_wal_size=64MB"]
 
 /// Orders that fit on such a disk, at about 600 bytes each including deliveries, events and indexes. They may use half
 /// of the disk.
-const MAX_ORDERS_ON_SMALL_DISK: f64 = 500_000.0;
+const MAX_ORDERS_ON_SMALL_DISK: u64 = 500_000;
 
 /// How long a server may take to restart after a kill.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,14 +55,20 @@ pub(crate) struct Parts {
     /// The folder of their logs.
     logs: PathBuf,
     network: Network,
+    pub(crate) smtp: SmtpServer,
     /// Connected directly, not through a proxy.
     pub(crate) db: PgPool,
     pub(crate) bus: Bus,
 }
 
 impl Parts {
-    /// Starts all parts in `folder`, which is empty.
-    pub(crate) async fn start(home: &Home, folder: &Path, run: RunSettings) -> anyhow::Result<Self> {
+    /// Starts all parts in `folder`, which is empty. The mail server records in `journal`.
+    pub(crate) async fn start(
+        home: &Home,
+        folder: &Path,
+        run: RunSettings,
+        journal: Arc<Journal>,
+    ) -> anyhow::Result<Self> {
         let (programs, _) = find_postgres().await?;
         let postgres_folder = folder.join("postgres");
         let data_folder = Postgres::make_place(&postgres_folder)?;
@@ -77,12 +85,14 @@ impl Parts {
         home.make_secrets()?;
         migrate::set_clients(&pool, &home.secrets()).await?;
 
-        let network = Network::start(&postgres.url, &nats.url).await?;
+        let smtp = SmtpServer::start(journal, run.seed).await?;
+        let servers = Servers { postgres: &postgres.url, nats: &nats.url, smtp: &smtp.url };
+        let network = Network::start(servers).await?;
         let logs = folder.join("logs");
         std::fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))?;
         let mut services = BTreeMap::new();
         for name in ServiceName::ALL {
-            let settings = network.settings(name, run, &postgres.url, &nats.url, &home.secrets())?;
+            let settings = network.settings(name, run, servers, &home.secrets())?;
             let mut process = Process::new(std::env::current_exe()?)
                 .arguments(["serve", name.as_str()])
                 .without_environment(&["DATABASE_URL"])
@@ -94,7 +104,7 @@ impl Parts {
         }
         let (postgres, nats) = (Mutex::new(postgres), Mutex::new(nats));
         let postgres_disk = StdMutex::new(postgres_disk);
-        Ok(Self { postgres, postgres_disk, nats, services, logs, network, db: pool, bus })
+        Ok(Self { postgres, postgres_disk, nats, services, logs, network, smtp, db: pool, bus })
     }
 
     /// URL of the proxy of `link`.
@@ -186,8 +196,9 @@ impl Parts {
         self.nats.lock().await.with_store(&format!("rm -r store && mv {name} store")).await
     }
 
-    /// Opens all links, and resumes or starts all services.
+    /// Opens all links, and resumes or starts all services and the mail server.
     pub(crate) async fn heal(&self) -> anyhow::Result<()> {
+        self.smtp.set_down(false);
         for proxy in self.network.proxies.values() {
             proxy.set(LinkState::Open);
         }

@@ -1,15 +1,17 @@
 //! Reconciliation: compares the journal of clients and devices with Postgres and the streams.
 
 mod cancellations;
+mod dead_letters;
 mod devices;
 mod letters;
+mod mails;
 mod money;
 mod orders;
 #[cfg(test)]
 mod tests;
 
-use crate::journal::Entries;
-pub(crate) use letters::check_replay;
+use crate::{journal::Entries, store};
+pub(crate) use dead_letters::check_replay;
 use off_kit::{Bus, bus::dead_letters::DeadLetter};
 use sqlx::PgPool;
 use std::time::Duration;
@@ -34,7 +36,7 @@ pub(crate) async fn check_all(
     db: &PgPool,
     bus: &Bus,
     entries: &Entries,
-    letters: &[DeadLetter],
+    dead_letters: &[DeadLetter],
     pause: Duration,
 ) -> anyhow::Result<Vec<Verdict>> {
     let stored = orders::read_orders(db).await?;
@@ -48,6 +50,8 @@ pub(crate) async fn check_all(
         balances,
         devices::check_reports(db, entries).await?,
         devices::check_shelves(db, pause).await?,
-        letters::check_letters(entries, letters),
+        letters::check_letters(db).await?,
+        mails::check_mails(&store::read_mails(db).await?, entries),
+        dead_letters::check_dead_letters(entries, dead_letters),
     ])
 }

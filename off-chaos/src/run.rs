@@ -10,6 +10,7 @@ use crate::{
     print_progress,
     reconcile::{self, Verdict},
     schedule::plan,
+    store,
     summary::{self, Observations, RunTimes, Summary},
 };
 use anyhow::Context;
@@ -81,12 +82,14 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         humantime::format_duration(length)
     );
     print_line!("starting PostgreSQL, NATS and seven services, with a proxy on every link between them");
-    let orders = f64::from(rate) * length.as_secs_f64();
-    let parts = Arc::new(Parts::start(home, home.folder(), RunSettings { speed, seed, orders }).await?);
+    let orders = u64::from(rate) * length.as_secs();
+    let settings = RunSettings { speed, seed, orders };
+    let journal = Arc::new(Journal::default());
+    let parts = Arc::new(Parts::start(home, home.folder(), settings, journal.clone()).await?);
     if !parts.can_fill_postgres() {
         print_line!("PostgreSQL's disk is not filled: its small disk requires root and a shorter run");
     }
-    let summary = match load_and_check(home, &parts, options, seed).await {
+    let summary = match load_and_check(home, &parts, journal, options, settings).await {
         Ok(summary) => summary,
         Err(error) => {
             print_line!("the run was aborted: {error:#}");
@@ -107,16 +110,21 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
     Ok(summary)
 }
 
-async fn load_and_check(home: &Home, parts: &Arc<Parts>, options: &Options, seed: u64) -> anyhow::Result<Summary> {
-    let &Options { length, rate, speed, .. } = options;
+async fn load_and_check(
+    home: &Home,
+    parts: &Arc<Parts>,
+    journal: Arc<Journal>,
+    &Options { length, rate, .. }: &Options,
+    settings: RunSettings,
+) -> anyhow::Result<Summary> {
+    let RunSettings { speed, seed, .. } = settings;
     let choice = Choice::from(Profile::Default);
     let import_options = ImportOptions { choice: &choice, downloads: Path::new("."), db: Some(&parts.db) };
     off_etl::import(&Export::Sample, import_options, &mut NoObserver)
         .await
         .context("cannot import the sample catalog")?;
     let clock = Clock::real(speed);
-    let journal = Arc::new(Journal::default());
-    let clients = Clients::register(parts, &home.secrets(), journal.clone(), clock, seed).await?;
+    let clients = Clients::register(parts, &home.secrets(), journal.clone(), clock, settings).await?;
 
     let observations = Arc::new(Mutex::new(Observations::default()));
     let started = Instant::now();
@@ -133,6 +141,8 @@ async fn load_and_check(home: &Home, parts: &Arc<Parts>, options: &Options, seed
     while let Some(ended) = load.join_next().await {
         ended?;
     }
+    // Its time comes after minutes, so that a short run would see no second attempt.
+    store::make_mails_due(&parts.db).await?;
     let pause = order_again_pause(clock);
     let drained_after = wait_until_drained(parts, started, pause).await?;
     anyhow::ensure!(monitor.try_join_next().is_none(), "the monitoring of the services ended early");
@@ -142,6 +152,8 @@ async fn load_and_check(home: &Home, parts: &Arc<Parts>, options: &Options, seed
     if drained_after.is_some() {
         wait_until_drained(parts, started, pause).await?;
     }
+    // E-mails are tried again minutes apart, for days. Their state must not change while it is compared.
+    parts.kill(ServiceName::Notifications).await?;
 
     let verdicts = check_all(parts, &journal, &observations, drained_after, pause).await?;
     Ok(summary::print(&journal, &observations, RunTimes { started, length, seed }, drained_after, &verdicts))
@@ -154,7 +166,7 @@ async fn check_all(
     drained_after: Option<Duration>,
     pause: Duration,
 ) -> anyhow::Result<Vec<Verdict>> {
-    let letters = dead_letters::list(&parts.bus).await?;
+    let dead_letters = dead_letters::list(&parts.bus).await?;
     let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
     let (claim, evidence) = match drained_after {
         Some(after) => {
@@ -167,7 +179,7 @@ async fn check_all(
     };
     let mut verdicts = {
         let entries = std::mem::take(&mut *journal.lock());
-        let verdicts = reconcile::check_all(&parts.db, &parts.bus, &entries, &letters, pause).await;
+        let verdicts = reconcile::check_all(&parts.db, &parts.bus, &entries, &dead_letters, pause).await;
         *journal.lock() = entries;
         verdicts?
     };
@@ -179,6 +191,6 @@ async fn check_all(
     verdicts.push(Verdict::new("drained", claim, evidence));
     let findings = observations.lock().unwrap_or_else(PoisonError::into_inner).findings.clone();
     verdicts.push(Verdict::new("processes", "no service exited unexpectedly", findings));
-    verdicts.push(reconcile::check_replay(&parts.db, &parts.bus, &letters).await?);
+    verdicts.push(reconcile::check_replay(&parts.db, &parts.bus, &dead_letters).await?);
     Ok(verdicts)
 }

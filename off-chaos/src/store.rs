@@ -33,7 +33,7 @@ impl Left {
     }
 }
 
-/// A row of an order, with what the users service and the billing service did.
+/// A row of an order, with what the users service, the billing service and the notifications service did.
 #[derive(Debug)]
 pub(crate) struct OrderRow {
     pub(crate) id: Uuid,
@@ -60,6 +60,9 @@ pub(crate) struct OrderRow {
     pub(crate) wrong_transfers: i64,
     /// Whether the billing service will never charge it: 1 or 0.
     pub(crate) refusals: i64,
+    /// The kinds of its letters, in the order of their type, without those about a low balance. A letter that does not
+    /// agree with the order is `wrong`.
+    pub(crate) letters: Vec<String>,
 }
 
 /// Reads all orders.
@@ -77,7 +80,14 @@ pub(crate) async fn read_orders(db: &PgPool) -> sqlx::Result<Vec<OrderRow>> {
                    WHERE order_id = placed.id AND delivery.ssd_id = placed.ssd_id
                      AND delivery.barcode = placed.barcode AND delivery.quantity = placed.quantity) AS "deliveries!",
                   charges AS "charges!", earnings AS "earnings!", refunds AS "refunds!", wrong AS "wrong_transfers!",
-                  (SELECT count(*) FROM billing.refusals WHERE order_id = placed.id) AS "refusals!"
+                  (SELECT count(*) FROM billing.refusals WHERE order_id = placed.id) AS "refusals!",
+                  ARRAY(SELECT CASE WHEN letter.user_id = placed.user_id AND letter.barcode = placed.barcode
+                                         AND letter.quantity = placed.quantity
+                                         AND letter.total = unit_price * placed.quantity
+                                         AND letter.missing IS NOT DISTINCT FROM placed.missing
+                                    THEN kind::text ELSE 'wrong' END
+                        FROM letters.letters AS letter
+                        WHERE subject = placed.id AND kind <> 'low_balance' ORDER BY kind) AS "letters!"
            FROM orders.product_orders AS placed, LATERAL (
                SELECT count(*) FILTER (WHERE kind = 'charge') AS charges,
                       count(*) FILTER (WHERE kind = 'earning') AS earnings,
@@ -200,4 +210,102 @@ pub(crate) async fn is_payment_known(db: &PgPool, order: Uuid) -> sqlx::Result<b
 pub(crate) async fn find_barcodes(db: &PgPool, count: i64) -> sqlx::Result<Vec<String>> {
     let barcodes = sqlx::query_scalar!("SELECT barcode FROM catalog.products ORDER BY barcode LIMIT $1", count);
     barcodes.fetch_all(db).await
+}
+
+/// How many of these people have their welcome letter.
+pub(crate) async fn count_welcomed(db: &PgPool, users: &[i64]) -> sqlx::Result<i64> {
+    let count = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM letters.letters WHERE kind = 'welcome' AND user_id = ANY($1)"#,
+        users,
+    );
+    count.fetch_one(db).await
+}
+
+/// Makes simulated people real, with addresses to which off sends. The first of them wants no e-mail about payments.
+pub(crate) async fn make_real(db: &PgPool, users: &[i64]) -> sqlx::Result<()> {
+    let made = sqlx::query!(
+        "WITH made AS (
+             UPDATE users.users SET is_simulated = false, email = format('ada-%s@mail-%s.dev', id, id)
+             WHERE id = ANY($1) RETURNING id
+         )
+         INSERT INTO letters.readers (user_id, not_mailed)
+         SELECT min(id), ARRAY['paid'::letters.letter_kind] FROM made",
+        users,
+    );
+    made.execute(db).await?;
+    Ok(())
+}
+
+/// A letter that should not exist.
+#[derive(Debug)]
+pub(crate) struct OddLetter {
+    pub(crate) subject: Uuid,
+    pub(crate) kind: String,
+    pub(crate) user_id: i64,
+}
+
+/// Finds the letters about orders that do not exist, except those to the person `except`, and the welcome letters of
+/// people who do not exist or have two.
+pub(crate) async fn find_odd_letters(db: &PgPool, except: i64) -> sqlx::Result<Vec<OddLetter>> {
+    let odd = sqlx::query_as!(
+        OddLetter,
+        r#"SELECT subject, kind::text AS "kind!", user_id FROM letters.letters AS letter
+           WHERE CASE kind
+               WHEN 'welcome' THEN NOT EXISTS (SELECT FROM users.users WHERE id = user_id)
+                    OR EXISTS (SELECT FROM letters.letters AS other
+                               WHERE other.user_id = letter.user_id AND other.kind = 'welcome' AND other.id < letter.id)
+               ELSE user_id <> $1 AND NOT EXISTS (SELECT FROM orders.product_orders WHERE id = subject)
+           END"#,
+        except,
+    );
+    odd.fetch_all(db).await
+}
+
+/// Counts the letters.
+pub(crate) async fn count_letters(db: &PgPool) -> sqlx::Result<i64> {
+    let count = sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM letters.letters"#);
+    count.fetch_one(db).await
+}
+
+/// A letter that is an e-mail, or must be one.
+#[derive(Debug)]
+pub(crate) struct MailRow {
+    pub(crate) subject: Uuid,
+    pub(crate) kind: String,
+    /// The address of its person.
+    pub(crate) email: Option<String>,
+    /// Whether it must be an e-mail: its person is real and wants this kind.
+    pub(crate) is_wanted: bool,
+    /// Its e-mails.
+    pub(crate) mails: i64,
+    /// The state of its e-mail.
+    pub(crate) state: Option<String>,
+}
+
+/// Reads the letters that are e-mails or must be. All welcome letters were written while their people were simulated.
+pub(crate) async fn read_mails(db: &PgPool) -> sqlx::Result<Vec<MailRow>> {
+    let rows = sqlx::query_as!(
+        MailRow,
+        r#"SELECT subject AS "subject!", kind::text AS "kind!", email AS "email?", is_wanted AS "is_wanted!",
+                  mails AS "mails!", state
+           FROM (
+               SELECT subject, kind, email,
+                      coalesce(NOT is_simulated AND kind <> 'welcome' AND (kind = ANY (not_mailed)) IS NOT TRUE, false)
+                          AS is_wanted,
+                      (SELECT count(*) FROM letters.mails AS mail
+                       WHERE (mail.subject, mail.kind) = (letter.subject, letter.kind)) AS mails,
+                      (SELECT min(state::text) FROM letters.mails AS mail
+                       WHERE (mail.subject, mail.kind) = (letter.subject, letter.kind)) AS state
+               FROM letters.letters AS letter LEFT JOIN users.users ON users.id = user_id
+                    LEFT JOIN letters.readers USING (user_id)
+           ) AS letter
+           WHERE is_wanted OR mails > 0"#
+    );
+    rows.fetch_all(db).await
+}
+
+/// Makes the next attempt of each e-mail that waits for it due.
+pub(crate) async fn make_mails_due(db: &PgPool) -> sqlx::Result<()> {
+    sqlx::query!("UPDATE letters.mails SET next_at = now() WHERE state = 'queued'").execute(db).await?;
+    Ok(())
 }

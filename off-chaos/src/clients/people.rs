@@ -13,7 +13,10 @@ const HOUSEHOLDS: u64 = 20;
 /// The registered people and their devices.
 #[derive(Debug, Default)]
 pub(super) struct People {
-    pub(super) users: Vec<UserId>,
+    pub(super) simulated: Vec<UserId>,
+    /// Those who become real before the load begins.
+    pub(super) real: Vec<UserId>,
+    /// The devices of all of them.
     pub(super) devices: Vec<SsdId>,
 }
 
@@ -23,7 +26,12 @@ impl People {
         let mut people = Self::default();
         for number in 0..HOUSEHOLDS {
             let registered = register_household(client, url, tokens, number).await?;
-            people.users.push(UserId(registered["user_id"].as_i64().context("no user_id in the response")?));
+            let user = UserId(registered["user_id"].as_i64().context("no user_id in the response")?);
+            if number % 2 == 0 {
+                people.simulated.push(user)
+            } else {
+                people.real.push(user)
+            }
             let devices = registered["devices"].as_array().context("no devices in the response")?;
             people.devices.extend(devices.iter().filter_map(|device| device["ssd_id"].as_i64()).map(SsdId));
         }

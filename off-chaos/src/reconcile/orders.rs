@@ -11,7 +11,7 @@ use off_kit::Bus;
 use sqlx::PgPool;
 use std::collections::{HashMap, HashSet};
 
-/// An order as stored in Postgres, with its delivery and its money.
+/// An order as stored in Postgres, with its delivery, its money and its letters.
 pub(super) struct StoredOrder {
     request: Request,
     pub(super) status: OrderStatus,
@@ -19,10 +19,11 @@ pub(super) struct StoredOrder {
 }
 
 impl StoredOrder {
-    /// Why it has not ended as it must: delivered and paid for, or refused, or cancelled.
+    /// Why it has not ended as it must: delivered and paid for, or refused, or cancelled; and its person told so.
     fn problem(&self) -> Option<&'static str> {
         let OrderRow { deliveries, charges, earnings, refunds, refusals, .. } = self.row;
         let money = (charges, earnings, refunds, refusals);
+        let letters: Vec<&str> = self.row.letters.iter().map(String::as_str).collect();
         Some(match self.status {
             OrderStatus::Pending | OrderStatus::Paid | OrderStatus::Shipped => "has not ended",
             _ if !self.row.is_in_order => "has timestamps in an impossible order",
@@ -30,6 +31,7 @@ impl StoredOrder {
             OrderStatus::Completed if deliveries != 1 => "was not delivered exactly once as ordered",
             OrderStatus::Completed if money != (1, 1, 0, 0) => "was not charged and earned exactly once",
             OrderStatus::Completed if !self.row.is_shipping_known => "is completed without a time of shipping",
+            OrderStatus::Completed if letters != ["paid", "delivered"] => "is completed, but has other letters",
             OrderStatus::Completed => return None,
             _ if deliveries != 0 => "was delivered although it was refused or cancelled",
             _ if self.row.is_shipping_known => "was shipped although it was refused or cancelled",
@@ -37,6 +39,11 @@ impl StoredOrder {
             // Refunded, or never charged.
             OrderStatus::Cancelled if !matches!(money, (1, 0, 1, 0) | (0, 0, 0, 1)) => {
                 "is cancelled, but neither refunded nor kept from being charged"
+            }
+            OrderStatus::Refused if letters != ["refused"] => "is refused, but has other letters",
+            // The payment may have been decided first.
+            OrderStatus::Cancelled if letters != ["cancelled"] && letters != ["paid", "cancelled"] => {
+                "is cancelled, but has other letters"
             }
             OrderStatus::Refused | OrderStatus::Cancelled => return None,
         })

@@ -1,3 +1,5 @@
+mod mails;
+
 use super::*;
 use crate::journal::{Deposit, Loss, Outcome, Poison, Request};
 use off_events::{Money, Order, SsdId, UserId, streams};
@@ -15,7 +17,7 @@ const DEPOSIT: &str = "01890a5d-ac96-774b-bcce-b302099a80aa";
 /// Time from a refused or cancelled order to the next `stock.low`.
 const PAUSE: Duration = Duration::from_secs(90);
 
-/// An order of every end, a deposit, a consumption report, and a journal with all.
+/// An order of every end with its letters, a deposit, a consumption report, and a journal with all.
 async fn consistent_world() -> (World, Entries) {
     let world = World::new().await;
     let ssd_id = SsdId(world.add_device().await);
@@ -37,6 +39,16 @@ async fn consistent_world() -> (World, Entries) {
          VALUES (1, 'report-1', '2000000000015', 1, 1, now());
          INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point)
          VALUES (1, '2000000000015', 4, 2);
+         INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+         SELECT subject::uuid, kind::letters.letter_kind, 1, '2000000000015', 5, 1495, missing, now()
+         FROM (VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 'paid', NULL),
+                      ('01890a5d-ac96-774b-bcce-b302099a8057', 'delivered', NULL),
+                      ('01890a5d-ac96-774b-bcce-b302099a8058', 'refused', 17),
+                      ('01890a5d-ac96-774b-bcce-b302099a8059', 'paid', NULL),
+                      ('01890a5d-ac96-774b-bcce-b302099a8059', 'cancelled', NULL)) AS letter (subject, kind, missing);
+         INSERT INTO letters.letters (subject, kind, user_id, total, written_at)
+         VALUES ('00000000-0000-0000-0000-000000000001', 'welcome', 1, NULL, now()),
+                ('01890a5d-ac96-774b-bcce-b302099a8057', 'low_balance', 1, 2000, now());
          INSERT INTO billing.accounts VALUES (1, 3505);
          INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8058', 1, 'insufficient_funds', 17, now());
          INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
@@ -125,6 +137,26 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
         ("UPDATE orders.product_orders SET status = 'refused' WHERE status = 'cancelled'",
          "was answered with 200, but it is not cancelled"),
         ("UPDATE orders.product_orders SET status = 'cancelled' WHERE status = 'completed'", "nobody cancelled it"),
+        ("DELETE FROM letters.letters WHERE kind = 'delivered'", "is completed, but has other letters"),
+        ("DELETE FROM letters.letters WHERE kind = 'paid'", "is completed, but has other letters"),
+        ("UPDATE letters.letters SET barcode = '2000000000022' WHERE kind = 'delivered'",
+         "is completed, but has other letters"),
+        ("UPDATE letters.letters SET quantity = 6 WHERE kind = 'delivered'", "is completed, but has other letters"),
+        ("UPDATE letters.letters SET total = 1496 WHERE kind = 'delivered'", "is completed, but has other letters"),
+        ("UPDATE letters.letters SET user_id = 2 WHERE kind = 'delivered'", "is completed, but has other letters"),
+        ("UPDATE letters.letters SET missing = 18 WHERE kind = 'refused'", "is refused, but has other letters"),
+        ("UPDATE letters.letters SET kind = 'cancelled', missing = NULL WHERE kind = 'refused'",
+         "is refused, but has other letters"),
+        ("DELETE FROM letters.letters WHERE kind = 'cancelled'", "is cancelled, but has other letters"),
+        ("UPDATE letters.letters SET kind = 'delivered' WHERE kind = 'paid' AND subject::text LIKE '%9'",
+         "is cancelled, but has other letters"),
+        ("INSERT INTO letters.letters (subject, kind, user_id, total, written_at)
+          VALUES (gen_random_uuid(), 'low_balance', 1, 2000, now())",
+         "low_balance about"),
+        ("INSERT INTO letters.letters (subject, kind, user_id, written_at)
+          VALUES ('00000000-0000-0000-0000-000000000002', 'welcome', 1, now())",
+         "is unknown, or the second one"),
+        ("UPDATE letters.letters SET user_id = 2 WHERE kind = 'welcome'", "is unknown, or the second one"),
         ("DELETE FROM billing.transfers WHERE kind = 'deposit'", "was answered with 201, but is stored as None"),
         ("UPDATE billing.transfers SET amount = 50 WHERE kind = 'deposit'", "was answered with 201, but is stored as Some"),
         ("INSERT INTO billing.transfers (subject, kind, debit_account, credit_account, amount, at)
@@ -172,7 +204,8 @@ async fn a_cancelled_order_that_was_never_charged_has_no_findings() {
     sql(
         &world,
         "DELETE FROM billing.transfers WHERE subject = '01890a5d-ac96-774b-bcce-b302099a8059';
-         INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8059', 1, 'cancelled', NULL, now())",
+         INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8059', 1, 'cancelled', NULL, now());
+         DELETE FROM letters.letters WHERE kind = 'paid' AND subject = '01890a5d-ac96-774b-bcce-b302099a8059'",
     )
     .await;
     assert_eq!(findings(&world, &entries).await, "");

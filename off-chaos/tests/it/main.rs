@@ -24,6 +24,7 @@ async fn no_order_is_lost_under_any_kind_of_fault() {
     for fault in [
         "kill -9 postgres",
         "kill -9 nats-server",
+        "kill the mail server",
         "poison",
         "fill the broker's storage",
         "fill stream",
