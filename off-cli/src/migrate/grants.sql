@@ -70,7 +70,8 @@ GRANT SELECT (barcode, name) ON catalog.products TO off_notifications;
 GRANT USAGE ON SCHEMA users, orders, billing, letters, auth, outbox TO off_operator;
 GRANT SELECT ON users.devices, users.shelf_items, users.deliveries, users.consumptions TO off_operator;
 GRANT SELECT ON orders.product_orders, orders.checkpoints, orders.late_orders, orders.unfinished_orders TO off_operator;
-GRANT SELECT ON billing.accounts, billing.transfers, billing.refusals, outbox.messages TO off_operator;
+GRANT SELECT ON billing.accounts, billing.transfers, billing.refusals, billing.settled_orders TO off_operator;
+GRANT SELECT ON outbox.messages TO off_operator;
 GRANT SELECT ON letters.letters TO off_operator;
 -- Not what a mail server answered: that may contain an address.
 GRANT SELECT (letter_id, subject, kind, user_id, state, attempts, queued_at, next_at) ON letters.mails TO off_operator;

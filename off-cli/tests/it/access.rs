@@ -68,6 +68,11 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("POST /api/account/deposits", Some(money.clone()), [401, 201, 404, 403, 403, 404, 403]),
         row("POST /api/account/withdrawals", Some(money), [401, 201, 404, 403, 403, 404, 403]),
         row("POST /api/account/reversals", Some(reversal), [401, 403, 403, 403, 403, 403, 404]),
+        row("GET /api/letters", None, [401, 200, 404, 403, 403, 404, 403]),
+        row("GET /api/letters/{id}", None, [401, 404, 404, 403, 403, 404, 403]),
+        row("POST /api/letters/{id}/read", None, [401, 404, 404, 403, 403, 404, 403]),
+        row("GET /api/letters/preferences", None, [401, 200, 404, 403, 403, 404, 403]),
+        row("PUT /api/letters/preferences", Some(json!({"not_mailed": []})), [401, 200, 404, 403, 403, 404, 403]),
         row("PUT /api/password", invalid, [401, 422, 422, 403, 403, 403, 403]),
         row("GET /api/sessions", None, [401, 200, 200, 403, 403, 403, 403]),
         row("DELETE /api/sessions/{id}", None, [401, 404, 404, 403, 403, 403, 403]),
@@ -146,14 +151,15 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
         ada.user_id.to_string()
     } else if path.starts_with("/api/orders") {
         ada.order_id.clone()
+    } else if path.starts_with("/api/letters") {
+        // A letter that does not exist.
+        "0".to_owned()
     } else {
         // A session and a key that do not exist.
         Uuid::nil().to_string()
     };
-    let path = match path.strip_prefix("/api/account") {
-        Some(rest) => format!("/api/account{rest}?user_id={}", ada.user_id),
-        None => path.to_owned(),
-    };
+    let is_of_person = path.starts_with("/api/account") || path.starts_with("/api/letters");
+    let path = if is_of_person { format!("{path}?user_id={}", ada.user_id) } else { path.to_owned() };
     let path = path.replace("{ssd_id}", &ada.ssd_id.to_string()).replace("{id}", &id).replace("{kid}", "none");
     (method.parse().unwrap(), path)
 }

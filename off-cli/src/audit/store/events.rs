@@ -60,8 +60,8 @@ pub(in crate::audit) async fn find_wrong_events(
     };
     let rows = sqlx::query!(
         r#"SELECT event.id AS "id!", event.user_id, event.quantity, event.unit_price, event.total,
-                  placed.user_id AS "placed_user_id?", placed.quantity::bigint AS placed_quantity,
-                  placed.unit_price AS "placed_unit_price?", placed.unit_price * placed.quantity AS placed_total
+                  coalesce(placed.user_id) AS placed_user_id, placed.quantity::bigint AS placed_quantity,
+                  coalesce(placed.unit_price) AS placed_unit_price, placed.unit_price * placed.quantity AS placed_total
            FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
                     AS event (id, user_id, quantity, unit_price, total)
                 LEFT JOIN orders.product_orders AS placed ON placed.id = event.id
