@@ -28,9 +28,9 @@ impl People {
             let registered = register_household(client, url, tokens, number).await?;
             let user = UserId(registered["user_id"].as_i64().context("no user_id in the response")?);
             if number % 2 == 0 {
-                people.simulated.push(user)
+                people.simulated.push(user);
             } else {
-                people.real.push(user)
+                people.real.push(user);
             }
             let devices = registered["devices"].as_array().context("no devices in the response")?;
             people.devices.extend(devices.iter().filter_map(|device| device["ssd_id"].as_i64()).map(SsdId));
