@@ -84,7 +84,8 @@ pub(crate) async fn read_orders(db: &PgPool) -> sqlx::Result<Vec<OrderRow>> {
                   ARRAY(SELECT CASE WHEN letter.user_id = placed.user_id AND letter.barcode = placed.barcode
                                          AND letter.quantity = placed.quantity
                                          AND letter.total = unit_price * placed.quantity
-                                         AND letter.missing IS NOT DISTINCT FROM placed.missing
+                                         AND letter.missing IS NOT DISTINCT FROM CASE kind WHEN 'refused' THEN (
+                                             SELECT missing FROM billing.refusals WHERE order_id = placed.id) END
                                     THEN kind::text ELSE 'wrong' END
                         FROM letters.letters AS letter
                         WHERE subject = placed.id AND kind <> 'low_balance' ORDER BY kind) AS "letters!"

@@ -41,8 +41,10 @@ impl StoredOrder {
                 "is cancelled, but neither refunded nor kept from being charged"
             }
             OrderStatus::Refused if letters != ["refused"] => "is refused, but has other letters",
-            // The payment may have been decided first.
-            OrderStatus::Cancelled if letters != ["cancelled"] && letters != ["paid", "cancelled"] => {
+            // The billing service may have charged or refused it just before the cancellation, and the person knows both.
+            OrderStatus::Cancelled
+                if !matches!(letters[..], ["cancelled"] | ["paid", "cancelled"] | ["refused", "cancelled"]) =>
+            {
                 "is cancelled, but has other letters"
             }
             OrderStatus::Refused | OrderStatus::Cancelled => return None,

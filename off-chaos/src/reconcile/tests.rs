@@ -150,6 +150,8 @@ async fn every_contradiction_to_the_journal_is_a_finding() {
         ("DELETE FROM letters.letters WHERE kind = 'cancelled'", "is cancelled, but has other letters"),
         ("UPDATE letters.letters SET kind = 'delivered' WHERE kind = 'paid' AND subject::text LIKE '%9'",
          "is cancelled, but has other letters"),
+        ("UPDATE letters.letters SET kind = 'refused', missing = 17 WHERE kind = 'paid' AND subject::text LIKE '%9'",
+         "is cancelled, but has other letters"),
         ("INSERT INTO letters.letters (subject, kind, user_id, total, written_at)
           VALUES (gen_random_uuid(), 'low_balance', 1, 2000, now())",
          "low_balance about"),
@@ -206,6 +208,22 @@ async fn a_cancelled_order_that_was_never_charged_has_no_findings() {
         "DELETE FROM billing.transfers WHERE subject = '01890a5d-ac96-774b-bcce-b302099a8059';
          INSERT INTO billing.refusals VALUES ('01890a5d-ac96-774b-bcce-b302099a8059', 1, 'cancelled', NULL, now());
          DELETE FROM letters.letters WHERE kind = 'paid' AND subject = '01890a5d-ac96-774b-bcce-b302099a8059'",
+    )
+    .await;
+    assert_eq!(findings(&world, &entries).await, "");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_was_refused_just_before_its_cancellation_has_no_findings() {
+    let (world, entries) = consistent_world().await;
+    sql(
+        &world,
+        "DELETE FROM billing.transfers WHERE subject = '01890a5d-ac96-774b-bcce-b302099a8059';
+         INSERT INTO billing.refusals
+         VALUES ('01890a5d-ac96-774b-bcce-b302099a8059', 1, 'insufficient_funds', 17, now());
+         UPDATE letters.letters SET kind = 'refused', missing = 17
+         WHERE kind = 'paid' AND subject = '01890a5d-ac96-774b-bcce-b302099a8059'",
     )
     .await;
     assert_eq!(findings(&world, &entries).await, "");
