@@ -25,7 +25,7 @@ const TAG_HEADER: &str = "Off-Chaos";
 const UNKNOWN_DEVICE: SsdId = SsdId(999_999_999);
 
 /// A person who is not registered.
-pub(crate) const UNKNOWN_PERSON: UserId = UserId(999_999_999);
+const UNKNOWN_PERSON: UserId = UserId(999_999_999);
 
 /// How many of the newest messages of a stream are republished.
 const REPUBLISHED_PER_STREAM: u64 = 400;
@@ -135,10 +135,7 @@ fn poison_messages(clock: Clock) -> anyhow::Result<Vec<PoisonMessage>> {
     // An order that does not exist, for an unknown device, on its own subject and on the wrong one.
     for subject in [Order::COMPLETED, Order::PENDING] {
         let body = serde_json::to_vec(&order)?.into();
-        let mut consumers = consumers_of(subject);
-        // A letter can be written about any order, to anybody.
-        consumers.retain(|consumer| *consumer != streams::LETTERS_COMPLETED);
-        messages.push(PoisonMessage { subject, body, consumers });
+        messages.push(PoisonMessage { subject, body, consumers: consumers_of(subject) });
     }
     let report = StockConsumed {
         id: Uuid::now_v7().to_string(),

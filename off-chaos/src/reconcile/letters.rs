@@ -1,17 +1,12 @@
 //! Checks the letters that belong to no order. Those of an order are compared with it.
 
 use super::Verdict;
-use crate::{
-    messages::UNKNOWN_PERSON,
-    store::{self, OddLetter},
-};
+use crate::store::{self, OddLetter};
 use sqlx::PgPool;
 
 /// Every letter is about an order that exists, or welcomes a person once.
 pub(super) async fn check_letters(db: &PgPool) -> anyhow::Result<Verdict> {
-    // The notifications service does not know which orders and people exist, so it also writes to the person of a
-    // poison message.
-    let odd = store::find_odd_letters(db, UNKNOWN_PERSON.0).await?;
+    let odd = store::find_odd_letters(db).await?;
     let findings = odd.iter().map(|OddLetter { subject, kind, user_id }| {
         let problem = if kind == "welcome" { "is unknown, or the second one" } else { "is about an unknown order" };
         format!("the letter {kind} about {subject} to person {user_id} {problem}")

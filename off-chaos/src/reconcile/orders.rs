@@ -42,9 +42,7 @@ impl StoredOrder {
             }
             OrderStatus::Refused if letters != ["refused"] => "is refused, but has other letters",
             // The billing service may have charged or refused it just before the cancellation, and the person knows both.
-            OrderStatus::Cancelled
-                if !matches!(letters[..], ["cancelled"] | ["paid", "cancelled"] | ["refused", "cancelled"]) =>
-            {
+            OrderStatus::Cancelled if !matches!(letters[..], ["cancelled"] | ["paid" | "refused", "cancelled"]) => {
                 "is cancelled, but has other letters"
             }
             OrderStatus::Refused | OrderStatus::Cancelled => return None,

@@ -52,8 +52,12 @@ async fn write_about(app: &App, orders: &Batch<Order>, kinds: &[LetterKind]) -> 
 
 async fn write(app: &App, letters: &[NewLetter]) -> Result<(), Failure> {
     let written = store::insert_letters(&app.db, letters, app.clock.now(), app.sends_mail);
-    for (kind, count) in written.await.map_err(Failure::of_database)? {
-        counter!("off_letters_total", "kind" => kind).increment(count);
+    let written = written.await.map_err(Failure::of_database)?;
+    for (kind, count) in written.kinds {
+        counter!("off_letters_total", "kind" => kind.as_str()).increment(count);
+    }
+    if written.has_unknown {
+        return Err(Failure::Reject("the person is not in Postgres".to_owned()));
     }
     Ok(())
 }

@@ -7,14 +7,23 @@ use off_events::{Money, UserId};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-/// Stores the letters that are not written yet, one per subject and kind. If `sends_mail`, queues an e-mail for each that
-/// its person wants by e-mail, unless they are simulated. Returns how many were written of each kind.
+/// What became of letters.
+#[derive(Debug)]
+pub(crate) struct Written {
+    /// How many were written of each kind.
+    pub(crate) kinds: Vec<(LetterKind, u64)>,
+    /// Whether some are to people who do not exist.
+    pub(crate) has_unknown: bool,
+}
+
+/// Stores the letters that are not written yet, one per subject and kind, to people who exist. If `sends_mail`, queues an
+/// e-mail for each that its person wants by e-mail, unless they are simulated.
 pub(crate) async fn insert_letters(
     db: &PgPool,
     letters: &[NewLetter],
     at: DateTime<Utc>,
     sends_mail: bool,
-) -> sqlx::Result<Vec<(&'static str, u64)>> {
+) -> sqlx::Result<Written> {
     let subjects: Vec<Uuid> = letters.iter().map(|letter| letter.subject).collect();
     let kinds: Vec<String> = letters.iter().map(|letter| letter.kind.as_str().to_owned()).collect();
     let users: Vec<i64> = letters.iter().map(|letter| letter.user.0).collect();
@@ -22,14 +31,17 @@ pub(crate) async fn insert_letters(
     let quantities: Vec<Option<i32>> = letters.iter().map(|letter| letter.facts.quantity).collect();
     let totals: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.total.map(Money::cents)).collect();
     let missing: Vec<Option<i64>> = letters.iter().map(|letter| letter.facts.missing.map(Money::cents)).collect();
-    let written = sqlx::query!(
+    let rows = sqlx::query!(
         // In one order, so that concurrent transactions do not deadlock.
-        r#"WITH written AS (
-               INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
-               SELECT subject, kind::letters.letter_kind, user_id, barcode, quantity, total, missing, $8
+        r#"WITH known AS MATERIALIZED (
+               SELECT row.*, is_simulated
                FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::text[], $5::integer[], $6::bigint[], $7::bigint[])
                     AS row (subject, kind, user_id, barcode, quantity, total, missing)
-               ORDER BY subject, kind::letters.letter_kind
+                    JOIN users.recipients USING (user_id)
+           ), written AS (
+               INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+               SELECT subject, kind::letters.letter_kind, user_id, barcode, quantity, total, missing, $8
+               FROM known ORDER BY subject, kind::letters.letter_kind
                ON CONFLICT (subject, kind) DO NOTHING
                RETURNING id, subject, kind, user_id
            ), queued AS (
@@ -38,7 +50,9 @@ pub(crate) async fn insert_letters(
                FROM written JOIN users.recipients USING (user_id) LEFT JOIN letters.readers USING (user_id)
                WHERE $9 AND NOT is_simulated AND (kind = ANY (not_mailed)) IS NOT TRUE
            )
-           SELECT kind::text AS "kind!", count(*) AS "count!" FROM written GROUP BY kind"#,
+           SELECT NULL AS kind, (SELECT count(*) FROM known) AS "count!"
+           UNION ALL
+           SELECT kind::text, count(*) FROM written GROUP BY kind"#,
         &subjects,
         &kinds,
         &users,
@@ -51,7 +65,14 @@ pub(crate) async fn insert_letters(
     )
     .fetch_all(db)
     .await?;
-    written.into_iter().map(|row| Ok((kind(&row.kind)?.as_str(), row.count.unsigned_abs()))).collect()
+    let mut written = Written { kinds: Vec::new(), has_unknown: false };
+    for row in rows {
+        match row.kind {
+            Some(name) => written.kinds.push((kind(&name)?, row.count.unsigned_abs())),
+            None => written.has_unknown = usize::try_from(row.count).is_ok_and(|known| known < letters.len()),
+        }
+    }
+    Ok(written)
 }
 
 /// The letters of a person, newest first, at most `limit`; only those before the letter `before` and of one kind, if

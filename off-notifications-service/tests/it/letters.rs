@@ -7,7 +7,7 @@ use off_events::{
         LETTERS_CANCELLED, LETTERS_COMPLETED, LETTERS_LOW_BALANCE, LETTERS_PAID, LETTERS_REFUSED, LETTERS_REGISTERED,
     },
 };
-use off_testkit::World;
+use off_testkit::{Leftover, World};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -102,6 +102,23 @@ async fn a_delivered_order_has_the_letter_about_its_payment_even_if_that_event_w
     handle(&notifications.world, &[order(user, OrderStatus::Completed)]).await;
     assert_eq!(kinds(&list(&notifications, user, "").await), ["delivered", "paid"]);
     notifications.end().await;
+}
+
+#[tokio::test]
+async fn a_letter_to_nobody_becomes_a_dead_letter_and_the_others_are_written() {
+    let notifications = start().await;
+    let user = add_person(&notifications.world).await;
+    let orders = [order(user, OrderStatus::Refused), order(999_999_999, OrderStatus::Refused)];
+    handle(&notifications.world, &orders).await;
+    assert_eq!(kinds(&list(&notifications, user, "").await), ["refused"]);
+    let dead = notifications.nats().wait_for_dead_letters(1).await;
+    assert_eq!(dead.len(), 1);
+    let letters: i64 = sqlx::query_scalar("SELECT count(*) FROM letters.letters")
+        .fetch_one(&notifications.world.database.pool)
+        .await
+        .unwrap();
+    assert_eq!(letters, 1);
+    notifications.end_leaving(&[Leftover::DeadLetters]).await;
 }
 
 #[tokio::test]

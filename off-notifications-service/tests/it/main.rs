@@ -35,6 +35,13 @@ fn config(world: &World, supplier: Duration, delivery: Duration) -> Config {
     }
 }
 
+/// A world with person 1.
+async fn world_with_person() -> World {
+    let world = World::new().await;
+    world.add_device().await;
+    world
+}
+
 /// The body of a paid order that was placed long ago.
 fn new_order() -> Value {
     json!({"id": Uuid::now_v7(), "ssd_id": 1, "user_id": 1, "barcode": LENTILS, "timestamp": "2026-01-01T00:00:00Z",
@@ -69,7 +76,7 @@ struct Notifications {
 impl Notifications {
     /// Starts the service with `wait` as the wait of both the supplier and the delivery firm.
     async fn start(wait: Duration) -> Self {
-        Self::start_in(World::new().await, wait).await
+        Self::start_in(world_with_person().await, wait).await
     }
 
     async fn start_in(world: World, wait: Duration) -> Self {

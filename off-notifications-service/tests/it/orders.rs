@@ -1,11 +1,13 @@
 //! Orders are shipped and completed.
 
-use crate::{Notifications, announce, new_order, orders_stand_in::OrdersStandIn, pay_order, start_service};
+use crate::{
+    Notifications, announce, new_order, orders_stand_in::OrdersStandIn, pay_order, start_service, world_with_person,
+};
 use chrono::{DateTime, Utc};
 use futures::StreamExt;
 use off_events::{Order, OrderDue, OrderId, headers::CE_TIME, streams};
 use off_kit::{Clock, bus::OutboundMessage};
-use off_testkit::{Leftover, TestNats, World, eventually};
+use off_testkit::{Leftover, TestNats, eventually};
 use serde_json::{Value, json};
 use std::{collections::HashSet, time::Duration};
 use tokio::time::timeout;
@@ -42,7 +44,7 @@ async fn an_order_is_shipped_and_then_completed() {
 
 #[tokio::test]
 async fn a_core_nats_subscriber_receives_every_status_change() {
-    let world = World::new().await;
+    let world = world_with_person().await;
     let nats = &world.nats;
     let mut messages = nats.bus.client.subscribe("orders.*").await.unwrap();
     nats.bus.client.flush().await.unwrap();
@@ -98,7 +100,7 @@ async fn an_order_that_ended_while_it_waited_is_not_shipped() {
 
 #[tokio::test]
 async fn without_the_orders_service_orders_wait_at_the_supplier() {
-    let world = World::new().await;
+    let world = world_with_person().await;
     let service = start_service(&world, Duration::ZERO).await;
     let nats = &world.nats;
     pay_order(nats).await;

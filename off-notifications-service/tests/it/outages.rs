@@ -1,14 +1,14 @@
 //! Outages of the service and of the broker.
 
-use crate::{Notifications, pay_order};
+use crate::{Notifications, pay_order, world_with_person};
 use nix::sys::signal::Signal;
 use off_events::{Order, OrderDue, streams};
-use off_testkit::{Program, World, eventually, eventually_within};
+use off_testkit::{Program, eventually, eventually_within};
 use std::time::Duration;
 
 #[tokio::test]
 async fn waits_survive_the_death_of_the_service_and_the_broker() {
-    let mut world = World::new().await;
+    let mut world = world_with_person().await;
     let settings = [
         ("DATABASE_URL", &*world.database.url),
         ("NATS_URL", &*world.nats.url),

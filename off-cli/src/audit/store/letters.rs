@@ -18,11 +18,11 @@ pub(in crate::audit) async fn find_wrong_letters(conn: &mut PgConnection) -> sql
     sqlx::query_as!(
         WrongLetter,
         // An event may be handled by the notifications service before the orders service: a pending order may have a
-        // letter that it is paid or refused, a shipped one that it is delivered.
+        // letter that it is paid or refused, a shipped one that it is delivered. A refused one may have been cancelled first.
         r#"WITH compared AS (
                SELECT subject, CASE
                    WHEN placed.id IS NULL THEN format('has a letter (%s) but was never placed', kind)
-                   WHEN kind = 'refused' AND status NOT IN ('pending', 'refused')
+                   WHEN kind = 'refused' AND status NOT IN ('pending', 'refused', 'cancelled')
                         OR kind = 'cancelled' AND status <> 'cancelled'
                         OR kind = 'delivered' AND status NOT IN ('shipped', 'completed')
                         OR kind = 'paid' AND status = 'refused'
