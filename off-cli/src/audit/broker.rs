@@ -116,12 +116,12 @@ fn is_at_most(newest: u64, message: &Message) -> bool {
     message.info().is_ok_and(|info| info.stream_sequence <= newest)
 }
 
-/// The order in the body; if that is not readable, the id in the deduplication id.
+/// The order that the deduplication id names, with the terms in the body if that is readable. `None` for a message without
+/// such an id: the orders service did not publish it.
 fn read_event(message: &Message) -> Option<Event> {
-    match serde_json::from_slice::<Order>(&message.payload) {
-        Ok(order) => Some(Event { id: order.id.0, terms: Some(Terms::from(&order)) }),
-        Err(_) => order_of(message.headers.as_ref()?).map(|id| Event { id, terms: None }),
-    }
+    let id = order_of(message.headers.as_ref()?)?;
+    let terms = serde_json::from_slice::<Order>(&message.payload).ok().map(|order| Terms::from(&order));
+    Some(Event { id, terms })
 }
 
 fn describe(event: &WrongEvent) -> String {
