@@ -61,9 +61,11 @@ CREATE INDEX mails_unfinished ON letters.mails (next_at) WHERE state IN ('queued
 CREATE VIEW users.recipients AS
     SELECT id AS user_id, first_name, last_name, email, is_simulated FROM users.users;
 
--- The orders whose last letter is written.
+-- The orders whose last letter is written, with the status that it tells. An order that was refused just before its
+-- cancellation may have two.
 CREATE VIEW letters.closed_orders AS
-    SELECT subject AS order_id FROM letters.letters WHERE kind IN ('delivered', 'refused', 'cancelled');
+    SELECT subject AS order_id, CASE kind WHEN 'delivered' THEN 'completed' ELSE kind::text END::orders.order_status AS status
+    FROM letters.letters WHERE kind IN ('delivered', 'refused', 'cancelled');
 
 -- Orders that ended before there were letters have theirs, so that nobody announces them again.
 INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
@@ -77,9 +79,11 @@ CREATE OR REPLACE VIEW orders.unfinished_orders AS
     WHERE CASE
         WHEN status = 'completed' THEN NOT EXISTS (SELECT FROM users.deliveries WHERE order_id = placed.id)
                                        OR NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
-                                       OR NOT EXISTS (SELECT FROM letters.closed_orders WHERE order_id = placed.id)
+                                       OR NOT EXISTS (SELECT FROM letters.closed_orders AS closed
+                                                      WHERE order_id = placed.id AND closed.status = placed.status)
         WHEN status IN ('refused', 'cancelled')
             THEN NOT EXISTS (SELECT FROM billing.settled_orders WHERE order_id = placed.id)
-                 OR NOT EXISTS (SELECT FROM letters.closed_orders WHERE order_id = placed.id)
+                 OR NOT EXISTS (SELECT FROM letters.closed_orders AS closed
+                                WHERE order_id = placed.id AND closed.status = placed.status)
         ELSE true
     END;
