@@ -60,8 +60,8 @@ pub trait JobQueue: Send + Sync + 'static {
 pub struct Attempt<O> {
     /// What became of the job.
     pub outcome: O,
-    /// Whether the other side was unavailable, which probably concerns the next jobs, too.
-    pub is_unavailable: bool,
+    /// Whether the other side was unavailable, which probably concerns the next jobs, too; `None` if it was not asked.
+    pub is_unavailable: Option<bool>,
 }
 
 /// The limits of one replica.
@@ -92,6 +92,13 @@ pub fn run<Q: JobQueue>(tasks: &Tasks, queue: Q, limits: Limits) {
     tasks.spawn(format!("jobs {}", Q::NAME), runner.run());
 }
 
+/// How many jobs were leased, and how many of them started.
+#[derive(Debug, Default, Clone, Copy)]
+struct Started {
+    leased: usize,
+    started: usize,
+}
+
 type Finished<Q> = (<Q as JobQueue>::Job, Attempt<<Q as JobQueue>::Outcome>);
 
 struct Runner<Q: JobQueue> {
@@ -118,6 +125,7 @@ impl<Q: JobQueue> Runner<Q> {
         let mut has_more = false;
         loop {
             tokio::select! {
+                biased;
                 is_running = polls.tick() => {
                     if !is_running {
                         break;
@@ -130,27 +138,29 @@ impl<Q: JobQueue> Runner<Q> {
             self.record().await;
             let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
             let limit = budget.min(self.limits.at_once - self.running.len());
-            if has_more && limit > 0 && !is_paused {
-                let started = self.start_jobs(limit).await;
+            // While outcomes cannot be stored, the lease of a finished job may end, and it would run again.
+            if has_more && limit > 0 && !is_paused && self.finished.is_empty() && !tasks.is_stopping() {
+                let Started { leased, started } = self.start_jobs(limit).await;
                 budget -= started;
-                has_more = started == limit;
+                has_more = leased == limit;
             }
         }
         self.end().await;
         Ok(())
     }
 
-    /// Leases at most `limit` jobs and starts them. Returns how many started.
-    async fn start_jobs(&mut self, limit: usize) -> usize {
+    /// Leases at most `limit` jobs, and starts those whose destination is not full.
+    async fn start_jobs(&mut self, limit: usize) -> Started {
         let full = self.destinations.iter().filter(|(_, running)| **running >= self.limits.per_destination);
         let busy: Vec<String> = full.map(|(destination, _)| destination.clone()).collect();
         let jobs = match self.queue.lease(limit, &busy).await {
             Ok(jobs) => jobs,
             Err(error) => {
                 self.warn("cannot lease jobs", &error);
-                return 0;
+                return Started::default();
             }
         };
+        let leased = jobs.len();
         let (mut started, mut surplus) = (0, Vec::new());
         for job in jobs {
             let running = self.destinations.entry(Q::destination(&job).to_owned()).or_default();
@@ -174,7 +184,7 @@ impl<Q: JobQueue> Runner<Q> {
         {
             self.warn("cannot release jobs, which wait until their lease ends", &error);
         }
-        started
+        Started { leased, started }
     }
 
     fn finish_all(&mut self) {
@@ -197,14 +207,16 @@ impl<Q: JobQueue> Runner<Q> {
                 self.destinations.remove(Q::destination(&job));
             }
         }
-        if attempt.is_unavailable {
+        if attempt.is_unavailable == Some(true) {
             self.unavailable_in_a_row += 1;
-            if self.unavailable_in_a_row >= PAUSE_AFTER {
+            // Not for the jobs that began before a pause and failed during it.
+            let is_paused = self.paused_until.is_some_and(|until| Instant::now() < until);
+            if self.unavailable_in_a_row >= PAUSE_AFTER && !is_paused {
                 let pause = self.backoff.pause();
                 warn!("{}: the other side is unavailable, pausing for {:.1} s", Q::NAME, pause.as_secs_f64());
                 self.paused_until = Some(Instant::now() + pause);
             }
-        } else {
+        } else if attempt.is_unavailable == Some(false) {
             self.unavailable_in_a_row = 0;
             self.backoff = Backoff::new(MIN_PAUSE, MAX_PAUSE);
             self.paused_until = None;
@@ -237,6 +249,7 @@ impl<Q: JobQueue> Runner<Q> {
             () = tasks.grace_period_elapsed() => {}
         }
         self.running.abort_all();
+        self.finish_all();
         self.record().await;
     }
 
@@ -317,7 +330,7 @@ mod tests {
             sleep(Duration::from_secs(*seconds)).await;
             let mut state = self.state();
             *state.running.entry(destination).or_default() -= 1;
-            Attempt { outcome: (), is_unavailable: state.is_unavailable }
+            Attempt { outcome: (), is_unavailable: Some(state.is_unavailable) }
         }
 
         async fn record(&self, outcomes: &[(Self::Job, ())]) -> anyhow::Result<()> {
@@ -344,6 +357,14 @@ mod tests {
         sleep(Duration::from_secs(30)).await;
         assert_eq!((queue.count_done("fast"), queue.count_done("slow")), (20, 0));
         assert_eq!(queue.state().most, HashMap::from([("slow", 2), ("fast", 2)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_destination_gets_its_next_job_when_one_has_finished() {
+        let queue = Queue::of(&[("a", 0, 100)]);
+        start(&queue, Limits { at_once: 8, per_destination: 2, per_second: 40 });
+        sleep(Duration::from_millis(1500)).await;
+        assert_eq!(queue.count_done("a"), 80);
     }
 
     #[tokio::test(start_paused = true)]

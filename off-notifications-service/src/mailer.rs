@@ -47,7 +47,7 @@ impl JobQueue for MailQueue {
             Some(recipient) if is_reserved(recipient.domain()) => return suppressed("the domain is reserved"),
             Some(recipient) => self.relay.send(&mail.letter, recipient).await,
         };
-        let is_unavailable = matches!(answer, Answer::Unavailable(_));
+        let is_unavailable = Some(matches!(answer, Answer::Unavailable(_)));
         let outcome =
             outcome_of(answer, mail.attempts, (self.clock.now() - mail.queued_at).to_std().unwrap_or_default());
         report(mail, &outcome);
@@ -68,7 +68,7 @@ impl JobQueue for MailQueue {
 }
 
 fn suppressed(why: &str) -> Attempt<MailOutcome> {
-    Attempt { outcome: finished(MailState::Suppressed, Some(why.to_owned())), is_unavailable: false }
+    Attempt { outcome: finished(MailState::Suppressed, Some(why.to_owned())), is_unavailable: None }
 }
 
 fn finished(state: MailState, detail: Option<String>) -> MailOutcome {
@@ -81,11 +81,13 @@ fn outcome_of(answer: Answer, attempts: i32, age: Duration) -> MailOutcome {
         Answer::Accepted => finished(MailState::Sent, None),
         Answer::Refused(detail) => finished(MailState::Bounced, Some(detail)),
         Answer::NotNow(detail) | Answer::Unavailable(detail) => {
-            let retry_after = retry_after(attempts);
-            if age + retry_after > MAX_AGE {
-                finished(MailState::Expired, Some(detail))
-            } else {
-                MailOutcome { state: MailState::Queued, retry_after, detail: Some(detail) }
+            // The last attempt is at the end of its time.
+            match MAX_AGE.checked_sub(age).filter(|left| !left.is_zero()) {
+                None => finished(MailState::Expired, Some(detail)),
+                Some(left) => {
+                    let retry_after = retry_after(attempts).min(left);
+                    MailOutcome { state: MailState::Queued, retry_after, detail: Some(detail) }
+                }
             }
         }
     }
@@ -114,6 +116,8 @@ mod tests {
         assert_eq!(first.state, MailState::Queued);
         assert!((48..=72).contains(&first.retry_after.as_secs()), "{first:?}");
         assert_eq!(outcome_of(not_now(), 9, MAX_AGE).state, MailState::Expired);
+        let last = outcome_of(not_now(), 9, Duration::from_mins(48 * 60 - 1));
+        assert_eq!((last.state, last.retry_after.as_secs()), (MailState::Queued, 60));
         assert_eq!(
             outcome_of(Answer::Unavailable("connection refused".to_owned()), 1, Duration::ZERO).state,
             MailState::Queued

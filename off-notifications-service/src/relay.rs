@@ -13,6 +13,7 @@ use lettre::{
 };
 use std::time::Duration;
 use tokio::time::timeout;
+use url::Url;
 
 /// The mail server.
 #[derive(Debug)]
@@ -50,12 +51,15 @@ impl Relay {
         let Some(url) = config.url()? else { return Ok(None) };
         let from: Mailbox =
             config.smtp_from.parse().context("SMTP_FROM: expected a mailbox like off <off@example.com>")?;
+        require_tls(&url)?;
         // The error does not repeat the URL: it contains the password.
         let builder = AsyncSmtpTransport::<Tokio1Executor>::from_url(&url).map_err(|_| {
             anyhow!("SMTP_URL: expected smtps://user@host, smtp://user@host?tls=required or smtp://host")
         })?;
         let transport = builder
-            .pool_config(PoolConfig::new().max_size(config.smtp_connections))
+            // A connection for each e-mail: lettre would reuse one on which the answer to an abandoned e-mail may still
+            // arrive, and take it for that to the next.
+            .pool_config(PoolConfig::new().max_size(0))
             .timeout(Some(config.smtp_timeout))
             .build();
         Ok(Some(Self { transport, from, timeout: config.smtp_timeout }))
@@ -84,6 +88,10 @@ impl Relay {
         };
         match timeout(self.longest_attempt(), self.transport.send(message)).await {
             Ok(Ok(_)) => Answer::Accepted,
+            // The address needs SMTPUTF8, which the mail server does not have.
+            Ok(Err(error)) if error.is_client() && !recipient.email.is_ascii() => {
+                Answer::Refused(shortened(&error.to_string()))
+            }
             Ok(Err(error)) => answer_of(&error),
             Err(_) => Answer::Unavailable("the mail server took too long".to_owned()),
         }
@@ -113,6 +121,18 @@ pub async fn check_mail_server(config: &MailConfig) -> anyhow::Result<bool> {
         Some(relay) => relay.check().await.map(|()| true),
         None => Ok(false),
     }
+}
+
+/// Fails if a password would be sent without TLS to another machine, or a user has no password.
+fn require_tls(url: &str) -> anyhow::Result<()> {
+    // An invalid URL is rejected by `from_url`.
+    let Some(url) = Url::parse(url).ok().filter(|url| !url.username().is_empty()) else { return Ok(()) };
+    anyhow::ensure!(url.password().is_some(), "SMTP_URL: the user has no password; set SMTP_PASSWORD_FILE");
+    let is_encrypted =
+        url.scheme() == "smtps" || url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
+    let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    anyhow::ensure!(is_encrypted || is_local, "SMTP_URL: a password needs smtps:// or ?tls=required");
+    Ok(())
 }
 
 /// Tells mail programs not to answer automatically (RFC 3834 section 5).

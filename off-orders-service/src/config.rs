@@ -14,13 +14,13 @@ pub struct Config {
     /// The broker.
     #[command(flatten)]
     pub bus: off_kit::bus::Config,
-    /// The longest time a supplier takes, in simulated time. The deadline of a pending order is this after it was
-    /// placed, plus 10 s. Use the same value as for the notifications service.
+    /// The longest time a supplier takes, in simulated time. The deadline of a paid order is this after it was placed,
+    /// plus 20 s: 10 s for the payment and 10 s for the messages. Use the same value as for the notifications service.
     #[arg(long, env = "SUPPLIER_DELAY_MAX", default_value = "4m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub supplier_delay_max: Duration,
-    /// The longest time a delivery takes, in simulated time. The deadline of a shipped order is this after the
-    /// supplier's deadline, plus 10 s. Use the same value as for the notifications service.
+    /// The longest time a delivery takes, in simulated time. The deadline of a shipped order is this after that of
+    /// the paid order, plus 10 s. Use the same value as for the notifications service.
     #[arg(long, env = "DELIVERY_DELAY_MAX", default_value = "4m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub delivery_delay_max: Duration,

@@ -19,11 +19,11 @@ pub(crate) async fn list_transfers(
                   page.is_credit AS "is_credit!", page.at AS "at!", page.reason
            FROM (
                (SELECT number, kind::text, subject, amount, false AS is_credit, at, reason FROM billing.transfers
-                WHERE debit_account = $1 AND debit_account > 0 AND ($2::bigint IS NULL OR number < $2)
+                WHERE debit_account = $1 AND debit_account > 0 AND number < coalesce($2, 9223372036854775807)
                 ORDER BY number DESC LIMIT $3)
                UNION ALL
                (SELECT number, kind::text, subject, amount, true, at, reason FROM billing.transfers
-                WHERE credit_account = $1 AND credit_account > 0 AND ($2::bigint IS NULL OR number < $2)
+                WHERE credit_account = $1 AND credit_account > 0 AND number < coalesce($2, 9223372036854775807)
                 ORDER BY number DESC LIMIT $3)
            ) AS page
            ORDER BY page.number DESC LIMIT $3"#,

@@ -70,7 +70,7 @@ pub(super) async fn list_letters(
     security(("token" = ["person"]), ("token" = ["simulate"])),
     responses(
         (status = 200, description = "the letter", body = LetterWithHtml),
-        (status = 400, description = "an invalid id or query parameter", body = Problem),
+        (status = 400, description = "an invalid query parameter", body = Problem),
         (status = 404, description = "no such letter", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn find_letter(
@@ -91,7 +91,7 @@ pub(super) async fn find_letter(
     security(("token" = ["person"]), ("token" = ["simulate"])),
     responses(
         (status = 204, description = "they are read"),
-        (status = 400, description = "an invalid id or query parameter", body = Problem),
+        (status = 400, description = "an invalid query parameter", body = Problem),
         (status = 404, description = "no such letter", body = Problem),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn mark_read(

@@ -94,7 +94,7 @@ pub(crate) async fn list_letters(
                CROSS JOIN LATERAL (
                    SELECT id, subject, kind, user_id, barcode, quantity, total, missing, written_at
                    FROM letters.letters
-                   WHERE user_id = $1 AND kind = wanted.kind AND ($3::bigint IS NULL OR id < $3)
+                   WHERE user_id = $1 AND kind = wanted.kind AND id < coalesce($3, 9223372036854775807)
                    ORDER BY id DESC LIMIT $4
                ) AS letter
                WHERE $2::text IS NULL OR wanted.kind::text = $2

@@ -24,6 +24,15 @@ async fn an_unusable_mail_server_is_rejected_at_startup() {
     for (mail, named) in [
         (MailConfig { smtp_url: Some("https://mail.test".to_owned()), ..MailConfig::none() }, "SMTP_URL"),
         (MailConfig { smtp_url: Some("smtp://user:secret@".to_owned()), ..MailConfig::none() }, "SMTP_URL"),
+        // A password without TLS, and a user without a password.
+        (
+            MailConfig { smtp_url: Some("smtp://user:secret@mail.test".to_owned()), ..MailConfig::none() },
+            "tls=required",
+        ),
+        (
+            MailConfig { smtp_url: Some("smtps://user@mail.test".to_owned()), ..MailConfig::none() },
+            "SMTP_PASSWORD_FILE",
+        ),
         (
             MailConfig {
                 smtp_url: Some("smtp://mail.test".to_owned()),
