@@ -30,8 +30,8 @@ struct Owner {
 
 /// 404 for a person who does not exist, or is not simulated although they must be.
 async fn require_person(app: &App, user: UserId, simulated: Option<bool>) -> Result<(), Problem> {
-    let account = store::find_account(&app.db, user, simulated).await.map_err(Problem::of_database)?;
-    account.map(drop).ok_or_else(|| no_such_person(user.0))
+    let exists = store::is_person(&app.db, user, simulated).await.map_err(Problem::of_database)?;
+    if exists { Ok(()) } else { Err(no_such_person(user.0)) }
 }
 
 impl From<PaymentError> for Problem {

@@ -6,7 +6,7 @@ mod orders;
 mod payments;
 mod transfers;
 
-pub(crate) use accounts::{Account, find_account, insert_accounts, lock_accounts};
+pub(crate) use accounts::{Account, find_account, insert_accounts, is_person, lock_accounts};
 pub(crate) use ledger::check_accounts;
 pub(crate) use orders::{Known, insert_decisions, insert_earnings, insert_refunds, list_known};
 pub(crate) use payments::{find_payment, find_reversal, insert_payment, insert_reversal, update_balance};

@@ -130,11 +130,6 @@ impl Mailbox {
             let command = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             match command.as_str() {
                 "EHLO" => answer(&mut write, "250-mail\r\n250-8BITMIME\r\n250 SMTPUTF8").await?,
-                // The first command on a connection that is used again.
-                "NOOP" => {
-                    envelope.began = Instant::now();
-                    answer(&mut write, "250 ok").await?;
-                }
                 "RCPT" => {
                     line.split(['<', '>']).nth(1).unwrap_or_default().clone_into(&mut envelope.to);
                     answer(&mut write, "250 ok").await?;

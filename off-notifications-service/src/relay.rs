@@ -127,11 +127,11 @@ pub async fn check_mail_server(config: &MailConfig) -> anyhow::Result<bool> {
 fn require_tls(url: &str) -> anyhow::Result<()> {
     // An invalid URL is rejected by `from_url`.
     let Some(url) = Url::parse(url).ok().filter(|url| !url.username().is_empty()) else { return Ok(()) };
-    anyhow::ensure!(url.password().is_some(), "SMTP_URL: the user has no password; set SMTP_PASSWORD_FILE");
+    ensure!(url.password().is_some(), "SMTP_URL: the user has no password; set SMTP_PASSWORD_FILE");
     let is_encrypted =
         url.scheme() == "smtps" || url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
     let is_local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    anyhow::ensure!(is_encrypted || is_local, "SMTP_URL: a password needs smtps:// or ?tls=required");
+    ensure!(is_encrypted || is_local, "SMTP_URL: a password needs smtps:// or ?tls=required");
     Ok(())
 }
 

@@ -6,7 +6,7 @@ mod readers;
 
 pub(crate) use letters::{find_letter, insert_letters, list_letters};
 pub(crate) use mails::{LeasedMail, MailOutcome, count_mails, lease_mails, record_mails, release_mails};
-pub(crate) use readers::{Reader, find_reader, mark_read, update_preferences};
+pub(crate) use readers::{count_unread, find_preferences, mark_read, update_preferences};
 
 use crate::domain::{Facts, LetterKind};
 use off_events::{InvalidValue, Money};

@@ -20,7 +20,7 @@ use axum::{
 use off_events::{Order, OrderId, OrderStatus, SsdId};
 use off_kit::{
     auth::RowAccess,
-    http::{ApiJson, ApiPath, ApiQuery, CommonCode, IdempotencyKey, Problem},
+    http::{ApiJson, ApiPath, ApiQuery, IdempotencyKey, PageSize, Problem},
 };
 use responses::{OrderPage, OrderWithHistory};
 use serde::Deserialize;
@@ -29,10 +29,8 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 use wait::{Wait, WaitTime};
 
-/// Orders per page by default.
-const DEFAULT_PAGE_SIZE: u32 = 50;
-/// Maximum number of orders per page.
-const MAX_PAGE_SIZE: u32 = 500;
+/// Orders per page.
+const PAGE_SIZE: PageSize = PageSize { default: 50, max: 500 };
 
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
@@ -171,10 +169,7 @@ async fn list_orders(
     access: RowAccess,
     ApiQuery(query): ApiQuery<ListOrders>,
 ) -> Result<Json<OrderPage>, Problem> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
-    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
-        return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
-    }
+    let limit = PAGE_SIZE.limit(query.limit)?;
     let filter = Filter {
         status: query.status,
         ssd_id: query.ssd_id.map(SsdId),
@@ -191,5 +186,5 @@ async fn list_orders(
         RowAccess::Simulated => Ok(Vec::new()),
     };
     let orders = orders.map_err(Problem::of_database)?;
-    Ok(Json(OrderPage::new(orders, limit as usize)))
+    Ok(Json(OrderPage::new(orders, limit)))
 }

@@ -8,15 +8,13 @@ use crate::{App, store};
 use axum::{Json, extract::State};
 use off_kit::{
     auth::{RowAccess, no_such_person},
-    http::{ApiQuery, CommonCode, Problem},
+    http::{ApiQuery, PageSize, Problem},
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-/// Transfers per page by default.
-const DEFAULT_PAGE_SIZE: u32 = 50;
-/// Maximum number of transfers per page.
-const MAX_PAGE_SIZE: u32 = 500;
+/// Transfers per page.
+const PAGE_SIZE: PageSize = PageSize { default: 50, max: 500 };
 
 /// Get an account.
 #[utoipa::path(get, path = "/api/account", tag = "account", params(Owner),
@@ -63,13 +61,10 @@ pub(super) async fn list_transfers(
     access: RowAccess,
     ApiQuery(query): ApiQuery<ListTransfers>,
 ) -> Result<Json<TransferPage>, Problem> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
-    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
-        return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 500"));
-    }
+    let limit = PAGE_SIZE.limit(query.limit)?;
     let (user, simulated) = access.person(query.user_id)?;
     require_person(&app, user, simulated).await?;
     // One more than requested, to find out whether there is another page.
     let transfers = store::list_transfers(&app.db, user, query.cursor, i64::from(limit) + 1);
-    Ok(Json(TransferPage::new(transfers.await.map_err(Problem::of_database)?, limit as usize)))
+    Ok(Json(TransferPage::new(transfers.await.map_err(Problem::of_database)?, limit)))
 }

@@ -3,6 +3,7 @@
 use crate::domain::{self, TransferKind};
 use chrono::{DateTime, Utc};
 use off_events::{Money, UserId};
+use off_kit::http::cut_page;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -52,10 +53,8 @@ pub(super) struct TransferPage {
 
 impl TransferPage {
     /// The first `limit` of `transfers`, which have one more than that if there is another page.
-    pub(super) fn new(mut transfers: Vec<domain::Transfer>, limit: usize) -> Self {
-        let has_more = transfers.len() > limit;
-        transfers.truncate(limit);
-        let next_cursor = transfers.last().filter(|_| has_more).map(|transfer| transfer.number);
+    pub(super) fn new(mut transfers: Vec<domain::Transfer>, limit: u32) -> Self {
+        let next_cursor = cut_page(&mut transfers, limit, |transfer| transfer.number);
         Self { transfers: transfers.into_iter().map(Transfer::from).collect(), next_cursor }
     }
 }

@@ -44,6 +44,16 @@ pub(crate) struct Account {
     pub(crate) held: Money,
 }
 
+/// Whether the person `user` exists, and is simulated as `simulated` says, unless it is `None`.
+pub(crate) async fn is_person(db: &PgPool, user: UserId, simulated: Option<bool>) -> sqlx::Result<bool> {
+    let exists = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM users.users WHERE id = $1 AND ($2::bool IS NULL OR is_simulated = $2)) AS "exists!""#,
+        user.0,
+        simulated,
+    );
+    exists.fetch_one(db).await
+}
+
 /// The account of a person; only of a simulated person if `simulated` is true.
 pub(crate) async fn find_account(db: &PgPool, user: UserId, simulated: Option<bool>) -> sqlx::Result<Option<Account>> {
     let row = sqlx::query!(

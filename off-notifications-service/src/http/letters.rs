@@ -1,21 +1,23 @@
 //! The letters of a person.
 
 use super::responses::{LetterPage, LetterWithHtml};
-use crate::{App, domain::LetterKind, store, store::Reader};
+use crate::{
+    App,
+    domain::{LetterKind, Preferences},
+    store,
+};
 use axum::{Json, extract::State, http::StatusCode};
 use off_events::UserId;
 use off_kit::{
     auth::{RowAccess, no_such_person},
-    http::{ApiPath, ApiQuery, CommonCode, Problem},
+    http::{ApiPath, ApiQuery, PageSize, Problem},
 };
 use serde::Deserialize;
 use tracing::error;
 use utoipa::IntoParams;
 
-/// Letters per page by default.
-const DEFAULT_PAGE_SIZE: u32 = 50;
-/// Maximum number of letters per page.
-const MAX_PAGE_SIZE: u32 = 100;
+/// Letters per page.
+const PAGE_SIZE: PageSize = PageSize { default: 50, max: 100 };
 
 /// Whose letters.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
@@ -53,15 +55,13 @@ pub(super) async fn list_letters(
     access: RowAccess,
     ApiQuery(query): ApiQuery<ListLetters>,
 ) -> Result<Json<LetterPage>, Problem> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
-    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
-        return Err(Problem::new(CommonCode::InvalidQuery, "limit: a number from 1 to 100"));
-    }
-    let (user, reader) = find_reader(&app, access, query.user_id).await?;
+    let limit = PAGE_SIZE.limit(query.limit)?;
+    let (user, _) = find_reader(&app, access, query.user_id).await?;
+    let unread = store::count_unread(&app.db, user).await.map_err(Problem::of_database)?;
     // One more than requested, to find out whether there is another page.
     let letters = store::list_letters(&app.db, user, query.kind, query.cursor, i64::from(limit) + 1);
     let letters = letters.await.map_err(Problem::of_database)?;
-    LetterPage::new(letters, limit as usize, reader.unread).map(Json).map_err(|error| cannot_render(&error))
+    LetterPage::new(letters, limit, unread).map(Json).map_err(|error| cannot_render(&error))
 }
 
 /// Get a letter, also as HTML.
@@ -107,11 +107,15 @@ pub(super) async fn mark_read(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The person whose letters a request is about.
-pub(super) async fn find_reader(app: &App, access: RowAccess, asked: Option<i64>) -> Result<(UserId, Reader), Problem> {
+/// The person whose letters a request is about, and what they want.
+pub(super) async fn find_reader(
+    app: &App,
+    access: RowAccess,
+    asked: Option<i64>,
+) -> Result<(UserId, Preferences), Problem> {
     let (user, simulated) = access.person(asked)?;
-    let reader = store::find_reader(&app.db, user, simulated).await.map_err(Problem::of_database)?;
-    Ok((user, reader.ok_or_else(|| no_such_person(user.0))?))
+    let preferences = store::find_preferences(&app.db, user, simulated).await.map_err(Problem::of_database)?;
+    Ok((user, preferences.ok_or_else(|| no_such_person(user.0))?))
 }
 
 fn no_such_letter(id: i64) -> Problem {

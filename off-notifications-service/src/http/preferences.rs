@@ -25,8 +25,8 @@ pub(super) async fn find_preferences(
     access: RowAccess,
     ApiQuery(query): ApiQuery<Owner>,
 ) -> Result<Json<Preferences>, Problem> {
-    let (_, reader) = find_reader(&app, access, query.user_id).await?;
-    Ok(Json(reader.preferences))
+    let (_, preferences) = find_reader(&app, access, query.user_id).await?;
+    Ok(Json(preferences))
 }
 
 /// Set which letters a person wants by e-mail. All letters stay in their list.

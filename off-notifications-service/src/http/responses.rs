@@ -5,6 +5,7 @@ use crate::{
     text::Text,
 };
 use chrono::{DateTime, Utc};
+use off_kit::http::cut_page;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -47,10 +48,8 @@ pub(super) struct LetterPage {
 
 impl LetterPage {
     /// The first `limit` of `letters`, which have one more than that if there is another page.
-    pub(super) fn new(mut letters: Vec<domain::Letter>, limit: usize, unread: i64) -> askama::Result<Self> {
-        let has_more = letters.len() > limit;
-        letters.truncate(limit);
-        let next_cursor = letters.last().filter(|_| has_more).map(|letter| letter.id);
+    pub(super) fn new(mut letters: Vec<domain::Letter>, limit: u32, unread: i64) -> askama::Result<Self> {
+        let next_cursor = cut_page(&mut letters, limit, |letter| letter.id);
         let letters: askama::Result<Vec<Letter>> =
             letters.iter().map(|letter| Ok(Letter::new(letter, Text::of(letter)?))).collect();
         Ok(Self { letters: letters?, unread, next_cursor })

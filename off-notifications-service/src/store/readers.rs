@@ -8,40 +8,46 @@ use sqlx::PgPool;
 /// Unread letters are counted up to this number.
 const MOST_UNREAD: i64 = 1000;
 
-/// A person who gets letters.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reader {
-    /// The number of unread letters, at most 1000.
-    pub(crate) unread: i64,
-    pub(crate) preferences: Preferences,
-}
-
-/// The person `user`, if they exist and are simulated as `simulated` says, unless it is `None`.
-pub(crate) async fn find_reader(db: &PgPool, user: UserId, simulated: Option<bool>) -> sqlx::Result<Option<Reader>> {
-    let row = sqlx::query!(
-        // The letters of each kind are an index range.
-        r#"SELECT coalesce(not_mailed::text[], '{}') AS "not_mailed!",
-                  (SELECT count(*) FROM (
-                       SELECT FROM unnest(enum_range(NULL::letters.letter_kind)) AS wanted (kind)
-                       CROSS JOIN LATERAL (
-                           SELECT FROM letters.letters
-                           WHERE user_id = person.user_id AND kind = wanted.kind AND id > coalesce(read_through, 0)
-                           LIMIT $3
-                       ) AS letter
-                       LIMIT $3
-                   ) AS unread) AS "unread!"
-           FROM users.recipients AS person LEFT JOIN letters.readers USING (user_id)
+/// What the person `user` wants, if they exist and are simulated as `simulated` says, unless it is `None`.
+pub(crate) async fn find_preferences(
+    db: &PgPool,
+    user: UserId,
+    simulated: Option<bool>,
+) -> sqlx::Result<Option<Preferences>> {
+    let names = sqlx::query_scalar!(
+        r#"SELECT coalesce(not_mailed::text[], '{}') AS "not_mailed!"
+           FROM users.recipients LEFT JOIN letters.readers USING (user_id)
            WHERE user_id = $1 AND ($2::bool IS NULL OR is_simulated = $2)"#,
         user.0,
         simulated,
+    );
+    let names = names.fetch_optional(db).await?;
+    names
+        .map(|names| {
+            let not_mailed: sqlx::Result<Vec<_>> = names.iter().map(|name| kind(name)).collect();
+            Ok(Preferences { not_mailed: not_mailed? })
+        })
+        .transpose()
+}
+
+/// Counts the unread letters of a person, at most [`MOST_UNREAD`].
+pub(crate) async fn count_unread(db: &PgPool, user: UserId) -> sqlx::Result<i64> {
+    let unread = sqlx::query_scalar!(
+        // The letters of each kind are an index range.
+        r#"SELECT count(*) AS "count!" FROM (
+               SELECT FROM unnest(enum_range(NULL::letters.letter_kind)) AS wanted (kind)
+               CROSS JOIN LATERAL (
+                   SELECT FROM letters.letters
+                   WHERE user_id = $1 AND kind = wanted.kind
+                     AND id > coalesce((SELECT read_through FROM letters.readers WHERE user_id = $1), 0)
+                   LIMIT $2
+               ) AS letter
+               LIMIT $2
+           ) AS unread"#,
+        user.0,
         MOST_UNREAD,
     );
-    let row = row.fetch_optional(db).await?;
-    row.map(|row| {
-        let not_mailed: sqlx::Result<Vec<_>> = row.not_mailed.iter().map(|name| kind(name)).collect();
-        Ok(Reader { unread: row.unread, preferences: Preferences { not_mailed: not_mailed? } })
-    })
-    .transpose()
+    unread.fetch_one(db).await
 }
 
 /// Marks the letters of a person as read, up to the letter `id`.

@@ -47,6 +47,8 @@ struct State {
     /// The last reaction to an address stays for ever.
     forever: HashMap<String, Reaction>,
     received: Vec<Received>,
+    /// Whether it does not accept addresses with letters beyond ASCII.
+    is_ascii_only: bool,
     /// Recipients that were named, whatever followed.
     attempts: Vec<String>,
 }
@@ -84,6 +86,11 @@ impl SmtpServer {
         self.state.lock().unwrap().forever.insert(address.to_owned(), reaction);
     }
 
+    /// Accepts only ASCII addresses from now on.
+    pub(crate) fn accept_only_ascii(&self) {
+        self.state.lock().unwrap().is_ascii_only = true;
+    }
+
     /// The e-mails that it has got.
     pub(crate) fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
@@ -111,6 +118,7 @@ impl SmtpServer {
         while let Some(line) = lines.next_line().await? {
             let command = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
             let answer = match command.as_str() {
+                "EHLO" if self.state.lock().unwrap().is_ascii_only => "250-test\r\n250 8BITMIME",
                 "EHLO" => "250-test\r\n250-8BITMIME\r\n250 SMTPUTF8",
                 "RCPT" => {
                     to = line.split(['<', '>']).nth(1).unwrap_or_default().to_owned();

@@ -3,6 +3,7 @@
 use crate::domain;
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderId, OrderStatus};
+use off_kit::http::cut_page;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -40,10 +41,8 @@ pub(super) struct OrderPage {
 
 impl OrderPage {
     /// The first `limit` of `orders`, which have one more than that if there is another page.
-    pub(super) fn new(mut orders: Vec<Order>, limit: usize) -> Self {
-        let has_more = orders.len() > limit;
-        orders.truncate(limit);
-        let next_cursor = orders.last().filter(|_| has_more).map(|order| order.id);
+    pub(super) fn new(mut orders: Vec<Order>, limit: u32) -> Self {
+        let next_cursor = cut_page(&mut orders, limit, |order| order.id);
         Self { orders, next_cursor }
     }
 }

@@ -21,16 +21,14 @@ use axum::{
 use off_events::SsdId;
 use off_kit::{
     auth::{RowAccess, Scope},
-    http::{ApiJson, ApiPath, ApiQuery, CommonCode, Problem, RequestSource},
+    http::{ApiJson, ApiPath, ApiQuery, PageSize, Problem, RequestSource},
 };
 use serde::Deserialize;
 use tracing::error;
 use utoipa::IntoParams;
 
-/// Devices per page by default.
-const DEFAULT_PAGE_SIZE: u32 = 100;
-/// Maximum number of devices per page.
-const MAX_PAGE_SIZE: u32 = 1000;
+/// Devices per page.
+const PAGE_SIZE: PageSize = PageSize { default: 100, max: 1000 };
 
 pub(super) fn no_such_device(ssd_id: i64) -> Problem {
     Problem::not_found(format!("there is no device {ssd_id}"))
@@ -76,13 +74,10 @@ pub(super) async fn list_devices(
     access: RowAccess,
     ApiQuery(query): ApiQuery<ListDevices>,
 ) -> Result<Json<DevicePage>, Problem> {
-    let limit = query.limit.unwrap_or(DEFAULT_PAGE_SIZE);
-    if !(1..=MAX_PAGE_SIZE).contains(&limit) {
-        return Err(Problem::new(CommonCode::InvalidQuery, "limit: must be a number from 1 to 1000"));
-    }
+    let limit = PAGE_SIZE.limit(query.limit)?;
     // One extra row shows whether there is another page.
     let devices = store::list_devices(&app.db, access, SsdId(query.cursor.unwrap_or(0)), limit + 1).await;
-    Ok(Json(DevicePage::new(devices.map_err(Problem::of_database)?, limit as usize)))
+    Ok(Json(DevicePage::new(devices.map_err(Problem::of_database)?, limit)))
 }
 
 /// Add a device.

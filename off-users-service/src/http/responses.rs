@@ -7,6 +7,7 @@ use crate::{
 };
 use chrono::{DateTime, Utc};
 use off_events::{Barcode, SsdId, UserId};
+use off_kit::http::cut_page;
 use serde::Serialize;
 use std::fmt;
 use utoipa::ToSchema;
@@ -149,10 +150,8 @@ pub(super) struct DevicePage {
 
 impl DevicePage {
     /// The first `limit` of `devices`, which have one more than that if there is another page.
-    pub(super) fn new(mut devices: Vec<domain::Device>, limit: usize) -> Self {
-        let has_more = devices.len() > limit;
-        devices.truncate(limit);
-        let next_cursor = devices.last().filter(|_| has_more).map(|device| device.ssd_id);
+    pub(super) fn new(mut devices: Vec<domain::Device>, limit: u32) -> Self {
+        let next_cursor = cut_page(&mut devices, limit, |device| device.ssd_id);
         Self { devices: devices.into_iter().map(Into::into).collect(), next_cursor }
     }
 }
