@@ -38,7 +38,16 @@ pub struct Consumer {
     /// Whether devices publish its messages. Invalid messages from devices are counted and dropped: if they became dead
     /// letters, any device could fill that stream.
     pub is_from_devices: bool,
+    /// How long the next batch may fill after one that emptied the backlog. A batch costs almost the same for one message
+    /// as for many. A message that arrives after a pause is handled at once.
+    pub linger: Duration,
 }
+
+/// For consumers that take part in the way of an order, on which somebody waits.
+const SHORT_LINGER: Duration = Duration::from_millis(10);
+
+/// For consumers whose effect nobody waits for.
+const LONG_LINGER: Duration = Duration::from_millis(100);
 
 impl Consumer {
     /// The subject of the dead letters of this consumer.
@@ -134,6 +143,7 @@ pub const BILLING_REGISTERED: Consumer = Consumer {
     subject: UserRegistered::SUBJECT,
     service: participants::BILLING.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Charges orders in the billing service.
@@ -144,6 +154,7 @@ pub const BILLING_PENDING: Consumer = Consumer {
     subject: Order::PENDING,
     service: participants::BILLING.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Books the revenue of completed orders in the billing service.
@@ -154,6 +165,7 @@ pub const BILLING_COMPLETED: Consumer = Consumer {
     subject: Order::COMPLETED,
     service: participants::BILLING.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Refunds cancelled orders in the billing service.
@@ -164,6 +176,7 @@ pub const BILLING_CANCELLED: Consumer = Consumer {
     subject: Order::CANCELLED,
     service: participants::BILLING.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// The supplier.
@@ -174,6 +187,7 @@ pub const SUPPLIER: Consumer = Consumer {
     subject: Order::PAID,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// The delivery firm.
@@ -184,6 +198,7 @@ pub const DELIVERY: Consumer = Consumer {
     subject: Order::SHIPPED,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Ends the waits of the supplier and the delivery firm.
@@ -194,6 +209,7 @@ pub const DUE: Consumer = Consumer {
     subject: OrderDue::SUBJECT,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Writes the welcome letters in the notifications service.
@@ -204,6 +220,7 @@ pub const LETTERS_REGISTERED: Consumer = Consumer {
     subject: UserRegistered::SUBJECT,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Writes letters about low balances in the notifications service.
@@ -214,6 +231,7 @@ pub const LETTERS_LOW_BALANCE: Consumer = Consumer {
     subject: LowBalance::SUBJECT,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Writes letters about paid orders in the notifications service.
@@ -224,6 +242,7 @@ pub const LETTERS_PAID: Consumer = Consumer {
     subject: Order::PAID,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Writes letters about refused orders in the notifications service.
@@ -234,6 +253,7 @@ pub const LETTERS_REFUSED: Consumer = Consumer {
     subject: Order::REFUSED,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Writes letters about cancelled orders in the notifications service.
@@ -244,6 +264,7 @@ pub const LETTERS_CANCELLED: Consumer = Consumer {
     subject: Order::CANCELLED,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Writes letters about delivered orders in the notifications service.
@@ -254,6 +275,7 @@ pub const LETTERS_COMPLETED: Consumer = Consumer {
     subject: Order::COMPLETED,
     service: participants::NOTIFICATIONS.name,
     is_from_devices: false,
+    linger: LONG_LINGER,
 };
 
 /// Records `paid` in the orders service.
@@ -264,6 +286,7 @@ pub const ORDERS_PAID: Consumer = Consumer {
     subject: Order::PAID,
     service: participants::ORDERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Records `refused` in the orders service.
@@ -274,6 +297,7 @@ pub const ORDERS_REFUSED: Consumer = Consumer {
     subject: Order::REFUSED,
     service: participants::ORDERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Records `completed` in the orders service.
@@ -284,6 +308,7 @@ pub const ORDERS_COMPLETED: Consumer = Consumer {
     subject: Order::COMPLETED,
     service: participants::ORDERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Adds deliveries to shelves in the users service.
@@ -294,6 +319,7 @@ pub const SHELVES_DELIVERED: Consumer = Consumer {
     subject: Order::COMPLETED,
     service: participants::USERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Lets devices order again, in the users service.
@@ -304,6 +330,7 @@ pub const SHELVES_REFUSED: Consumer = Consumer {
     subject: Order::REFUSED,
     service: participants::USERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Lets devices order again, in the users service.
@@ -314,6 +341,7 @@ pub const SHELVES_CANCELLED: Consumer = Consumer {
     subject: Order::CANCELLED,
     service: participants::USERS.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// Takes consumption from shelves in the users service.
@@ -324,6 +352,7 @@ pub const SHELVES_CONSUMED: Consumer = Consumer {
     subject: StockConsumed::SUBJECT,
     service: participants::USERS.name,
     is_from_devices: true,
+    linger: SHORT_LINGER,
 };
 
 /// The simulated devices of the generator.
@@ -334,6 +363,7 @@ pub const DEVICES_LOW: Consumer = Consumer {
     subject: StockLow::SUBJECT,
     service: participants::GENERATOR.name,
     is_from_devices: false,
+    linger: SHORT_LINGER,
 };
 
 /// All streams.

@@ -27,10 +27,6 @@ use tracing::{Instrument, Span, debug, warn};
 /// Minimum batch size while a dependency is unavailable or slow.
 const MIN_BATCH: usize = 20;
 
-/// How long the next batch may fill after a batch that emptied the backlog. A batch costs almost the same for one
-/// message as for many. A message that arrives after a pause is handled at once.
-const LINGER: Duration = Duration::from_millis(10);
-
 /// A message that was delivered more often than this without an acknowledgement is handled alone, so that it cannot
 /// make other messages fail.
 const HANDLE_ALONE_AFTER: i64 = 3;
@@ -51,6 +47,7 @@ where
 {
     let listener = Listener {
         name: consumer.name,
+        linger: consumer.linger,
         subscription: Subscription::new(kit, bus, consumer),
         handle: move |batch| handler(app.clone(), batch),
         event: std::marker::PhantomData::<fn() -> E>,
@@ -61,6 +58,7 @@ where
 struct Listener<E, H> {
     /// The name of the consumer, for logs and metrics.
     name: &'static str,
+    linger: Duration,
     subscription: Subscription,
     handle: H,
     event: std::marker::PhantomData<fn() -> E>,
@@ -149,7 +147,7 @@ where
             heartbeat_was_missed = false;
             *backoff = Backoff::default();
             if is_last {
-                tokio::time::sleep(LINGER).await;
+                tokio::time::sleep(self.linger).await;
             }
         }
     }

@@ -10,44 +10,64 @@ use off_kit::{
 };
 use std::collections::HashSet;
 
+/// The wait of an order for its next status. It follows from the message `received`.
+struct Wait<'a, E> {
+    received: &'a Received<E>,
+    /// With its next status.
+    order: Order,
+    /// The end of the wait.
+    due: DateTime<Utc>,
+}
+
 /// `orders.paid`: the supplier receives orders and ships each one after a wait.
 pub(crate) async fn on_order_paid(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    schedule_next_status(&app, &orders, OrderStatus::Shipped, app.supplier).await
+    begin(&app, &orders, OrderStatus::Shipped, app.supplier).await
 }
 
 /// `orders.shipped`: the delivery firm receives orders and completes each one after a wait.
 pub(crate) async fn on_order_shipped(app: App, orders: Batch<Order>) -> Result<(), Failure> {
-    schedule_next_status(&app, &orders, OrderStatus::Completed, app.delivery).await
+    begin(&app, &orders, OrderStatus::Completed, app.delivery).await
 }
 
-/// `orders.due`: announces the next status of each order, with the time at which it was due. An order is shipped only if
-/// the orders service ships it; otherwise it ended.
+/// `orders.due`: announces the next status of each order.
 pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), Failure> {
     let now = app.clock.now();
     for received in due.iter() {
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
     }
-    let shipped = ship(&app, &due).await?;
-    let announced = due.iter().filter(|received| {
-        let order = &received.event.0;
-        order.status != OrderStatus::Shipped || shipped.contains(&order.id)
-    });
-    publish(
-        &app,
-        announced.map(|received| {
-            OutboundMessage::caused_by(received, NotificationsService::NAME, &received.event.0, received.at)
-        }),
-    )
-    .await
+    let waits =
+        due.iter().map(|received| Wait { received, order: received.event.0.clone(), due: received.at }).collect();
+    let announced = end(&app, waits).await?;
+    publish(&app, announced.iter().map(announcement)).await
 }
 
-/// Asks the orders service to ship the orders of a batch that are ready to leave the supplier. Returns those that are
-/// shipped.
-async fn ship(app: &App, due: &Batch<OrderDue>) -> Result<HashSet<OrderId>, Failure> {
-    let ready = due.iter().filter(|received| received.event.0.status == OrderStatus::Shipped);
-    let orders: Vec<ReadyToShip> =
-        ready.map(|received| ReadyToShip { id: received.event.0.id, at: received.at }).collect();
+/// Begins the wait for the next status of each order, or announces that status if the wait is over. The wait starts when
+/// the order reached its current status, even if the message about it arrives late.
+async fn begin(app: &App, orders: &Batch<Order>, next: OrderStatus, delay: Delay) -> Result<(), Failure> {
+    let now = app.clock.now();
+    let waits = orders.iter().map(|received| {
+        let order = received.event.with_status(next);
+        let due = received.at + app.clock.real_wait(delay.wait(order.id, next, app.seed));
+        Wait { received, order, due }
+    });
+    let (waiting, over): (Vec<_>, Vec<_>) = waits.partition(|wait| wait.due > now);
+    let announced = end(app, over).await?;
+    publish(app, waiting.iter().map(schedule).chain(announced.iter().map(announcement))).await
+}
+
+/// Ends waits, and returns those whose next status is announced. An order is shipped only if the orders service ships
+/// it; otherwise it ended.
+async fn end<'a, E>(app: &App, mut waits: Vec<Wait<'a, E>>) -> Result<Vec<Wait<'a, E>>, Failure> {
+    let shipped = ship(app, &waits).await?;
+    waits.retain(|wait| wait.order.status != OrderStatus::Shipped || shipped.contains(&wait.order.id));
+    Ok(waits)
+}
+
+/// Asks the orders service to ship the orders that are ready to leave the supplier. Returns those that are shipped.
+async fn ship<E>(app: &App, waits: &[Wait<'_, E>]) -> Result<HashSet<OrderId>, Failure> {
+    let ready = waits.iter().filter(|wait| wait.order.status == OrderStatus::Shipped);
+    let orders: Vec<ReadyToShip> = ready.map(|wait| ReadyToShip { id: wait.order.id, at: wait.due }).collect();
     if orders.is_empty() {
         return Ok(HashSet::new());
     }
@@ -56,31 +76,17 @@ async fn ship(app: &App, due: &Batch<OrderDue>) -> Result<HashSet<OrderId>, Fail
     Ok(reply.shipped.into_iter().collect())
 }
 
-/// Schedules the next status of each order in JetStream. The wait starts when the order reached its current status, even
-/// if the message about it arrives late; if it is over already, JetStream ends it at once.
-async fn schedule_next_status(
-    app: &App,
-    orders: &Batch<Order>,
-    next: OrderStatus,
-    delay: Delay,
-) -> Result<(), Failure> {
-    let messages = orders.iter().map(|received| {
-        let order = received.event.with_status(next);
-        let due = received.at + app.clock.real_wait(delay.wait(order.id, next, app.seed));
-        schedule_message(received, order, due)
-    });
-    publish(app, messages).await
+/// A message schedule, which JetStream keeps until the wait is over.
+fn schedule(wait: &Wait<'_, Order>) -> serde_json::Result<OutboundMessage> {
+    let subject = wait.order.status.schedule_subject(wait.order.id);
+    let due = OrderDue(wait.order.clone());
+    Ok(OutboundMessage::caused_by(wait.received, NotificationsService::NAME, &due, wait.due)?
+        .scheduled_at(wait.due, subject))
 }
 
-/// A message schedule that announces at `due` that the wait of `order` is over. It follows from `received`.
-fn schedule_message(
-    received: &Received<Order>,
-    order: Order,
-    due: DateTime<Utc>,
-) -> serde_json::Result<OutboundMessage> {
-    let subject = order.status.schedule_subject(order.id);
-    Ok(OutboundMessage::caused_by(received, NotificationsService::NAME, &OrderDue(order), due)?
-        .scheduled_at(due, subject))
+/// The event that the order has its next status, since the end of the wait.
+fn announcement<E>(wait: &Wait<'_, E>) -> serde_json::Result<OutboundMessage> {
+    OutboundMessage::caused_by(wait.received, NotificationsService::NAME, &wait.order, wait.due)
 }
 
 /// Publishes all messages. Rejects the batch if one of them cannot be serialized.

@@ -61,8 +61,11 @@ async fn a_core_nats_subscriber_receives_every_status_change() {
 #[tokio::test]
 async fn an_order_without_a_wait_is_completed_at_once() {
     let notifications = Notifications::start(Duration::ZERO).await;
-    notifications.pay_order().await;
+    let order = notifications.pay_order().await;
     notifications.wait_for_completed(1).await;
+    assert_eq!(notifications.orders.asked(), [[id_of(&order)]]);
+    let scheduled = notifications.nats().messages(streams::ORDERS.name, OrderDue::SUBJECT).await;
+    assert!(scheduled.is_empty(), "{scheduled:?}");
     notifications.end().await;
 }
 
@@ -101,7 +104,7 @@ async fn an_order_that_ended_while_it_waited_is_not_shipped() {
 #[tokio::test]
 async fn without_the_orders_service_orders_wait_at_the_supplier() {
     let world = world_with_person().await;
-    let service = start_service(&world, Duration::ZERO).await;
+    let service = start_service(&world, Duration::from_millis(300)).await;
     let nats = &world.nats;
     pay_order(nats).await;
     nats.wait_for_messages(streams::ORDERS.name, OrderDue::SUBJECT, 1).await;

@@ -125,6 +125,17 @@ async fn only_overdue_orders_are_announced_again() {
     let unearned = Row { status: "completed", delivered: true, ..OVERDUE }.insert(&world).await;
     let cancelled = Row { status: "cancelled", ..OVERDUE }.insert(&world).await;
     let unwritten = Row { status: "refused", settled: true, closed: false, ..OVERDUE }.insert(&world).await;
+    // It was refused just before its cancellation, and its person has only the letter about that.
+    let outdated = Row { status: "cancelled", settled: true, closed: false, ..OVERDUE }.insert(&world).await;
+    sqlx::query(
+        "INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, missing, written_at)
+         VALUES ($1, 'refused', 1, $2, 1, 299, 1, now())",
+    )
+    .bind(outdated)
+    .bind(LENTILS)
+    .execute(&world.database.pool)
+    .await
+    .unwrap();
     Row { status: "completed", delivered: true, settled: true, ..OVERDUE }.insert(&world).await;
     Row { status: "cancelled", settled: true, ..OVERDUE }.insert(&world).await;
     Row { status: "refused", settled: true, ..OVERDUE }.insert(&world).await;
@@ -141,8 +152,9 @@ async fn only_overdue_orders_are_announced_again() {
     wait_for_announcement(&orders.world, Order::COMPLETED, unearned).await;
     wait_for_announcement(&orders.world, Order::REFUSED, unwritten).await;
     wait_for_announcement(&orders.world, Order::CANCELLED, cancelled).await;
+    wait_for_announcement(&orders.world, Order::CANCELLED, outdated).await;
     let announced = announced(&orders.world, "orders.*").await;
-    assert_eq!(announced.len(), 8, "seven were overdue and one is new: {announced:?}");
+    assert_eq!(announced.len(), 9, "eight were overdue and one is new: {announced:?}");
 
     let messages = orders.world.nats.messages(streams::ORDERS.name, Order::SHIPPED).await;
     let reached: String =
