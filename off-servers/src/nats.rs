@@ -77,6 +77,9 @@ impl Nats {
              http: \"{monitoring}\"\n\
              pid_file: {pid}\n\
              authorization {{ user: \"off\", password: \"{password}\" }}\n\
+             # A client that vanished without closing its connection must not get requests for longer than 15 s.\n\
+             ping_interval: \"5s\"\n\
+             ping_max: 2\n\
              # A kill loses no acknowledged message, a power cut at most those of the last second.\n\
              jetstream {{ store_dir: {store}, sync_interval: \"1s\", max_file_store: 8GB{more} }}\n",
             pid = quoted(&folder.join("nats.pid")),

@@ -3,11 +3,17 @@
 use crate::Faulty;
 use anyhow::ensure;
 use futures::future::join_all;
-use off_kit::{Clock, Kit, bus, http};
-use off_testkit::{TestNats, eventually};
+use off_kit::{Clock, Kit, Service, bus, http};
+use off_testkit::{TestNats, eventually, eventually_within};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use url::Url;
 
 const SUBJECT: &str = "test.double";
 
@@ -69,5 +75,35 @@ async fn a_reply_goes_only_to_an_inbox() {
     // Requests of one connection are handled after those before.
     assert_eq!(ask(&nats, 4).await.expect("a reply"), Number { number: 8 });
     assert!(nats.messages("ORDERS", "orders.completed").await.is_empty());
+    nats.end().await;
+}
+
+/// A replica whose machine vanished: it subscribed, and its connection stays open and silent.
+async fn start_vanished_replica(nats: &TestNats) -> BufReader<TcpStream> {
+    let url: Url = nats.url.parse().expect("a URL");
+    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut connection = BufReader::new(TcpStream::connect(address).await.expect("it connects"));
+    let options = json!({"verbose": false, "user": url.username(), "pass": url.password()});
+    let lines = format!("CONNECT {options}\r\nSUB {SUBJECT} {} 1\r\nPING\r\n", Faulty::NAME);
+    connection.write_all(lines.as_bytes()).await.expect("it sends");
+    let mut line = String::new();
+    while line != "PONG\r\n" {
+        line.clear();
+        assert!(connection.read_line(&mut line).await.expect("it reads") > 0, "NATS closed the connection");
+    }
+    connection
+}
+
+#[tokio::test]
+async fn a_replica_that_vanished_soon_gets_no_requests() {
+    let nats = TestNats::new().await;
+    let _kit = start_replying(&nats).await;
+    let _vanished = start_vanished_replica(&nats).await;
+    let all_are_answered = || async {
+        let replies = join_all((1..=20).map(|number| ask(&nats, number))).await;
+        replies.iter().all(Result::is_ok).then_some(())
+    };
+    assert!(all_are_answered().await.is_none(), "it gets some of the requests");
+    eventually_within(Duration::from_secs(30), "all requests are answered", all_are_answered).await;
     nats.end().await;
 }
