@@ -110,6 +110,8 @@ impl Network {
                 ("SMTP_CONNECTIONS", MAILS_AT_ONCE.to_string()),
                 ("SMTP_PER_DOMAIN", MAILS_AT_ONCE.to_string()),
                 ("SMTP_RATE", MAILS_PER_SECOND.to_string()),
+                // Every letter that a person wants is an e-mail.
+                ("SMTP_PER_PERSON", "1000000".to_owned()),
             ]),
             ServiceName::Gateway => {
                 // All clients have the same address.

@@ -24,6 +24,7 @@ pub(crate) struct Options {
 /// Prints the results of checks and remembers whether all are healthy.
 struct Results {
     all_healthy: bool,
+    has_warnings: bool,
 }
 
 impl Results {
@@ -37,12 +38,13 @@ impl Results {
 
     fn print(&mut self, status: Status, name: &str, detail: &str) {
         self.all_healthy &= status != Status::Failed;
+        self.has_warnings |= status == Status::Warning;
         print_line!("{}", check(status, name, detail));
     }
 }
 
 pub(crate) async fn run(home: &Home, options: Options) -> anyhow::Result<ExitCode> {
-    let mut results = Results { all_healthy: true };
+    let mut results = Results { all_healthy: true, has_warnings: false };
     find_programs(home, &mut results).await;
     check_mail(options.mail, &mut results).await;
     let is_external = is_set("DATABASE_URL") && is_set("NATS_URL");
@@ -98,7 +100,10 @@ async fn check_mail(config: MailConfig, results: &mut Results) {
     match check_mail_server(&config).await {
         Ok(false) => {}
         Ok(true) => results.record("mail server", Ok(format!("{url} answers"))),
-        Err(error) => results.record("mail server", Err(printable_line(&format!("{url}: {error:#}")))),
+        Err(error) => results.record(
+            "mail server",
+            Err(printable_line(&format!("{url}: {error:#}; check SMTP_URL, and that the mail server runs"))),
+        ),
     }
 }
 
@@ -116,7 +121,7 @@ async fn check_servers(session: &Session, results: &mut Results) {
 /// Prints the overall result and returns the exit code.
 fn conclude(results: &Results) -> ExitCode {
     if results.all_healthy {
-        print_line!("all is well");
+        print_line!("{}", if results.has_warnings { "nothing failed: see ! above" } else { "all is well" });
         ExitCode::SUCCESS
     } else {
         print_line!("something is wrong: see ✗ above");

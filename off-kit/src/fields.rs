@@ -2,9 +2,9 @@
 
 use serde::{
     Deserialize, Deserializer, Serialize,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{self, DeserializeOwned, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, map::Entry};
 use std::{fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
@@ -26,10 +26,71 @@ impl FieldError {
     }
 }
 
-/// A field of any type, not validated yet. With `#[serde(default)]` a missing field does not fail the whole body.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(transparent)]
+/// A field of any type, not validated yet. With `#[serde(default)]` a missing field does not fail the whole body. An object
+/// inside that has a field twice does: other readers of the body could take another one of the two.
+#[derive(Debug, Clone, Default)]
 pub struct Raw(Value);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RawVisitor)
+    }
+}
+
+struct RawVisitor;
+
+impl<'de> Visitor<'de> for RawVisitor {
+    type Value = Raw;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Raw, E> {
+        Ok(Raw(Value::Null))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Raw, E> {
+        Ok(Raw(value.into()))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Raw, E> {
+        Ok(Raw(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Raw, E> {
+        Ok(Raw(value.into()))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
+        Ok(Raw(value.into()))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
+        Ok(Raw(value.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Raw, A::Error> {
+        let mut values = Vec::new();
+        while let Some(Raw(value)) = elements.next_element()? {
+            values.push(value);
+        }
+        Ok(Raw(values.into()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Raw, A::Error> {
+        let mut fields = Map::new();
+        while let Some((name, Raw(value))) = entries.next_entry::<String, _>()? {
+            match fields.entry(name) {
+                Entry::Vacant(vacant) => drop(vacant.insert(value)),
+                Entry::Occupied(occupied) => {
+                    return Err(de::Error::custom(format_args!("duplicate field `{}`", occupied.key())));
+                }
+            }
+        }
+        Ok(Raw(fields.into()))
+    }
+}
 
 /// A `T` from a JSON object only. A derived `Deserialize` alone would also accept an array with the values of the
 /// fields.
@@ -105,6 +166,16 @@ impl Fields {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_field_that_is_there_twice_is_refused_at_any_depth() {
+        let raw = |text| serde_json::from_str::<Raw>(text).map(|Raw(value)| value);
+        let text = r#"{"a": [1, -2, 0.5, "x", null, true, {"b": {}}], "b": 1}"#;
+        assert_eq!(raw(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
+        for twice in [r#"{"a": 1, "a": 1}"#, r#"[{"a": {"b": 1, "c": 2, "b": 3}}]"#] {
+            assert!(raw(twice).unwrap_err().to_string().starts_with("duplicate field"), "{twice}");
+        }
+    }
 
     #[test]
     fn a_value_of_any_type_is_checked() {

@@ -78,6 +78,10 @@ pub struct MailConfig {
     #[arg(long, env = "SMTP_RATE", default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub smtp_rate: u32,
+    /// E-mails to one person in an hour; letters beyond that are not sent.
+    #[arg(long, env = "SMTP_PER_PERSON", default_value_t = 60, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub smtp_per_person: u32,
     /// How long the mail server may take to answer a command. RFC 5321 section 4.5.3.2 asks for 2 to 10 minutes.
     #[arg(long, env = "SMTP_TIMEOUT", default_value = "5m", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
@@ -94,6 +98,7 @@ impl MailConfig {
             smtp_connections: 4,
             smtp_per_domain: 2,
             smtp_rate: 10,
+            smtp_per_person: 60,
             smtp_timeout: Duration::from_mins(5),
         }
     }

@@ -35,8 +35,8 @@ struct App {
     supplier: Delay,
     delivery: Delay,
     seed: u64,
-    /// Whether letters are sent by e-mail.
-    sends_mail: bool,
+    /// How many letters are sent to a person by e-mail in an hour; 0 without a mail server.
+    mails_per_person: u32,
 }
 
 impl Service for NotificationsService {
@@ -63,7 +63,7 @@ impl Service for NotificationsService {
             supplier,
             delivery,
             seed: config.seed,
-            sends_mail: relay.is_some(),
+            mails_per_person: if relay.is_some() { config.mail.smtp_per_person } else { 0 },
         };
 
         bus::listen(&kit, &bus, streams::SUPPLIER, app.clone(), events::on_order_paid);

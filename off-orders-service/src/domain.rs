@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use off_events::{Barcode, InvalidValue, Money, Order, OrderId, OrderStatus, Quantity, SsdId, UserId};
 use off_kit::{
     auth::RowAccess,
-    fields::{FieldError, Fields, Raw},
+    fields::{FieldError, Fields, Object, Raw},
     http::IdempotencyKey,
 };
 use serde::Deserialize;
@@ -41,6 +41,7 @@ impl NewOrder {
         let units = fields.integer("quantity", &self.quantity);
         let quantity = units.and_then(|units| fields.check("quantity", Quantity::try_from(units)));
         let expected_total = fields.optional("expected_total", &self.expected_total);
+        let expected_total = expected_total.map(|total| total.map(|Object(total)| total));
         let product = ssd_id.zip(barcode);
         let draft = product.zip(quantity.zip(expected_total)).map(|((ssd_id, barcode), (quantity, expected_total))| {
             Draft { id: id_at(now), ssd_id, barcode, timestamp: now, quantity, expected_total }

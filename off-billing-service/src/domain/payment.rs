@@ -3,8 +3,9 @@
 use super::TransferKind;
 use off_events::{InvalidValue, Money, UserId};
 use off_kit::{
-    fields::{FieldError, Fields, Raw},
+    fields::{FieldError, Fields, Object, Raw},
     http::IdempotencyKey,
+    text::{is_blank, is_direction},
 };
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -44,7 +45,8 @@ impl NewPayment {
     /// The amount, or the error of the field.
     pub(crate) fn validate(&self) -> Result<Money, Vec<FieldError>> {
         let mut fields = Fields::default();
-        let amount = fields.value("amount", &self.amount).and_then(|amount| fields.check("amount", limited(amount)));
+        let amount = fields.value("amount", &self.amount);
+        let amount = amount.and_then(|Object(amount)| fields.check("amount", limited(amount)));
         fields.finish(amount)
     }
 }
@@ -101,7 +103,9 @@ impl NewReversal {
 fn reason(text: &str) -> Result<String, InvalidValue> {
     let text = text.trim();
     match text.chars().count() {
-        1..=200 if !text.contains(char::is_control) => Ok(text.to_owned()),
+        1..=200 if !is_blank(text) && !text.contains(|c: char| c.is_control() || is_direction(c)) => {
+            Ok(text.to_owned())
+        }
         _ => Err(InvalidValue("a reason has 1 to 200 printable characters")),
     }
 }
@@ -117,7 +121,8 @@ mod tests {
         for (cents, is_valid) in [(-1, false), (0, false), (1, true), (1_000_000, true), (1_000_001, false)] {
             assert_eq!(validate(json!({"amount": cents, "currency": "EUR"})).is_ok(), is_valid, "{cents}");
         }
-        for wrong in [json!(5), json!("5 EUR"), json!({"amount": 5, "currency": "USD"}), json!(null)] {
+        for wrong in [json!(5), json!("5 EUR"), json!([5, "EUR"]), json!({"amount": 5, "currency": "USD"}), json!(null)]
+        {
             assert!(validate(wrong.clone()).is_err(), "{wrong}");
         }
     }

@@ -79,26 +79,26 @@ async fn a_reply_goes_only_to_an_inbox() {
 }
 
 /// A replica whose machine vanished: it subscribed, and its connection stays open and silent.
-async fn start_vanished_replica(nats: &TestNats) -> BufReader<TcpStream> {
-    let url: Url = nats.url.parse().expect("a URL");
-    let address = (url.host_str().expect("a host"), url.port().expect("a port"));
-    let mut connection = BufReader::new(TcpStream::connect(address).await.expect("it connects"));
+async fn start_vanished_replica(nats: &TestNats) -> anyhow::Result<BufReader<TcpStream>> {
+    let url: Url = nats.url.parse()?;
+    let address = url.socket_addrs(|| None)?;
+    let mut connection = BufReader::new(TcpStream::connect(&*address).await?);
     let options = json!({"verbose": false, "user": url.username(), "pass": url.password()});
     let lines = format!("CONNECT {options}\r\nSUB {SUBJECT} {} 1\r\nPING\r\n", Faulty::NAME);
-    connection.write_all(lines.as_bytes()).await.expect("it sends");
+    connection.write_all(lines.as_bytes()).await?;
     let mut line = String::new();
     while line != "PONG\r\n" {
         line.clear();
-        assert!(connection.read_line(&mut line).await.expect("it reads") > 0, "NATS closed the connection");
+        ensure!(connection.read_line(&mut line).await? > 0, "NATS closed the connection");
     }
-    connection
+    Ok(connection)
 }
 
 #[tokio::test]
 async fn a_replica_that_vanished_soon_gets_no_requests() {
     let nats = TestNats::new().await;
     let _kit = start_replying(&nats).await;
-    let _vanished = start_vanished_replica(&nats).await;
+    let _vanished = start_vanished_replica(&nats).await.expect("it subscribes");
     let all_are_answered = || async {
         let replies = join_all((1..=20).map(|number| ask(&nats, number))).await;
         replies.iter().all(Result::is_ok).then_some(())

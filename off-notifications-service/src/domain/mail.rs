@@ -14,7 +14,7 @@ pub(crate) enum MailState {
     Bounced,
     /// No mail server accepted it within [`MAX_AGE`].
     Expired,
-    /// The person has no address to which off sends.
+    /// The person has no address to which off sends, or got too many e-mails.
     Suppressed,
 }
 

@@ -51,7 +51,7 @@ async fn write_about(app: &App, orders: &Batch<Order>, kinds: &[LetterKind]) -> 
 }
 
 async fn write(app: &App, letters: &[NewLetter]) -> Result<(), Failure> {
-    let written = store::insert_letters(&app.db, letters, app.clock.now(), app.sends_mail);
+    let written = store::insert_letters(&app.db, letters, app.clock.now(), app.mails_per_person);
     let written = written.await.map_err(Failure::of_database)?;
     for (kind, count) in written.kinds {
         counter!("off_letters_total", "kind" => kind.as_str()).increment(count);

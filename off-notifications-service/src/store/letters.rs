@@ -16,13 +16,14 @@ pub(crate) struct Written {
     pub(crate) has_unknown: bool,
 }
 
-/// Stores the letters that are not written yet, one per subject and kind, to people who exist. If `sends_mail`, queues an
-/// e-mail for each that its person wants by e-mail, unless they are simulated.
+/// Stores the letters that are not written yet, one per subject and kind, to people who exist. Queues an e-mail for each
+/// that its person wants by e-mail, unless they are simulated. E-mails beyond `mails_per_person` in an hour are suppressed;
+/// if it is 0, there are no e-mails.
 pub(crate) async fn insert_letters(
     db: &PgPool,
     letters: &[NewLetter],
     at: DateTime<Utc>,
-    sends_mail: bool,
+    mails_per_person: u32,
 ) -> sqlx::Result<Written> {
     let subjects: Vec<Uuid> = letters.iter().map(|letter| letter.subject).collect();
     let kinds: Vec<String> = letters.iter().map(|letter| letter.kind.as_str().to_owned()).collect();
@@ -44,11 +45,19 @@ pub(crate) async fn insert_letters(
                FROM known ORDER BY subject, kind::letters.letter_kind
                ON CONFLICT (subject, kind) DO NOTHING
                RETURNING id, subject, kind, user_id
-           ), queued AS (
-               INSERT INTO letters.mails (letter_id, subject, kind, user_id, queued_at, next_at)
-               SELECT written.id, subject, kind, user_id, $8, now()
+           ), wanted AS (
+               SELECT written.id, subject, kind, user_id, row_number() OVER (PARTITION BY user_id ORDER BY written.id)
+                      + (SELECT count(*) FROM (SELECT FROM letters.mails AS earlier
+                                               WHERE earlier.user_id = written.user_id AND state <> 'suppressed'
+                                                     AND queued_at > $8 - interval '1 hour' LIMIT $9) AS recent) AS number
                FROM written JOIN users.recipients USING (user_id) LEFT JOIN letters.readers USING (user_id)
-               WHERE $9 AND NOT is_simulated AND (kind = ANY (not_mailed)) IS NOT TRUE
+               WHERE $9 > 0 AND NOT is_simulated AND (kind = ANY (not_mailed)) IS NOT TRUE
+           ), queued AS (
+               INSERT INTO letters.mails (letter_id, subject, kind, user_id, queued_at, next_at, state, detail)
+               SELECT id, subject, kind, user_id, $8, now(),
+                      CASE WHEN number > $9 THEN 'suppressed' ELSE 'queued' END::letters.mail_state,
+                      CASE WHEN number > $9 THEN 'the person got too many e-mails within an hour' END
+               FROM wanted
            )
            SELECT NULL AS kind, (SELECT count(*) FROM known) AS "count!"
            UNION ALL
@@ -61,7 +70,7 @@ pub(crate) async fn insert_letters(
         &totals as &[Option<i64>],
         &missing as &[Option<i64>],
         at,
-        sends_mail,
+        i64::from(mails_per_person),
     )
     .fetch_all(db)
     .await?;

@@ -4,12 +4,16 @@ use crate::{
     config,
     smtp_server::{Reaction, SmtpServer},
 };
-use off_events::{UserId, UserRegistered, streams::LETTERS_REGISTERED};
+use off_events::{
+    LowBalance, Money, OrderId, UserId, UserRegistered,
+    streams::{LETTERS_LOW_BALANCE, LETTERS_REGISTERED},
+};
 use off_kit::Clock;
 use off_notifications_service::{Config, MailConfig, NotificationsService};
 use off_testkit::{Program, Running, World, eventually};
 use serde_json::json;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// The service with a mail server.
 struct Mailing {
@@ -63,6 +67,18 @@ impl Mailing {
         let registered = UserRegistered { id: UserId(user), ssd_ids: Vec::new(), timestamp };
         self.world.nats.publish(UserRegistered::SUBJECT, &serde_json::to_value(&registered).unwrap()).await;
         self.world.nats.wait_until_caught_up(&LETTERS_REGISTERED).await;
+    }
+
+    /// Has a letter about a low balance written to a person.
+    async fn tell_low_balance(&self, user: i64) {
+        let low = LowBalance {
+            user_id: UserId(user),
+            order_id: OrderId(Uuid::now_v7()),
+            threshold: Money::from_cents(2000).unwrap(),
+            timestamp: "2026-01-01T00:00:00Z".parse().unwrap(),
+        };
+        self.world.nats.publish(LowBalance::SUBJECT, &serde_json::to_value(&low).unwrap()).await;
+        self.world.nats.wait_until_caught_up(&LETTERS_LOW_BALANCE).await;
     }
 
     /// Registers a person, and has a welcome letter written; returns the person.
@@ -153,6 +169,38 @@ async fn simulated_people_and_reserved_domains_get_no_email() {
     let real = mailing.add_and_welcome("ada@mail.dev").await;
     mailing.wait_for(real, "sent", 1).await;
     assert_eq!(mailing.smtp.attempts("ada@example.org"), 0);
+    mailing.end().await;
+}
+
+#[tokio::test]
+async fn a_person_gets_so_many_emails_in_an_hour() {
+    let mut mailing = Mailing::start_replicas(0).await;
+    let mail = MailConfig { smtp_per_person: 3, ..mail_config(&mailing.smtp) };
+    let config = Config { mail, ..config(&mailing.world, Duration::ZERO, Duration::ZERO) };
+    mailing.services.push(Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await);
+    let (ada, bob) = (mailing.add_person("ada@mail.dev").await, mailing.add_person("bob@mail.dev").await);
+    for _ in 0..5 {
+        mailing.tell_low_balance(ada).await;
+    }
+    mailing.tell_low_balance(bob).await;
+    let sent = async |user: i64| -> i64 {
+        let query = "SELECT count(*) FROM letters.mails WHERE user_id = $1 AND state = 'sent'";
+        sqlx::query_scalar(query).bind(user).fetch_one(&mailing.world.database.pool).await.unwrap()
+    };
+    eventually("three are sent to Ada", async || (sent(ada).await == 3).then_some(())).await;
+    eventually("one is sent to Bob", async || (sent(bob).await == 1).then_some(())).await;
+    let suppressed: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT state::text, detail FROM letters.mails WHERE state <> 'sent'")
+            .fetch_all(&mailing.world.database.pool)
+            .await
+            .unwrap();
+    let reason = Some("the person got too many e-mails within an hour".to_owned());
+    assert_eq!(suppressed, [("suppressed".to_owned(), reason.clone()), ("suppressed".to_owned(), reason)]);
+
+    let hours_ago = "UPDATE letters.mails SET queued_at = queued_at - interval '2 hours'";
+    sqlx::query(hours_ago).execute(&mailing.world.database.pool).await.unwrap();
+    mailing.tell_low_balance(ada).await;
+    eventually("the next is sent to Ada", async || (sent(ada).await == 4).then_some(())).await;
     mailing.end().await;
 }
 
