@@ -1,4 +1,4 @@
-//! `off down`: shuts down the system that runs in the folder gracefully.
+//! `off down`: shuts down the system that runs in the folder gracefully, and what a killed one left behind.
 
 use crate::home::Home;
 use anyhow::{Context, ensure};
@@ -7,16 +7,32 @@ use nix::{
     unistd::Pid,
 };
 use off_kit::print_line;
+use off_servers::{Nats, Postgres};
 use std::{process::ExitCode, time::Duration};
 use tokio::time::{Instant, sleep};
 
 /// Timeout for the whole shutdown; each service and each server has its own, shorter limit.
 const STOP_TIMEOUT: Duration = Duration::from_mins(2);
 
+/// Stops the servers of a system that was killed; returns whether there were some.
+async fn stop_leftovers(home: &Home) -> anyhow::Result<bool> {
+    if !home.folder().exists() {
+        return Ok(false);
+    }
+    // No other command starts them meanwhile.
+    let _lock = home.lock()?;
+    let nats = Nats::stop_leftover(&home.folder().join("nats")).await;
+    Ok(Postgres::stop_leftover(&home.folder().join("postgres")).await || nats)
+}
+
 pub(crate) async fn run(home: &Home) -> anyhow::Result<ExitCode> {
     let folder = home.folder().display();
     if !home.is_locked() {
-        print_line!("nothing runs in {folder}");
+        if stop_leftovers(home).await? {
+            print_line!("stopped the servers of a system that was killed in {folder}");
+        } else {
+            print_line!("nothing runs in {folder}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let running = home.running();

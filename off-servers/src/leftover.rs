@@ -11,17 +11,17 @@ use tokio::process::Command;
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 const POLLS: u32 = 200;
 
-/// Sends `signal` to the process whose id is in the first line of `pid_file`, and waits until it has ended. Sends
-/// SIGKILL after 20 s, because a frozen process handles no other signal, and two servers must not share their files.
+/// Sends `signal` to the process whose id is in the first line of `pid_file`, and waits until it has ended; returns
+/// whether it was running. Sends SIGKILL after 20 s, because a frozen process handles no other signal, and two servers must not share their files.
 /// Another process may have the same id by now, so the command line must contain `program` and `folder`.
-pub(crate) async fn stop(pid_file: &Path, program: &str, folder: &Path, signal: Signal) {
-    let Ok(text) = tokio::fs::read_to_string(pid_file).await else { return };
-    let Some(id) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return };
+pub(crate) async fn stop(pid_file: &Path, program: &str, folder: &Path, signal: Signal) -> bool {
+    let Ok(text) = tokio::fs::read_to_string(pid_file).await else { return false };
+    let Some(id) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return false };
     let folder = folder.to_string_lossy();
     for poll in 0..2 * POLLS {
         let command = command_line(id).await;
         if !(command.contains(program) && command.contains(&*folder)) {
-            return;
+            return poll > 0;
         }
         // An error means that the process has ended since the check.
         if poll == 0 {
@@ -31,6 +31,7 @@ pub(crate) async fn stop(pid_file: &Path, program: &str, folder: &Path, signal: 
         }
         tokio::time::sleep(POLL_INTERVAL).await;
     }
+    true
 }
 
 /// The command line of the process `id`; empty if there is none.

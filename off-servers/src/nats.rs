@@ -94,9 +94,10 @@ impl Nats {
         Ok(nats)
     }
 
-    /// Stops the server that a killed process left behind in `folder`. Two servers would corrupt the same store.
-    pub async fn stop_leftover(folder: &Path) {
-        leftover::stop(&folder.join("nats.pid"), "nats-server", folder, Signal::SIGTERM).await;
+    /// Stops the server that a killed process left behind in `folder`; returns whether there was one. Two servers would
+    /// corrupt the same store.
+    pub async fn stop_leftover(folder: &Path) -> bool {
+        leftover::stop(&folder.join("nats.pid"), "nats-server", folder, Signal::SIGTERM).await
     }
 
     /// Starts the server again after it ended, with the same address and data.

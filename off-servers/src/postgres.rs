@@ -102,12 +102,14 @@ impl Postgres {
         write_private(&folder.with_extension("initdb"), "")
     }
 
-    /// Stops the server that a killed process left behind in `folder`.
-    pub async fn stop_leftover(folder: &Path) {
+    /// Stops the server that a killed process left behind in `folder`; returns whether there was one.
+    pub async fn stop_leftover(folder: &Path) -> bool {
         let data = std::fs::read_link(folder).unwrap_or_else(|_| folder.to_owned());
+        let mut was_running = false;
         for pid_file in [folder.with_extension("pid"), data.join("postmaster.pid")] {
-            leftover::stop(&pid_file, "postgres", &data, Signal::SIGINT).await;
+            was_running |= leftover::stop(&pid_file, "postgres", &data, Signal::SIGINT).await;
         }
+        was_running
     }
 
     /// Starts it again after [`Postgres::stop`], at the same address.

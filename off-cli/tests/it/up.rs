@@ -17,6 +17,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
+    net::TcpStream,
     time::timeout,
 };
 
@@ -106,6 +107,21 @@ async fn a_killed_system_continues_after_a_restart() {
     })
     .await;
     assert!(again.interrupt().await.0);
+}
+
+#[tokio::test]
+async fn down_stops_the_servers_of_a_killed_system() {
+    let home = Home::new();
+    let mut up = home.up(&["--no-generator"]).await;
+    let url = home.running()["nats_url"].as_str().unwrap().to_owned();
+    let address = url.rsplit_once('@').unwrap().1.to_owned();
+    up.child.kill().await.unwrap();
+    assert!(TcpStream::connect(&address).await.is_ok(), "the broker still runs");
+    let down = home.run(&["down"]).await;
+    assert!(down.status.success() && stdout(&down).contains("stopped the servers"), "{}", stdout(&down));
+    assert!(TcpStream::connect(&address).await.is_err());
+    let again = home.run(&["down"]).await;
+    assert!(again.status.success() && stdout(&again).contains("nothing runs in"), "{}", stdout(&again));
 }
 
 #[tokio::test]
