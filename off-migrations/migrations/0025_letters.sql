@@ -72,11 +72,8 @@ INSERT INTO letters.letters (subject, kind, user_id, barcode, quantity, total, m
 SELECT id, kind::letters.letter_kind, user_id, barcode, quantity, unit_price * quantity,
        CASE kind WHEN 'refused' THEN coalesce(missing, 0) END, coalesce(completed_at, ended_at, placed_at)
 FROM orders.product_orders,
-     unnest(CASE WHEN status = 'completed' THEN '{paid,delivered}' WHEN paid_at IS NOT NULL THEN '{paid,cancelled}'
-                 ELSE ARRAY[status::text] END::text[]) AS kind
+     unnest(CASE status WHEN 'completed' THEN '{paid,delivered}' ELSE ARRAY[status::text] END::text[]) AS kind
 WHERE status IN ('completed', 'refused', 'cancelled') ORDER BY id, kind::letters.letter_kind;
-INSERT INTO letters.letters (subject, kind, user_id, written_at)
-SELECT lpad(to_hex(id), 32, '0')::uuid, 'welcome', id, registered_at FROM users.users ORDER BY id;
 
 CREATE OR REPLACE VIEW orders.unfinished_orders AS
     SELECT id, status, deadline FROM orders.product_orders AS placed
