@@ -43,18 +43,18 @@ pub struct Consumer {
     pub linger: Duration,
 }
 
-/// For consumers that take part in the way of an order, on which somebody waits.
-const SHORT_LINGER: Duration = Duration::from_millis(10);
-
-/// For consumers whose effect nobody waits for.
-const LONG_LINGER: Duration = Duration::from_millis(100);
-
 impl Consumer {
     /// The subject of the dead letters of this consumer.
     pub fn dead_subject(&self) -> String {
         format!("{DEAD_LETTER_PREFIX}{}.{}", self.stream, self.name)
     }
 }
+
+/// The linger of consumers for whose effect somebody waits.
+const SHORT_LINGER: Duration = Duration::from_millis(10);
+
+/// The linger of all other consumers: letters, and the revenue of completed orders.
+const LONG_LINGER: Duration = Duration::from_millis(100);
 
 /// The beginning of the subjects of dead letters and of records about them.
 pub const DEAD_LETTER_PREFIX: &str = "dead.";

@@ -27,10 +27,11 @@ impl Mailing {
         Self::start_replicas(1).await
     }
 
-    /// The service with a mail server that may take this long.
-    async fn start_patient(timeout: Duration) -> Self {
+    /// The service with changed settings of the mail server.
+    async fn start_with(change: impl FnOnce(&mut MailConfig)) -> Self {
         let mut mailing = Self::start_replicas(0).await;
-        let mail = MailConfig { smtp_timeout: timeout, ..mail_config(&mailing.smtp) };
+        let mut mail = mail_config(&mailing.smtp);
+        change(&mut mail);
         let config = Config { mail, ..config(&mailing.world, Duration::ZERO, Duration::ZERO) };
         mailing.services.push(Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await);
         mailing
@@ -174,10 +175,7 @@ async fn simulated_people_and_reserved_domains_get_no_email() {
 
 #[tokio::test]
 async fn a_person_gets_so_many_emails_in_an_hour() {
-    let mut mailing = Mailing::start_replicas(0).await;
-    let mail = MailConfig { smtp_per_person: 3, ..mail_config(&mailing.smtp) };
-    let config = Config { mail, ..config(&mailing.world, Duration::ZERO, Duration::ZERO) };
-    mailing.services.push(Running::start_ready::<NotificationsService>(config, Clock::real(1.0)).await);
+    let mailing = Mailing::start_with(|mail| mail.smtp_per_person = 3).await;
     let (ada, bob) = (mailing.add_person("ada@mail.dev").await, mailing.add_person("bob@mail.dev").await);
     for _ in 0..5 {
         mailing.tell_low_balance(ada).await;
@@ -301,7 +299,7 @@ async fn an_email_that_is_never_accepted_expires() {
 #[tokio::test]
 async fn a_domain_that_hangs_does_not_hold_up_the_others() {
     // Longer than the test waits: without a limit for the domain, its e-mails would take all connections.
-    let mailing = Mailing::start_patient(Duration::from_mins(1)).await;
+    let mailing = Mailing::start_with(|mail| mail.smtp_timeout = Duration::from_mins(1)).await;
     for number in 0..6 {
         let address = format!("ada{number}@slow.dev");
         mailing.smtp.always(&address, Reaction::Hang);
