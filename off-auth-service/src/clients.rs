@@ -1,4 +1,4 @@
-//! Devices and clients obtain tokens with credentials of their own.
+//! Devices, clients and the sessions of browsers obtain tokens with credentials of their own.
 
 use crate::{
     App,
@@ -20,10 +20,13 @@ use uuid::Uuid;
 /// The prefix of a device as a client: `ssd-2032`.
 const DEVICE_PREFIX: &str = "ssd-";
 
+/// A session as a client: whose it is follows from its key.
+const SESSION_ID: &str = "session";
+
 /// Maximum length of the id of a client.
 const MAX_ID_LENGTH: usize = 100;
 
-/// A device or client that has proved who it is.
+/// A device, client or session that has proved who it is.
 #[derive(Debug)]
 pub(crate) struct Authenticated {
     pub(crate) subject: Subject,
@@ -44,10 +47,11 @@ pub(crate) enum NotIssued {
     Database(#[from] sqlx::Error),
 }
 
-/// The device or client with this id and secret; `None` if there is none.
+/// The device, client or session with this id and secret; `None` if there is none.
 pub(crate) async fn authenticate(app: &App, id: &str, secret: &str) -> sqlx::Result<Option<Authenticated>> {
     let found = match id.strip_prefix(DEVICE_PREFIX) {
         Some(number) => authenticate_device(app, number, secret).await?,
+        None if id == SESSION_ID => authenticate_session(app, secret).await?,
         None => authenticate_client(app, id, secret).await?,
     };
     if found.is_none() {
@@ -67,6 +71,18 @@ async fn authenticate_device(app: &App, number: &str, key: &str) -> sqlx::Result
     Ok(Some(Authenticated { subject: Subject::Device(ssd_id), sid: id, scopes }))
 }
 
+/// A session with its key has the scopes that its person has now, as with a refresh, and lives on like after one.
+async fn authenticate_session(app: &App, key: &str) -> sqlx::Result<Option<Authenticated>> {
+    let Some(key) = OpaqueKey::parse(OpaqueKey::SESSION, key) else { return Ok(None) };
+    let now = app.clock.now();
+    let used = store::use_session_key(&app.db, &key, now, now + app.session_limits.idle).await?;
+    Ok(used.map(|(person, is_operator)| Authenticated {
+        subject: Subject::Person(person),
+        sid: key.0,
+        scopes: tokens::scopes_of_person(is_operator),
+    }))
+}
+
 async fn authenticate_client(app: &App, id: &str, secret: &str) -> sqlx::Result<Option<Authenticated>> {
     if id.len() > MAX_ID_LENGTH || id.contains('\0') {
         return Ok(None);
@@ -80,7 +96,7 @@ async fn authenticate_client(app: &App, id: &str, secret: &str) -> sqlx::Result<
     }))
 }
 
-/// A token of a device or client, with the scopes in `wanted`, which may be fewer than it has; without `wanted`, with
+/// A token of a device, client or session, with the scopes in `wanted`, which may be fewer than it has; without `wanted`, with
 /// all.
 pub(crate) async fn issue(
     app: &App,
@@ -96,7 +112,8 @@ pub(crate) async fn issue(
         return Err(NotIssued::InvalidScope);
     }
     let token = tokens::issue(app, &client.subject, client.sid, scopes)?;
-    if scopes.contains(Scope::Operate) {
+    // The sign-in of a person was recorded already.
+    if scopes.contains(Scope::Operate) && matches!(client.subject, Subject::Client(_)) {
         let event = SecurityEvent::new(EventKind::ClientToken, &client.subject, source, scopes.to_string());
         let mut conn = app.db.acquire().await?;
         store::insert_security_event(&mut conn, &event, app.clock.now()).await?;

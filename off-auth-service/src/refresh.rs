@@ -10,7 +10,10 @@ use crate::{
 };
 use metrics::counter;
 use off_events::UserId;
-use off_kit::{auth::Subject, http::RequestSource};
+use off_kit::{
+    auth::{KeyDigest, Subject},
+    http::RequestSource,
+};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::warn;
 use uuid::Uuid;
@@ -62,6 +65,21 @@ fn count(refusal: Refusal, outcome: &'static str) -> Refusal {
 pub(crate) async fn sign_out(app: &App, token: &str, source: &RequestSource) -> sqlx::Result<()> {
     let Some((mut tx, session, _)) = lock_session(app, token).await? else { return Ok(()) };
     if session.is_live(app.clock.now()) {
+        end(app, &mut tx, &session, SIGNED_OUT, EventKind::Logout, source).await?;
+        tx.commit().await?;
+        app.outbox.wake();
+    }
+    Ok(())
+}
+
+/// Ends the session with this key. Without a session that lives, it does nothing.
+pub(crate) async fn sign_out_key(app: &App, key: &(Uuid, KeyDigest), source: &RequestSource) -> sqlx::Result<()> {
+    let mut tx = app.db.begin().await?;
+    if !store::has_session_key(&mut tx, key).await? {
+        return Ok(());
+    }
+    let session = store::lock_session(&mut tx, key.0).await?;
+    if let Some(session) = session.filter(|session| session.is_live(app.clock.now())) {
         end(app, &mut tx, &session, SIGNED_OUT, EventKind::Logout, source).await?;
         tx.commit().await?;
         app.outbox.wake();

@@ -10,27 +10,40 @@ use crate::{
     tokens::{self, TokenPair},
 };
 use metrics::counter;
-use off_kit::{auth::Subject, http::RequestSource, password::Hasher};
+use off_kit::{
+    auth::{OpaqueKey, Subject},
+    http::RequestSource,
+    password::Hasher,
+};
 use uuid::Uuid;
 
-/// Starts a session of the person with this e-mail address and password. It ends what it began although the client leaves.
+/// A new session, and its key if one was asked for.
+#[derive(Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) pair: TokenPair,
+    pub(crate) key: Option<OpaqueKey>,
+}
+
+/// Starts a session of the person with this e-mail address and password, with a key if `with_key`. It ends what it began
+/// although the client leaves.
 pub(crate) async fn sign_in(
     app: &App,
     email: &str,
     password: String,
+    with_key: bool,
     source: &RequestSource,
-) -> Result<TokenPair, Refusal> {
+) -> Result<SignedIn, Refusal> {
     let (running, email, source) = (app.clone(), email.to_owned(), source.clone());
     app.verifications
         .run(async move {
-            let result = try_sign_in(&running, &email, password, &source).await;
+            let result = try_sign_in(&running, &email, password, with_key, &source).await;
             count(&result);
             result
         })
         .await
 }
 
-fn count(result: &Result<TokenPair, Refusal>) {
+fn count(result: &Result<SignedIn, Refusal>) {
     let outcome = match result {
         Ok(_) => "ok",
         Err(Refusal::WrongCredentials) => "wrong",
@@ -40,7 +53,13 @@ fn count(result: &Result<TokenPair, Refusal>) {
     counter!("off_sign_ins_total", "outcome" => outcome).increment(1);
 }
 
-async fn try_sign_in(app: &App, email: &str, password: String, source: &RequestSource) -> Result<TokenPair, Refusal> {
+async fn try_sign_in(
+    app: &App,
+    email: &str,
+    password: String,
+    with_key: bool,
+    source: &RequestSource,
+) -> Result<SignedIn, Refusal> {
     let (attempt, account) = attempts::take(app, email, source).await?;
     // Without an account the same work is done, so that the time does not tell whether there is one.
     let hash = account.as_ref().map(|account| account.password_hash.clone());
@@ -50,11 +69,11 @@ async fn try_sign_in(app: &App, email: &str, password: String, source: &RequestS
         Some(account) if is_right => account,
         account => return Err(refuse(app, account.as_ref(), source).await?),
     };
-    let session = start_session(app, &attempt, &account, password, source).await;
-    let Some(session) = attempts::or_give_back(app, &attempt, session).await? else {
+    let session = start_session(app, &attempt, &account, password, with_key, source).await;
+    let Some((session, key)) = attempts::or_give_back(app, &attempt, session).await? else {
         return Err(refuse(app, Some(&account), source).await?);
     };
-    Ok(tokens::issue_pair(app, &session)?)
+    Ok(SignedIn { pair: tokens::issue_pair(app, &session)?, key })
 }
 
 /// Records a failed sign-in.
@@ -73,12 +92,16 @@ async fn start_session(
     attempt: &AttemptKey,
     account: &Account,
     password: String,
+    with_key: bool,
     source: &RequestSource,
-) -> Result<Option<Session>, Refusal> {
+) -> Result<Option<(Session, Option<OpaqueKey>)>, Refusal> {
     let new_hash =
         if Hasher::needs_rehash(&account.password_hash) { Some(app.hasher.hash(password).await?) } else { None };
     let (now, user_id, id) = (app.clock.now(), account.user_id, Uuid::now_v7());
     let salt = secret::draw_salt().map_err(Refusal::Failed)?;
+    let key = with_key.then(|| OpaqueKey::generate(OpaqueKey::SESSION, id)).transpose().map_err(Refusal::Failed)?;
+    let key_sha256 = key.as_ref().map(OpaqueKey::sha256);
+    let key_sha256 = key_sha256.as_ref().map(|digest| &digest[..]);
     let ends_at = now + app.session_limits.max;
     let idle_until = app.session_limits.idle_until(now, ends_at);
     let mut tx = app.db.begin().await?;
@@ -89,13 +112,13 @@ async fn start_session(
     let surplus = store::end_surplus_sessions(&mut tx, user_id, MAX_SESSIONS - 1, now).await?;
     events::put_revoked(app, &mut tx, &surplus).await?;
     let RequestSource { user_agent, address } = source;
-    let new = NewSession { id, user_id, salt: &salt, now, idle_until, ends_at, user_agent, address };
+    let new = NewSession { id, user_id, salt: &salt, key_sha256, now, idle_until, ends_at, user_agent, address };
     store::insert_session(&mut tx, &new).await?;
     let event = SecurityEvent::new(EventKind::Login, Subject::Person(user_id), source, id.to_string());
     store::insert_security_event(&mut tx, &event, now).await?;
     tx.commit().await?;
     app.outbox.wake();
-    Ok(Some(Session {
+    let session = Session {
         id,
         user_id,
         is_operator,
@@ -105,5 +128,6 @@ async fn start_session(
         idle_until,
         ends_at,
         is_revoked: false,
-    }))
+    };
+    Ok(Some((session, key)))
 }

@@ -18,7 +18,7 @@ pub(crate) use device_keys::{
 pub(crate) use security_events::insert_security_event;
 pub(crate) use sessions::{
     NewSession, delete_ended_sessions, end_other_sessions, end_own_session, end_session, end_surplus_sessions,
-    insert_session, list_sessions, lock_session, refresh_session,
+    has_session_key, insert_session, list_sessions, lock_session, refresh_session, use_session_key,
 };
 pub(crate) use signing_keys::{
     StoredKey, delete_retired_signing_keys, insert_signing_key, list_signing_keys, lock_signing_keys, move_signing_key,

@@ -41,10 +41,14 @@ pub(crate) fn issue(app: &App, subject: &Subject, sid: Uuid, scopes: Scopes) -> 
     Ok(AccessToken { text: app.keys.sign(&claims)?, expires_in: claims.exp - claims.iat, scopes })
 }
 
+pub(crate) fn scopes_of_person(is_operator: bool) -> Scopes {
+    let operate = is_operator.then_some(Scope::Operate);
+    [Scope::Person].into_iter().chain(operate).collect()
+}
+
 /// The tokens of the current generation of a session.
 pub(crate) fn issue_pair(app: &App, session: &Session) -> Result<TokenPair, SigningError> {
-    let operate = session.is_operator.then_some(Scope::Operate);
-    let scopes = [Scope::Person].into_iter().chain(operate).collect();
+    let scopes = scopes_of_person(session.is_operator);
     Ok(TokenPair {
         access: issue(app, &Subject::Person(session.user_id), session.id, scopes)?,
         refresh_token: app.secrets.refresh.derive(session.id, session.generation, &session.salt),

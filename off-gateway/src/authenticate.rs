@@ -5,6 +5,7 @@ use crate::{
     exchange::{BasicCredentials, Exchange, Refusal},
     rates::{Class, Exceeded, Level, RateKey, RateLimits},
     routes::Route,
+    session_cookie,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use off_kit::{
@@ -25,12 +26,16 @@ pub(crate) struct Authenticated {
     pub(crate) level: Option<Level>,
     /// What the caller is counted by.
     pub(crate) rate_key: RateKey,
+    /// Whether the session in the cookie has ended.
+    pub(crate) has_ended: bool,
 }
 
 /// Why a request goes no further.
 #[derive(Debug)]
 pub(crate) enum Refused {
     Problem(Problem),
+    /// There is no device, client or session with this key.
+    WrongKey,
     TooMany(Exceeded),
 }
 
@@ -58,6 +63,7 @@ pub(crate) struct Authenticator {
 enum Credentials<'a> {
     Bearer(&'a str),
     Basic(&'a HeaderValue),
+    Session(&'a str),
     None,
 }
 
@@ -75,7 +81,23 @@ impl Authenticator {
             Credentials::Bearer(token) => self.verify(token, client).await.map(Some),
             // The auth service takes these itself.
             Credentials::Basic(_) if route.takes_basic() => Ok(None),
-            Credentials::Basic(basic) => return self.identify_by_key(is_sign_in, basic, client).await,
+            Credentials::Basic(basic) => {
+                return self.identify_by_key(is_sign_in, BasicCredentials::of(basic), client).await;
+            }
+            // There are pages for everybody, and a sign-in comes with the cookie of the session before.
+            Credentials::Session(_) if !route.takes_cookie => Ok(None),
+            Credentials::Session(key) => {
+                session_cookie::check_origin(method, headers)?;
+                match self.identify_by_key(is_sign_in, BasicCredentials::of_session(key), client).await {
+                    Err(Refused::WrongKey) if is_public => {
+                        let anonymous = self.count_address(is_sign_in, client)?;
+                        return Ok(Authenticated { has_ended: true, ..anonymous });
+                    }
+                    // No challenge for Basic credentials, for which a browser would open a dialog.
+                    Err(Refused::WrongKey) => return Err(Problem::unauthenticated().into()),
+                    identified => return identified,
+                }
+            }
             Credentials::None => Ok(None),
         };
         match verified {
@@ -113,13 +135,13 @@ impl Authenticator {
     async fn identify_by_key(
         &self,
         is_sign_in: bool,
-        basic: &HeaderValue,
+        basic: Option<BasicCredentials>,
         client: ClientAddress,
     ) -> Result<Authenticated, Refused> {
         let network = RateKey::network(client.address);
-        let Some(basic) = BasicCredentials::of(basic) else {
+        let Some(basic) = basic else {
             self.rates.take(Class::InvalidKey, network)?;
-            return Err(wrong_key().into());
+            return Err(Refused::WrongKey);
         };
         let fingerprint = basic.fingerprint();
         if let Some(token) = self.exchange.known(&fingerprint) {
@@ -138,7 +160,7 @@ impl Authenticator {
             }
             Err(Refusal::Invalid) => {
                 self.rates.take(Class::InvalidKey, network)?;
-                return Err(wrong_key().into());
+                return Err(Refused::WrongKey);
             }
         };
         let principal = self.verifier.verify(&token).await.map_err(|error| {
@@ -170,7 +192,8 @@ impl Authenticator {
         };
         let rate_key = RateKey::Subject(principal.subject.clone());
         let level = self.rates.take(class, rate_key.clone())?;
-        Ok(Authenticated { principal: Some(principal), authorization, level: of_address.or(level), rate_key })
+        let level = of_address.or(level);
+        Ok(Authenticated { principal: Some(principal), authorization, level, rate_key, has_ended: false })
     }
 
     /// Counts a request of an address.
@@ -178,17 +201,20 @@ impl Authenticator {
         let class = if is_sign_in { Class::SignIn } else { Class::Anonymous };
         let rate_key = RateKey::network(client.address);
         let level = self.rates.take(class, rate_key.clone())?;
-        Ok(Authenticated { principal: None, authorization: None, level, rate_key })
+        Ok(Authenticated { principal: None, authorization: None, level, rate_key, has_ended: false })
     }
 }
 
-fn wrong_key() -> Problem {
+/// 401 for Basic credentials.
+pub(crate) fn wrong_key() -> Problem {
     let detail = "there is no device or client with this id and this key";
     Problem::new(CommonCode::Unauthenticated, detail).with_challenge("Basic realm=\"off\"")
 }
 
 fn credentials(headers: &HeaderMap) -> Credentials<'_> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Credentials::None };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return session_cookie::session_key(headers).map_or(Credentials::None, Credentials::Session);
+    };
     match value.to_str().ok().and_then(|text| text.split_once(' ')) {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Credentials::Bearer(token.trim_start()),
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("basic") => Credentials::Basic(value),

@@ -6,11 +6,13 @@ use crate::{
     routes::Upstream,
 };
 use axum::http::uri::PathAndQuery;
+use bytes::Bytes;
 use off_kit::Kit;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicU8, Ordering},
     },
     time::Duration,
@@ -45,6 +47,12 @@ impl ServiceState {
     const ALL: [Self; 4] = [Self::Unknown, Self::Ok, Self::NotReady, Self::Away];
 }
 
+/// The part of `/readyz` that is shown.
+#[derive(Default, Deserialize)]
+struct Readiness {
+    warnings: BTreeMap<String, String>,
+}
+
 /// The states of all services.
 #[derive(Debug, Clone)]
 pub(crate) struct Board(Arc<[Entry]>);
@@ -54,11 +62,17 @@ pub(crate) struct Entry {
     pub(crate) upstream: Upstream,
     health: Base,
     state: AtomicU8,
+    /// What is slow or stalled there.
+    warnings: RwLock<Vec<String>>,
 }
 
 impl Entry {
     pub(crate) fn state(&self) -> ServiceState {
         ServiceState::ALL.get(usize::from(self.state.load(Ordering::Relaxed))).copied().unwrap_or(ServiceState::Unknown)
+    }
+
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the system works only with this service.
@@ -73,7 +87,12 @@ impl Board {
         let mut entries = Vec::new();
         for upstream in Upstream::ALL {
             if let Some(place) = services.place(upstream)? {
-                entries.push(Entry { upstream, health: place.health, state: AtomicU8::default() });
+                entries.push(Entry {
+                    upstream,
+                    health: place.health,
+                    state: AtomicU8::default(),
+                    warnings: RwLock::default(),
+                });
             }
         }
         let board = Self(entries.into());
@@ -95,12 +114,14 @@ impl Board {
     async fn ask(self, index: usize, client: HttpClient, timeout: Duration) {
         let Some(entry) = self.0.get(index) else { return };
         let uri = entry.health.join(PathAndQuery::from_static("/readyz"));
-        let state = match client::get(&client, uri, MAX_ANSWER_BYTES, timeout).await {
-            Ok((status, _)) if status.is_success() => ServiceState::Ok,
-            Ok(_) => ServiceState::NotReady,
-            Err(_) => ServiceState::Away,
+        let (state, readiness) = match client::get(&client, uri, MAX_ANSWER_BYTES, timeout).await {
+            Ok((status, body)) if status.is_success() => (ServiceState::Ok, body),
+            Ok((_, body)) => (ServiceState::NotReady, body),
+            Err(_) => (ServiceState::Away, Bytes::new()),
         };
         entry.state.store(state as u8, Ordering::Relaxed);
+        let Readiness { warnings } = serde_json::from_slice(&readiness).unwrap_or_default();
+        *entry.warnings.write().unwrap_or_else(PoisonError::into_inner) = warnings.into_values().collect();
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

@@ -13,6 +13,8 @@ pub(crate) enum Code {
     HeadTooLarge,
     /// The setting CORS_ORIGINS does not list the origin of the page.
     OriginNotAllowed,
+    /// A page of another site caused a request with the cookie of a session.
+    CrossSite,
     /// The body arrived too slowly.
     BodyTooSlow,
     /// Too many requests of this caller.
@@ -24,11 +26,12 @@ pub(crate) enum Code {
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 8] = [
+    pub(crate) const NAMES: [&'static str; 9] = [
         Self::InvalidPath.name(),
         Self::AmbiguousRequest.name(),
         Self::HeadTooLarge.name(),
         Self::OriginNotAllowed.name(),
+        Self::CrossSite.name(),
         Self::BodyTooSlow.name(),
         Self::RateLimited.name(),
         Self::UpstreamFailed.name(),
@@ -41,6 +44,7 @@ impl Code {
             Self::AmbiguousRequest => "ambiguous_request",
             Self::HeadTooLarge => "head_too_large",
             Self::OriginNotAllowed => "origin_not_allowed",
+            Self::CrossSite => "cross_site",
             Self::BodyTooSlow => "body_too_slow",
             Self::RateLimited => "rate_limited",
             Self::UpstreamFailed => "upstream_failed",
@@ -58,7 +62,7 @@ impl ProblemCode for Code {
         match self {
             Self::InvalidPath | Self::AmbiguousRequest => StatusCode::BAD_REQUEST,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            Self::OriginNotAllowed => StatusCode::FORBIDDEN,
+            Self::OriginNotAllowed | Self::CrossSite => StatusCode::FORBIDDEN,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamFailed => StatusCode::BAD_GATEWAY,

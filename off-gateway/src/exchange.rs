@@ -1,4 +1,5 @@
-//! Basic credentials of simple clients: a device key or the secret of a client, for which the auth service has a token.
+//! Credentials of simple clients: a device key, the secret of a client or the key of a browser's session, for which the
+//! auth service has a token.
 
 use crate::{
     address::{ClientAddress, FORWARDED_FOR},
@@ -11,7 +12,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use hyper::Request;
 use metrics::counter;
-use off_kit::{Clock, Kit, LogLimit};
+use off_kit::{Clock, Kit, LogLimit, auth::OpaqueKey};
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -34,7 +35,7 @@ const MAX_ANSWER_BYTES: usize = 16 * 1024;
 const MAX_HEADER_BYTES: usize = 512;
 
 /// How keys and secrets of off begin. Others, like the passwords of people, are never sent on.
-const PREFIXES: [&str; 2] = ["offd_", "offs_"];
+const PREFIXES: [&str; 3] = [OpaqueKey::DEVICE, OpaqueKey::CLIENT, OpaqueKey::SESSION];
 
 /// Why there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(crate) enum Refusal {
     Unavailable,
 }
 
-/// Basic credentials of off: a device key or the secret of a client, with the id that it belongs to.
+/// Basic credentials of off: a device key, the secret of a client or a session key, with the id that it belongs to.
 pub(crate) struct BasicCredentials(String);
 
 impl BasicCredentials {
@@ -57,6 +58,11 @@ impl BasicCredentials {
         // Ids and keys need no form encoding (RFC 6749 section 2.3.1), which would give one key many spellings.
         let is_plain = !decoded.contains(['%', '+']);
         (is_plain && PREFIXES.iter().any(|prefix| secret.starts_with(prefix))).then_some(Self(decoded))
+    }
+
+    /// The credentials that a session key stands for; `None` if it is not one.
+    pub(crate) fn of_session(key: &str) -> Option<Self> {
+        OpaqueKey::parse(OpaqueKey::SESSION, key).map(|_| Self(format!("session:{key}")))
     }
 
     /// SHA-256 of the credentials: they are not kept.
@@ -177,7 +183,7 @@ mod tests {
 
     #[test]
     fn only_keys_of_off_are_sent_on() {
-        for of_off in ["ssd-7:offd_abc", "generator:offs_abc"] {
+        for of_off in ["ssd-7:offd_abc", "generator:offs_abc", "session:offk_abc"] {
             assert!(BasicCredentials::of(&basic(of_off)).is_some(), "{of_off}");
         }
         for wrong in ["ada@example.org:my password", "offd_abc", "offs_x:", "ssd-7:offd_%61bc", "ssd-7:offd_a+c"] {

@@ -128,7 +128,7 @@ impl Forwarder {
         let (mut parts, body) = request.into_parts();
         headers::prepare_request(&mut parts.headers, about.client, &about.id, about.traceparent.as_deref());
         if to != Upstream::Auth {
-            // The only cookie is the refresh token.
+            // The only other cookie is the refresh token.
             parts.headers.remove(header::COOKIE);
         }
         if websocket.is_some() {
@@ -232,6 +232,7 @@ impl Forwarder {
         parts.extensions.clear();
         headers::remove_hop_by_hop(&mut parts.headers);
         Cors::remove(&mut parts.headers);
+        parts.headers.remove(header::CONTENT_SECURITY_POLICY);
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let detail = "the service changed to another protocol, which was not asked for";
             let (client, place) = websocket.ok_or_else(|| Problem::new(Code::UpstreamFailed, detail))?;

@@ -2,14 +2,16 @@
 
 use crate::{
     address::ClientAddress,
-    authenticate::{Authenticator, Refused, check_person},
+    authenticate::{Authenticator, Refused, check_person, wrong_key},
     cors::Cors,
     forward::{About, Forwarder},
     headers::{self, REQUEST_ID},
     own::not_found,
+    page::Viewer,
     path,
     rates::{Class, Level, RateKey, RateLimits},
     routes::{Route, To},
+    session_cookie,
 };
 use axum::{
     Router,
@@ -135,6 +137,7 @@ impl Parts {
         match self.pass_to(route, request, client, id.clone()).await {
             Ok(answered) => answered,
             Err(Refused::Problem(problem)) => (problem.into_response(), None),
+            Err(Refused::WrongKey) => (wrong_key().into_response(), None),
             Err(Refused::TooMany(exceeded)) => (self.rates.refuse(exceeded), None),
         }
     }
@@ -155,7 +158,16 @@ impl Parts {
         }
         let to = match route.to {
             To::Gateway => {
-                let Ok(response) = self.own.call(request).await;
+                request.extensions_mut().insert(Viewer {
+                    principal: authenticated.principal,
+                    rate_key: authenticated.rate_key,
+                    client,
+                    id,
+                });
+                let Ok(mut response) = self.own.call(request).await;
+                if authenticated.has_ended && !response.headers().contains_key(header::SET_COOKIE) {
+                    response.headers_mut().insert(header::SET_COOKIE, session_cookie::removed());
+                }
                 return Ok((response, authenticated.level));
             }
             To::Service(upstream) => upstream,

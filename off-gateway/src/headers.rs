@@ -158,19 +158,30 @@ pub(crate) fn request_id(headers: &HeaderMap) -> HeaderValue {
 /// What browsers may do with an answer.
 const API_CONTENT: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+
+/// Nothing here needs what a page could ask a person for.
+const PERMISSIONS: HeaderValue = HeaderValue::from_static(
+    "accelerometer=(), camera=(), display-capture=(), geolocation=(), gyroscope=(), magnetometer=(), microphone=(), \
+     payment=(), usb=()",
+);
+
 /// Swagger UI has inline styles and images.
 const DOCS_CONTENT: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
      frame-ancestors 'none'",
 );
 
-/// Adds to an answer what browsers should know.
+/// Adds to an answer what browsers should know. A page has its own content policy.
 pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, client: ClientAddress) {
     let is_docs = path == "/docs" || path.starts_with("/docs/");
-    headers.insert(header::CONTENT_SECURITY_POLICY, if is_docs { DOCS_CONTENT } else { API_CONTENT });
+    if let Entry::Vacant(vacant) = headers.entry(header::CONTENT_SECURITY_POLICY) {
+        vacant.insert(if is_docs { DOCS_CONTENT } else { API_CONTENT });
+    }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(PERMISSIONS_POLICY, PERMISSIONS);
     if client.tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
     }

@@ -11,11 +11,14 @@ mod exchange;
 mod forward;
 mod gate;
 mod headers;
+mod live;
 mod metrics;
 mod own;
+mod page;
 mod path;
 mod rates;
 mod routes;
+mod session_cookie;
 mod streams;
 mod tls;
 
@@ -31,6 +34,7 @@ use exchange::Exchange;
 use forward::Forwarder;
 use gate::{Gate, Parts};
 use hyper_util::service::TowerToHyperService;
+use live::Live;
 use off_kit::{
     Bus, Kit, Service,
     auth::Verifier,
@@ -38,6 +42,7 @@ use off_kit::{
     telemetry::Metric,
 };
 use own::Own;
+use page::ServiceApis;
 use rates::RateLimits;
 use routes::Upstream;
 use std::sync::Arc;
@@ -71,6 +76,8 @@ impl Service for Gateway {
         let board = Board::start(&kit, &config.services, &client)?;
         let documents = Documents::new(&kit, &config.services, client.clone())?;
         let streams = Streams::new(&kit, config.max_streams, config.max_streams_per_caller);
+        let live = Live::start(&kit, &bus, &config.services, &client, &board, streams.clone())?;
+        let services = ServiceApis::new(&kit, &config.services, client.clone())?;
         let auth = config.services.place(Upstream::Auth)?.context("AUTH_URL: it is needed")?;
         let exchange = Exchange::new(&kit, client.clone(), auth.api);
         let rates = Arc::new(RateLimits::new(|class| config.rates.of(class)));
@@ -80,7 +87,7 @@ impl Service for Gateway {
             rates,
             cors: Cors::new(config.cors_origins),
             forwarder,
-            own: TowerToHyperService::new(Own::new(&kit, board, documents)?.router()),
+            own: TowerToHyperService::new(Own::new(&kit, board, documents, services, live)?.router()),
             durations: Durations::new(Self::NAME),
             trusted_proxies: config.trusted_proxies,
         }));

@@ -4,10 +4,12 @@ use crate::{
     Gateway,
     board::{Board, ServiceState},
     docs::{self, Documents},
+    live::{self, Live, LiveApi},
+    page::{Page, ServiceApis},
 };
 use axum::{
     Json, Router,
-    extract::{Path, State},
+    extract::{FromRef, Path, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -29,6 +31,7 @@ pub(crate) struct Own {
     documents: Documents,
     /// The gateway's own document.
     document: Bytes,
+    live: LiveApi,
 }
 
 /// The state of everything behind the gateway.
@@ -57,23 +60,22 @@ struct ServiceHealth {
     status: ServiceState,
 }
 
-/// Where to go from here.
-#[derive(Debug, Serialize, ToSchema)]
-struct Welcome {
-    #[schema(example = "off")]
-    name: &'static str,
-    #[schema(example = "0.1.0")]
-    version: &'static str,
-    /// The documentation of all APIs.
-    #[schema(example = "/docs/")]
-    docs: &'static str,
-    #[schema(example = "/client/health/")]
-    health: &'static str,
+impl FromRef<Own> for LiveApi {
+    fn from_ref(own: &Own) -> Self {
+        own.live.clone()
+    }
 }
 
 impl Own {
-    pub(crate) fn new(kit: &Kit, board: Board, documents: Documents) -> anyhow::Result<Self> {
-        Ok(Self { kit: kit.clone(), board, documents, document: docs::own(&Gateway::openapi())? })
+    pub(crate) fn new(
+        kit: &Kit,
+        board: Board,
+        documents: Documents,
+        services: ServiceApis,
+        live: Live,
+    ) -> anyhow::Result<Self> {
+        let (document, live) = (docs::own(&Gateway::openapi())?, LiveApi { live, services });
+        Ok(Self { kit: kit.clone(), board, documents, document, live })
     }
 
     /// All routes.
@@ -84,8 +86,10 @@ impl Own {
             .route("/openapi.json", get(|own: State<Self>| async move { json(own.document.clone()) }))
             .route("/client/health", get(find_client_health))
             .with_state(self.clone());
+        let LiveApi { live, services } = self.live;
         api.merge(documents)
             .merge(self.documents.page())
+            .merge(Page { services, live }.router())
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async {
                 Problem::new(CommonCode::MethodNotAllowed, "this path does not support the method")
@@ -116,16 +120,12 @@ pub(crate) fn not_found() -> Problem {
 
 /// The routes that the document of the gateway has.
 pub(crate) fn routes() -> OpenApiRouter<Own> {
-    OpenApiRouter::new().routes(routes!(welcome)).routes(routes!(find_health)).routes(routes!(find_client_health))
-}
-
-/// Where to go from here.
-#[utoipa::path(get, path = "/", tag = "gateway", security(()), responses(
-    (status = 200, description = "the links", body = Welcome),
-    (status = 429, description = "too many requests of this caller, see Retry-After", body = Problem)))]
-async fn welcome() -> Json<Welcome> {
-    let version = env!("CARGO_PKG_VERSION");
-    Json(Welcome { name: "off", version, docs: "/docs/", health: "/client/health/" })
+    OpenApiRouter::new()
+        .routes(routes!(find_health))
+        .routes(routes!(find_client_health))
+        .routes(routes!(live::http::follow_system))
+        .routes(routes!(live::http::follow_order))
+        .routes(routes!(live::http::follow_me))
 }
 
 /// Whether everything that is needed works, for monitoring. The states are a few seconds old.

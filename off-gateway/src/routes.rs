@@ -51,6 +51,7 @@ enum Extent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Methods {
     None,
+    Get,
     Post,
     Put,
     All,
@@ -60,6 +61,7 @@ impl Methods {
     fn contain(self, method: &Method) -> bool {
         match self {
             Self::None => false,
+            Self::Get => method == Method::GET,
             Self::Post => method == Method::POST,
             Self::Put => method == Method::PUT,
             Self::All => true,
@@ -79,6 +81,8 @@ pub(crate) struct Route {
     public: Methods,
     /// Those that also count as sign-ins of their address.
     sign_in: Methods,
+    /// Whether the cookie of a session counts. Elsewhere it is ignored: a sign-in comes with that of the session before.
+    pub(crate) takes_cookie: bool,
 }
 
 const AUTH: To = To::Service(Upstream::Auth);
@@ -90,7 +94,9 @@ const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 21] = [
+const ROUTES: [Route; 30] = [
+    Route { extent: Extent::Exact, ..api("/api/orders/{}/live", To::Gateway) },
+    Route { public: Methods::Get, extent: Extent::Exact, ..api("/api/orders/counts", ORDERS) },
     api("/api/orders", ORDERS),
     api("/api/account", BILLING),
     api("/api/letters", NOTIFICATIONS),
@@ -107,9 +113,16 @@ const ROUTES: [Route; 21] = [
     Route { sign_in: Methods::All, ..api("/api/password", AUTH) },
     api("/api/sessions", AUTH),
     api("/api/keys", AUTH),
-    Route { pattern: OAUTH, to: AUTH, extent: Extent::Below, public: Methods::All, sign_in: Methods::All },
-    Route { pattern: "/.well-known", to: AUTH, extent: Extent::Below, public: Methods::All, sign_in: Methods::None },
-    own("/", Extent::Exact),
+    public(OAUTH, AUTH, Methods::All),
+    public("/.well-known", AUTH, Methods::None),
+    page("/", Extent::Exact),
+    Route { sign_in: Methods::Post, ..page("/sign-in", Extent::Exact) },
+    page("/sign-out", Extent::Exact),
+    Route { sign_in: Methods::Post, ..page("/register", Extent::Exact) },
+    page("/orders", Extent::Below),
+    page("/api/live", Extent::Exact),
+    Route { extent: Extent::Exact, ..api("/api/me/live", To::Gateway) },
+    own("/assets", Extent::Below),
     own("/health", Extent::Exact),
     own("/client/health", Extent::Exact),
     own("/client/health/", Extent::Exact),
@@ -118,15 +131,24 @@ const ROUTES: [Route; 21] = [
 ];
 
 const fn api(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Below, public: Methods::None, sign_in: Methods::None }
+    Route { pattern, to, extent: Extent::Below, public: Methods::None, sign_in: Methods::None, takes_cookie: true }
 }
 
 const fn sign_in(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Exact, public: Methods::Post, sign_in: Methods::All }
+    Route { pattern, to, extent: Extent::Exact, public: Methods::Post, sign_in: Methods::All, takes_cookie: false }
+}
+
+const fn public(pattern: &'static str, to: To, sign_in: Methods) -> Route {
+    Route { pattern, to, extent: Extent::Below, public: Methods::All, sign_in, takes_cookie: false }
 }
 
 const fn own(pattern: &'static str, extent: Extent) -> Route {
-    Route { pattern, to: To::Gateway, extent, public: Methods::All, sign_in: Methods::None }
+    Route { pattern, to: To::Gateway, extent, public: Methods::All, sign_in: Methods::None, takes_cookie: false }
+}
+
+/// A page. Who has not signed in may ask for it, too: it says what they may see, or sends them to the sign-in.
+const fn page(pattern: &'static str, extent: Extent) -> Route {
+    Route { takes_cookie: true, ..own(pattern, extent) }
 }
 
 impl Route {

@@ -3,7 +3,7 @@
 
 use crate::rates::RateKey;
 use axum::body::{Body, Bytes, HttpBody};
-use futures::future::BoxFuture;
+use futures::{Stream, StreamExt, future::BoxFuture};
 use hyper::{
     body::{Frame, Incoming, SizeHint},
     upgrade::OnUpgrade,
@@ -150,6 +150,18 @@ impl Drop for Place {
             }
         }
         self.streams.gauge.decrement(1.0);
+    }
+}
+
+impl Place {
+    /// `stream` until it or this place ends.
+    pub(crate) fn limit<S: Stream>(mut self, stream: S) -> impl Stream<Item = S::Item> {
+        let ends = std::mem::replace(&mut self.ends, Box::pin(std::future::pending()));
+        stream.take_until(ends).map(move |item| {
+            // The stream keeps the place as long as it exists.
+            let _ = &self;
+            item
+        })
     }
 }
 

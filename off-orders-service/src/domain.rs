@@ -7,7 +7,7 @@ use off_kit::{
     fields::{FieldError, Fields, Object, Raw},
     http::IdempotencyKey,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::{NoContext, Timestamp, Uuid};
 
@@ -111,6 +111,21 @@ pub(crate) struct OrderWithHistory {
 pub(crate) struct Step {
     pub(crate) status: OrderStatus,
     pub(crate) at: DateTime<Utc>,
+}
+
+/// How many orders there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct Counts {
+    /// All orders ever placed.
+    pub(crate) placed: i64,
+    /// Those that wait for their payment.
+    pub(crate) pending: i64,
+    /// Those that the supplier has.
+    pub(crate) paid: i64,
+    /// Those that are on their way.
+    pub(crate) shipped: i64,
+    /// Those that are over: completed, refused or cancelled.
+    pub(crate) ended: i64,
 }
 
 /// When an order reached its statuses.

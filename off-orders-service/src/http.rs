@@ -1,6 +1,7 @@
 //! HTTP routes and handlers.
 
 mod cancellation;
+mod counts;
 mod responses;
 mod wait;
 
@@ -35,6 +36,7 @@ const PAGE_SIZE: PageSize = PageSize { default: 50, max: 500 };
 pub(crate) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(create_order, list_orders))
+        .routes(routes!(counts::count_orders))
         .routes(routes!(find_order))
         .routes(routes!(cancellation::cancel_order))
 }

@@ -2,6 +2,7 @@
 
 mod codes;
 mod config;
+mod counter;
 mod deadlines;
 mod domain;
 mod events;
@@ -16,6 +17,7 @@ mod store;
 
 pub use config::Config;
 
+use counter::Counter;
 use deadlines::TimeLimits;
 use intake::Intake;
 use long_polls::LongPolls;
@@ -38,6 +40,7 @@ struct App {
     intake: Intake,
     publisher: Publisher,
     long_polls: LongPolls,
+    counter: Counter,
 }
 
 impl Service for OrdersService {
@@ -61,7 +64,8 @@ impl Service for OrdersService {
         db::need_same_time(&kit, &db, store::CLOCK_TOLERANCE);
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         order_monitor::start(&kit, &db);
-        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls: LongPolls::new(&kit) };
+        let (long_polls, counter) = (LongPolls::new(&kit), Counter::default());
+        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls, counter };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::reply(&kit, &bus, ShipRequest::SUBJECT, app.clone(), events::on_ship_request);

@@ -1,12 +1,14 @@
 //! All SQL of the service.
 
 pub(crate) mod checkpoints;
+mod counts;
 pub(crate) mod late_orders;
 mod orders;
 mod products;
 mod requests;
 mod statuses;
 
+pub(crate) use counts::count_orders;
 pub(crate) use orders::{Filter, find_order, list_orders, list_orders_of_person};
 pub(crate) use products::find_drawn_barcode;
 pub(crate) use requests::{InsertConflict, Priced, insert_orders, list_conflicts};

@@ -20,7 +20,7 @@ use basic::basic_credentials;
 use error::{ErrorCode, OAuthError};
 use form::OAuthForm;
 use off_kit::{
-    auth::TokenError,
+    auth::{OpaqueKey, TokenError},
     http::{Problem, RequestSource},
 };
 use serde::{Deserialize, Serialize};
@@ -60,7 +60,7 @@ impl fmt::Debug for IssuedToken {
 /// A token to revoke, form-encoded.
 #[derive(Deserialize, ToSchema)]
 pub(super) struct Revocation {
-    /// A refresh token, or an access token of the client that asks.
+    /// A refresh token, a session key, or an access token of the client that asks.
     #[schema(value_type = String)]
     token: Option<String>,
     /// `refresh_token` or `access_token`; not needed.
@@ -85,7 +85,7 @@ async fn find_client(app: &App, headers: &HeaderMap) -> Result<Option<Authentica
 /// Obtain a token with the credentials of a program or device.
 ///
 /// The credentials are sent as HTTP Basic: the name and secret of a client, or `ssd-` with the number of a device and
-/// one of its keys. There is no refresh token: ask again before the token expires.
+/// one of its keys, or `session` and a session key of `POST /api/login`. There is no refresh token: ask again before the token expires.
 #[utoipa::path(post, path = "/oauth/token", tag = "oauth", security(()),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
@@ -114,9 +114,9 @@ pub(super) async fn issue_token(
     Ok(([NO_STORE], Json(IssuedToken { access_token: token.text, token_type: "Bearer", expires_in, scope })))
 }
 
-/// Revoke a refresh token, which ends its session, or an access token of the client that asks.
+/// Revoke a refresh token or a session key, which ends the session, or an access token of the client that asks.
 ///
-/// A refresh token needs no credentials. Access tokens cannot be revoked one by one: all that were obtained with the
+/// Refresh tokens and session keys need no credentials. Access tokens cannot be revoked one by one: all that were obtained with the
 /// same secret or key end, and so do new ones within the next ten minutes. An invalid token is no error.
 #[utoipa::path(post, path = "/oauth/revoke", tag = "oauth", security(()),
     request_body(content = Revocation, content_type = "application/x-www-form-urlencoded"),
@@ -136,7 +136,9 @@ pub(super) async fn revoke_token(
     let missing = || OAuthError::new(ErrorCode::InvalidRequest, "token is missing");
     let token = request.token.ok_or_else(missing)?;
     let client = find_client(&app, &headers).await?;
-    if RefreshToken::parse(&token).is_some() {
+    if let Some(key) = OpaqueKey::parse(OpaqueKey::SESSION, &token) {
+        refresh::sign_out_key(&app, &key, &source).await.map_err(OAuthError::of_database)?;
+    } else if RefreshToken::parse(&token).is_some() {
         refresh::sign_out(&app, &token, &source).await.map_err(OAuthError::of_database)?;
     } else if let Some(client) = client {
         match app.verifier.verify(&token).await {

@@ -10,6 +10,7 @@ use axum::{
     response::{AppendHeaders, IntoResponse},
 };
 use off_kit::{
+    auth::OpaqueKey,
     fields::{Fields, Raw},
     http::{ApiJson, Problem, RequestSource},
 };
@@ -32,6 +33,9 @@ pub(super) struct Login {
     /// Whether the refresh token is set as a cookie instead of being in the body.
     #[serde(default)]
     cookie: bool,
+    /// Whether the session has a key instead of refresh tokens, for a browser that keeps it in a cookie.
+    #[serde(default)]
+    session_key: bool,
 }
 
 /// Omits the fields, which are personal or secret.
@@ -69,30 +73,40 @@ pub(super) struct Tokens {
     /// What the access token allows.
     #[schema(example = "person")]
     scope: String,
-    /// Gets the next tokens, once; absent if it is in the cookie.
+    /// Gets the next tokens, once; absent if it is in the cookie, or the session has a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<String>,
-    /// Seconds until the refresh token expires.
+    /// The key of the session, if one was asked for: its requests are Basic credentials with the user `session`, or the
+    /// gateway's cookie `__Host-off-session`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "offk_01890a5dac96774bbcceb302099a8057_c2VjcmV0")]
+    session_key: Option<String>,
+    /// Seconds until the refresh token expires, or the session with its key if nobody uses it.
     #[schema(example = 2_592_000)]
     refresh_expires_in: i64,
 }
 
-/// Where the refresh token of an answer goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+/// How a session lives on after an answer.
+#[derive(Debug)]
+enum Kept {
+    /// By the refresh token in the body.
     Body,
+    /// By the refresh token in the cookie.
     Cookie,
+    /// By its key.
+    Key(OpaqueKey),
 }
 
-fn answer(pair: TokenPair, place: Place) -> impl IntoResponse {
+fn answer(pair: TokenPair, kept: &Kept) -> impl IntoResponse + use<> {
     let TokenPair { access, refresh_token, refresh_expires_in } = pair;
-    let cookie = (place == Place::Cookie).then(|| set_cookie(&refresh_token, refresh_expires_in));
+    let cookie = matches!(kept, Kept::Cookie).then(|| set_cookie(&refresh_token, refresh_expires_in));
     let tokens = Tokens {
         access_token: access.text,
         token_type: "Bearer",
         expires_in: access.expires_in,
         scope: access.scopes.to_string(),
-        refresh_token: (place == Place::Body).then_some(refresh_token),
+        refresh_token: matches!(kept, Kept::Body).then_some(refresh_token),
+        session_key: if let Kept::Key(key) = kept { Some(key.text().to_owned()) } else { None },
         refresh_expires_in,
     };
     ([NO_STORE], AppendHeaders(cookie.flatten()), Json(tokens))
@@ -106,14 +120,14 @@ fn set_cookie(token: &str, seconds: i64) -> Option<(HeaderName, HeaderValue)> {
 
 /// The refresh token of a request, and where it was. The cookie counts only in a request that a page of the same origin
 /// makes, because browsers send it on their own.
-fn refresh_token(body: Option<ApiJson<Refresh>>, headers: &HeaderMap) -> Option<(String, Place)> {
+fn refresh_token(body: Option<ApiJson<Refresh>>, headers: &HeaderMap) -> Option<(String, Kept)> {
     if let Some(token) = body.and_then(|ApiJson(body)| body.refresh_token) {
-        return Some((token, Place::Body));
+        return Some((token, Kept::Body));
     }
     headers.get("sec-fetch-site").filter(|site| *site == "same-origin")?;
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut cookies = cookies.flat_map(|value| value.split(';')).filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.find(|(name, _)| *name == COOKIE).map(|(_, token)| (token.to_owned(), Place::Cookie))
+    cookies.find(|(name, _)| *name == COOKIE).map(|(_, token)| (token.to_owned(), Kept::Cookie))
 }
 
 /// Sign in with an e-mail address and a password.
@@ -140,9 +154,17 @@ pub(super) async fn login(
     let mut fields = Fields::default();
     let email = fields.text("email", &login.email);
     let password = fields.text("password", &login.password);
+    if login.cookie && login.session_key {
+        fields.check::<(), _>("session_key", Err("a session has either a key or a refresh token in a cookie"));
+    }
     let (email, password) = fields.finish(email.zip(password)).map_err(Problem::invalid)?;
-    let pair = sign_in::sign_in(&app, email, password.to_owned(), &source).await?;
-    Ok(answer(pair, if login.cookie { Place::Cookie } else { Place::Body }))
+    let signed_in = sign_in::sign_in(&app, email, password.to_owned(), login.session_key, &source).await?;
+    let kept = match signed_in.key {
+        Some(key) => Kept::Key(key),
+        None if login.cookie => Kept::Cookie,
+        None => Kept::Body,
+    };
+    Ok(answer(signed_in.pair, &kept))
 }
 
 /// Exchange a refresh token for new tokens.
@@ -165,9 +187,9 @@ pub(super) async fn refresh(
     headers: HeaderMap,
     body: Option<ApiJson<Refresh>>,
 ) -> Result<impl IntoResponse, Problem> {
-    let (token, place) = refresh_token(body, &headers).ok_or(Refusal::InvalidRefreshToken)?;
+    let (token, kept) = refresh_token(body, &headers).ok_or(Refusal::InvalidRefreshToken)?;
     let pair = refresh::refresh(&app, &token, &source).await?;
-    Ok(answer(pair, place))
+    Ok(answer(pair, &kept))
 }
 
 /// End the session of a refresh token. Its access tokens end with it.
@@ -189,9 +211,9 @@ pub(super) async fn logout(
     body: Option<ApiJson<Refresh>>,
 ) -> Result<impl IntoResponse, Problem> {
     let mut removed = None;
-    if let Some((token, place)) = refresh_token(body, &headers) {
+    if let Some((token, kept)) = refresh_token(body, &headers) {
         refresh::sign_out(&app, &token, &source).await.map_err(Problem::of_database)?;
-        removed = (place == Place::Cookie).then(|| set_cookie("", 0)).flatten();
+        removed = matches!(kept, Kept::Cookie).then(|| set_cookie("", 0)).flatten();
     }
     Ok((StatusCode::NO_CONTENT, [NO_STORE], AppendHeaders(removed)))
 }

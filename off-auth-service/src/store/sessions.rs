@@ -3,6 +3,7 @@
 use crate::domain::{OwnSession, Session};
 use chrono::{DateTime, Utc};
 use off_events::UserId;
+use off_kit::auth::KeyDigest;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -12,6 +13,8 @@ pub(crate) struct NewSession<'a> {
     pub(crate) id: Uuid,
     pub(crate) user_id: UserId,
     pub(crate) salt: &'a [u8],
+    /// The digest of its key, if it has one.
+    pub(crate) key_sha256: Option<&'a [u8]>,
     pub(crate) now: DateTime<Utc>,
     pub(crate) idle_until: DateTime<Utc>,
     pub(crate) ends_at: DateTime<Utc>,
@@ -22,8 +25,8 @@ pub(crate) struct NewSession<'a> {
 pub(crate) async fn insert_session(conn: &mut PgConnection, session: &NewSession<'_>) -> sqlx::Result<()> {
     sqlx::query!(
         "INSERT INTO auth.sessions
-             (id, user_id, salt, created_at, refreshed_at, idle_until, ends_at, user_agent, address)
-         VALUES ($1, $2, $3, $4, $4, $5, $6, $7, $8)",
+             (id, user_id, salt, key_sha256, created_at, refreshed_at, idle_until, ends_at, user_agent, address)
+         VALUES ($1, $2, $3, $9, $4, $4, $5, $6, $7, $8)",
         session.id,
         session.user_id.0,
         session.salt,
@@ -32,6 +35,7 @@ pub(crate) async fn insert_session(conn: &mut PgConnection, session: &NewSession
         session.ends_at,
         session.user_agent,
         session.address,
+        session.key_sha256,
     )
     .execute(conn)
     .await?;
@@ -97,6 +101,38 @@ pub(crate) async fn refresh_session(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// The person of the session with this key, and whether they are an operator. The session stays alive until `idle_until`
+/// or its end. `None` if no session that lives has this key.
+pub(crate) async fn use_session_key(
+    db: &PgPool,
+    (id, sha256): &(Uuid, KeyDigest),
+    now: DateTime<Utc>,
+    idle_until: DateTime<Utc>,
+) -> sqlx::Result<Option<(UserId, bool)>> {
+    let used = sqlx::query!(
+        "UPDATE auth.sessions SET refreshed_at = $3, idle_until = least($4, ends_at)
+         FROM auth.accounts
+         WHERE id = $1 AND key_sha256 = $2 AND revoked_at IS NULL AND idle_until > $3
+             AND accounts.user_id = sessions.user_id
+         RETURNING accounts.user_id, is_operator",
+        id,
+        &sha256[..],
+        now,
+        idle_until,
+    );
+    Ok(used.fetch_optional(db).await?.map(|row| (UserId(row.user_id), row.is_operator)))
+}
+
+/// Whether this is the key of this session, even of one that has ended.
+pub(crate) async fn has_session_key(conn: &mut PgConnection, (id, sha256): &(Uuid, KeyDigest)) -> sqlx::Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"SELECT EXISTS (SELECT FROM auth.sessions WHERE id = $1 AND key_sha256 = $2) AS "found!""#,
+        id,
+        &sha256[..],
+    );
+    found.fetch_one(conn).await
 }
 
 /// Ends a session, unless it has ended; returns whether it did.

@@ -12,6 +12,7 @@ mod passwords;
 mod program;
 mod refresh;
 mod secrets;
+mod session_keys;
 mod sessions;
 mod sign_in;
 mod signing_keys;

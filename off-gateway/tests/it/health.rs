@@ -54,11 +54,3 @@ async fn a_generator_that_is_away_matters_little() {
     assert_eq!((body["status"].as_str().unwrap(), state(&body, "generator")), ("degraded", "away"));
     gate.end().await;
 }
-
-#[tokio::test]
-async fn the_start_page_leads_on() {
-    let gate = Gate::start().await;
-    let answer = gate.http().anonymous().get("/").await;
-    assert_eq!((answer.status.as_u16(), answer.body["docs"].as_str().unwrap()), (200, "/docs/"));
-    gate.end().await;
-}

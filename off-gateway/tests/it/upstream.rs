@@ -32,6 +32,10 @@ use url::Url;
 /// The password that the token endpoint accepts.
 pub(crate) const KEY: &str = "offd_0123456789abcdef0123456789abcdef_secret";
 
+/// The session key that the token endpoint accepts.
+pub(crate) const SESSION_KEY: &str =
+    "offk_0123456789abcdef0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
 /// The server.
 pub(crate) struct Upstream {
     pub(crate) url: Url,
@@ -64,6 +68,9 @@ impl Upstream {
             .route("/oauth/token", post(issue_token))
             .route("/openapi.json", get(async || Json(json!({"paths": {"/api/x": {}, "/readyz": {"servers": []}}}))))
             .route("/readyz", get(is_ready))
+            // The gateway asks these on its own, for the state of the system.
+            .route("/api/orders/counts", get(async || StatusCode::SERVICE_UNAVAILABLE))
+            .route("/metrics", get(async || ""))
             .fallback(echo)
             .with_state(seen.clone());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -157,15 +164,21 @@ async fn answer_strangely() -> Response {
 }
 
 async fn issue_token(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: String) -> Response {
-    let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("ssd-7:{KEY}")));
-    if headers.get(header::AUTHORIZATION).is_none_or(|given| given != expected.as_str()) {
+    let basic = |text: String| format!("Basic {}", BASE64_STANDARD.encode(text));
+    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (subject, scope) = if given == basic(format!("ssd-7:{KEY}")) {
+        (Subject::Device(off_events::SsdId(7)), Scope::Device)
+    } else if given == basic(format!("session:{SESSION_KEY}")) {
+        (Subject::Person(off_events::UserId(17)), Scope::Person)
+    } else {
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
-    }
+    };
     assert_eq!(body, "grant_type=client_credentials");
     seen.tokens.fetch_add(1, Ordering::SeqCst);
     seen.requests.lock().unwrap().push(("token".to_owned(), headers));
-    let token = tokens::token(&Subject::Device(off_events::SsdId(7)), &[Scope::Device]);
-    Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": 600, "scope": "device"})).into_response()
+    let token = tokens::token(&subject, &[scope]);
+    Json(json!({"access_token": token, "token_type": "Bearer", "expires_in": 600, "scope": scope.as_str()}))
+        .into_response()
 }
 
 async fn is_ready(State(seen): State<Arc<Seen>>) -> StatusCode {

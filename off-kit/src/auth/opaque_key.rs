@@ -1,4 +1,4 @@
-//! Keys that the system draws, for devices and programs.
+//! Keys that the system draws, for devices, programs and the sessions of browsers.
 
 use anyhow::anyhow;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -18,7 +18,7 @@ const ID_DIGITS: usize = 32;
 /// The SHA-256 of a key's text, which is all that the database knows of the secret.
 pub type KeyDigest = [u8; 32];
 
-/// The key of a device or the secret of a program: a prefix, its id as 32 hex digits, `_`, and 32 random bytes as
+/// The key of a device, the secret of a program or the key of a session: a prefix, its id as 32 hex digits, `_`, and 32 random bytes as
 /// base64url. The prefix lets secret scanners find a key that leaked.
 pub struct OpaqueKey {
     id: Uuid,
@@ -37,6 +37,8 @@ impl OpaqueKey {
     pub const DEVICE: &'static str = "offd_";
     /// The prefix of client secrets.
     pub const CLIENT: &'static str = "offs_";
+    /// The prefix of session keys.
+    pub const SESSION: &'static str = "offk_";
 
     /// A new key.
     ///

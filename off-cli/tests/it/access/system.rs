@@ -106,7 +106,7 @@ impl System {
         let notifications =
             Running::start_verifying::<NotificationsService>(config, setup.clock, verifying.clone()).await;
         let config = gateway_config(&world, [&auth, &users, &orders, &billing, &notifications]);
-        let gateway = Running::start_verifying::<Gateway>(config, setup.clock, verifying.clone()).await;
+        let gateway = Box::pin(Running::start_verifying::<Gateway>(config, setup.clock, verifying.clone())).await;
         let mut system = Self {
             ada: Owner::default(),
             bob: Owner::default(),

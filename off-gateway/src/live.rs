@@ -1,0 +1,115 @@
+//! The system as it is now: events as they happen, rates, counts and backlogs, for any number of viewers at the cost of one.
+
+mod counts;
+mod event;
+mod follow;
+pub(crate) mod http;
+mod outbox;
+mod rates;
+mod ring;
+mod system;
+
+pub(crate) use event::LiveEvent;
+pub(crate) use http::LiveApi;
+pub(crate) use rates::TimeToStatus;
+pub(crate) use ring::Cursor;
+pub(crate) use system::SystemState;
+
+use crate::{board::Board, client::HttpClient, config::Services, streams::Streams};
+use event::Source;
+use off_kit::{Bus, Clock, Kit};
+use rates::{History, Rates};
+use ring::{Next, Position, Ring};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+use system::Watched;
+use tokio::sync::watch;
+
+/// The present. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Live {
+    clock: Clock,
+    events: Arc<RwLock<Events>>,
+    /// The position after the newest event.
+    newest: watch::Sender<Position>,
+    system: Watched,
+    pub(crate) streams: Streams,
+}
+
+struct Events {
+    ring: Ring,
+    rates: Rates,
+}
+
+impl fmt::Debug for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").finish_non_exhaustive()
+    }
+}
+
+impl Live {
+    /// Spawns tasks on `kit` that follow the streams and observe the system.
+    pub(crate) fn start(
+        kit: &Kit,
+        bus: &Bus,
+        services: &Services,
+        client: &HttpClient,
+        board: &Board,
+        streams: Streams,
+    ) -> anyhow::Result<Self> {
+        let live = Self {
+            clock: kit.clock,
+            events: Arc::new(RwLock::new(Events { ring: Ring::default(), rates: Rates::new() })),
+            newest: watch::Sender::new(0),
+            system: Watched::default(),
+            streams,
+        };
+        for source in Source::ALL {
+            follow::start(kit, bus, source, &live);
+        }
+        system::start(kit, bus, services, client, board, &live)?;
+        Ok(live)
+    }
+
+    fn begin(&self, source: Source, sequence: u64) {
+        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.begin(source, sequence);
+    }
+
+    fn push(&self, event: LiveEvent) {
+        let mut events = self.events.write().unwrap_or_else(PoisonError::into_inner);
+        events.rates.add(&event, self.clock.now());
+        events.ring.push(event);
+        let (position, _) = events.ring.end();
+        drop(events);
+        self.newest.send_replace(position);
+    }
+
+    /// The position of a viewer who has seen everything up to `cursor`, and whether they missed something. Without a
+    /// cursor they begin now.
+    fn enter(&self, cursor: Option<Cursor>) -> (Position, Cursor, bool) {
+        let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
+        let (end, newest) = events.ring.end();
+        match cursor.map(|cursor| (events.ring.position_after(cursor), cursor)) {
+            Some((Some(position), cursor)) => (position, cursor, false),
+            Some((None, _)) => (end, newest, true),
+            None => (end, newest, false),
+        }
+    }
+
+    fn after(&self, position: Position, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
+        self.events.read().unwrap_or_else(PoisonError::into_inner).ring.after(position, is_wanted)
+    }
+
+    /// The last five minutes.
+    fn history(&self) -> History {
+        let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
+        events.rates.history(self.clock.now())
+    }
+
+    /// The system as it is now.
+    pub(crate) fn system(&self) -> Arc<SystemState> {
+        self.system.latest()
+    }
+}

@@ -1,0 +1,197 @@
+//! The latest events, in memory. Each viewer has a position among them, so a slow one costs nothing and needs no queue.
+
+use super::event::{LiveEvent, Source};
+use std::{collections::VecDeque, fmt, str::FromStr};
+
+/// How many events are kept. A viewer who is further behind gets the present instead.
+pub(super) const CAPACITY: usize = 16 * 1024;
+
+/// Up to which sequence number of each stream a viewer has seen the events. It is the id of server-sent events, and means
+/// the same in all replicas of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor([u64; Source::ALL.len()]);
+
+/// The sequence numbers of ORDERS, STOCK and USERS, like `1209-88-7`.
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [orders, stock, users] = self.0;
+        write!(f, "{orders}-{stock}-{users}")
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let numbers: Result<Vec<u64>, _> = text.split('-').map(str::parse).collect();
+        numbers.map_err(drop)?.try_into().map(Self).map_err(drop)
+    }
+}
+
+/// Where a viewer is among the events: the number of the next one.
+pub(super) type Position = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Ring {
+    events: VecDeque<(Cursor, LiveEvent)>,
+    /// The number of the first event that is kept.
+    first: Position,
+    /// Up to where all events have come.
+    cursor: Cursor,
+    /// Up to where events are not kept any more, or were never read.
+    floor: Cursor,
+}
+
+/// An event for a viewer.
+#[derive(Debug)]
+pub(super) struct NextEvent {
+    /// Up to where the viewer has seen everything with it.
+    pub(super) cursor: Cursor,
+    pub(super) subject: &'static str,
+    pub(super) json: Box<str>,
+}
+
+/// What a viewer gets next.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) position: Position,
+    pub(super) cursor: Cursor,
+    pub(super) events: Vec<NextEvent>,
+    /// Whether events were left out.
+    pub(super) has_gap: bool,
+}
+
+impl Ring {
+    /// Events of `source` come from `sequence` on. If that is not the next one, all that was kept is forgotten.
+    pub(super) fn begin(&mut self, source: Source, sequence: u64) {
+        let (index, before) = (source as usize, sequence.saturating_sub(1));
+        if self.cursor.0[index] != before {
+            self.first += self.events.len() as u64;
+            self.events.clear();
+            self.cursor.0[index] = before;
+            self.floor = self.cursor;
+        }
+    }
+
+    pub(super) fn push(&mut self, event: LiveEvent) {
+        self.cursor.0[event.source as usize] = event.sequence;
+        self.events.push_back((self.cursor, event));
+        if self.events.len() > CAPACITY
+            && let Some((cursor, _)) = self.events.pop_front()
+        {
+            self.floor = cursor;
+            self.first += 1;
+        }
+    }
+
+    /// The position after the newest event.
+    pub(super) fn end(&self) -> (Position, Cursor) {
+        (self.first + self.events.len() as u64, self.cursor)
+    }
+
+    /// The position after `cursor`; `None` if events after it are not here.
+    pub(super) fn position_after(&self, cursor: Cursor) -> Option<Position> {
+        let is_kept = cursor.0.iter().zip(self.floor.0).all(|(seen, floor)| *seen >= floor);
+        let unseen = |(_, event): &(Cursor, LiveEvent)| event.sequence > cursor.0[event.source as usize];
+        let index = self.events.iter().position(unseen).unwrap_or(self.events.len());
+        is_kept.then_some(self.first + index as u64)
+    }
+
+    /// The events from `position` on that `is_wanted`.
+    pub(super) fn after(&self, position: Position, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
+        let (end, cursor) = self.end();
+        let has_gap = position < self.first;
+        let skipped = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
+        let unseen = self.events.range(skipped.min(self.events.len())..);
+        let wanted = unseen.filter(|(_, event)| !has_gap && is_wanted(event));
+        let events = wanted.map(|(cursor, LiveEvent { subject, json, .. })| NextEvent {
+            cursor: *cursor,
+            subject,
+            json: json.clone(),
+        });
+        let events = events.collect();
+        Next { position: end, cursor, events, has_gap }
+    }
+
+    /// The newest events, newest first.
+    pub(super) fn latest(&self, count: usize) -> impl Iterator<Item = &LiveEvent> {
+        self.events.iter().rev().map(|(_, event)| event).take(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::event::PublicEvent;
+    use chrono::DateTime;
+
+    fn event(source: Source, sequence: u64) -> LiveEvent {
+        let (subject, at) = (source.subjects()[0], DateTime::UNIX_EPOCH);
+        let public = PublicEvent { subject, at, barcode: None, quantity: None, total: None };
+        let json = format!("{source:?} {sequence}").into();
+        let (order, person, device, placed_at) = (None, None, None, None);
+        LiveEvent { source, sequence, subject, at, order, person, device, placed_at, public, json }
+    }
+
+    fn texts(next: &Next) -> Vec<&str> {
+        next.events.iter().map(|event| &*event.json).collect()
+    }
+
+    #[test]
+    fn a_viewer_resumes_after_the_last_event_of_each_stream() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 11);
+        ring.begin(Source::Stock, 1);
+        for (source, sequence) in [(Source::Orders, 11), (Source::Stock, 1), (Source::Orders, 14), (Source::Stock, 2)] {
+            ring.push(event(source, sequence));
+        }
+        let after = |text: &str| {
+            let position = ring.position_after(text.parse().unwrap())?;
+            let events = ring.after(position, |_| true).events;
+            Some(events.into_iter().map(|event| event.json.into_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(after("11-1-0").unwrap(), ["Orders 14", "Stock 2"]);
+        assert_eq!(after("14-2-0").unwrap(), [""; 0]);
+        assert_eq!(after("10-0-0").unwrap().len(), 4);
+        // Another replica was ahead.
+        assert_eq!(after("99-2-0").unwrap(), [""; 0]);
+        // These events were never read.
+        assert_eq!(after("9-0-0"), None);
+        assert_eq!(ring.end().1.to_string(), "14-2-0");
+        for wrong in ["", "1", "1-2", "1-2-3-4", "a-b-c", "-1-2-3"] {
+            assert!(wrong.parse::<Cursor>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_viewer_who_is_too_slow_gets_the_present() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 1);
+        let (start, _) = ring.end();
+        for sequence in 1..=CAPACITY as u64 {
+            ring.push(event(Source::Orders, sequence));
+        }
+        assert_eq!(texts(&ring.after(start, |event| event.sequence < 3)), ["Orders 1", "Orders 2"]);
+        ring.push(event(Source::Orders, CAPACITY as u64 + 1));
+        let next = ring.after(start, |_| true);
+        assert!(next.has_gap && next.events.is_empty());
+        assert!(ring.position_after("0-0-0".parse().unwrap()).is_none());
+        assert!(ring.position_after("1-0-0".parse().unwrap()).is_some());
+        // From there on nothing is missing.
+        let next = ring.after(next.position, |_| true);
+        assert!(!next.has_gap && next.events.is_empty());
+    }
+
+    #[test]
+    fn a_stream_that_begins_elsewhere_is_a_gap() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 1);
+        ring.push(event(Source::Orders, 1));
+        let (position, cursor) = ring.end();
+        ring.begin(Source::Orders, 2);
+        assert_eq!(ring.position_after(cursor), Some(position));
+        // The broker was restored from an older copy.
+        ring.begin(Source::Orders, 1);
+        assert!(ring.after(0, |_| true).has_gap);
+    }
+}

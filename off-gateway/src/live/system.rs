@@ -1,0 +1,321 @@
+//! The state of the system: counts, rates, backlogs and what is slow. It is observed only while somebody looks.
+
+use super::{
+    Live,
+    counts::OrderCounts,
+    event::PublicEvent,
+    outbox,
+    rates::{PeriodOfHistory, SecondOfHistory, TimeToStatus},
+};
+use crate::{
+    board::{Board, ServiceState},
+    client::{self, HttpClient},
+    config::{Base, Services},
+    routes::Upstream,
+};
+use anyhow::Context;
+use axum::http::uri::PathAndQuery;
+use chrono::{DateTime, Utc};
+use futures::{StreamExt, TryStreamExt};
+use off_events::streams::{CONSUMERS, Consumer, DEAD_LETTERS, STREAMS};
+use off_kit::{Bus, Kit, LogLimit};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tracing::warn;
+use utoipa::ToSchema;
+
+/// How often the state is made.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often services and the broker are asked.
+const ASK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A service or broker that takes longer is left out.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum size of an answer, in bytes.
+const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
+
+/// After the last viewer has left, the state is observed for this long, so that a page that loads again has it.
+const KEPT_AFTER: Duration = Duration::from_secs(10);
+
+/// How many events the state has.
+const LATEST: usize = 12;
+
+/// The state of the system at one moment.
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
+pub(crate) struct SystemState {
+    /// When it was made.
+    pub(crate) at: DateTime<Utc>,
+    /// By which factor the waits of orders are shortened.
+    #[schema(example = 60.0)]
+    pub(crate) speed: f64,
+    /// Absent while the orders service does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) orders: Option<OrderCounts>,
+    /// Events per second by subject, on average of the last ten seconds.
+    pub(crate) per_second: BTreeMap<&'static str, f64>,
+    /// How long orders took to each status, in the last five minutes.
+    pub(crate) times: BTreeMap<&'static str, TimeToStatus>,
+    /// The last second, and the ten seconds that go on, to continue `history`.
+    last_second: SecondOfHistory,
+    last_period: PeriodOfHistory,
+    /// The backlog of each consumer; empty while the broker does not answer.
+    pub(crate) consumers: Vec<ConsumerBacklog>,
+    /// The age in seconds of the oldest message in the outbox of each service.
+    pub(crate) outboxes: BTreeMap<String, f64>,
+    /// How many dead letters there are; absent while the broker does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dead_letters: Option<u64>,
+    pub(crate) services: Vec<ServiceInState>,
+    /// The latest events, newest first.
+    pub(crate) events: Vec<PublicEvent>,
+}
+
+/// A service and what is slow in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct ServiceInState {
+    #[schema(example = "orders")]
+    pub(crate) name: &'static str,
+    pub(crate) status: ServiceState,
+    /// What is slow or stalled, and what to do about it.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// How far a consumer is behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct ConsumerBacklog {
+    #[schema(example = "billing-pending")]
+    pub(crate) name: &'static str,
+    #[schema(example = "billing")]
+    pub(crate) service: &'static str,
+    /// Messages that were not delivered yet.
+    pub(crate) waiting: u64,
+    /// Messages that were delivered and are not acknowledged.
+    pub(crate) unacknowledged: u64,
+    /// Of these, messages that were delivered more than once.
+    pub(crate) redelivered: u64,
+}
+
+/// The latest state, and who looks at it.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    latest: watch::Sender<Arc<SystemState>>,
+    viewers: Arc<AtomicUsize>,
+}
+
+/// A viewer of the state.
+#[derive(Debug)]
+pub(super) struct StateViewer {
+    pub(super) states: watch::Receiver<Arc<SystemState>>,
+    viewers: Arc<AtomicUsize>,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self { latest: watch::Sender::new(Arc::default()), viewers: Arc::default() }
+    }
+}
+
+impl Watched {
+    pub(super) fn latest(&self) -> Arc<SystemState> {
+        self.latest.borrow().clone()
+    }
+
+    pub(super) fn enter(&self) -> StateViewer {
+        self.viewers.fetch_add(1, Ordering::Relaxed);
+        let mut states = self.latest.subscribe();
+        // The first state follows at once.
+        states.mark_changed();
+        StateViewer { states, viewers: self.viewers.clone() }
+    }
+}
+
+impl Drop for StateViewer {
+    fn drop(&mut self) {
+        self.viewers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What services and the broker say.
+#[derive(Debug, Clone, Default)]
+struct Observed {
+    orders: Option<OrderCounts>,
+    consumers: Vec<ConsumerBacklog>,
+    outboxes: BTreeMap<String, f64>,
+    dead_letters: Option<u64>,
+}
+
+/// Whom to ask.
+struct Observer {
+    bus: Bus,
+    client: HttpClient,
+    orders: Base,
+    /// The health ports of the services with an outbox.
+    outboxes: Vec<Base>,
+    timeout: Duration,
+    log_limit: LogLimit,
+}
+
+/// Spawns tasks on `kit` that observe the system and make its state.
+pub(super) fn start(
+    kit: &Kit,
+    bus: &Bus,
+    services: &Services,
+    client: &HttpClient,
+    board: &Board,
+    live: &Live,
+) -> anyhow::Result<()> {
+    let place = |upstream| services.place(upstream)?.with_context(|| format!("{upstream:?} has no URL"));
+    let mut outboxes = Vec::new();
+    for upstream in [Upstream::Auth, Upstream::Users, Upstream::Billing] {
+        outboxes.push(place(upstream)?.health);
+    }
+    let observer = Observer {
+        bus: bus.clone(),
+        client: client.clone(),
+        orders: place(Upstream::Orders)?.api,
+        outboxes,
+        timeout: kit.clock.shortened(TIMEOUT),
+        log_limit: LogLimit::default(),
+    };
+    let observed = Arc::new(RwLock::new(Observed::default()));
+    let (filled, viewers, clock) = (observed.clone(), live.system.viewers.clone(), kit.clock);
+    let mut every = kit.tasks.every(kit.clock.shortened(ASK_INTERVAL));
+    kit.tasks.spawn("observe", async move {
+        let mut looked_at = None;
+        while every.tick().await {
+            if viewers.load(Ordering::Relaxed) > 0 {
+                looked_at = Some(Instant::now());
+            }
+            // Once at the start, so that the first page has numbers.
+            if looked_at.is_none_or(|at: Instant| at.elapsed() < KEPT_AFTER) {
+                let seen = observer.observe().await;
+                looked_at.get_or_insert_with(Instant::now);
+                *filled.write().unwrap_or_else(PoisonError::into_inner) = seen;
+            }
+        }
+        Ok(())
+    });
+    let (board, live) = (board.clone(), live.clone());
+    let mut every = kit.tasks.every(kit.clock.shortened(INTERVAL));
+    kit.tasks.spawn("state", async move {
+        while every.tick().await {
+            let observed = observed.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let state = live.state(observed, &board, clock.now(), clock.speed());
+            live.system.latest.send_replace(Arc::new(state));
+        }
+        Ok(())
+    });
+    Ok(())
+}
+
+impl Live {
+    fn state(&self, observed: Observed, board: &Board, now: DateTime<Utc>, speed: f64) -> SystemState {
+        let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
+        let services = board.entries().iter().map(|entry| ServiceInState {
+            name: entry.upstream.name(),
+            status: entry.state(),
+            warnings: entry.warnings(),
+        });
+        let (last_second, last_period) = events.rates.newest(now);
+        let Observed { orders, consumers, outboxes, dead_letters } = observed;
+        SystemState {
+            at: now,
+            speed,
+            orders,
+            per_second: events.rates.per_second(now),
+            times: events.rates.times(now),
+            last_second,
+            last_period,
+            consumers,
+            outboxes,
+            dead_letters,
+            services: services.collect(),
+            events: events.ring.latest(LATEST).map(|event| event.public.clone()).collect(),
+        }
+    }
+}
+
+impl Observer {
+    /// Asks everybody at the same time. Who does not answer is left out.
+    async fn observe(&self) -> Observed {
+        let (orders, outboxes, consumers, dead_letters) =
+            tokio::join!(self.count_orders(), self.read_outboxes(), self.list_consumers(), self.count_dead_letters());
+        Observed {
+            orders: self.log("the orders service does not count the orders", orders),
+            outboxes: self.log("a service does not tell its metrics", outboxes).unwrap_or_default(),
+            consumers: self.log("the broker does not list its consumers", consumers).unwrap_or_default(),
+            dead_letters: self.log("the broker does not count the dead letters", dead_letters),
+        }
+    }
+
+    fn log<T>(&self, what: &str, result: anyhow::Result<T>) -> Option<T> {
+        result
+            .map_err(|error| {
+                if let Some(suppressed) = self.log_limit.admit() {
+                    warn!(suppressed, "{what}: {error:#}");
+                }
+            })
+            .ok()
+    }
+
+    async fn count_orders(&self) -> anyhow::Result<OrderCounts> {
+        let uri = self.orders.join(PathAndQuery::from_static("/api/orders/counts"));
+        let (status, body) = client::get(&self.client, uri, MAX_ANSWER_BYTES, self.timeout).await?;
+        anyhow::ensure!(status.is_success(), "it answered {status}");
+        Ok(serde_json::from_slice(&body)?)
+    }
+
+    async fn read_outboxes(&self) -> anyhow::Result<BTreeMap<String, f64>> {
+        let mut found = BTreeMap::new();
+        for health in &self.outboxes {
+            let uri = health.join(PathAndQuery::from_static("/metrics"));
+            let (_, body) = client::get(&self.client, uri, MAX_ANSWER_BYTES, self.timeout).await?;
+            let text = String::from_utf8_lossy(&body);
+            found.extend(outbox::lags(&text).map(|(service, lag)| (service.to_owned(), lag)));
+        }
+        Ok(found)
+    }
+
+    async fn list_consumers(&self) -> anyhow::Result<Vec<ConsumerBacklog>> {
+        let mut found = Vec::new();
+        for stream in STREAMS {
+            let listed = async {
+                let stream = self.bus.jetstream.get_stream_no_info(stream.name).await?;
+                let infos = stream.consumers().map(|info| info.context("no info"));
+                anyhow::Ok(infos.try_collect::<Vec<_>>().await?)
+            };
+            for info in timeout(self.timeout, listed).await.context("no answer in time")?? {
+                let is_this = |consumer: &&Consumer| consumer.name == info.name && consumer.stream == stream.name;
+                // Others are temporary: somebody reads a stream.
+                let Some(consumer) = CONSUMERS.iter().find(is_this) else { continue };
+                found.push(ConsumerBacklog {
+                    name: consumer.name,
+                    service: consumer.service,
+                    waiting: info.num_pending,
+                    unacknowledged: info.num_ack_pending as u64,
+                    redelivered: info.num_redelivered as u64,
+                });
+            }
+        }
+        found.sort_by_key(|consumer| (consumer.service, consumer.name));
+        Ok(found)
+    }
+
+    async fn count_dead_letters(&self) -> anyhow::Result<u64> {
+        let info = timeout(self.timeout, self.bus.jetstream.get_stream(DEAD_LETTERS.name));
+        Ok(info.await.context("no answer in time")??.cached_info().state.messages)
+    }
+}

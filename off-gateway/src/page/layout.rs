@@ -1,0 +1,102 @@
+//! What all pages share: the frame around them, and their headers.
+
+use super::{Page, assets, failure::Failure, viewer::Caller};
+use askama::Template;
+use axum::{
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use tracing::error;
+
+/// What browsers may do with a page. Product photos are the only content of another host.
+const CONTENT: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https://images.openfoodfacts.org; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// The parts of the page that the navigation names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Section {
+    System,
+    Orders,
+    Account,
+    None,
+}
+
+/// The frame around a page.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    section: Section,
+    pub(super) is_signed_in: bool,
+    pub(super) is_operator: bool,
+}
+
+impl Layout {
+    pub(super) fn new(caller: &Caller, section: Section) -> Self {
+        Self { section, is_signed_in: caller.person().is_some(), is_operator: caller.is_operator() }
+    }
+
+    /// `page` for the link to the section that is shown.
+    pub(super) fn current(&self, name: &str) -> &'static str {
+        let shown = match self.section {
+            Section::System => "system",
+            Section::Orders => "orders",
+            Section::Account => "account",
+            Section::None => "",
+        };
+        if shown == name { "page" } else { "false" }
+    }
+
+    /// The path of a static file.
+    pub(super) fn asset(name: &str) -> &'static str {
+        assets::path(name)
+    }
+}
+
+/// A page.
+#[derive(Debug)]
+pub(super) struct Html<T>(pub(super) T);
+
+impl<T: Template> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        match self.0.render() {
+            Ok(text) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
+            Err(error) => {
+                error!("a page cannot be rendered: {error}");
+                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown.").into_response()
+            }
+        }
+    }
+}
+
+#[derive(Debug, Template)]
+#[template(path = "failure.html")]
+struct FailurePage {
+    layout: Layout,
+    title: &'static str,
+    detail: String,
+}
+
+/// Shows failures as pages, and adds the headers that all pages have.
+pub(super) async fn finish(State(_): State<Page>, caller: Caller, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        let detail = if failure.detail.is_empty() { failure.text() } else { failure.detail };
+        let title = match failure.status {
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::UNAUTHORIZED => "Sign in again",
+            StatusCode::FORBIDDEN => "Not allowed",
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => "Not available now",
+            _ => "That did not work",
+        };
+        let page = Html(FailurePage { layout: Layout::new(&caller, Section::None), title, detail });
+        response = (failure.status, page).into_response();
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT);
+    // A page tells who looks at it, and it changes all the time.
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,96 @@
+//! `/orders` and `/orders/{id}`: the orders of the viewer, and the story of one.
+
+use super::{
+    Page,
+    failure::Failure,
+    layout::{Html, Layout, Section},
+    time,
+    viewer::SignedIn,
+};
+use crate::routes::Upstream;
+use askama::Template;
+use axum::extract::{Path, Query, State};
+use off_events::{Order, OrderId, OrderStatus};
+use serde::Deserialize;
+use url::form_urlencoded::Serializer;
+use uuid::Uuid;
+
+/// Orders per page.
+const PAGE: u32 = 50;
+
+#[derive(Debug, Template)]
+#[template(path = "order_list.html")]
+pub(super) struct OrdersPage {
+    layout: Layout,
+    orders: Vec<Order>,
+    filter: Filter,
+    /// The query of the next page.
+    next: Option<String>,
+}
+
+/// Which orders are shown. The fields are texts, because an empty one of a form means all.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Filter {
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    ssd_id: String,
+    #[serde(default)]
+    cursor: String,
+}
+
+/// A page of orders, as the orders service answers.
+#[derive(Debug, Deserialize)]
+struct Orders {
+    orders: Vec<Order>,
+    next_cursor: Option<OrderId>,
+}
+
+impl Filter {
+    /// The query for the page after `cursor`, without fields that are empty.
+    fn query(&self, cursor: &str) -> String {
+        let mut query = Serializer::new(String::new());
+        for (name, value) in [("status", self.status.as_str()), ("ssd_id", &self.ssd_id), ("cursor", cursor)] {
+            if !value.is_empty() {
+                query.append_pair(name, value.trim());
+            }
+        }
+        query.finish()
+    }
+}
+
+/// `GET /orders`.
+pub(super) async fn list(
+    State(page): State<Page>,
+    SignedIn(caller): SignedIn,
+    Query(filter): Query<Filter>,
+) -> Result<Html<OrdersPage>, Failure> {
+    let path = format!("/api/orders?limit={PAGE}&{}", filter.query(&filter.cursor));
+    let Orders { orders, next_cursor } = page.services.get(&caller, Upstream::Orders, &path).await?;
+    let next = next_cursor.map(|cursor| filter.query(&cursor.to_string()));
+    Ok(Html(OrdersPage { layout: Layout::new(&caller, Section::Orders), orders, filter, next }))
+}
+
+#[derive(Debug, Template)]
+#[template(path = "order_story.html")]
+pub(super) struct OrderPage {
+    layout: Layout,
+    order: Order,
+}
+
+/// `GET /orders/{id}`.
+pub(super) async fn show(
+    State(page): State<Page>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<String>,
+) -> Result<Html<OrderPage>, Failure> {
+    let id = Uuid::try_parse(&id).map_err(|_| Failure::not_found(format!("There is no order {id}.")))?;
+    let order = page.services.get(&caller, Upstream::Orders, &format!("/api/orders/{id}")).await?;
+    Ok(Html(OrderPage { layout: Layout::new(&caller, Section::Orders), order }))
+}
+
+/// The end of an id, which differs most.
+fn short(id: &OrderId) -> String {
+    let text = id.to_string();
+    text.get(text.len().saturating_sub(8)..).unwrap_or(&text).to_owned()
+}

@@ -1,0 +1,88 @@
+//! Who looks at a page.
+
+use crate::{address::ClientAddress, rates::RateKey};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderValue, header, request::Parts},
+    response::{IntoResponse, Redirect, Response},
+};
+use off_events::UserId;
+use off_kit::auth::{Principal, Scope, Subject};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
+
+/// What the gateway knows about the sender of a request that it answers itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Viewer {
+    pub(crate) principal: Option<Arc<Principal>>,
+    /// What the caller is counted by.
+    pub(crate) rate_key: RateKey,
+    pub(crate) client: ClientAddress,
+    /// The id of the request.
+    pub(crate) id: HeaderValue,
+}
+
+/// The sender of a request, and what services need to know about them.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) viewer: Viewer,
+    pub(super) authorization: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+}
+
+impl Caller {
+    /// The person who has signed in.
+    pub(crate) fn person(&self) -> Option<UserId> {
+        match self.viewer.principal.as_ref()?.subject {
+            Subject::Person(id) => Some(id),
+            Subject::Device(_) | Subject::Client(_) => None,
+        }
+    }
+
+    pub(super) fn is_operator(&self) -> bool {
+        self.viewer.principal.as_ref().is_some_and(|principal| principal.scopes.contains(Scope::Operate))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let viewer = parts.extensions.get::<Viewer>().cloned().unwrap_or_else(Viewer::unknown);
+        let header = |name| parts.headers.get(name).cloned();
+        // A token that is not valid passes where none is needed; services must not see it.
+        let authorization = viewer.principal.as_ref().and_then(|_| header(header::AUTHORIZATION));
+        Ok(Self { viewer, authorization, user_agent: header(header::USER_AGENT) })
+    }
+}
+
+/// A person who has signed in. Everybody else is sent to the sign-in, and comes back after it.
+#[derive(Debug, Clone)]
+pub(super) struct SignedIn(pub(super) Caller);
+
+/// Everything that has a meaning in a query is encoded.
+const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
+
+impl<S: Sync> FromRequestParts<S> for SignedIn {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
+        let Ok(caller) = <Caller as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        if caller.person().is_some() {
+            return Ok(Self(caller));
+        }
+        // The path of a form is no page to come back to.
+        let target = parts.uri.path_and_query().filter(|_| parts.method.is_safe());
+        let next = target.map_or("/", |target| target.as_str());
+        Err(Redirect::to(&format!("/sign-in?next={}", utf8_percent_encode(next, IN_QUERY))).into_response())
+    }
+}
+
+impl Viewer {
+    /// Somebody of whom nothing is known.
+    fn unknown() -> Self {
+        let client = ClientAddress { address: Ipv4Addr::UNSPECIFIED.into(), tls: false };
+        let rate_key = RateKey::network(client.address);
+        Self { principal: None, rate_key, client, id: HeaderValue::from_static("none") }
+    }
+}
