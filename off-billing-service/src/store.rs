@@ -10,7 +10,7 @@ pub(crate) use accounts::{Account, find_account, insert_accounts, is_person, loc
 pub(crate) use ledger::check_accounts;
 pub(crate) use orders::{Known, insert_decisions, insert_earnings, insert_refunds, list_known};
 pub(crate) use payments::{find_payment, find_reversal, insert_payment, insert_reversal, update_balance};
-pub(crate) use transfers::list_transfers;
+pub(crate) use transfers::{list_transfers, list_transfers_of_order};
 
 use off_events::{InvalidValue, Money};
 

@@ -201,6 +201,7 @@ const EVENT_HEADERS: &[(&str, &str)] = &[
     (headers::CE_TIME, "CloudEvents: the time of the event, RFC 3339 in UTC"),
     (headers::CE_TYPE, "CloudEvents: the event type"),
     (headers::TRACEPARENT, "W3C Trace Context"),
+    (headers::DELIVERIES, "How often the message that led to this one had been delivered, if more than once"),
     (headers::ANNOUNCED_AGAIN, "When recovery announced this event, or one that led to it, again, RFC 3339 in UTC"),
 ];
 

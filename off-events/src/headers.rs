@@ -23,6 +23,9 @@ pub const TRACEPARENT: &str = "traceparent";
 /// time, because the broker would otherwise drop the message as a duplicate, even if it lost the first one.
 pub const ANNOUNCED_AGAIN: &str = "Off-Announced-Again";
 
+/// How often the message that led to this one had been delivered by then, if more than once.
+pub const DELIVERIES: &str = "Off-Deliveries";
+
 /// Correlates a response on `orders.new` with its request on `orders.random`.
 pub const REQUEST_ID: &str = "Off-Request-Id";
 

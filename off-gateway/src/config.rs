@@ -44,6 +44,9 @@ pub struct Config {
     #[arg(long, env = "UPSTREAM_TIMEOUT", default_value = "10s", value_name = "DURATION",
         value_parser = humantime::parse_duration)]
     pub upstream_timeout: Duration,
+    /// Where people see a trace, with `{trace_id}` in place of its id; the page links there.
+    #[arg(long, env = "TRACE_URL", value_name = "URL", value_parser = parse_trace_url)]
+    pub trace_url: Option<String>,
     /// Maximum number of streams: WebSockets, server-sent events and other answers without a length.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 4096, value_name = "N")]
     pub max_streams: usize,
@@ -157,6 +160,14 @@ impl Rates {
             Class::Client => self.rate_client.0,
         }
     }
+}
+
+fn parse_trace_url(text: &str) -> Result<String, String> {
+    let is_url = Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+    if is_url && text.contains("{trace_id}") {
+        return Ok(text.to_owned());
+    }
+    Err("expected a URL like http://localhost:16686/trace/{trace_id}".to_owned())
 }
 
 fn parse_origin(text: &str) -> Result<HeaderValue, String> {

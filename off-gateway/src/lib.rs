@@ -42,7 +42,7 @@ use off_kit::{
     telemetry::Metric,
 };
 use own::Own;
-use page::ServiceApis;
+use page::{Page, ServiceApis};
 use rates::RateLimits;
 use routes::Upstream;
 use std::sync::Arc;
@@ -78,6 +78,7 @@ impl Service for Gateway {
         let streams = Streams::new(&kit, config.max_streams, config.max_streams_per_caller);
         let live = Live::start(&kit, &bus, &config.services, &client, &board, streams.clone())?;
         let services = ServiceApis::new(&kit, &config.services, client.clone())?;
+        let page = Page { services, live, trace_url: config.trace_url.as_deref().map(Into::into) };
         let auth = config.services.place(Upstream::Auth)?.context("AUTH_URL: it is needed")?;
         let exchange = Exchange::new(&kit, client.clone(), auth.api);
         let rates = Arc::new(RateLimits::new(|class| config.rates.of(class)));
@@ -87,7 +88,7 @@ impl Service for Gateway {
             rates,
             cors: Cors::new(config.cors_origins),
             forwarder,
-            own: TowerToHyperService::new(Own::new(&kit, board, documents, services, live)?.router()),
+            own: TowerToHyperService::new(Own::new(&kit, board, documents, page)?.router()),
             durations: Durations::new(Self::NAME),
             trusted_proxies: config.trusted_proxies,
         }));

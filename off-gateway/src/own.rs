@@ -4,8 +4,8 @@ use crate::{
     Gateway,
     board::{Board, ServiceState},
     docs::{self, Documents},
-    live::{self, Live, LiveApi},
-    page::{Page, ServiceApis},
+    live::{self, LiveApi},
+    page::Page,
 };
 use axum::{
     Json, Router,
@@ -31,7 +31,7 @@ pub(crate) struct Own {
     documents: Documents,
     /// The gateway's own document.
     document: Bytes,
-    live: LiveApi,
+    page: Page,
 }
 
 /// The state of everything behind the gateway.
@@ -62,20 +62,13 @@ struct ServiceHealth {
 
 impl FromRef<Own> for LiveApi {
     fn from_ref(own: &Own) -> Self {
-        own.live.clone()
+        LiveApi { live: own.page.live.clone(), services: own.page.services.clone() }
     }
 }
 
 impl Own {
-    pub(crate) fn new(
-        kit: &Kit,
-        board: Board,
-        documents: Documents,
-        services: ServiceApis,
-        live: Live,
-    ) -> anyhow::Result<Self> {
-        let (document, live) = (docs::own(&Gateway::openapi())?, LiveApi { live, services });
-        Ok(Self { kit: kit.clone(), board, documents, document, live })
+    pub(crate) fn new(kit: &Kit, board: Board, documents: Documents, page: Page) -> anyhow::Result<Self> {
+        Ok(Self { kit: kit.clone(), board, documents, document: docs::own(&Gateway::openapi())?, page })
     }
 
     /// All routes.
@@ -86,10 +79,9 @@ impl Own {
             .route("/openapi.json", get(|own: State<Self>| async move { json(own.document.clone()) }))
             .route("/client/health", get(find_client_health))
             .with_state(self.clone());
-        let LiveApi { live, services } = self.live;
         api.merge(documents)
             .merge(self.documents.page())
-            .merge(Page { services, live }.router())
+            .merge(self.page.router())
             .fallback(|| async { not_found() })
             .method_not_allowed_fallback(|| async {
                 Problem::new(CommonCode::MethodNotAllowed, "this path does not support the method")

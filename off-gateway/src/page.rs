@@ -6,6 +6,7 @@ mod compression;
 mod failure;
 mod form;
 mod layout;
+mod order;
 mod orders;
 mod services;
 mod sign_in;
@@ -18,13 +19,19 @@ pub(crate) use services::ServiceApis;
 pub(crate) use viewer::{Caller, Viewer};
 
 use crate::live::Live;
-use axum::{Router, middleware, routing::get};
+use axum::{
+    Router, middleware,
+    routing::{get, post},
+};
+use std::sync::Arc;
 
 /// What pages are made of.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) services: ServiceApis,
     pub(crate) live: Live,
+    /// Where a trace can be seen, with `{trace_id}` in place of its id.
+    pub(crate) trace_url: Option<Arc<str>>,
 }
 
 impl Page {
@@ -32,10 +39,11 @@ impl Page {
         Router::new()
             .route("/", get(system::show))
             .route("/sign-in", get(sign_in::show_sign_in).post(sign_in::sign_in))
-            .route("/sign-out", axum::routing::post(sign_in::sign_out))
+            .route("/sign-out", post(sign_in::sign_out))
             .route("/register", get(sign_in::show_register).post(sign_in::register))
             .route("/orders", get(orders::list))
-            .route("/orders/{id}", get(orders::show))
+            .route("/orders/{id}", get(order::show))
+            .route("/orders/{id}/cancel", post(order::cancel))
             .layer(form::LIMIT)
             .layer(middleware::from_fn_with_state(self.clone(), layout::finish))
             .layer(middleware::from_fn(compression::compress))

@@ -3,12 +3,14 @@
 pub mod dead_letters;
 mod declare;
 mod listen;
+mod lookup;
 mod publish;
 mod read;
 mod respond;
 
 pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
 pub use listen::{Batch, Failure, Received, listen};
+pub use lookup::{Search, StoredMessage};
 pub use publish::{OutboundMessage, PublishFailed};
 pub use read::{Backlog, Content, Pages};
 pub use respond::{reply, respond};

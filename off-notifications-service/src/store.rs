@@ -4,7 +4,7 @@ mod letters;
 mod mails;
 mod readers;
 
-pub(crate) use letters::{find_letter, insert_letters, list_letters};
+pub(crate) use letters::{find_letter, insert_letters, list_letters, list_letters_of_order};
 pub(crate) use mails::{LeasedMail, MailOutcome, count_mails, lease_mails, record_mails, release_mails};
 pub(crate) use readers::{count_unread, find_preferences, mark_read, update_preferences};
 

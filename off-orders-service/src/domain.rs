@@ -102,6 +102,8 @@ pub(crate) fn is_same_request(order: &Order, draft: &Draft) -> bool {
 #[derive(Debug)]
 pub(crate) struct OrderWithHistory {
     pub(crate) order: Order,
+    /// The key of the request that placed it.
+    pub(crate) idempotency_key: Option<String>,
     /// Each status that the order has reached, oldest first.
     pub(crate) history: Vec<Step>,
 }

@@ -2,6 +2,7 @@
 
 mod cancellation;
 mod counts;
+mod messages;
 mod responses;
 mod wait;
 
@@ -39,6 +40,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(counts::count_orders))
         .routes(routes!(find_order))
         .routes(routes!(cancellation::cancel_order))
+        .routes(routes!(messages::list_messages))
 }
 
 /// Place an order; it starts as `pending`.
@@ -128,7 +130,7 @@ async fn find_order(
 ) -> Result<impl IntoResponse, Problem> {
     let find = async || {
         let order = store::find_order(&app.db, OrderId(id), access).await.map_err(Problem::of_database)?;
-        order.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))
+        order.ok_or_else(|| no_such_order(id))
     };
     let mut order = find().await?;
     let mut applied = None;
@@ -141,6 +143,10 @@ async fn find_order(
         }
     }
     Ok((AppendHeaders(applied), Json(OrderWithHistory::from(order))))
+}
+
+fn no_such_order(id: Uuid) -> Problem {
+    Problem::not_found(format!("there is no order {id}"))
 }
 
 /// Which orders to list.

@@ -9,6 +9,7 @@ mod events;
 mod http;
 mod intake;
 mod long_polls;
+mod messages;
 mod metrics;
 mod order_monitor;
 mod publisher;
@@ -41,6 +42,7 @@ struct App {
     publisher: Publisher,
     long_polls: LongPolls,
     counter: Counter,
+    bus: Bus,
 }
 
 impl Service for OrdersService {
@@ -65,7 +67,7 @@ impl Service for OrdersService {
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         order_monitor::start(&kit, &db);
         let (long_polls, counter) = (LongPolls::new(&kit), Counter::default());
-        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls, counter };
+        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls, counter, bus: bus.clone() };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::reply(&kit, &bus, ShipRequest::SUBJECT, app.clone(), events::on_ship_request);

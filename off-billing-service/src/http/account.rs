@@ -12,6 +12,7 @@ use off_kit::{
 };
 use serde::Deserialize;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 /// Transfers per page.
 const PAGE_SIZE: PageSize = PageSize { default: 50, max: 500 };
@@ -41,6 +42,9 @@ pub(super) async fn find_account(
 pub(super) struct ListTransfers {
     /// The person. People may leave it out: it is themselves.
     user_id: Option<i64>,
+    /// Only transfers of this order. They are few, so there is one page, whatever the other parameters say.
+    #[param(value_type = Option<String>)]
+    order_id: Option<Uuid>,
     /// The `next_cursor` of the previous page.
     cursor: Option<i64>,
     /// Transfers per page, 1 to 500; default 50.
@@ -64,7 +68,10 @@ pub(super) async fn list_transfers(
     let limit = PAGE_SIZE.limit(query.limit)?;
     let (user, simulated) = access.person(query.user_id)?;
     require_person(&app, user, simulated).await?;
-    // One more than requested, to find out whether there is another page.
-    let transfers = store::list_transfers(&app.db, user, query.cursor, i64::from(limit) + 1);
-    Ok(Json(TransferPage::new(transfers.await.map_err(Problem::of_database)?, limit)))
+    let transfers = match query.order_id {
+        Some(order) => store::list_transfers_of_order(&app.db, user, order).await,
+        // One more than requested, to find out whether there is another page.
+        None => store::list_transfers(&app.db, user, query.cursor, i64::from(limit) + 1).await,
+    };
+    Ok(Json(TransferPage::new(transfers.map_err(Problem::of_database)?, limit)))
 }

@@ -2,8 +2,10 @@
 
 use super::{money, unreadable};
 use crate::domain::Transfer;
+use chrono::{DateTime, Utc};
 use off_events::UserId;
 use sqlx::PgPool;
+use uuid::Uuid;
 
 /// The transfers from and to the account of a person, newest first, at most `limit`; only those before the number
 /// `before`.
@@ -13,7 +15,8 @@ pub(crate) async fn list_transfers(
     before: Option<i64>,
     limit: i64,
 ) -> sqlx::Result<Vec<Transfer>> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        TransferRow,
         // Two index ranges, each in order.
         r#"SELECT page.number AS "number!", page.kind AS "kind!", page.subject AS "subject!", page.amount AS "amount!",
                   page.is_credit AS "is_credit!", page.at AS "at!", page.reason
@@ -33,17 +36,45 @@ pub(crate) async fn list_transfers(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Transfer {
-                number: row.number,
-                kind: row.kind.parse().map_err(unreadable)?,
-                subject: row.subject,
-                amount: money(row.amount)?,
-                is_credit: row.is_credit,
-                at: row.at,
-                reason: row.reason,
-            })
+    rows.into_iter().map(TransferRow::into_transfer).collect()
+}
+
+/// The transfers of an order from and to the account of a person, newest first.
+pub(crate) async fn list_transfers_of_order(db: &PgPool, user: UserId, order: Uuid) -> sqlx::Result<Vec<Transfer>> {
+    let rows = sqlx::query_as!(
+        TransferRow,
+        r#"SELECT number, kind::text AS "kind!", subject, amount, credit_account = $1 AS "is_credit!", at, reason
+           FROM billing.transfers
+           WHERE subject = $2 AND $1 IN (debit_account, credit_account) AND $1 > 0
+           ORDER BY number DESC"#,
+        user.0,
+        order,
+    );
+    rows.fetch_all(db).await?.into_iter().map(TransferRow::into_transfer).collect()
+}
+
+/// A transfer from or to an account.
+#[derive(Debug)]
+struct TransferRow {
+    number: i64,
+    kind: String,
+    subject: Uuid,
+    amount: i64,
+    is_credit: bool,
+    at: DateTime<Utc>,
+    reason: Option<String>,
+}
+
+impl TransferRow {
+    fn into_transfer(self) -> sqlx::Result<Transfer> {
+        Ok(Transfer {
+            number: self.number,
+            kind: self.kind.parse().map_err(unreadable)?,
+            subject: self.subject,
+            amount: money(self.amount)?,
+            is_credit: self.is_credit,
+            at: self.at,
+            reason: self.reason,
         })
-        .collect()
+    }
 }

@@ -83,7 +83,11 @@ async fn transfers_are_listed_newest_first_page_by_page() {
     assert_eq!(listed.iter().map(shown).collect::<Vec<_>>(), expected);
     assert_eq!(listed[0]["subject"], json!(orders[1].id));
     assert_eq!(person.get("/api/account/transfers").await.body["transfers"], json!(listed));
-    for wrong in ["limit=0", "limit=501", "cursor=x"] {
+    let of_order = |order: &off_events::Order| format!("/api/account/transfers?order_id={}", order.id);
+    assert_eq!(person.get(&of_order(&orders[1])).await.body, json!({"transfers": [listed[0], listed[3]]}));
+    assert_eq!(person.get(&of_order(&orders[0])).await.body["transfers"], json!([listed[4]]));
+    assert_eq!(billing.http().as_person(other).get(&of_order(&orders[1])).await.body, json!({"transfers": []}));
+    for wrong in ["limit=0", "limit=501", "cursor=x", "order_id=x"] {
         let answer = person.get(&format!("/api/account/transfers?{wrong}")).await;
         assert_eq!((answer.status.as_u16(), answer.code()), (400, "invalid_query"), "{wrong}");
     }

@@ -1,4 +1,4 @@
-//! `/orders` and `/orders/{id}`: the orders of the viewer, and the story of one.
+//! `/orders`: the orders of the viewer.
 
 use super::{
     Page,
@@ -9,11 +9,10 @@ use super::{
 };
 use crate::routes::Upstream;
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use off_events::{Order, OrderId, OrderStatus};
 use serde::Deserialize;
 use url::form_urlencoded::Serializer;
-use uuid::Uuid;
 
 /// Orders per page.
 const PAGE: u32 = 50;
@@ -69,24 +68,6 @@ pub(super) async fn list(
     let Orders { orders, next_cursor } = page.services.get(&caller, Upstream::Orders, &path).await?;
     let next = next_cursor.map(|cursor| filter.query(&cursor.to_string()));
     Ok(Html(OrdersPage { layout: Layout::new(&caller, Section::Orders), orders, filter, next }))
-}
-
-#[derive(Debug, Template)]
-#[template(path = "order_story.html")]
-pub(super) struct OrderPage {
-    layout: Layout,
-    order: Order,
-}
-
-/// `GET /orders/{id}`.
-pub(super) async fn show(
-    State(page): State<Page>,
-    SignedIn(caller): SignedIn,
-    Path(id): Path<String>,
-) -> Result<Html<OrderPage>, Failure> {
-    let id = Uuid::try_parse(&id).map_err(|_| Failure::not_found(format!("There is no order {id}.")))?;
-    let order = page.services.get(&caller, Upstream::Orders, &format!("/api/orders/{id}")).await?;
-    Ok(Html(OrderPage { layout: Layout::new(&caller, Section::Orders), order }))
 }
 
 /// The end of an id, which differs most.

@@ -109,6 +109,7 @@ fn config(nats: &TestNats, url: &Url) -> Config {
         max_connections_per_address: 0,
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
+        trace_url: None,
         max_streams: 100,
         max_streams_per_caller: 50,
     }

@@ -53,7 +53,10 @@ impl OutboundMessage {
         event: &E,
         occurred_at: DateTime<Utc>,
     ) -> serde_json::Result<Self> {
-        let message = Self::of(source, event, occurred_at, cause.traceparent().as_deref())?;
+        let mut message = Self::of(source, event, occurred_at, cause.traceparent().as_deref())?;
+        if cause.deliveries > 1 {
+            message.headers.insert(headers::DELIVERIES, cause.deliveries.to_string().as_str());
+        }
         Ok(match cause.announced_again_at {
             Some(time) => message.with_new_dedup_id(time),
             None => message,

@@ -15,6 +15,7 @@ use off_kit::{
 use serde::Deserialize;
 use tracing::error;
 use utoipa::IntoParams;
+use uuid::Uuid;
 
 /// Letters per page.
 const PAGE_SIZE: PageSize = PageSize { default: 50, max: 100 };
@@ -35,6 +36,9 @@ pub(super) struct ListLetters {
     user_id: Option<i64>,
     /// Only letters of this kind.
     kind: Option<LetterKind>,
+    /// Only letters about this order. They are few, so there is one page, whatever the other parameters say.
+    #[param(value_type = Option<String>)]
+    order_id: Option<Uuid>,
     /// The `next_cursor` of the previous page.
     cursor: Option<i64>,
     /// Letters per page, 1 to 100; default 50.
@@ -58,9 +62,12 @@ pub(super) async fn list_letters(
     let limit = PAGE_SIZE.limit(query.limit)?;
     let (user, _) = find_reader(&app, access, query.user_id).await?;
     let unread = store::count_unread(&app.db, user).await.map_err(Problem::of_database)?;
-    // One more than requested, to find out whether there is another page.
-    let letters = store::list_letters(&app.db, user, query.kind, query.cursor, i64::from(limit) + 1);
-    let letters = letters.await.map_err(Problem::of_database)?;
+    let letters = match query.order_id {
+        Some(order) => store::list_letters_of_order(&app.db, user, order).await,
+        // One more than requested, to find out whether there is another page.
+        None => store::list_letters(&app.db, user, query.kind, query.cursor, i64::from(limit) + 1).await,
+    };
+    let letters = letters.map_err(Problem::of_database)?;
     LetterPage::new(letters, limit, unread).map(Json).map_err(|error| cannot_render(&error))
 }
 

@@ -93,7 +93,8 @@ pub(crate) async fn list_letters(
     before: Option<i64>,
     limit: i64,
 ) -> sqlx::Result<Vec<Letter>> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        LetterRow,
         // An index range for each kind.
         r#"SELECT page.id AS "id!", page.subject AS "subject!", page.kind::text AS "kind!", page.barcode, page.quantity,
                   page.total, page.missing, page.written_at AS "written_at!", person.first_name AS "first_name!",
@@ -119,20 +120,57 @@ pub(crate) async fn list_letters(
     )
     .fetch_all(db)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Letter {
-                id: row.id,
-                subject: row.subject,
-                kind: kind(&row.kind)?,
-                facts: facts(row.barcode, row.quantity, row.total, row.missing)?,
-                first_name: row.first_name,
-                product: row.product,
-                written_at: row.written_at,
-                is_read: row.is_read,
-            })
+    rows.into_iter().map(LetterRow::into_letter).collect()
+}
+
+/// The letters of a person about an order, newest first.
+pub(crate) async fn list_letters_of_order(db: &PgPool, user: UserId, order: Uuid) -> sqlx::Result<Vec<Letter>> {
+    let rows = sqlx::query_as!(
+        LetterRow,
+        r#"SELECT letter.id, letter.subject, letter.kind::text AS "kind!", letter.barcode, letter.quantity, letter.total,
+                  letter.missing, letter.written_at, person.first_name AS "first_name!",
+                  (SELECT name FROM catalog.products WHERE barcode = letter.barcode) AS product,
+                  letter.id <= coalesce(reader.read_through, 0) AS "is_read!"
+           FROM letters.letters AS letter
+           JOIN users.recipients AS person ON person.user_id = letter.user_id
+           LEFT JOIN letters.readers AS reader ON reader.user_id = letter.user_id
+           WHERE letter.subject = $2 AND letter.user_id = $1
+           ORDER BY letter.id DESC"#,
+        user.0,
+        order,
+    );
+    rows.fetch_all(db).await?.into_iter().map(LetterRow::into_letter).collect()
+}
+
+/// A letter with what its text needs.
+#[derive(Debug)]
+struct LetterRow {
+    id: i64,
+    subject: Uuid,
+    kind: String,
+    barcode: Option<String>,
+    quantity: Option<i32>,
+    total: Option<i64>,
+    missing: Option<i64>,
+    written_at: DateTime<Utc>,
+    first_name: String,
+    product: Option<String>,
+    is_read: bool,
+}
+
+impl LetterRow {
+    fn into_letter(self) -> sqlx::Result<Letter> {
+        Ok(Letter {
+            id: self.id,
+            subject: self.subject,
+            kind: kind(&self.kind)?,
+            facts: facts(self.barcode, self.quantity, self.total, self.missing)?,
+            first_name: self.first_name,
+            product: self.product,
+            written_at: self.written_at,
+            is_read: self.is_read,
         })
-        .collect()
+    }
 }
 
 /// A letter of a person.

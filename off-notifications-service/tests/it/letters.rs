@@ -164,8 +164,14 @@ async fn letters_are_listed_in_pages_newest_first() {
     }
     assert_eq!(paged, all);
     assert_eq!(ids(&list(&notifications, user, "&kind=cancelled").await).len(), 3);
+    let of_order = format!("&order_id={}", orders[1].id);
+    let about = list(&notifications, user, &of_order).await;
+    let about = about["letters"].as_array().unwrap();
+    assert!(!about.is_empty() && about.iter().all(|letter| letter["order_id"] == json!(orders[1].id)), "{about:?}");
+    let other = add_person(&notifications.world).await;
+    assert_eq!(list(&notifications, other, &of_order).await["letters"], json!([]));
     let http = &notifications.service.http;
-    for query in ["limit=0", "limit=101", "kind=sad", "cursor=x"] {
+    for query in ["limit=0", "limit=101", "kind=sad", "cursor=x", "order_id=x"] {
         assert_eq!(http.get(&format!("/api/letters?user_id={user}&{query}")).await.status, 400, "{query}");
     }
     notifications.end().await;

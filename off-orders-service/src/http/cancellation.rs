@@ -1,5 +1,6 @@
 //! Cancelling orders.
 
+use super::no_such_order;
 use crate::{App, codes::Code, publisher::Committed, store};
 use axum::{Json, extract::State};
 use off_events::{Order, OrderId, OrderStatus};
@@ -28,7 +29,7 @@ pub(super) async fn cancel_order(
 ) -> Result<Json<Order>, Problem> {
     let cancelled = store::cancel_order(&app.db, OrderId(id), access, app.limits).await;
     let cancelled = cancelled.map_err(Problem::of_database)?;
-    let (order, at) = cancelled.ok_or_else(|| Problem::not_found(format!("there is no order {id}")))?;
+    let (order, at) = cancelled.ok_or_else(|| no_such_order(id))?;
     if order.status != OrderStatus::Cancelled {
         let detail = format!("order {id} is {}: only a pending or paid order can be cancelled", order.status);
         return Err(Problem::new(Code::NotCancellable, detail));

@@ -12,6 +12,9 @@ use utoipa::ToSchema;
 pub(super) struct OrderWithHistory {
     #[serde(flatten)]
     order: Order,
+    /// The `Idempotency-Key` of the request that placed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idempotency_key: Option<String>,
     /// Each status that the order has reached, oldest first.
     history: Vec<Step>,
 }
@@ -26,7 +29,7 @@ struct Step {
 impl From<domain::OrderWithHistory> for OrderWithHistory {
     fn from(order: domain::OrderWithHistory) -> Self {
         let history = order.history.into_iter().map(|domain::Step { status, at }| Step { status, at });
-        Self { order: order.order, history: history.collect() }
+        Self { order: order.order, idempotency_key: order.idempotency_key, history: history.collect() }
     }
 }
 

@@ -11,7 +11,7 @@ pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> s
     let (user, device, simulated) = access.columns();
     let row = sqlx::query!(
         r#"SELECT placed.id, ssd_id, placed.user_id, barcode, quantity, unit_price, status::text AS "status!", missing,
-                  placed_at, paid_at, shipped_at, completed_at, ended_at
+                  placed_at, paid_at, shipped_at, completed_at, ended_at, idempotency_key
            FROM orders.product_orders AS placed JOIN users.devices ON devices.id = placed.ssd_id
            WHERE placed.id = $1 AND ($2::bigint IS NULL OR devices.user_id = $2)
              AND ($3::bigint IS NULL OR devices.id = $3) AND ($4::bool IS NULL OR devices.is_simulated = $4)"#,
@@ -43,7 +43,7 @@ pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> s
         };
         let order = order.into_order()?;
         let history = history(order.status, &times);
-        Ok(OrderWithHistory { order, history })
+        Ok(OrderWithHistory { order, idempotency_key: row.idempotency_key, history })
     })
     .transpose()
 }

@@ -7,6 +7,7 @@ mod events;
 mod freezable;
 mod invalid_requests;
 mod long_polls;
+mod messages;
 mod openapi;
 mod orders;
 mod outages;
@@ -17,7 +18,11 @@ mod shipping;
 
 use async_nats::jetstream::Message;
 use chrono::{DateTime, Utc};
-use off_events::{Order, OrderId, OrderStatus, ReadyToShip, ShipReply, ShipRequest, headers::CE_TIME, streams};
+use off_events::{
+    Order, OrderId, OrderStatus, ReadyToShip, ShipReply, ShipRequest,
+    headers::{CE_ID, CE_TIME},
+    streams,
+};
 use off_kit::Clock;
 use off_orders_service::{Config, OrdersService};
 use off_testkit::{Answer, Http, Leftover, Running, World, eventually};
@@ -125,6 +130,7 @@ impl Orders {
         order["status"] = json!(status);
         let mut headers = async_nats::HeaderMap::new();
         headers.insert(CE_TIME, at.to_rfc3339().as_str());
+        headers.insert(CE_ID, format!("{}:{status}", order["id"].as_str().unwrap()).as_str());
         self.world.nats.publish_with_headers(status.subject(), headers, order.to_string()).await;
     }
 

@@ -313,6 +313,7 @@ fn gateway_config(world: &World, [auth, users, orders, billing, notifications]: 
         max_connections_per_address: 0,
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
+        trace_url: None,
         max_streams: 16,
         max_streams_per_caller: 16,
     }

@@ -17,6 +17,8 @@ pub struct Received<E> {
     pub at: DateTime<Utc>,
     /// When recovery announced this event, or the event that caused it, again.
     pub announced_again_at: Option<DateTime<Utc>>,
+    /// How often the message was delivered, this time included.
+    pub deliveries: i64,
     /// The span of handling this message, in the trace of the message. Disabled when no spans are exported.
     span: Span,
     /// The `traceparent` header of the message.
@@ -45,7 +47,14 @@ impl<E> Received<E> {
             Span::none()
         };
         let traceparent = traceparent.map(ToOwned::to_owned);
-        Self { event, at, announced_again_at: time(headers::ANNOUNCED_AGAIN), span, traceparent }
+        Self {
+            event,
+            at,
+            announced_again_at: time(headers::ANNOUNCED_AGAIN),
+            deliveries: info.delivered,
+            span,
+            traceparent,
+        }
     }
 
     /// The `traceparent` for events and requests that follow from this message.

@@ -1,0 +1,148 @@
+//! `/orders/{id}`: the whole story of an order.
+
+mod story;
+
+use super::{
+    Page,
+    failure::Failure,
+    form::Form,
+    layout::{Html, Layout, Section},
+    time,
+    viewer::SignedIn,
+};
+use crate::routes::Upstream;
+use askama::Template;
+use axum::{
+    extract::{Path, State},
+    response::Redirect,
+};
+use off_events::{Order, OrderStatus, Refusal};
+use serde_json::{Value, json};
+use story::{Entry, Letter, Message, OrderFacts, Step, Story, Transfer};
+use uuid::Uuid;
+
+#[derive(Debug, Template)]
+#[template(path = "order_story.html")]
+pub(super) struct OrderPage {
+    layout: Layout,
+    order: Order,
+    steps: Vec<StepOnPage>,
+    entries: Vec<Entry>,
+    /// Services whose part of the story is missing now.
+    missing: Vec<&'static str>,
+    /// Why an attempt to cancel it failed.
+    error: String,
+}
+
+/// A status on the way of an order.
+#[derive(Debug)]
+struct StepOnPage {
+    status: OrderStatus,
+    step: Option<Step>,
+    is_current: bool,
+}
+
+/// `GET /orders/{id}`.
+pub(super) async fn show(
+    State(page): State<Page>,
+    SignedIn(caller): SignedIn,
+    Path(id): Path<String>,
+) -> Result<Html<OrderPage>, Failure> {
+    story_page(&page, &SignedIn(caller), parse(&id)?, String::new()).await
+}
+
+async fn story_page(
+    page: &Page,
+    SignedIn(caller): &SignedIn,
+    id: Uuid,
+    error: String,
+) -> Result<Html<OrderPage>, Failure> {
+    let services = &page.services;
+    let messages = format!("/api/orders/{id}/messages");
+    let transfers = format!("/api/account/transfers?order_id={id}");
+    let letters = format!("/api/letters?order_id={id}");
+    let order = format!("/api/orders/{id}");
+    let (order, messages, transfers, letters) = tokio::join!(
+        services.get::<OrderFacts>(caller, Upstream::Orders, &order),
+        services.get::<story::Messages>(caller, Upstream::Orders, &messages),
+        services.get::<story::Transfers>(caller, Upstream::Billing, &transfers),
+        services.get::<story::Letters>(caller, Upstream::Notifications, &letters),
+    );
+    let facts = order?;
+    let mut missing = Vec::new();
+    let messages: Vec<Message> = part(messages, "the broker", &mut missing).messages;
+    let transfers: Vec<Transfer> = part(transfers, "the billing service", &mut missing).transfers;
+    let letters: Vec<Letter> = part(letters, "the notifications service", &mut missing).letters;
+    let steps = steps(&facts);
+    let order = facts.order.clone();
+    let trace = page.trace_url.as_deref();
+    let entries = Story { facts, messages, transfers, letters }.entries(trace);
+    Ok(Html(OrderPage { layout: Layout::new(caller, Section::Orders), order, steps, entries, missing, error }))
+}
+
+/// A part of the story; nothing if its service does not answer.
+fn part<T: Default>(answer: Result<T, Failure>, who: &'static str, missing: &mut Vec<&'static str>) -> T {
+    answer.unwrap_or_else(|_| {
+        missing.push(who);
+        T::default()
+    })
+}
+
+/// `POST /orders/{id}/cancel`.
+pub(super) async fn cancel(
+    State(page): State<Page>,
+    signed_in: SignedIn,
+    Path(id): Path<String>,
+    _: Form,
+) -> Result<Result<Redirect, Html<OrderPage>>, Failure> {
+    let id = parse(&id)?;
+    let path = format!("/api/orders/{id}/cancel");
+    let cancelled: Result<Value, _> = page.services.post(&signed_in.0, Upstream::Orders, &path, &json!({})).await;
+    match cancelled {
+        Ok(_) => Ok(Ok(Redirect::to(&format!("/orders/{id}")))),
+        Err(failure) if failure.status.is_client_error() => {
+            story_page(&page, &signed_in, id, failure.text()).await.map(Err)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn parse(id: &str) -> Result<Uuid, Failure> {
+    Uuid::try_parse(id).map_err(|_| Failure::not_found(format!("There is no order {id}.")))
+}
+
+/// The statuses of the order, those before it, and those that it may still reach.
+fn steps(facts: &OrderFacts) -> Vec<StepOnPage> {
+    let status = facts.order.status;
+    let way: &[OrderStatus] = match status {
+        OrderStatus::Refused => &[OrderStatus::Pending, OrderStatus::Refused],
+        OrderStatus::Cancelled => &[OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Cancelled],
+        _ => &[OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Shipped, OrderStatus::Completed],
+    };
+    let step = |status| facts.history.iter().find(|step| step.status == status).copied();
+    let on_page =
+        |wanted: &OrderStatus| StepOnPage { status: *wanted, step: step(*wanted), is_current: *wanted == status };
+    // An order that was cancelled before it was paid was never paid.
+    let is_shown = |wanted: &&OrderStatus| {
+        status != OrderStatus::Cancelled || **wanted != OrderStatus::Paid || step(OrderStatus::Paid).is_some()
+    };
+    way.iter().filter(is_shown).map(on_page).collect()
+}
+
+impl OrderPage {
+    fn can_cancel(&self) -> bool {
+        matches!(self.order.status, OrderStatus::Pending | OrderStatus::Paid)
+    }
+
+    /// Whether something may still happen.
+    fn is_open(&self) -> bool {
+        let has_letter = self.entries.iter().any(|entry| entry.is_last_letter);
+        !has_letter
+    }
+
+    fn missing_money(&self) -> Option<String> {
+        match self.order.refusal? {
+            Refusal::InsufficientFunds { missing } => Some(missing.to_string()),
+        }
+    }
+}

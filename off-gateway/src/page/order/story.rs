@@ -1,0 +1,238 @@
+//! The story of an order, put together from what the services and the broker know.
+
+use crate::page::time;
+use chrono::{DateTime, Utc};
+use off_events::{
+    Money, Order, OrderDue, OrderStatus,
+    headers::{ANNOUNCED_AGAIN, CE_TIME, DELIVERIES, TRACEPARENT},
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// An order with its history, as the orders service answers.
+#[derive(Debug, Deserialize)]
+pub(super) struct OrderFacts {
+    #[serde(flatten)]
+    pub(super) order: Order,
+    pub(super) idempotency_key: Option<String>,
+    pub(super) history: Vec<Step>,
+}
+
+/// A status that the order reached.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Step {
+    pub(super) status: OrderStatus,
+    pub(super) at: DateTime<Utc>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Messages {
+    pub(super) messages: Vec<Message>,
+}
+
+/// A message as its stream holds it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Message {
+    stream: String,
+    sequence: u64,
+    subject: String,
+    stored_at: DateTime<Utc>,
+    headers: BTreeMap<String, String>,
+    data: serde_json::Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Transfers {
+    pub(super) transfers: Vec<Transfer>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Transfer {
+    kind: String,
+    amount: Money,
+    at: DateTime<Utc>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Letters {
+    pub(super) letters: Vec<Letter>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Letter {
+    kind: String,
+    subject: String,
+    text: String,
+    written_at: DateTime<Utc>,
+}
+
+/// Everything that is known about an order.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) facts: OrderFacts,
+    pub(super) messages: Vec<Message>,
+    pub(super) transfers: Vec<Transfer>,
+    pub(super) letters: Vec<Letter>,
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: DateTime<Utc>,
+    /// The kind of thing: `request`, `event`, `wait`, `money` or `letter`.
+    pub(crate) kind: &'static str,
+    pub(crate) title: String,
+    /// What is known about it, by name.
+    pub(crate) facts: Vec<(&'static str, String)>,
+    /// Where its trace can be seen.
+    pub(crate) trace: Option<String>,
+    /// A text to read.
+    pub(crate) text: Option<String>,
+    /// The headers and the payload of a message.
+    pub(crate) raw: Option<String>,
+    /// Whether nothing follows after it.
+    pub(crate) is_last_letter: bool,
+}
+
+impl Entry {
+    fn new(at: DateTime<Utc>, kind: &'static str, title: impl Into<String>) -> Self {
+        let (title, facts) = (title.into(), Vec::new());
+        Self { at, kind, title, facts, trace: None, text: None, raw: None, is_last_letter: false }
+    }
+}
+
+impl Story {
+    /// All that happened, in its order. `trace_url` shows a trace where it has `{trace_id}`.
+    pub(super) fn entries(&self, trace_url: Option<&str>) -> Vec<Entry> {
+        let mut entries = vec![self.request(trace_url)];
+        entries.extend(self.messages.iter().map(Message::entry));
+        entries.extend(self.transfers.iter().map(Transfer::entry));
+        entries.extend(self.letters.iter().map(Letter::entry));
+        // A stable sort: what has the same time stays in the order of the way that it took.
+        entries.sort_by_key(|entry| entry.at);
+        entries
+    }
+
+    /// The request that placed the order, as far as it is stored.
+    fn request(&self, trace_url: Option<&str>) -> Entry {
+        let order = &self.facts.order;
+        let mut entry = Entry::new(order.timestamp, "request", "The order was placed, and stored before the answer");
+        entry.facts.push(("price", format!("{} × {} = {}", order.quantity.get(), order.unit_price, order.total)));
+        if let Some(key) = &self.facts.idempotency_key {
+            entry.facts.push(("Idempotency-Key", key.clone()));
+        }
+        let trace = self.messages.iter().find_map(|message| message.headers.get(TRACEPARENT));
+        if let Some(id) = trace.and_then(|traceparent| traceparent.split('-').nth(1)) {
+            entry.facts.push(("trace", id.to_owned()));
+            entry.trace = trace_url.map(|url| url.replace("{trace_id}", id));
+        }
+        entry
+    }
+}
+
+impl Message {
+    fn entry(&self) -> Entry {
+        let promised = self.headers.get(CE_TIME).and_then(|time| time.parse::<DateTime<Utc>>().ok());
+        let mut entry = if self.subject == OrderDue::SUBJECT {
+            let mut entry = Entry::new(self.stored_at, "wait", "A wait was over");
+            if let Some(promised) = promised {
+                let late = (self.stored_at - promised).num_milliseconds();
+                entry.facts.push(("promised", time::to_second(&promised)));
+                entry.facts.push(("late by", time::duration(late.max(0))));
+            }
+            entry
+        } else if self.subject.starts_with(OrderDue::SCHEDULE_PREFIX) {
+            let mut entry = Entry::new(self.stored_at, "wait", "A wait goes on");
+            if let Some(promised) = promised {
+                entry.facts.push(("promised until", time::to_second(&promised)));
+            }
+            entry
+        } else {
+            Entry::new(self.stored_at, "event", self.subject.clone())
+        };
+        entry.facts.push(("stored as", format!("{} {}", self.stream, self.sequence)));
+        for (name, header) in
+            [("announced again by recovery", ANNOUNCED_AGAIN), ("deliveries of its cause", DELIVERIES)]
+        {
+            if let Some(value) = self.headers.get(header) {
+                entry.facts.push((name, value.clone()));
+            }
+        }
+        let headers = self.headers.iter().map(|(name, value)| format!("{name}: {value}\n"));
+        let payload = serde_json::to_string_pretty(&self.data).unwrap_or_default();
+        entry.raw = Some(format!("{}\n{payload}", headers.collect::<String>()));
+        entry
+    }
+}
+
+impl Transfer {
+    fn entry(&self) -> Entry {
+        let title = match self.kind.as_str() {
+            "charge" => format!("{} were charged, and held until the delivery", self.amount),
+            "refund" => format!("{} were refunded", self.amount),
+            kind => format!("{kind}: {}", self.amount),
+        };
+        Entry::new(self.at, "money", title)
+    }
+}
+
+impl Letter {
+    fn entry(&self) -> Entry {
+        let mut entry = Entry::new(self.written_at, "letter", format!("A letter was written: {}", self.subject));
+        entry.text = Some(self.text.clone());
+        entry.is_last_letter = matches!(self.kind.as_str(), "delivered" | "refused" | "cancelled");
+        entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const ID: &str = "01890a5d-ac96-774b-bcce-b302099a8057";
+
+    fn order(status: &str) -> serde_json::Value {
+        let money = |amount: i64| json!({"amount": amount, "currency": "EUR"});
+        json!({
+            "id": ID, "ssd_id": 7, "user_id": 1, "barcode": "2000000000015", "timestamp": "2026-01-01T10:00:00Z",
+            "quantity": 2, "unit_price": money(150), "total": money(300), "status": status,
+        })
+    }
+
+    #[test]
+    fn the_entries_are_in_the_order_in_which_they_happened() {
+        let mut facts = order("shipped");
+        facts["history"] = json!([{"status": "pending", "at": "2026-01-01T10:00:00Z"}]);
+        let message = |subject: &str, second: u32, time: &str| {
+            json!({
+                "stream": "S", "sequence": second, "subject": subject, "stored_at": format!("2026-01-01T10:00:{second:02}Z"),
+                "headers": {"ce-time": time, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+                "data": order("paid"),
+            })
+        };
+        let messages = json!([
+            message(Order::PENDING, 1, "2026-01-01T10:00:00Z"),
+            message(OrderDue::SUBJECT, 30, "2026-01-01T10:00:28Z"),
+            message(Order::SHIPPED, 31, "2026-01-01T10:00:28Z"),
+        ]);
+        let story = Story {
+            facts: serde_json::from_value(facts).unwrap(),
+            messages: serde_json::from_value(messages).unwrap(),
+            transfers: serde_json::from_value(json!([
+                {"kind": "charge", "amount": {"amount": 300, "currency": "EUR"}, "at": "2026-01-01T10:00:02Z"}
+            ]))
+            .unwrap(),
+            letters: serde_json::from_value(json!([
+                {"kind": "paid", "subject": "Paid", "text": "…", "written_at": "2026-01-01T10:00:03Z"}
+            ]))
+            .unwrap(),
+        };
+        let entries = story.entries(Some("http://traces.example/{trace_id}"));
+        let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
+        assert_eq!(kinds, ["request", "event", "money", "letter", "wait", "event"]);
+        assert_eq!(entries[0].trace.as_deref(), Some("http://traces.example/0af7651916cd43dd8448eb211c80319c"));
+        assert!(entries[4].facts.contains(&("late by", "2.0 s".to_owned())), "{:?}", entries[4]);
+        assert!(entries[1].raw.as_ref().unwrap().contains("ce-time: 2026-01-01T10:00:00Z\n"));
+    }
+}
