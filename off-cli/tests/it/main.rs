@@ -5,6 +5,7 @@
 mod access;
 mod architecture;
 mod audit;
+mod browser;
 mod dead;
 mod docs;
 mod doctor;
@@ -74,8 +75,14 @@ impl Home {
 
     /// Starts `off up` and waits for its first line with counts.
     async fn up(&self, arguments: &[&str]) -> Up {
+        self.up_with(arguments, &[]).await
+    }
+
+    /// [`Self::up`] with these environment variables.
+    async fn up_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Up {
         let mut child = self
             .command(&[&["up"], arguments].concat())
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .kill_on_drop(true)

@@ -14,7 +14,7 @@ use crate::routes::Upstream;
 use askama::Template;
 use axum::{
     extract::{Path, State},
-    response::Redirect,
+    response::{IntoResponse, Redirect, Response},
 };
 use off_events::{Order, OrderStatus, Refusal};
 use serde_json::{Value, json};
@@ -94,14 +94,15 @@ pub(super) async fn cancel(
     signed_in: SignedIn,
     Path(id): Path<String>,
     _: Form,
-) -> Result<Result<Redirect, Html<OrderPage>>, Failure> {
+) -> Result<Response, Failure> {
     let id = parse(&id)?;
     let path = format!("/api/orders/{id}/cancel");
     let cancelled: Result<Value, _> = page.services.post(&signed_in.0, Upstream::Orders, &path, &json!({})).await;
     match cancelled {
-        Ok(_) => Ok(Ok(Redirect::to(&format!("/orders/{id}")))),
+        Ok(_) => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            story_page(&page, &signed_in, id, failure.text()).await.map(Err)
+            let shown = story_page(&page, &signed_in, id, failure.text()).await?;
+            Ok((failure.status, shown).into_response())
         }
         Err(failure) => Err(failure),
     }
@@ -138,6 +139,11 @@ impl OrderPage {
     fn is_open(&self) -> bool {
         let has_letter = self.entries.iter().any(|entry| entry.is_last_letter);
         !has_letter
+    }
+
+    /// Whether the order has its last status. What still follows, like its letter, is no event of the order.
+    fn has_ended(&self) -> bool {
+        matches!(self.order.status, OrderStatus::Completed | OrderStatus::Refused | OrderStatus::Cancelled)
     }
 
     fn missing_money(&self) -> Option<String> {

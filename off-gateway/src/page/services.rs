@@ -113,15 +113,16 @@ impl ServiceApis {
 
 /// The headers that a service expects from the gateway.
 fn describe(headers: &mut HeaderMap, caller: &Caller, path: &str, key: Option<HeaderValue>) -> anyhow::Result<()> {
-    let form = "application/x-www-form-urlencoded";
-    let kind = if path.starts_with("/oauth/") { form } else { "application/json" };
+    // OAuth has forms, and takes a token in the header for the credentials of a client.
+    let is_oauth = path.starts_with("/oauth/");
+    let kind = if is_oauth { "application/x-www-form-urlencoded" } else { "application/json" };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(FORWARDED_FOR, HeaderValue::try_from(caller.viewer.client.address.to_string())?);
     headers.insert(FORWARDED_PROTO, caller.viewer.client.scheme());
     headers.insert(REQUEST_ID, caller.viewer.id.clone());
     let traceparent = telemetry::current_traceparent().and_then(|text| HeaderValue::try_from(text).ok());
     let more = [
-        (header::AUTHORIZATION, caller.authorization.clone()),
+        (header::AUTHORIZATION, caller.authorization.clone().filter(|_| !is_oauth)),
         (header::USER_AGENT, caller.user_agent.clone()),
         (IDEMPOTENCY_KEY, key),
         (axum::http::HeaderName::from_static(TRACEPARENT), traceparent),

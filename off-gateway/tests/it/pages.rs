@@ -106,6 +106,7 @@ async fn signing_out_ends_the_session_and_removes_the_cookie() {
     assert_eq!((answer.status().as_u16(), header(&answer, "location")), (303, "/"));
     assert!(header(&answer, "set-cookie").starts_with("__Host-off-session=; Max-Age=0;"));
     assert_eq!(gate.upstream.paths().last().unwrap(), "POST /oauth/revoke");
+    assert!(!gate.upstream.last_headers().contains_key("authorization"), "it would have to be that of a client");
     gate.end().await;
 }
 

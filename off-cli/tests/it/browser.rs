@@ -1,0 +1,44 @@
+//! The stories of `off-gateway/tests/browser`: the page in a real Chromium, with a whole system behind it.
+
+use crate::{Home, sources::workspace, stderr, stdout};
+use std::{env, path::PathBuf};
+use tokio::process::Command;
+
+/// Where a browser may be; `./test` says which one it found or installed.
+fn find_browser() -> Option<PathBuf> {
+    let usual = ["/usr/bin/chromium", "/usr/bin/google-chrome"].map(PathBuf::from);
+    env::var_os("CHROMIUM").map(PathBuf::from).into_iter().chain(usual).find(|path| path.exists())
+}
+
+#[tokio::test]
+async fn every_story_of_the_page_ends_well() {
+    let is_needed = env::var_os("NEED_BROWSER").is_some();
+    let has_playwright = workspace().join("node_modules/playwright-core").exists();
+    let Some(browser) = find_browser().filter(|_| has_playwright) else {
+        assert!(!is_needed, "Chromium or playwright-core is missing, although ./test installs both");
+        skip("Chromium or playwright-core is missing: ./test installs both");
+        return;
+    };
+    let home = Home::new();
+    // Everybody in the stories has the same address.
+    let no_limits = [("RATE_ANONYMOUS", "off"), ("RATE_SIGN_IN", "off"), ("RATE_PERSON", "off")];
+    let up = home.up_with(&["--speed", "60", "--no-generator"], &no_limits).await;
+    let stories = Command::new("node")
+        .args(["--test", "--test-concurrency=1", "--test-reporter=spec"])
+        .arg(workspace().join("off-gateway/tests/browser/stories.test.mjs"))
+        .env("BASE_URL", home.api().base().replace("127.0.0.1", "localhost"))
+        .env("CHROMIUM", browser)
+        .output()
+        .await
+        .unwrap();
+    assert!(stories.status.success(), "{}{}", stdout(&stories), stderr(&stories));
+    let (success, rest) = up.interrupt().await;
+    assert!(success, "{rest}");
+    let audit = home.run(&["audit"]).await;
+    assert!(audit.status.success(), "{}", stdout(&audit));
+}
+
+#[expect(clippy::print_stderr, reason = "whoever runs the test should see that it did nothing")]
+fn skip(why: &str) {
+    eprintln!("skipped: {why}");
+}

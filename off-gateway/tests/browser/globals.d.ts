@@ -1,0 +1,4 @@
+// The vendored scripts of the page.
+interface Window {
+  uPlot: any;
+}

@@ -1,0 +1,167 @@
+// What people do with the page.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { api, assertAccessible, base, closeBrowser, password, register, visit } from "./browser.mjs";
+
+after(closeBrowser);
+
+const LENTILS = process.env.BARCODE ?? "2000000000015";
+
+/**
+ * Pays in, and orders for the first device; returns the id of the order.
+ * @param {import("playwright-core").Page} page
+ */
+async function order(page) {
+  const paid = await api(page, "POST", "/api/account/deposits", { amount: { amount: 5_000, currency: "EUR" } });
+  assert.equal(paid.status, 201, JSON.stringify(paid));
+  const { body } = await api(page, "GET", "/api/devices");
+  const placed = await api(page, "POST", "/api/orders", { ssd_id: body.devices[0].ssd_id, barcode: LENTILS, quantity: 2 });
+  assert.equal(placed.status, 201, JSON.stringify(placed));
+  return /** @type {string} */ (placed.body.id);
+}
+
+test("a stranger registers, orders, and watches the story of the order complete", async () => {
+  const { page, leave } = await visit();
+  await register(page);
+  await page.getByText("No orders yet.").waitFor();
+  const id = await order(page);
+  await page.goto(`/orders/${id}`);
+  const status = page.locator("#story").getByRole("status");
+  // The page is never loaded again: the events of the order update it.
+  await page.evaluate(() => Object.assign(window, { isSame: true }));
+  await status.getByText("completed").waitFor();
+  await page.getByText("A letter was written: ", { exact: false }).nth(1).waitFor();
+  assert.ok(await page.evaluate(() => "isSame" in window), "the page was loaded again");
+  const titles = await page.locator(".timeline h3").allTextContents();
+  for (const subject of ["orders.pending", "orders.paid", "orders.shipped", "orders.completed"]) {
+    assert.equal(titles.filter((title) => title === subject).length, 1, titles.join("\n"));
+  }
+  assert.ok(titles.some((title) => title.includes("were charged")), titles.join("\n"));
+  // Each message is there as its stream holds it.
+  await page.getByText("The message").first().click();
+  await page.getByText(`ce-id: ${id}:pending`).waitFor();
+  await page.goto("/orders");
+  await page.getByRole("link", { name: id.slice(-8) }).waitFor();
+  await page.getByLabel("Status").selectOption("refused");
+  await page.getByText("No orders match.").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.getByRole("link", { name: "Sign in" }).waitFor();
+  await leave();
+});
+
+test("a person cancels an order that is not shipped yet", async () => {
+  const { page, leave } = await visit();
+  await register(page);
+  const status = page.locator("#story").getByRole("status");
+  // The supplier may be as fast as a person is slow, so more than one attempt may be needed.
+  do {
+    await page.goto(`/orders/${await order(page)}`);
+    await page.getByRole("button", { name: "Cancel this order" }).click({ timeout: 1_000 }).catch(() => {});
+  } while ((await status.textContent()) !== "cancelled");
+  await page.getByText("were refunded", { exact: false }).waitFor();
+  await leave(/status of 409/);
+});
+
+test("nobody sees the orders of somebody else", async () => {
+  const ada = await visit();
+  await register(ada.page);
+  const id = await order(ada.page);
+  const bob = await visit();
+  await register(bob.page);
+  assert.equal((await bob.page.goto(`/orders/${id}`))?.status(), 404);
+  await bob.page.getByRole("heading", { name: "Not found" }).waitFor();
+  for (const path of [`/api/orders/${id}/live`, `/api/orders/${id}/messages`, `/api/orders/${id}`]) {
+    assert.equal((await api(bob.page, "GET", path)).status, 404, path);
+  }
+  await bob.page.goto("/orders");
+  await bob.page.getByText("No orders yet.").waitFor();
+  await ada.leave();
+  await bob.leave(/status of 404/);
+});
+
+test("a session that ended leads to the sign-in, and back", async () => {
+  const { page, leave } = await visit();
+  const email = await register(page);
+  const { body } = await api(page, "GET", "/api/sessions");
+  assert.equal((await api(page, "DELETE", `/api/sessions/${body.sessions[0].id}`)).status, 204);
+  // The end of the session travels through the broker.
+  do await page.goto("/orders?status=paid");
+  while (!page.url().includes("/sign-in?next="));
+  await page.getByLabel("E-mail address").fill(email);
+  await page.getByLabel("Password").fill("a wrong password");
+  await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("alert").getByText("No account has this e-mail address and password.").waitFor();
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+  await page.waitForURL("**/orders?status=paid");
+  await leave(/status of 401/);
+});
+
+test("the system is shown live", async () => {
+  const { page, leave } = await visit();
+  await page.goto("/");
+  await page.locator("#rates .u-legend").waitFor();
+  await page.getByText("all services work").waitFor();
+  const ada = await visit();
+  await register(ada.page);
+  const placed = page.locator("[data-count=placed]");
+  await page.waitForFunction(() => /\d/.test(document.querySelector("[data-count=placed]")?.textContent ?? ""));
+  const before = Number((await placed.textContent())?.replace(/\D/g, ""));
+  await order(ada.page);
+  await page.waitForFunction((before) => Number(document.querySelector("[data-count=placed]")?.textContent?.replace(/\D/g, "")) > before, before);
+  await page.locator("#events").getByText("orders.paid").first().waitFor();
+  assert.ok((await page.locator("#consumers tr").count()) > 10);
+  await ada.leave();
+  await leave();
+});
+
+test("every page is there without scripts", async () => {
+  const { page, leave } = await visit({ javaScriptEnabled: false });
+  await page.goto("/");
+  await page.getByRole("heading", { name: "Supplier" }).waitFor();
+  await register(page);
+  await page.getByText("No orders yet.").waitFor();
+  // Playwright can evaluate scripts nevertheless; the page itself cannot.
+  const id = await order(page);
+  await page.goto("/orders");
+  await page.getByRole("link", { name: id.slice(-8) }).click();
+  await page.getByText("The order was placed").waitFor();
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await page.goto("/sign-in");
+  await page.getByRole("heading", { name: "Sign in" }).waitFor();
+  await leave();
+});
+
+for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
+  for (const width of [360, 1280, 2560]) {
+    test(`every page is accessible: ${colorScheme}, ${width} px`, async () => {
+      const { page, leave } = await visit({ colorScheme, viewport: { width, height: 900 } });
+      for (const path of ["/", "/sign-in", "/register"]) {
+        await page.goto(path);
+        await assertAccessible(page);
+      }
+      await register(page);
+      await assertAccessible(page);
+      const id = await order(page);
+      for (const path of ["/orders", `/orders/${id}`]) {
+        await page.goto(path);
+        await assertAccessible(page);
+      }
+      await page.goto("/nowhere-at-all").catch(() => {});
+      await leave(/status of 404/);
+    });
+  }
+}
+
+test("the first view is small", async () => {
+  const { page, leave } = await visit();
+  let bytes = 0;
+  page.on("response", async (response) => {
+    const sizes = await response.request().sizes().catch(() => undefined);
+    if (!response.url().endsWith("/api/live")) bytes += (sizes?.responseBodySize ?? 0) + (sizes?.responseHeadersSize ?? 0);
+  });
+  await page.goto("/");
+  await page.locator("#rates .u-legend").waitFor();
+  assert.ok(bytes > 10_000 && bytes < 100 * 1024, `${bytes} bytes from ${base}`);
+  await leave();
+});
