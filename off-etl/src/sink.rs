@@ -116,11 +116,15 @@ impl Sink {
         Ok(())
     }
 
-    /// Stores the import as finished, and up to when the catalog has all changes.
+    /// Stores the import as finished, and up to when the catalog has all changes. Makes its products searchable.
     pub(crate) async fn finish(&mut self, fresh_until: Option<DateTime<Utc>>) -> anyhow::Result<()> {
         self.batch.is_last = true;
         self.batch.fresh_until = fresh_until;
-        self.flush().await
+        self.flush().await?;
+        match &mut self.catalog {
+            Some((catalog, _)) => catalog.update_search().await,
+            None => Ok(()),
+        }
     }
 
     /// Releases the lock and returns the report.

@@ -6,6 +6,7 @@ mod imports;
 mod merge;
 mod prices;
 mod report;
+mod search;
 
 pub(crate) use batch::{Batch, Import};
 pub(crate) use prices::PriceImport;
@@ -17,7 +18,7 @@ use off_kit::{backoff::Backoff, db};
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// How long an unavailable database is retried.
 const RETRY_TIMEOUT: Duration = Duration::from_mins(10);
@@ -86,6 +87,20 @@ impl Catalog {
             })
             .await?;
         histogram!("off_etl_batch_seconds").record(started.elapsed());
+        Ok(())
+    }
+
+    /// Makes all products searchable as they are now. Products that did not change cost one look-up each.
+    pub(crate) async fn update_search(&mut self) -> anyhow::Result<()> {
+        let (started, mut changed) = (Instant::now(), 0);
+        let last = self.retry(async |conn| Ok(search::find_last_number(conn).await?)).await?;
+        for after in (0..last).step_by(usize::try_from(search::STEP)?) {
+            changed += self.retry(async |conn| Ok(search::update_words(conn, after).await?)).await?;
+        }
+        if changed > 0 {
+            self.retry(async |conn| Ok(search::update_vocabulary(conn).await?)).await?;
+            info!("the search has {changed} new or changed products, after {:.1} s", started.elapsed().as_secs_f64());
+        }
         Ok(())
     }
 

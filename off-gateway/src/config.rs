@@ -47,6 +47,9 @@ pub struct Config {
     /// Where people see a trace, with `{trace_id}` in place of its id; the page links there.
     #[arg(long, env = "TRACE_URL", value_name = "URL", value_parser = parse_trace_url)]
     pub trace_url: Option<String>,
+    /// Whether pages show the photos of products, which browsers load from images.openfoodfacts.org.
+    #[arg(long, env = "PRODUCT_PHOTOS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub product_photos: bool,
     /// Maximum number of streams: WebSockets, server-sent events and other answers without a length.
     #[arg(long, env = "MAX_STREAMS", default_value_t = 4096, value_name = "N")]
     pub max_streams: usize,

@@ -78,7 +78,8 @@ impl Service for Gateway {
         let streams = Streams::new(&kit, config.max_streams, config.max_streams_per_caller);
         let live = Live::start(&kit, &bus, &config.services, &client, &board, streams.clone())?;
         let services = ServiceApis::new(&kit, &config.services, client.clone())?;
-        let page = Page { services, live, trace_url: config.trace_url.as_deref().map(Into::into) };
+        let (trace_url, has_photos) = (config.trace_url.as_deref().map(Into::into), config.product_photos);
+        let page = Page { services, live, trace_url, has_photos };
         let auth = config.services.place(Upstream::Auth)?.context("AUTH_URL: it is needed")?;
         let exchange = Exchange::new(&kit, client.clone(), auth.api);
         let rates = Arc::new(RateLimits::new(|class| config.rates.of(class)));

@@ -2,12 +2,14 @@
 //! offer to everybody.
 
 mod assets;
+mod catalog;
 mod compression;
 mod failure;
 mod form;
 mod layout;
 mod order;
 mod orders;
+mod product;
 mod services;
 mod sign_in;
 mod system;
@@ -32,6 +34,8 @@ pub(crate) struct Page {
     pub(crate) live: Live,
     /// Where a trace can be seen, with `{trace_id}` in place of its id.
     pub(crate) trace_url: Option<Arc<str>>,
+    /// Whether pages show the photos of products, which browsers load from Open Food Facts.
+    pub(crate) has_photos: bool,
 }
 
 impl Page {
@@ -44,6 +48,9 @@ impl Page {
             .route("/orders", get(orders::list))
             .route("/orders/{id}", get(order::show))
             .route("/orders/{id}/cancel", post(order::cancel))
+            .route("/catalog", get(catalog::list))
+            .route("/catalog/{barcode}", get(catalog::show))
+            .route("/catalog/{barcode}/order", post(catalog::order))
             .layer(form::LIMIT)
             .layer(middleware::from_fn_with_state(self.clone(), layout::finish))
             .layer(middleware::from_fn(compression::compress))

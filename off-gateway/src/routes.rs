@@ -94,10 +94,11 @@ const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 30] = [
+const ROUTES: [Route; 32] = [
     Route { extent: Extent::Exact, ..api("/api/orders/{}/live", To::Gateway) },
     Route { public: Methods::Get, extent: Extent::Exact, ..api("/api/orders/counts", ORDERS) },
     api("/api/orders", ORDERS),
+    Route { public: Methods::Get, ..api("/api/products", ORDERS) },
     api("/api/account", BILLING),
     api("/api/letters", NOTIFICATIONS),
     // Keys of devices belong to the auth service, everything else of devices to the users service.
@@ -120,6 +121,7 @@ const ROUTES: [Route; 30] = [
     page("/sign-out", Extent::Exact),
     Route { sign_in: Methods::Post, ..page("/register", Extent::Exact) },
     page("/orders", Extent::Below),
+    page("/catalog", Extent::Below),
     page("/api/live", Extent::Exact),
     Route { extent: Extent::Exact, ..api("/api/me/live", To::Gateway) },
     own("/assets", Extent::Below),

@@ -115,6 +115,53 @@ pub(crate) struct Step {
     pub(crate) at: DateTime<Utc>,
 }
 
+/// A product of the catalog. Its data are those of [Open Food Facts](https://world.openfoodfacts.org) (ODbL), except the price.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub(crate) struct Product {
+    #[schema(value_type = String, example = "2000000000015")]
+    pub(crate) barcode: Barcode,
+    pub(crate) name: String,
+    pub(crate) brands: Vec<String>,
+    /// What a unit holds, as its package says.
+    #[schema(example = "500 g")]
+    pub(crate) quantity: String,
+    pub(crate) unit_price: Money,
+    /// Where the price is from: `open-prices`, or `invented`.
+    #[schema(example = "invented")]
+    pub(crate) price_source: String,
+    /// The grade of its Nutri-Score, `a` (best) to `e`.
+    #[schema(example = "a")]
+    pub(crate) nutriscore: String,
+    /// How processed it is (NOVA): 1 (unprocessed) to 4 (ultra-processed).
+    #[schema(example = 1)]
+    pub(crate) nova_group: i16,
+    /// The energy of 100 g.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) kcal_100g: Option<f64>,
+    pub(crate) nutrient_levels: NutrientLevels,
+    /// The tags of its categories.
+    #[schema(example = json!(["en:teas"]))]
+    pub(crate) categories: Vec<String>,
+    /// The photo of its front, at images.openfoodfacts.org (CC BY-SA).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image_url: Option<String>,
+    /// Whether it is no longer sold.
+    pub(crate) is_obsolete: bool,
+}
+
+/// How much of a nutrient a product has: `low`, `moderate` or `high`; absent if unknown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct NutrientLevels {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fat: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) saturated_fat: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sugars: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) salt: Option<String>,
+}
+
 /// How many orders there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Counts {

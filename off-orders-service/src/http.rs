@@ -3,6 +3,7 @@
 mod cancellation;
 mod counts;
 mod messages;
+mod products;
 mod responses;
 mod wait;
 
@@ -41,6 +42,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(find_order))
         .routes(routes!(cancellation::cancel_order))
         .routes(routes!(messages::list_messages))
+        .routes(routes!(products::list_products))
+        .routes(routes!(products::find_product))
 }
 
 /// Place an order; it starts as `pending`.

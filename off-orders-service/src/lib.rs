@@ -14,6 +14,7 @@ mod metrics;
 mod order_monitor;
 mod publisher;
 mod recovery;
+mod search;
 mod store;
 
 pub use config::Config;

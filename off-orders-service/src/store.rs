@@ -10,7 +10,9 @@ mod statuses;
 
 pub(crate) use counts::count_orders;
 pub(crate) use orders::{Filter, find_order, list_orders, list_orders_of_person};
-pub(crate) use products::find_drawn_barcode;
+pub(crate) use products::{
+    MAX_RANKED, Terms, correct_words, find_drawn_barcode, find_products, list_products, search_products,
+};
 pub(crate) use requests::{InsertConflict, Priced, insert_orders, list_conflicts};
 pub(crate) use statuses::{Reached, cancel_order, mark_reached, ship_orders};
 

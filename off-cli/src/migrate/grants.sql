@@ -15,6 +15,8 @@ GRANT SELECT, INSERT, DELETE ON catalog.product_brands TO off_etl;
 GRANT SELECT, INSERT, UPDATE ON catalog.imports, catalog.withdrawals TO off_etl;
 GRANT SELECT, INSERT, UPDATE, DELETE ON catalog.observed_prices TO off_etl;
 GRANT INSERT ON catalog.rejects TO off_etl;
+GRANT SELECT, INSERT, UPDATE ON catalog.search TO off_etl;
+GRANT SELECT, INSERT, UPDATE, DELETE ON catalog.vocabulary TO off_etl;
 GRANT SELECT ON public.etl_incoming, public.etl_prices, public.etl_observed TO off_etl;
 
 -- SELECT … FOR UPDATE SKIP LOCKED, by which relays share the outbox, needs UPDATE. Each sees its own messages only.
@@ -45,6 +47,8 @@ GRANT INSERT (at, kind, subject, address, detail) ON auth.security_events TO off
 
 GRANT USAGE ON SCHEMA catalog, users, orders, billing, letters TO off_orders;
 GRANT SELECT ON catalog.products, users.devices, users.deliveries TO off_orders;
+GRANT SELECT ON catalog.brands, catalog.product_brands, catalog.nutrient_levels TO off_orders;
+GRANT SELECT ON catalog.search, catalog.vocabulary TO off_orders;
 GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
 -- Which orders are done. A view reads its tables as its owner.
 GRANT SELECT ON orders.unfinished_orders, billing.settled_orders, letters.closed_orders TO off_orders;

@@ -10,6 +10,7 @@ mod parquet;
 mod prices;
 mod process;
 mod real_data;
+mod search;
 mod tables;
 mod unusual_records;
 

@@ -32,6 +32,7 @@ files! {
     "off.css" => "off.css",
     "icon.svg" => "icon.svg",
     "live.js" => "live.js",
+    "photos.js" => "photos.js",
     "time.js" => "time.js",
     "htmx.js" => "vendor/htmx.js",
     "htmx-sse.js" => "vendor/htmx-sse.js",

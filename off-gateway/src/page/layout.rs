@@ -12,7 +12,7 @@ use tracing::error;
 
 /// What browsers may do with a page. Product photos are the only content of another host.
 const CONTENT: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https://images.openfoodfacts.org; \
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https://images.openfoodfacts.org; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 
@@ -21,6 +21,7 @@ const CONTENT: HeaderValue = HeaderValue::from_static(
 pub(super) enum Section {
     System,
     Orders,
+    Catalog,
     Account,
     None,
 }
@@ -43,6 +44,7 @@ impl Layout {
         let shown = match self.section {
             Section::System => "system",
             Section::Orders => "orders",
+            Section::Catalog => "catalog",
             Section::Account => "account",
             Section::None => "",
         };

@@ -7,6 +7,7 @@ use super::{
     failure::Failure,
     form::Form,
     layout::{Html, Layout, Section},
+    product::{self, Product},
     time,
     viewer::SignedIn,
 };
@@ -26,6 +27,7 @@ use uuid::Uuid;
 pub(super) struct OrderPage {
     layout: Layout,
     order: Order,
+    product: Option<Product>,
     steps: Vec<StepOnPage>,
     entries: Vec<Entry>,
     /// Services whose part of the story is missing now.
@@ -75,9 +77,10 @@ async fn story_page(
     let letters: Vec<Letter> = part(letters, "the notifications service", &mut missing).letters;
     let steps = steps(&facts);
     let order = facts.order.clone();
+    let product = product::find(services, caller, std::iter::once(&order.barcode)).await.remove(&order.barcode);
     let trace = page.trace_url.as_deref();
     let entries = Story { facts, messages, transfers, letters }.entries(trace);
-    Ok(Html(OrderPage { layout: Layout::new(caller, Section::Orders), order, steps, entries, missing, error }))
+    Ok(Html(OrderPage { layout: Layout::new(caller, Section::Orders), order, product, steps, entries, missing, error }))
 }
 
 /// A part of the story; nothing if its service does not answer.

@@ -4,14 +4,16 @@ use super::{
     Page,
     failure::Failure,
     layout::{Html, Layout, Section},
+    product::{self, Product},
     time,
     viewer::SignedIn,
 };
 use crate::routes::Upstream;
 use askama::Template;
 use axum::extract::{Query, State};
-use off_events::{Order, OrderId, OrderStatus};
+use off_events::{Barcode, Order, OrderId, OrderStatus};
 use serde::Deserialize;
+use std::collections::HashMap;
 use url::form_urlencoded::Serializer;
 
 /// Orders per page.
@@ -22,6 +24,7 @@ const PAGE: u32 = 50;
 pub(super) struct OrdersPage {
     layout: Layout,
     orders: Vec<Order>,
+    products: HashMap<Barcode, Product>,
     filter: Filter,
     /// The query of the next page.
     next: Option<String>,
@@ -67,7 +70,15 @@ pub(super) async fn list(
     let path = format!("/api/orders?limit={PAGE}&{}", filter.query(&filter.cursor));
     let Orders { orders, next_cursor } = page.services.get(&caller, Upstream::Orders, &path).await?;
     let next = next_cursor.map(|cursor| filter.query(&cursor.to_string()));
-    Ok(Html(OrdersPage { layout: Layout::new(&caller, Section::Orders), orders, filter, next }))
+    let products = product::find(&page.services, &caller, orders.iter().map(|order| &order.barcode)).await;
+    Ok(Html(OrdersPage { layout: Layout::new(&caller, Section::Orders), orders, products, filter, next }))
+}
+
+impl OrdersPage {
+    /// The name of a product, or its barcode.
+    fn name<'a>(&'a self, barcode: &'a Barcode) -> &'a str {
+        self.products.get(barcode).map_or(barcode.as_str(), |product| &product.name)
+    }
 }
 
 /// The end of an id, which differs most.

@@ -132,23 +132,45 @@ test("every page is there without scripts", async () => {
   await leave();
 });
 
+test("a person finds a product in spite of a typing error, and orders it", async () => {
+  const { page, leave } = await visit();
+  await page.goto("/catalog");
+  await page.getByRole("searchbox").fill("spageti");
+  await page.getByText("No product has these words.").waitFor();
+  await page.waitForURL("**/catalog?q=spageti");
+  await page.getByRole("link", { name: "Spaghetti", exact: true }).first().click();
+  const path = new URL(page.url()).pathname;
+  await page.getByRole("link", { name: "Sign in to order" }).click();
+  await register(page, path);
+  await api(page, "POST", "/api/account/deposits", { amount: { amount: 50_000, currency: "EUR" } });
+  await page.getByLabel("Units").fill("3");
+  await page.getByRole("button", { name: "Order" }).click();
+  await page.waitForURL("**/orders/*");
+  await page.getByRole("link", { name: "Spaghetti" }).waitFor();
+  // The category leads to similar products.
+  await page.goto(path);
+  await page.locator(".tags a").first().click();
+  await page.locator(".product").nth(1).waitFor();
+  await leave(/ERR_NAME_NOT_RESOLVED|status of 404/);
+});
+
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   for (const width of [360, 1280, 2560]) {
     test(`every page is accessible: ${colorScheme}, ${width} px`, async () => {
       const { page, leave } = await visit({ colorScheme, viewport: { width, height: 900 } });
-      for (const path of ["/", "/sign-in", "/register"]) {
+      for (const path of ["/", "/catalog?q=choc", "/catalog?q=nothing+of+this+kind", "/sign-in", "/register"]) {
         await page.goto(path);
         await assertAccessible(page);
       }
       await register(page);
       await assertAccessible(page);
       const id = await order(page);
-      for (const path of ["/orders", `/orders/${id}`]) {
+      for (const path of ["/orders", `/orders/${id}`, `/catalog/${LENTILS}`]) {
         await page.goto(path);
         await assertAccessible(page);
       }
       await page.goto("/nowhere-at-all").catch(() => {});
-      await leave(/status of 404/);
+      await leave(/ERR_NAME_NOT_RESOLVED|status of 404/);
     });
   }
 }

@@ -110,6 +110,7 @@ fn config(nats: &TestNats, url: &Url) -> Config {
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
         trace_url: None,
+        product_photos: true,
         max_streams: 100,
         max_streams_per_caller: 50,
     }

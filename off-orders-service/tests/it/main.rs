@@ -12,6 +12,7 @@ mod openapi;
 mod orders;
 mod outages;
 mod prices;
+mod products;
 mod program;
 mod recovery;
 mod shipping;

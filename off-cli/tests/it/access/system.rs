@@ -314,6 +314,7 @@ fn gateway_config(world: &World, [auth, users, orders, billing, notifications]: 
         max_body_bytes: 64 * 1024,
         upstream_timeout: Duration::from_secs(10),
         trace_url: None,
+        product_photos: true,
         max_streams: 16,
         max_streams_per_caller: 16,
     }
