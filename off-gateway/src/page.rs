@@ -11,6 +11,7 @@ mod order;
 mod orders;
 mod product;
 mod services;
+mod shelves;
 mod sign_in;
 mod system;
 mod time;
@@ -48,6 +49,10 @@ impl Page {
             .route("/orders", get(orders::list))
             .route("/orders/{id}", get(order::show))
             .route("/orders/{id}/cancel", post(order::cancel))
+            .route("/shelves", get(shelves::list).post(shelves::add))
+            .route("/devices/{id}", get(shelves::show))
+            .route("/devices/{id}/order", post(shelves::order))
+            .route("/devices/{id}/shelf", post(shelves::change))
             .route("/catalog", get(catalog::list))
             .route("/catalog/{barcode}", get(catalog::show))
             .route("/catalog/{barcode}/order", post(catalog::order))

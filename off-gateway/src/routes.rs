@@ -94,7 +94,7 @@ const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 32] = [
+const ROUTES: [Route; 34] = [
     Route { extent: Extent::Exact, ..api("/api/orders/{}/live", To::Gateway) },
     Route { public: Methods::Get, extent: Extent::Exact, ..api("/api/orders/counts", ORDERS) },
     api("/api/orders", ORDERS),
@@ -121,6 +121,8 @@ const ROUTES: [Route; 32] = [
     page("/sign-out", Extent::Exact),
     Route { sign_in: Methods::Post, ..page("/register", Extent::Exact) },
     page("/orders", Extent::Below),
+    page("/shelves", Extent::Exact),
+    page("/devices", Extent::Below),
     page("/catalog", Extent::Below),
     page("/api/live", Extent::Exact),
     Route { extent: Extent::Exact, ..api("/api/me/live", To::Gateway) },

@@ -5,6 +5,7 @@ mod device;
 mod profile;
 mod registration;
 mod security_event;
+mod shelf_history;
 mod shelf_item;
 mod user;
 
@@ -13,6 +14,7 @@ pub(crate) use device::{Device, MAX_DEVICES, NewDevice};
 pub(crate) use profile::{NewProfile, Profile};
 pub(crate) use registration::{NewRegistration, Registration};
 pub(crate) use security_event::{EventKind, SecurityEvent};
+pub(crate) use shelf_history::{Change, Changes, Level, Period, levels};
 pub(crate) use shelf_item::{NamedShelfItem, ShelfItem};
 pub(crate) use user::User;
 

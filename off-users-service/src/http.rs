@@ -5,6 +5,8 @@ mod devices;
 mod people;
 mod registrations;
 mod responses;
+mod shelf_history;
+mod shelf_items;
 
 use crate::App;
 use axum::http::{HeaderName, HeaderValue, header};
@@ -20,4 +22,7 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(devices::list_devices, devices::create_device))
         .routes(routes!(devices::find_device))
         .routes(routes!(consumptions::create_consumptions))
+        .routes(routes!(shelf_items::change_shelf_item))
+        .routes(routes!(shelf_history::find_history))
+        .routes(routes!(shelf_history::find_delivery))
 }

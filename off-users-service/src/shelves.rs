@@ -1,11 +1,13 @@
 //! Changes shelves: deliveries and consumption, each batch in one transaction with the `stock.low` events that follow.
 
 use crate::{
-    App, remind,
+    App,
+    domain::ShelfItem,
+    remind,
     store::{self, Consumption, Delivery},
 };
-use off_events::{Order, StockConsumed, StockLow};
-use off_kit::{auth::RowAccess, bus::Batch, outbox::Entry};
+use off_events::{Barcode, Order, SsdId, StockConsumed, StockLow};
+use off_kit::{auth::RowAccess, bus::Batch, outbox::Entry, telemetry};
 use sqlx::PgConnection;
 
 /// Adds the units of completed orders, once per order.
@@ -71,6 +73,32 @@ pub(crate) async fn consume<'a>(
     tx.commit().await?;
     app.outbox.wake();
     Ok(Some(Consumed { accepted: consumptions.len(), repeated }))
+}
+
+/// Changes when a product on the shelf of a device within `access` is reordered; puts it on the shelf if it is not there.
+/// `None` if there is no such device.
+pub(crate) async fn change(
+    app: &App,
+    ssd_id: SsdId,
+    barcode: &Barcode,
+    access: RowAccess,
+    reorder_point: Option<i32>,
+    is_paused: Option<bool>,
+) -> sqlx::Result<Option<ShelfItem>> {
+    let mut tx = app.db.begin().await?;
+    let mut items = store::lock_shelf_items(&mut tx, std::iter::once((ssd_id, barcode)), access).await?;
+    if items.is_empty() {
+        return Ok(None);
+    }
+    let item = items.entry(ssd_id, barcode);
+    let (point, paused) = (reorder_point.unwrap_or(item.reorder_point), is_paused.unwrap_or(item.is_paused));
+    let low = item.change(point, paused, app.clock.now()).map(|event| (event, telemetry::current_traceparent()));
+    let changed = item.clone();
+    store::update_shelf_items(&mut tx, &items, remind::first_pause(app.clock)).await?;
+    put_low(app, &mut tx, low.as_slice()).await?;
+    tx.commit().await?;
+    app.outbox.wake();
+    Ok(Some(changed))
 }
 
 /// Stores `stock.low` events, each with the trace of what caused it, in the transaction of their cause.

@@ -2,6 +2,7 @@
 
 mod devices;
 mod security_events;
+mod shelf_history;
 mod shelf_items;
 mod users;
 
@@ -9,6 +10,7 @@ pub(crate) use devices::{
     AddedDevice, NewKey, find_device, find_random_device, insert_device, insert_device_keys, list_devices, lock_person,
 };
 pub(crate) use security_events::insert_security_events;
+pub(crate) use shelf_history::{FoundDelivery, find_delivery, find_product_name, list_changes};
 pub(crate) use shelf_items::{
     Consumption, Delivery, claim_low_shelf_items, insert_consumptions, insert_deliveries, list_known_consumptions,
     list_unknown_products, lock_shelf_items, postpone_low, postpone_reminders, reset_distant_reminders,

@@ -47,6 +47,11 @@ impl Failure {
         Self::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// 422.
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
     /// A service does not answer.
     pub(super) fn unavailable(service: &str) -> Self {
         let detail = format!("The {service} service does not answer. Try again in a moment.");

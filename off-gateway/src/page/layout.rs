@@ -21,6 +21,7 @@ const CONTENT: HeaderValue = HeaderValue::from_static(
 pub(super) enum Section {
     System,
     Orders,
+    Shelves,
     Catalog,
     Account,
     None,
@@ -44,6 +45,7 @@ impl Layout {
         let shown = match self.section {
             Section::System => "system",
             Section::Orders => "orders",
+            Section::Shelves => "shelves",
             Section::Catalog => "catalog",
             Section::Account => "account",
             Section::None => "",

@@ -15,11 +15,12 @@ use crate::routes::Upstream;
 use askama::Template;
 use axum::{
     extract::{Path, State},
+    http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
 use off_events::{Order, OrderStatus, Refusal};
 use serde_json::{Value, json};
-use story::{Entry, Letter, Message, OrderFacts, Step, Story, Transfer};
+use story::{Delivery, Entry, Letter, Message, OrderFacts, Step, Story, Transfer};
 use uuid::Uuid;
 
 #[derive(Debug, Template)]
@@ -72,6 +73,16 @@ async fn story_page(
     );
     let facts = order?;
     let mut missing = Vec::new();
+    let delivery = format!("/api/devices/{}/deliveries/{id}", facts.order.ssd_id);
+    let delivery: Option<Delivery> = match services.get(caller, Upstream::Users, &delivery).await {
+        Ok(delivery) => Some(delivery),
+        Err(failure) => {
+            if failure.status != StatusCode::NOT_FOUND {
+                missing.push("the users service");
+            }
+            None
+        }
+    };
     let messages: Vec<Message> = part(messages, "the broker", &mut missing).messages;
     let transfers: Vec<Transfer> = part(transfers, "the billing service", &mut missing).transfers;
     let letters: Vec<Letter> = part(letters, "the notifications service", &mut missing).letters;
@@ -79,7 +90,7 @@ async fn story_page(
     let order = facts.order.clone();
     let product = product::find(services, caller, std::iter::once(&order.barcode)).await.remove(&order.barcode);
     let trace = page.trace_url.as_deref();
-    let entries = Story { facts, messages, transfers, letters }.entries(trace);
+    let entries = Story { facts, messages, transfers, letters, delivery }.entries(trace);
     Ok(Html(OrderPage { layout: Layout::new(caller, Section::Orders), order, product, steps, entries, missing, error }))
 }
 

@@ -53,7 +53,7 @@ impl ServiceApis {
         self.read(to, &answer)
     }
 
-    /// Sends `body` as JSON; returns the body of the answer.
+    /// [`Self::send`] with the method `POST`.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         caller: &Caller,
@@ -61,10 +61,22 @@ impl ServiceApis {
         path: &str,
         body: &(impl Serialize + Sync),
     ) -> Result<T, Failure> {
+        self.send(caller, to, Method::POST, path, body).await
+    }
+
+    /// Sends `body` as JSON; returns the body of the answer.
+    pub(super) async fn send<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        to: Upstream,
+        method: Method,
+        path: &str,
+        body: &(impl Serialize + Sync),
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| self.log(to, error.into()))?;
         // Another attempt is another request of the viewer, so each has its own key.
         let key = HeaderValue::try_from(Uuid::now_v7().to_string()).ok();
-        let answer = self.exchange(caller, to, Method::POST, path, body.into(), key).await?;
+        let answer = self.exchange(caller, to, method, path, body.into(), key).await?;
         self.read(to, &answer)
     }
 

@@ -11,6 +11,8 @@ pub(crate) struct ShelfItem {
     /// Units on the shelf; never negative.
     pub(crate) quantity: i32,
     pub(crate) reorder_point: i32,
+    /// Whether its person wants no more of it: then it is never low.
+    pub(crate) is_paused: bool,
     /// Since when the product is low; `None` while it is not.
     pub(crate) low_since: Option<DateTime<Utc>>,
 }
@@ -34,6 +36,8 @@ pub(crate) struct Take {
 impl ShelfItem {
     /// The reorder point of a product that is new on a shelf.
     pub(crate) const REORDER_POINT: i32 = 2;
+    /// The highest reorder point: an order has at most as many units.
+    pub(crate) const MAX_REORDER_POINT: i64 = 1000;
 
     /// Takes up to `quantity` units. Returns an event if the product becomes low by this.
     pub(crate) fn take(&mut self, quantity: Quantity, now: DateTime<Utc>) -> Take {
@@ -50,10 +54,19 @@ impl ShelfItem {
         self.update_low(now)
     }
 
+    /// Changes when the product is reordered. Returns an event if it becomes low by this.
+    pub(crate) fn change(&mut self, reorder_point: i32, is_paused: bool, now: DateTime<Utc>) -> Option<StockLow> {
+        (self.reorder_point, self.is_paused) = (reorder_point, is_paused);
+        if is_paused || self.quantity > reorder_point {
+            self.low_since = None;
+        }
+        if self.low_since.is_some() { None } else { self.update_low(now) }
+    }
+
     /// Only called while `low_since` is `None`: starts a new one if the quantity is at or below the reorder point.
     /// Returns the event if so.
     fn update_low(&mut self, now: DateTime<Utc>) -> Option<StockLow> {
-        if self.quantity <= self.reorder_point {
+        if !self.is_paused && self.quantity <= self.reorder_point {
             self.low_since = Some(now);
         }
         self.low_event()
@@ -78,7 +91,14 @@ mod tests {
 
     fn item(quantity: i32) -> ShelfItem {
         let barcode = "2000000000015".parse().unwrap();
-        ShelfItem { ssd_id: SsdId(1), barcode, quantity, reorder_point: ShelfItem::REORDER_POINT, low_since: None }
+        ShelfItem {
+            ssd_id: SsdId(1),
+            barcode,
+            quantity,
+            reorder_point: ShelfItem::REORDER_POINT,
+            is_paused: false,
+            low_since: None,
+        }
     }
 
     fn units(number: i64) -> Quantity {
@@ -94,6 +114,28 @@ mod tests {
         assert_eq!(item.take(units(1), now).low, None);
         assert_eq!(item.put(units(5), now), None);
         assert_eq!(item.take(units(5), now).low.unwrap().quantity, 1);
+    }
+
+    #[test]
+    fn a_paused_product_is_never_low() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut item = item(4);
+        assert_eq!(item.change(4, true, now), None);
+        assert_eq!(item.take(units(4), now).low, None);
+        // It is low as soon as it is not paused any more, once.
+        assert_eq!(item.change(4, false, now).unwrap().quantity, 0);
+        assert_eq!(item.change(4, false, now), None);
+        assert_eq!((item.change(4, true, now), item.low_since), (None, None));
+    }
+
+    #[test]
+    fn another_reorder_point_makes_a_product_low_or_ends_that() {
+        let now = DateTime::UNIX_EPOCH;
+        let mut item = item(4);
+        assert_eq!(item.change(3, false, now), None);
+        assert_eq!(item.change(4, false, now).unwrap().reorder_point, 4);
+        assert_eq!(item.change(5, false, now), None, "it is low already");
+        assert_eq!((item.change(3, false, now), item.low_since), (None, None));
     }
 
     #[test]

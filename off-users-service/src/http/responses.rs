@@ -99,7 +99,7 @@ pub(super) struct Device {
 
 /// A product on a shelf.
 #[derive(Debug, Serialize, ToSchema)]
-struct ShelfItem {
+pub(super) struct ShelfItem {
     #[schema(value_type = String, example = "2000000000015")]
     barcode: Barcode,
     name: String,
@@ -107,6 +107,8 @@ struct ShelfItem {
     quantity: i32,
     /// The product is reordered at or below this quantity.
     reorder_point: i32,
+    /// Whether its restocking is paused: then it is never low.
+    is_paused: bool,
     /// Since when the product is low; absent while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     low_since: Option<DateTime<Utc>>,
@@ -115,11 +117,14 @@ struct ShelfItem {
 impl From<(domain::Device, Vec<NamedShelfItem>)> for Device {
     fn from((device, shelf): (domain::Device, Vec<NamedShelfItem>)) -> Self {
         let domain::Device { ssd_id, user_id, mac_address } = device;
-        let shelf = shelf.into_iter().map(|NamedShelfItem { name, item }| {
-            let domain::ShelfItem { barcode, quantity, reorder_point, low_since, .. } = item;
-            ShelfItem { barcode, name, quantity, reorder_point, low_since }
-        });
-        Self { ssd_id, user_id, mac_address, shelf: shelf.collect() }
+        Self { ssd_id, user_id, mac_address, shelf: shelf.into_iter().map(ShelfItem::from).collect() }
+    }
+}
+
+impl From<NamedShelfItem> for ShelfItem {
+    fn from(NamedShelfItem { name, item }: NamedShelfItem) -> Self {
+        let domain::ShelfItem { barcode, quantity, reorder_point, is_paused, low_since, .. } = item;
+        Self { barcode, name, quantity, reorder_point, is_paused, low_since }
     }
 }
 

@@ -116,7 +116,7 @@ pub(crate) async fn find_device(
     let Some(device) = device else { return Ok(None) };
     let device = Device { ssd_id, user_id: UserId(device.user_id), mac_address: device.mac_address };
     let rows = sqlx::query!(
-        "SELECT barcode, products.name, shelf_items.quantity, reorder_point, low_since
+        "SELECT barcode, products.name, shelf_items.quantity, reorder_point, is_paused, low_since
          FROM users.shelf_items JOIN catalog.products USING (barcode)
          WHERE ssd_id = $1 ORDER BY products.name, barcode",
         ssd_id.0,
@@ -124,7 +124,7 @@ pub(crate) async fn find_device(
     .fetch_all(db)
     .await?;
     let shelf = rows.into_iter().map(|row| {
-        let item = shelf_item(ssd_id.0, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
+        let item = shelf_item(ssd_id.0, &row.barcode, row.quantity, row.reorder_point, row.is_paused, row.low_since)?;
         Ok(NamedShelfItem { name: row.name, item })
     });
     Ok(Some((device, shelf.collect::<sqlx::Result<_>>()?)))

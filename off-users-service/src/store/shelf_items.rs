@@ -71,6 +71,7 @@ impl LockedShelfItems {
             barcode: barcode.clone(),
             quantity: 0,
             reorder_point: ShelfItem::REORDER_POINT,
+            is_paused: false,
             low_since: None,
         })
     }
@@ -110,7 +111,7 @@ pub(crate) async fn lock_shelf_items<'a>(
     .execute(&mut *conn)
     .await?;
     let rows = sqlx::query!(
-        "SELECT shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since
+        "SELECT shelf.ssd_id, shelf.barcode, quantity, reorder_point, is_paused, low_since
          FROM users.shelf_items AS shelf
          JOIN unnest($1::bigint[], $2::text[]) AS wanted (ssd_id, barcode) USING (ssd_id, barcode)
          WHERE $3 OR EXISTS (SELECT FROM users.devices
@@ -129,7 +130,7 @@ pub(crate) async fn lock_shelf_items<'a>(
     .fetch_all(conn)
     .await?;
     let items = rows.into_iter().map(|row| {
-        let item = shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since)?;
+        let item = shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.is_paused, row.low_since)?;
         Ok(((item.ssd_id, item.barcode.clone()), item))
     });
     Ok(LockedShelfItems(items.collect::<sqlx::Result<_>>()?))
@@ -149,10 +150,11 @@ pub(super) fn shelf_item(
     barcode: &str,
     quantity: i32,
     reorder_point: i32,
+    is_paused: bool,
     low_since: Option<DateTime<Utc>>,
 ) -> sqlx::Result<ShelfItem> {
     let barcode: Barcode = barcode.parse().map_err(|error: InvalidValue| sqlx::Error::Decode(error.into()))?;
-    Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, low_since })
+    Ok(ShelfItem { ssd_id: SsdId(ssd_id), barcode, quantity, reorder_point, is_paused, low_since })
 }
 
 /// Begins a new low period for the low products of these orders, which will not be delivered: `stock.low` is published
@@ -206,14 +208,14 @@ pub(crate) async fn claim_low_shelf_items(
            SET remind_at = now() + (1 + random() / 8)
                * least(greatest(now() - low_since, interval '10 seconds'), make_interval(secs => $2))
            FROM due WHERE shelf.ssd_id = due.ssd_id AND shelf.barcode = due.barcode
-           RETURNING shelf.ssd_id, shelf.barcode, quantity, reorder_point, low_since"#,
+           RETURNING shelf.ssd_id, shelf.barcode, quantity, reorder_point, is_paused, low_since"#,
         limit,
         longest_pause.as_secs_f64(),
     )
     .fetch_all(db)
     .await?;
     rows.into_iter()
-        .map(|row| shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.low_since))
+        .map(|row| shelf_item(row.ssd_id, &row.barcode, row.quantity, row.reorder_point, row.is_paused, row.low_since))
         .collect()
 }
 
@@ -254,7 +256,10 @@ pub(crate) async fn update_shelf_items(
     pause: Duration,
 ) -> sqlx::Result<()> {
     let (mut ssd_ids, mut barcodes, mut quantities, mut low_since) = (vec![], vec![], vec![], vec![]);
+    let (mut reorder_points, mut paused) = (vec![], vec![]);
     for item in items.0.values() {
+        reorder_points.push(item.reorder_point);
+        paused.push(item.is_paused);
         ssd_ids.push(item.ssd_id.0);
         barcodes.push(item.barcode.as_str().to_owned());
         quantities.push(item.quantity);
@@ -262,17 +267,20 @@ pub(crate) async fn update_shelf_items(
     }
     sqlx::query!(
         "UPDATE users.shelf_items AS shelf
-         SET quantity = new.quantity, low_since = new.low_since,
+         SET quantity = new.quantity, low_since = new.low_since, reorder_point = new.reorder_point,
+             is_paused = new.is_paused,
              remind_at = CASE WHEN new.low_since = shelf.low_since THEN shelf.remind_at
                               WHEN new.low_since IS NOT NULL THEN now() + make_interval(secs => $5) END
-         FROM unnest($1::bigint[], $2::text[], $3::int[], $4::timestamptz[])
-              AS new (ssd_id, barcode, quantity, low_since)
+         FROM unnest($1::bigint[], $2::text[], $3::int[], $4::timestamptz[], $6::int[], $7::bool[])
+              AS new (ssd_id, barcode, quantity, low_since, reorder_point, is_paused)
          WHERE shelf.ssd_id = new.ssd_id AND shelf.barcode = new.barcode",
         &ssd_ids,
         &barcodes,
         &quantities,
         &low_since as &[Option<DateTime<Utc>>],
         pause.as_secs_f64(),
+        &reorder_points,
+        &paused,
     )
     .execute(conn)
     .await?;

@@ -14,6 +14,7 @@ mod ownership;
 mod profiles;
 mod program;
 mod registration;
+mod shelf_items;
 mod shelves;
 
 use async_nats::jetstream::Message;

@@ -19,7 +19,8 @@ async fn a_repeated_delivery_is_added_to_the_shelf_once() {
     users.wait_until_caught_up().await;
     users.assert_shelf_holds(ssd, LENTILS, 7).await;
     let device = users.http().get(&format!("/api/devices/{ssd}")).await;
-    let shelf = json!([{"barcode": LENTILS, "name": "Red lentils", "quantity": 7, "reorder_point": 2}]);
+    let shelf =
+        json!([{"barcode": LENTILS, "name": "Red lentils", "quantity": 7, "reorder_point": 2, "is_paused": false}]);
     assert_eq!(device.body["shelf"], shelf);
     users.end().await;
 }

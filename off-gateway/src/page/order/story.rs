@@ -66,6 +66,15 @@ pub(super) struct Letter {
     written_at: DateTime<Utc>,
 }
 
+/// What an order changed on its shelf.
+#[derive(Debug, Deserialize)]
+pub(super) struct Delivery {
+    quantity: i64,
+    delivered_at: DateTime<Utc>,
+    before: i64,
+    after: i64,
+}
+
 /// Everything that is known about an order.
 #[derive(Debug)]
 pub(super) struct Story {
@@ -73,13 +82,14 @@ pub(super) struct Story {
     pub(super) messages: Vec<Message>,
     pub(super) transfers: Vec<Transfer>,
     pub(super) letters: Vec<Letter>,
+    pub(super) delivery: Option<Delivery>,
 }
 
 /// One thing that happened.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: DateTime<Utc>,
-    /// The kind of thing: `request`, `event`, `wait`, `money` or `letter`.
+    /// The kind of thing: `request`, `event`, `wait`, `money`, `shelf` or `letter`.
     pub(crate) kind: &'static str,
     pub(crate) title: String,
     /// What is known about it, by name.
@@ -108,6 +118,7 @@ impl Story {
         entries.extend(self.messages.iter().map(Message::entry));
         entries.extend(self.transfers.iter().map(Transfer::entry));
         entries.extend(self.letters.iter().map(Letter::entry));
+        entries.extend(self.delivery.iter().map(Delivery::entry));
         // A stable sort: what has the same time stays in the order of the way that it took.
         entries.sort_by_key(|entry| entry.at);
         entries
@@ -176,6 +187,17 @@ impl Transfer {
     }
 }
 
+impl Delivery {
+    fn entry(&self) -> Entry {
+        let Self { quantity, delivered_at, before, after } = self;
+        Entry::new(
+            *delivered_at,
+            "shelf",
+            format!("{quantity} units were put on the shelf: {before} before, {after} after"),
+        )
+    }
+}
+
 impl Letter {
     fn entry(&self) -> Entry {
         let mut entry = Entry::new(self.written_at, "letter", format!("A letter was written: {}", self.subject));
@@ -227,6 +249,7 @@ mod tests {
                 {"kind": "paid", "subject": "Paid", "text": "…", "written_at": "2026-01-01T10:00:03Z"}
             ]))
             .unwrap(),
+            delivery: None,
         };
         let entries = story.entries(Some("http://traces.example/{trace_id}"));
         let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
