@@ -154,6 +154,42 @@ test("a person finds a product in spite of a typing error, and orders it", async
   await leave(/ERR_NAME_NOT_RESOLVED|status of 404/);
 });
 
+test("a person looks after a shelf", async () => {
+  const { page, leave } = await visit();
+  await register(page, "/shelves");
+  await page.getByText("The shelf is empty.").waitFor();
+  await order(page);
+  await page.getByRole("heading", { name: /Device/ }).getByRole("link").click();
+  // The delivery arrives while the page is open.
+  const item = page.locator(".shelf > li");
+  await item.getByRole("heading", { name: /enough|low/ }).waitFor();
+  const units = item.locator("dd").first();
+  assert.equal(await units.textContent(), "2");
+  await page.reload();
+  await item.getByRole("img", { name: /2 delivered/ }).waitFor();
+  await item.getByRole("spinbutton", { name: "Reorder point" }).fill("1");
+  await item.getByRole("button", { name: /Change the reorder point/ }).click();
+  await item.getByText("enough").waitFor();
+  await item.getByRole("button", { name: /Pause restocking/ }).click();
+  await item.getByText("paused", { exact: true }).waitFor();
+  await item.getByRole("button", { name: /Resume restocking/ }).click();
+  await item.getByText("enough").waitFor();
+  await item.getByRole("spinbutton", { name: "Units" }).fill("3");
+  await item.getByRole("button", { name: /Order more/ }).click();
+  await page.waitForURL("**/orders/*");
+  await page.getByText("3 units were put on the shelf: 2 before, 5 after").waitFor();
+  // Another device, by its code.
+  await page.goto("/shelves");
+  await page.getByLabel("Device code").fill("nonsense");
+  await page.getByRole("button", { name: "Add" }).click();
+  await page.getByRole("alert").waitFor();
+  const code = `02:00:${[24, 16, 8, 0].map((shift) => ((Date.now() >> shift) & 255).toString(16).padStart(2, "0")).join(":")}`;
+  await page.getByLabel("Device code").fill(code);
+  await page.getByRole("button", { name: "Add" }).click();
+  await page.getByText("Its key is shown only now.").waitFor();
+  await leave(/ERR_NAME_NOT_RESOLVED|status of 4(04|22)/);
+});
+
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   for (const width of [360, 1280, 2560]) {
     test(`every page is accessible: ${colorScheme}, ${width} px`, async () => {
@@ -165,7 +201,8 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
       await register(page);
       await assertAccessible(page);
       const id = await order(page);
-      for (const path of ["/orders", `/orders/${id}`, `/catalog/${LENTILS}`]) {
+      const { body } = await api(page, "GET", "/api/devices");
+      for (const path of ["/orders", `/orders/${id}`, `/catalog/${LENTILS}`, "/shelves", `/devices/${body.devices[0].ssd_id}`]) {
         await page.goto(path);
         await assertAccessible(page);
       }

@@ -118,7 +118,10 @@ impl Story {
         entries.extend(self.messages.iter().map(Message::entry));
         entries.extend(self.transfers.iter().map(Transfer::entry));
         entries.extend(self.letters.iter().map(Letter::entry));
-        entries.extend(self.delivery.iter().map(Delivery::entry));
+        // The time of a delivery is that of the end of the wait, and its effect follows from the event.
+        let completed = self.messages.iter().find(|message| message.subject == Order::COMPLETED);
+        let completed = completed.map(|message| message.stored_at);
+        entries.extend(self.delivery.iter().map(|delivery| delivery.entry(completed)));
         // A stable sort: what has the same time stays in the order of the way that it took.
         entries.sort_by_key(|entry| entry.at);
         entries
@@ -188,13 +191,11 @@ impl Transfer {
 }
 
 impl Delivery {
-    fn entry(&self) -> Entry {
+    /// The entry, not before the order was `completed`.
+    fn entry(&self, completed: Option<DateTime<Utc>>) -> Entry {
         let Self { quantity, delivered_at, before, after } = self;
-        Entry::new(
-            *delivered_at,
-            "shelf",
-            format!("{quantity} units were put on the shelf: {before} before, {after} after"),
-        )
+        let at = completed.map_or(*delivered_at, |at| at.max(*delivered_at));
+        Entry::new(at, "shelf", format!("{quantity} units were put on the shelf: {before} before, {after} after"))
     }
 }
 
