@@ -1,6 +1,7 @@
 //! The page: what browsers see. It is rendered here, works without scripts, and does nothing that the documented APIs do not
 //! offer to everybody.
 
+mod account;
 mod assets;
 mod catalog;
 mod compression;
@@ -56,6 +57,12 @@ impl Page {
             .route("/catalog", get(catalog::list))
             .route("/catalog/{barcode}", get(catalog::show))
             .route("/catalog/{barcode}/order", post(catalog::order))
+            .route("/account", get(account::show))
+            .route("/account/{kind}", post(account::pay))
+            .route("/account/profile", post(account::change_profile))
+            .route("/account/password", post(account::change_password))
+            .route("/account/letters/{id}/read", post(account::mark_read))
+            .route("/account/sessions/{id}/end", post(account::end_session))
             .layer(form::LIMIT)
             .layer(middleware::from_fn_with_state(self.clone(), layout::finish))
             .layer(middleware::from_fn(compression::compress))

@@ -94,7 +94,7 @@ const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 34] = [
+const ROUTES: [Route; 37] = [
     Route { extent: Extent::Exact, ..api("/api/orders/{}/live", To::Gateway) },
     Route { public: Methods::Get, extent: Extent::Exact, ..api("/api/orders/counts", ORDERS) },
     api("/api/orders", ORDERS),
@@ -124,6 +124,10 @@ const ROUTES: [Route; 34] = [
     page("/shelves", Extent::Exact),
     page("/devices", Extent::Below),
     page("/catalog", Extent::Below),
+    // These tell as much about an account as the requests of the API that they make.
+    Route { sign_in: Methods::Post, ..page("/account/profile", Extent::Exact) },
+    Route { sign_in: Methods::Post, ..page("/account/password", Extent::Exact) },
+    page("/account", Extent::Below),
     page("/api/live", Extent::Exact),
     Route { extent: Extent::Exact, ..api("/api/me/live", To::Gateway) },
     own("/assets", Extent::Below),

@@ -3,7 +3,7 @@
 use super::{
     Page,
     failure::Failure,
-    form::Form,
+    form::{Form, new_key},
     layout::{Html, Layout, Section},
     product::{self, Found, GRADES, Product},
     viewer::{Caller, SignedIn},
@@ -131,14 +131,15 @@ async fn product_page(
 /// `POST /catalog/{barcode}/order`.
 pub(super) async fn order(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    SignedIn(caller, _): SignedIn,
     Path(barcode): Path<String>,
     form: Form,
 ) -> Result<Response, Failure> {
     let barcode = parse(&barcode)?;
     let number = |name| form.get(name).trim().parse::<i64>().ok();
     let body = json!({"ssd_id": number("ssd_id"), "barcode": barcode.as_str(), "quantity": number("quantity")});
-    let placed: Result<Order, _> = page.services.post(&caller, Upstream::Orders, "/api/orders", &body).await;
+    let placed: Result<Order, _> =
+        page.services.post_once(&caller, Upstream::Orders, "/api/orders", &body, form.get("key")).await;
     match placed {
         Ok(order) => Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {

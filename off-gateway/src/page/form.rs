@@ -10,6 +10,7 @@ use axum::{
 };
 use std::{collections::HashMap, time::Duration};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 /// How long a browser may take to send a form.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,6 +34,11 @@ impl Form {
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
+}
+
+/// A key for a form: a form that is sent twice has its effect once.
+pub(super) fn new_key() -> String {
+    Uuid::now_v7().to_string()
 }
 
 impl<S: Send + Sync> FromRequest<S> for Form {

@@ -48,15 +48,15 @@ struct StepOnPage {
 /// `GET /orders/{id}`.
 pub(super) async fn show(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    signed_in: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Html<OrderPage>, Failure> {
-    story_page(&page, &SignedIn(caller), parse(&id)?, String::new()).await
+    story_page(&page, &signed_in, parse(&id)?, String::new()).await
 }
 
 async fn story_page(
     page: &Page,
-    SignedIn(caller): &SignedIn,
+    SignedIn(caller, _): &SignedIn,
     id: Uuid,
     error: String,
 ) -> Result<Html<OrderPage>, Failure> {
@@ -152,7 +152,9 @@ impl OrderPage {
     /// Whether something may still happen.
     fn is_open(&self) -> bool {
         let has_letter = self.entries.iter().any(|entry| entry.is_last_letter);
-        !has_letter
+        let is_on_shelf = self.entries.iter().any(|entry| entry.kind == "shelf");
+        let is_done = has_letter && (is_on_shelf || self.order.status != OrderStatus::Completed);
+        !(self.has_ended() && is_done)
     }
 
     /// Whether the order has its last status. What still follows, like its letter, is no event of the order.

@@ -64,7 +64,7 @@ impl Filter {
 /// `GET /orders`.
 pub(super) async fn list(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    SignedIn(caller, _): SignedIn,
     Query(filter): Query<Filter>,
 ) -> Result<Html<OrdersPage>, Failure> {
     let path = format!("/api/orders?limit={PAGE}&{}", filter.query(&filter.cursor));

@@ -18,7 +18,6 @@ use off_kit::{Kit, LogLimit, telemetry};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{sync::Arc, time::Duration};
 use tracing::warn;
-use uuid::Uuid;
 
 /// Timeout for the answer of a service.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +63,21 @@ impl ServiceApis {
         self.send(caller, to, Method::POST, path, body).await
     }
 
+    /// [`Self::post`] with the `Idempotency-Key` of a form, so that it has its effect once.
+    pub(super) async fn post_once<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        to: Upstream,
+        path: &str,
+        body: &(impl Serialize + Sync),
+        key: &str,
+    ) -> Result<T, Failure> {
+        let key = HeaderValue::try_from(key).map_err(|_| Failure::invalid("The form has no valid key."))?;
+        let body = serde_json::to_vec(body).map_err(|error| self.log(to, error.into()))?;
+        let answer = self.exchange(caller, to, Method::POST, path, body.into(), Some(key)).await?;
+        self.read(to, &answer)
+    }
+
     /// Sends `body` as JSON; returns the body of the answer.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
@@ -74,9 +88,7 @@ impl ServiceApis {
         body: &(impl Serialize + Sync),
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| self.log(to, error.into()))?;
-        // Another attempt is another request of the viewer, so each has its own key.
-        let key = HeaderValue::try_from(Uuid::now_v7().to_string()).ok();
-        let answer = self.exchange(caller, to, method, path, body.into(), key).await?;
+        let answer = self.exchange(caller, to, method, path, body.into(), None).await?;
         self.read(to, &answer)
     }
 

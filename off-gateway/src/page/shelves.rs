@@ -5,7 +5,7 @@ mod chart;
 use super::{
     Page,
     failure::Failure,
-    form::Form,
+    form::{Form, new_key},
     layout::{Html, Layout, Section},
     product::{self, Product},
     time,
@@ -111,7 +111,10 @@ impl ShelfItem {
 }
 
 /// `GET /shelves`.
-pub(super) async fn list(State(page): State<Page>, SignedIn(caller): SignedIn) -> Result<Html<ShelvesPage>, Failure> {
+pub(super) async fn list(
+    State(page): State<Page>,
+    SignedIn(caller, _): SignedIn,
+) -> Result<Html<ShelvesPage>, Failure> {
     shelves_page(&page, &caller, None, String::new(), String::new()).await
 }
 
@@ -135,7 +138,11 @@ async fn find_device(page: &Page, caller: &Caller, id: SsdId) -> Result<Device, 
 }
 
 /// `POST /shelves`: adds a device by its code.
-pub(super) async fn add(State(page): State<Page>, SignedIn(caller): SignedIn, form: Form) -> Result<Response, Failure> {
+pub(super) async fn add(
+    State(page): State<Page>,
+    SignedIn(caller, _): SignedIn,
+    form: Form,
+) -> Result<Response, Failure> {
     let given = form.get("mac_address").trim();
     let body = json!({"mac_address": given});
     let added: Result<NewDevice, _> = page.services.post(&caller, Upstream::Users, "/api/devices", &body).await;
@@ -178,7 +185,7 @@ impl DevicePage {
 /// `GET /devices/{id}`.
 pub(super) async fn show(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    SignedIn(caller, _): SignedIn,
     Path(id): Path<String>,
 ) -> Result<Html<DevicePage>, Failure> {
     device_page(&page, &caller, parse(&id)?, String::new()).await
@@ -211,14 +218,15 @@ async fn device_page(page: &Page, caller: &Caller, id: SsdId, error: String) -> 
 /// `POST /devices/{id}/order`: orders more of a product.
 pub(super) async fn order(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    SignedIn(caller, _): SignedIn,
     Path(id): Path<String>,
     form: Form,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
     let units = form.get("quantity").trim().parse::<i64>().ok();
     let body = json!({"ssd_id": id, "barcode": form.get("barcode"), "quantity": units});
-    let placed: Result<Order, _> = page.services.post(&caller, Upstream::Orders, "/api/orders", &body).await;
+    let placed: Result<Order, _> =
+        page.services.post_once(&caller, Upstream::Orders, "/api/orders", &body, form.get("key")).await;
     match placed {
         Ok(order) => Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response()),
         Err(failure) => refuse(&page, &caller, id, failure).await,
@@ -228,7 +236,7 @@ pub(super) async fn order(
 /// `POST /devices/{id}/shelf`: changes when a product is reordered, or puts a new one on the shelf.
 pub(super) async fn change(
     State(page): State<Page>,
-    SignedIn(caller): SignedIn,
+    SignedIn(caller, _): SignedIn,
     Path(id): Path<String>,
     form: Form,
 ) -> Result<Response, Failure> {

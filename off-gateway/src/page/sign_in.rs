@@ -55,6 +55,17 @@ struct Session {
     refresh_expires_in: i64,
 }
 
+/// What the users service answers to a registration.
+#[derive(Deserialize)]
+struct Registered {
+    session: Option<FirstSession>,
+}
+
+#[derive(Deserialize)]
+struct FirstSession {
+    refresh_token: String,
+}
+
 /// `GET /sign-in`.
 pub(super) async fn show_sign_in(caller: Caller, headers: HeaderMap, Query(Next { next }): Query<Next>) -> Response {
     if caller.person().is_some() {
@@ -150,10 +161,13 @@ pub(super) async fn register(State(page): State<Page>, caller: Caller, form: For
         "first_name": form.get("first_name"), "last_name": form.get("last_name"), "email": email, "password": password,
     });
     let body = json!({"user": user, "devices": [{"mac_address": mac_address}]});
-    let registered: Result<serde_json::Value, _> =
-        page.services.post(&caller, Upstream::Users, "/api/register", &body).await;
+    let registered: Result<Registered, _> = page.services.post(&caller, Upstream::Users, "/api/register", &body).await;
     match registered {
-        Ok(_) => {
+        Ok(Registered { session }) => {
+            // The registration began a session with refresh tokens; a browser needs one with a key.
+            if let Some(session) = session {
+                page.services.revoke(&caller, &session.refresh_token).await?;
+            }
             let cookie = start_session(&page, &caller, email, password).await?;
             Ok((AppendHeaders(cookie), Redirect::to(path(next))).into_response())
         }

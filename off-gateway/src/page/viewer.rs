@@ -58,7 +58,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// A person who has signed in. Everybody else is sent to the sign-in, and comes back after it.
 #[derive(Debug, Clone)]
-pub(super) struct SignedIn(pub(super) Caller);
+pub(super) struct SignedIn(pub(super) Caller, pub(super) UserId);
 
 /// Everything that has a meaning in a query is encoded.
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
@@ -68,8 +68,8 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response> {
         let Ok(caller) = <Caller as FromRequestParts<S>>::from_request_parts(parts, state).await;
-        if caller.person().is_some() {
-            return Ok(Self(caller));
+        if let Some(person) = caller.person() {
+            return Ok(Self(caller, person));
         }
         // The path of a form is no page to come back to.
         let target = parts.uri.path_and_query().filter(|_| parts.method.is_safe());
