@@ -31,6 +31,8 @@ pub(super) struct OrderPage {
     product: Option<Product>,
     steps: Vec<StepOnPage>,
     entries: Vec<Entry>,
+    /// Whether it was cancelled and charged, and not refunded yet.
+    is_refund_due: bool,
     /// Services whose part of the story is missing now.
     missing: Vec<&'static str>,
     /// Why an attempt to cancel it failed.
@@ -86,12 +88,23 @@ async fn story_page(
     let messages: Vec<Message> = part(messages, "the broker", &mut missing).messages;
     let transfers: Vec<Transfer> = part(transfers, "the billing service", &mut missing).transfers;
     let letters: Vec<Letter> = part(letters, "the notifications service", &mut missing).letters;
+    let has = |kind| transfers.iter().any(|transfer| transfer.is(kind));
+    let is_refund_due = facts.order.status == OrderStatus::Cancelled && has("charge") && !has("refund");
     let steps = steps(&facts);
     let order = facts.order.clone();
     let product = product::find(services, caller, std::iter::once(&order.barcode)).await.remove(&order.barcode);
     let trace = page.trace_url.as_deref();
     let entries = Story { facts, messages, transfers, letters, delivery }.entries(trace);
-    Ok(Html(OrderPage { layout: Layout::new(caller, Section::Orders), order, product, steps, entries, missing, error }))
+    Ok(Html(OrderPage {
+        layout: Layout::new(caller, Section::Orders),
+        order,
+        product,
+        steps,
+        entries,
+        is_refund_due,
+        missing,
+        error,
+    }))
 }
 
 /// A part of the story; nothing if its service does not answer.
@@ -153,7 +166,11 @@ impl OrderPage {
     fn is_open(&self) -> bool {
         let has_letter = self.entries.iter().any(|entry| entry.is_last_letter);
         let is_on_shelf = self.entries.iter().any(|entry| entry.kind == "shelf");
-        let is_done = has_letter && (is_on_shelf || self.order.status != OrderStatus::Completed);
+        let is_done = has_letter
+            && match self.order.status {
+                OrderStatus::Completed => is_on_shelf,
+                _ => !self.is_refund_due,
+            };
         !(self.has_ended() && is_done)
     }
 

@@ -180,6 +180,10 @@ impl Message {
 }
 
 impl Transfer {
+    pub(super) fn is(&self, kind: &str) -> bool {
+        self.kind == kind
+    }
+
     fn entry(&self) -> Entry {
         let title = match self.kind.as_str() {
             "charge" => format!("{} were charged, and held until the delivery", self.amount),
