@@ -89,6 +89,8 @@ pub(super) struct Story {
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) at: DateTime<Utc>,
+    /// What it is called on the page, so that a detail that somebody opened stays open; empty without details.
+    pub(crate) id: String,
     /// The kind of thing: `request`, `event`, `wait`, `money`, `shelf` or `letter`.
     pub(crate) kind: &'static str,
     pub(crate) title: String,
@@ -106,8 +108,8 @@ pub(crate) struct Entry {
 
 impl Entry {
     fn new(at: DateTime<Utc>, kind: &'static str, title: impl Into<String>) -> Self {
-        let (title, facts) = (title.into(), Vec::new());
-        Self { at, kind, title, facts, trace: None, text: None, raw: None, is_last_letter: false }
+        let (title, facts, id) = (title.into(), Vec::new(), String::new());
+        Self { at, id, kind, title, facts, trace: None, text: None, raw: None, is_last_letter: false }
     }
 }
 
@@ -164,6 +166,7 @@ impl Message {
         } else {
             Entry::new(self.stored_at, "event", self.subject.clone())
         };
+        entry.id = format!("message-{}", self.sequence);
         entry.facts.push(("stored as", format!("{} {}", self.stream, self.sequence)));
         for (name, header) in
             [("announced again by recovery", ANNOUNCED_AGAIN), ("deliveries of its cause", DELIVERIES)]
@@ -206,6 +209,7 @@ impl Delivery {
 impl Letter {
     fn entry(&self) -> Entry {
         let mut entry = Entry::new(self.written_at, "letter", format!("A letter was written: {}", self.subject));
+        entry.id = format!("letter-{}", self.kind);
         entry.text = Some(self.text.clone());
         entry.is_last_letter = matches!(self.kind.as_str(), "delivered" | "refused" | "cancelled");
         entry
