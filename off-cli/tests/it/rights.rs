@@ -313,6 +313,21 @@ async fn a_person_reads_their_letters(production: &Production, gateway: &Http) {
         has_all.then(|| letters[0]["id"].clone())
     })
     .await;
+    // The messages of the order, and the events since it, which the gateway follows.
+    let id = placed.body["id"].as_str().unwrap();
+    let messages = carol.get(&format!("/api/orders/{id}/messages")).await;
+    assert!(messages.body["messages"].as_array().is_some_and(|messages| messages.len() >= 4), "{messages:?}");
+    let delivery = format!("/api/devices/{}/deliveries/{id}", order["ssd_id"]);
+    assert_eq!(carol.get(&delivery).await.status, 200);
+    let shelf = format!("/api/devices/{}/shelf/{LENTILS}", order["ssd_id"]);
+    assert_eq!(carol.put(&shelf, &json!({"reorder_point": 5})).await.status, 200);
+    let history = carol.get(&format!("/api/devices/{}/history", order["ssd_id"])).await;
+    assert_eq!(history.status, 200, "{history:?}");
+    for path in ["/api/products?q=lentlis", "/api/products?brand=x", "/api/orders/counts", "/api/products/99999999"] {
+        let answer = gateway.get(path).await;
+        assert!(matches!(answer.status.as_u16(), 200 | 404), "{answer:?}");
+    }
+    the_state_of_the_system_is_complete(gateway).await;
     let read = carol.post(&format!("/api/letters/{newest}/read"), &json!({})).await;
     assert_eq!(read.status, 204, "{read:?}");
     let changed = carol.put("/api/letters/preferences", &json!({"not_mailed": ["paid"]})).await;
@@ -324,6 +339,17 @@ async fn a_person_reads_their_letters(production: &Production, gateway: &Http) {
         (tried > 0).then_some(())
     })
     .await;
+}
+
+/// Waits for a state with what only the broker and the orders service know.
+async fn the_state_of_the_system_is_complete(gateway: &Http) {
+    let mut response = gateway.request(Method::GET, "/api/live").send().await.unwrap();
+    let mut text = String::new();
+    while !(text.contains("\"dead_letters\":") && text.contains("\"redelivered\":") && text.contains("\"placed\":")) {
+        let chunk = timeout(Duration::from_secs(20), response.chunk()).await.expect("a complete state").unwrap();
+        text.push_str(std::str::from_utf8(&chunk.expect("the stream goes on")).unwrap());
+    }
+    assert!(text.contains(Order::COMPLETED), "no events were followed");
 }
 
 /// Uses every statement of the billing service, and those of the orders service and the users service that end an order.

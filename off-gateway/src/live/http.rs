@@ -217,9 +217,15 @@ struct Viewer {
 impl Viewer {
     fn enter(live: &Live, headers: &HeaderMap, wanted: Wanted) -> Self {
         let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-        // An id that is not readable is one of long ago.
-        let last = last.filter(|id| !id.is_empty()).map(|id| id.parse().unwrap_or_default());
-        let (position, cursor, has_gap) = live.enter(last);
+        let (position, cursor, has_gap) = match last.filter(|id| !id.is_empty()).map(str::parse) {
+            Some(Ok(cursor)) => live.enter(Some(cursor)),
+            Some(Err(())) => {
+                // An id of an earlier version means as much as one of long ago.
+                let (position, cursor, _) = live.enter(None);
+                (position, cursor, true)
+            }
+            None => live.enter(None),
+        };
         let now = Instant::now();
         Self { live: live.clone(), wanted, position, cursor, sent_at: now, read_at: now, has_gap, is_new: true }
     }

@@ -8,6 +8,7 @@ mod docs;
 mod forwarding;
 mod heads;
 mod health;
+mod live;
 mod openapi;
 mod pages;
 mod program;
