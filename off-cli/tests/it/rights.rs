@@ -346,8 +346,8 @@ async fn the_state_of_the_system_is_complete(gateway: &Http) {
     let mut response = gateway.request(Method::GET, "/api/live").send().await.unwrap();
     let mut text = String::new();
     while !(text.contains("\"dead_letters\":") && text.contains("\"redelivered\":") && text.contains("\"placed\":")) {
-        let chunk = timeout(Duration::from_secs(20), response.chunk()).await.expect("a complete state").unwrap();
-        text.push_str(std::str::from_utf8(&chunk.expect("the stream goes on")).unwrap());
+        let chunk = timeout(Duration::from_secs(20), response.chunk()).await.unwrap().unwrap();
+        text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
     }
     assert!(text.contains(Order::COMPLETED), "no events were followed");
 }

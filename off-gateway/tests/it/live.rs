@@ -57,8 +57,8 @@ impl Stream {
                 self.text = rest.to_owned();
                 return sent;
             }
-            let chunk = timeout(SOON, self.response.chunk()).await.expect("an event in time").unwrap();
-            self.text.push_str(std::str::from_utf8(&chunk.expect("the stream goes on")).unwrap());
+            let chunk = timeout(SOON, self.response.chunk()).await.unwrap().unwrap();
+            self.text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
         }
     }
 
