@@ -19,7 +19,7 @@ pub struct Participant {
     pub publishes: &'static [&'static str],
     /// The subjects to which it subscribes without a durable consumer.
     pub subscribes: &'static [&'static str],
-    /// The subjects whose streams every replica reads from the beginning and follows, without acknowledgements.
+    /// The subjects whose streams every replica reads and follows, without acknowledgements.
     pub follows: &'static [&'static str],
 }
 
@@ -78,9 +78,25 @@ pub const GENERATOR: Participant = Participant {
 pub const AUTH: Participant =
     Participant { name: "auth", publishes: &[Revoked::SUBJECT], subscribes: &[], follows: VERIFIES_TOKENS };
 
-/// The gateway.
-pub const GATEWAY: Participant =
-    Participant { name: "gateway", publishes: &[], subscribes: &[], follows: VERIFIES_TOKENS };
+/// The gateway, whose viewers see all events.
+pub const GATEWAY: Participant = Participant {
+    name: "gateway",
+    publishes: &[],
+    subscribes: &[],
+    follows: &[
+        Revoked::SUBJECT,
+        Order::PENDING,
+        Order::PAID,
+        Order::SHIPPED,
+        Order::COMPLETED,
+        Order::REFUSED,
+        Order::CANCELLED,
+        StockConsumed::SUBJECT,
+        StockLow::SUBJECT,
+        UserRegistered::SUBJECT,
+        LowBalance::SUBJECT,
+    ],
+};
 
 /// A real device. Its user at the broker is not part of this project.
 pub const DEVICE: Participant = Participant {

@@ -5,9 +5,9 @@
  * @typedef {{at: number, events: Record<string, number>}} Second
  * @typedef {{at: number, times: Record<string, TimeToStatus>}} Period
  * @typedef {{seconds: Second[], times: Period[]}} History
- * @typedef {{subject: string, at: string, barcode?: string, quantity?: number, total?: {amount: number, currency: string}}} LiveEvent
+ * @typedef {{subject: string, at: string, barcode?: string, quantity?: number, name?: string, total?: {amount: number, currency: string}}} LiveEvent
  * @typedef {{name: string, waiting: number, unacknowledged: number, redelivered: number}} Consumer
- * @typedef {{name: string, status: string, warnings: string[]}} Service
+ * @typedef {{name: string, status: string, warnings: number}} Service
  * @typedef {{at: string, speed: number, orders?: Record<string, number>, per_second: Record<string, number>,
  *   last_second: Second, last_period: Period, times: Record<string, TimeToStatus>, consumers: Consumer[], outboxes: Record<string, number>, dead_letters?: number,
  *   services: Service[], events: LiveEvent[]}} State
@@ -50,13 +50,14 @@ const color = (name) => getComputedStyle(document.documentElement).getPropertyVa
 /**
  * @param {HTMLElement} place
  * @param {{label: string, color: string, dash?: number[]}[]} series
+ * @param {number} height
  * @param {(value: number) => string} format
  */
-function chart(place, series, format) {
+function chart(place, series, height, format) {
   const axis = () => ({ stroke: () => color("--muted"), grid: { stroke: () => color("--line"), width: 1 }, ticks: { show: false } });
   const options = {
     width: Math.max(place.clientWidth, 240),
-    height: 200,
+    height,
     cursor: { drag: { x: false, y: false } },
     legend: { live: true },
     scales: { y: { range: (/** @type {unknown} */ _, /** @type {number} */ _min, /** @type {number} */ max) => [0, Math.max(max * 1.1, 1)] } },
@@ -76,7 +77,7 @@ function chart(place, series, format) {
   };
   place.replaceChildren();
   const made = new window.uPlot(options, [[], ...series.map(() => [])], place);
-  new ResizeObserver(() => made.setSize({ width: Math.max(place.clientWidth, 240), height: 200 })).observe(place);
+  new ResizeObserver(() => made.setSize({ width: Math.max(place.clientWidth, 240), height })).observe(place);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => made.redraw());
   return made;
 }
@@ -86,13 +87,14 @@ const seconds = new Map();
 /** @type {Map<number, Record<string, TimeToStatus>>} */
 const periods = new Map();
 
-const rates = chart(byId("rates"), RATES, (value) => String(Math.round(value * 10) / 10));
+const rates = chart(byId("rates"), RATES, 330, (value) => String(Math.round(value * 10) / 10));
 const times = chart(
   byId("times"),
   TIMES.flatMap((one) => [
     { label: `${one.label} p50`, color: one.color },
     { label: `${one.label} p99`, color: one.color, dash: [4, 4] },
   ]),
+  200,
   (value) => duration(Math.round(value)),
 );
 
@@ -172,7 +174,7 @@ function showServices(services) {
     ...services.map((one) => {
       const item = document.createElement("li");
       item.append(make("span", one.name, { class: `dot ${one.status === "ok" ? "good" : "bad"}` }));
-      for (const warning of one.warnings) item.append(make("p", warning, { class: "warning" }));
+      if (one.warnings > 0) item.append(make("p", `${one.warnings} slow or stalled, see off doctor`, { class: "warning" }));
       return item;
     }),
   );
@@ -196,7 +198,7 @@ function showEvents(events) {
       const item = document.createElement("li");
       item.append(make("time", new Date(one.at).toLocaleTimeString(), { datetime: one.at }), " ", make("code", one.subject), " ");
       const total = one.total ? `, ${(one.total.amount / 100).toFixed(2)} ${one.total.currency}` : "";
-      item.append(`${one.quantity === undefined ? "" : `${one.quantity} × `}${one.barcode ?? ""}${total}`);
+      item.append(`${one.quantity === undefined ? "" : `${one.quantity} × `}${one.name ?? one.barcode ?? ""}${total}`);
       return item;
     }),
   );
@@ -219,24 +221,31 @@ function move(state) {
   }
 }
 
-const source = new EventSource("/api/live");
-source.addEventListener("history", (event) => {
-  /** @type {History} */
-  const history = JSON.parse(event.data);
-  for (const one of history.seconds) seconds.set(one.at, one.events);
-  for (const one of history.times) periods.set(one.at, one.times);
-  draw();
-});
-source.addEventListener("state", (event) => {
-  /** @type {State} */
-  const state = JSON.parse(event.data);
-  seconds.set(state.last_second.at, state.last_second.events);
-  if (state.last_period.at > 0) periods.set(state.last_period.at, state.last_period.times);
-  show(state);
-  move(state);
-  draw();
-});
-source.addEventListener("error", () => {
-  setText(byId("status"), "no connection; trying again");
-  byId("status").className = "dot bad";
-});
+/** Follows the system, and tries again whatever happens. */
+function follow() {
+  const source = new EventSource("/api/live");
+  source.addEventListener("history", (event) => {
+    /** @type {History} */
+    const history = JSON.parse(event.data);
+    for (const one of history.seconds) seconds.set(one.at, one.events);
+    for (const one of history.times) periods.set(one.at, one.times);
+    draw();
+  });
+  source.addEventListener("state", (event) => {
+    /** @type {State} */
+    const state = JSON.parse(event.data);
+    seconds.set(state.last_second.at, state.last_second.events);
+    if (state.last_period.at > 0) periods.set(state.last_period.at, state.last_period.times);
+    show(state);
+    move(state);
+    draw();
+  });
+  source.addEventListener("error", () => {
+    setText(byId("status"), "no connection; trying again");
+    byId("status").className = "dot bad";
+    // After an answer that is no stream, a browser does not try again by itself.
+    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5_000);
+  });
+}
+
+follow();

@@ -6,7 +6,8 @@ function localize(root) {
     const at = new Date(element.getAttribute("datetime") ?? "");
     if (Number.isNaN(at.getTime())) continue;
     const time = at.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-    element.textContent = element.getAttribute("data-show") === "time" ? time : `${at.toLocaleDateString()} ${time}`;
+    const isToday = at.toDateString() === new Date().toDateString();
+    element.textContent = element.getAttribute("data-show") === "time" && isToday ? time : `${at.toLocaleDateString()} ${time}`;
   }
 }
 

@@ -4,7 +4,7 @@ use crate::{
     address::ClientAddress,
     exchange::{BasicCredentials, Exchange, Refusal},
     rates::{Class, Exceeded, Level, RateKey, RateLimits},
-    routes::Route,
+    routes::{Cookie, Route},
     session_cookie,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, header};
@@ -85,13 +85,18 @@ impl Authenticator {
                 return self.identify_by_key(is_sign_in, BasicCredentials::of(basic), client).await;
             }
             // There are pages for everybody, and a sign-in comes with the cookie of the session before.
-            Credentials::Session(_) if !route.takes_cookie => Ok(None),
+            Credentials::Session(_) if route.cookie == Cookie::Ignored => Ok(None),
             Credentials::Session(key) => {
                 session_cookie::check_origin(method, headers)?;
-                match self.identify_by_key(is_sign_in, BasicCredentials::of_session(key), client).await {
+                let scope = (route.cookie == Cookie::Person).then_some(Scope::Person);
+                match self.identify_by_key(is_sign_in, BasicCredentials::of_session(key, scope), client).await {
                     Err(Refused::WrongKey) if is_public => {
                         let anonymous = self.count_address(is_sign_in, client)?;
                         return Ok(Authenticated { has_ended: true, ..anonymous });
+                    }
+                    // Everybody may look at a public page while the auth service is away.
+                    Err(Refused::Problem(_)) if is_public && method.is_safe() => {
+                        return self.count_address(is_sign_in, client);
                     }
                     // No challenge for Basic credentials, for which a browser would open a dialog.
                     Err(Refused::WrongKey) => return Err(Problem::unauthenticated().into()),

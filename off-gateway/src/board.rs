@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU8, Ordering},
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -50,7 +50,7 @@ impl ServiceState {
 /// The part of `/readyz` that is shown.
 #[derive(Default, Deserialize)]
 struct Readiness {
-    warnings: BTreeMap<String, String>,
+    warnings: BTreeMap<String, serde_json::Value>,
 }
 
 /// The states of all services.
@@ -62,8 +62,8 @@ pub(crate) struct Entry {
     pub(crate) upstream: Upstream,
     health: Base,
     state: AtomicU8,
-    /// What is slow or stalled there.
-    warnings: RwLock<Vec<String>>,
+    /// How many things are slow or stalled there.
+    warnings: AtomicUsize,
 }
 
 impl Entry {
@@ -71,8 +71,9 @@ impl Entry {
         ServiceState::ALL.get(usize::from(self.state.load(Ordering::Relaxed))).copied().unwrap_or(ServiceState::Unknown)
     }
 
-    pub(crate) fn warnings(&self) -> Vec<String> {
-        self.warnings.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// How many things are slow or stalled there.
+    pub(crate) fn warnings(&self) -> usize {
+        self.warnings.load(Ordering::Relaxed)
     }
 
     /// Whether the system works only with this service.
@@ -91,7 +92,7 @@ impl Board {
                     upstream,
                     health: place.health,
                     state: AtomicU8::default(),
-                    warnings: RwLock::default(),
+                    warnings: AtomicUsize::default(),
                 });
             }
         }
@@ -121,7 +122,7 @@ impl Board {
         };
         entry.state.store(state as u8, Ordering::Relaxed);
         let Readiness { warnings } = serde_json::from_slice(&readiness).unwrap_or_default();
-        *entry.warnings.write().unwrap_or_else(PoisonError::into_inner) = warnings.into_values().collect();
+        entry.warnings.store(warnings.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {

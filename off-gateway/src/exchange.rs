@@ -12,7 +12,10 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use hyper::Request;
 use metrics::counter;
-use off_kit::{Clock, Kit, LogLimit, auth::OpaqueKey};
+use off_kit::{
+    Clock, Kit, LogLimit,
+    auth::{OpaqueKey, Scope},
+};
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -47,7 +50,12 @@ pub(crate) enum Refusal {
 }
 
 /// Basic credentials of off: a device key, the secret of a client or a session key, with the id that it belongs to.
-pub(crate) struct BasicCredentials(String);
+pub(crate) struct BasicCredentials {
+    /// The id and the secret.
+    pair: String,
+    /// The scope to ask for; without it, all.
+    scope: Option<Scope>,
+}
 
 impl BasicCredentials {
     /// The credentials in an `Authorization` header, however it is spelled; `None` if they are not of off.
@@ -57,23 +65,30 @@ impl BasicCredentials {
         let (_, secret) = decoded.split_once(':')?;
         // Ids and keys need no form encoding (RFC 6749 section 2.3.1), which would give one key many spellings.
         let is_plain = !decoded.contains(['%', '+']);
-        (is_plain && PREFIXES.iter().any(|prefix| secret.starts_with(prefix))).then_some(Self(decoded))
+        (is_plain && PREFIXES.iter().any(|prefix| secret.starts_with(prefix)))
+            .then_some(Self { pair: decoded, scope: None })
     }
 
-    /// The credentials that a session key stands for; `None` if it is not one.
-    pub(crate) fn of_session(key: &str) -> Option<Self> {
-        OpaqueKey::parse(OpaqueKey::SESSION, key).map(|_| Self(format!("session:{key}")))
+    /// The credentials that a session key stands for, for this scope or all; `None` if it is not one.
+    pub(crate) fn of_session(key: &str, scope: Option<Scope>) -> Option<Self> {
+        OpaqueKey::parse(OpaqueKey::SESSION, key).map(|_| Self { pair: format!("session:{key}"), scope })
     }
 
-    /// SHA-256 of the credentials: they are not kept.
+    /// The body of the request for a token, RFC 6749 section 4.4.2.
+    fn form(&self) -> String {
+        let scope = self.scope.map(|scope| format!("&scope={}", scope.as_str())).unwrap_or_default();
+        format!("grant_type=client_credentials{scope}")
+    }
+
+    /// SHA-256 of the credentials and the scope: they are not kept.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest(&SHA256, self.0.as_bytes()).as_ref());
+        fingerprint.copy_from_slice(digest(&SHA256, format!("{} {}", self.form(), self.pair).as_bytes()).as_ref());
         fingerprint
     }
 
     fn header(&self) -> anyhow::Result<HeaderValue> {
-        let mut header = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(&self.0)))?;
+        let mut header = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(&self.pair)))?;
         header.set_sensitive(true);
         Ok(header)
     }
@@ -157,7 +172,7 @@ impl Exchange {
         let mut request = Request::post(self.auth.join(PathAndQuery::from_static("/oauth/token")))
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(FORWARDED_FOR, from.address.to_string())
-            .body(in_memory(Bytes::from_static(b"grant_type=client_credentials")))?;
+            .body(in_memory(Bytes::from(basic.form())))?;
         request.headers_mut().insert(header::AUTHORIZATION, basic.header()?);
         let answer = client::send(&self.client, request, MAX_ANSWER_BYTES, self.clock.shortened(TIMEOUT)).await?;
         match answer.status() {

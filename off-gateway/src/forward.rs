@@ -22,9 +22,10 @@ use hyper_util::client::legacy::Error as ClientError;
 use metrics::{Counter, Histogram, counter, histogram};
 use off_kit::{
     Kit, LogLimit,
+    auth::Principal,
     http::{CommonCode, Network, NetworkLimit, Problem},
 };
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 use tokio::{
     sync::Semaphore,
     time::{Instant, timeout, timeout_at},
@@ -79,8 +80,8 @@ pub(crate) struct About {
     pub(crate) traceparent: Option<String>,
     /// What the caller is counted by, for the limit of streams.
     pub(crate) rate_key: RateKey,
-    /// When the token of the caller expires.
-    pub(crate) expires_at: Option<i64>,
+    /// Whom the token names.
+    pub(crate) principal: Option<Arc<Principal>>,
 }
 
 impl Forwarder {
@@ -120,7 +121,7 @@ impl Forwarder {
         let service = self.services.get(to as usize).and_then(Option::as_ref);
         let service = service.ok_or_else(|| Problem::unavailable("this service is not there"))?;
         let websocket = if headers::wants_websocket(&request) {
-            let place = self.streams.enter(about.rate_key.clone(), about.expires_at)?;
+            let place = self.streams.enter(about.rate_key.clone(), about.principal.as_deref())?;
             Some((hyper::upgrade::on(&mut request), place))
         } else {
             None
@@ -233,6 +234,7 @@ impl Forwarder {
         headers::remove_hop_by_hop(&mut parts.headers);
         Cors::remove(&mut parts.headers);
         parts.headers.remove(header::CONTENT_SECURITY_POLICY);
+        parts.headers.remove(header::REFERRER_POLICY);
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             let detail = "the service changed to another protocol, which was not asked for";
             let (client, place) = websocket.ok_or_else(|| Problem::new(Code::UpstreamFailed, detail))?;
@@ -244,7 +246,7 @@ impl Forwarder {
         if body.is_end_stream() || body.size_hint().exact().is_some() {
             return Ok(Response::from_parts(parts, Body::new(body)));
         }
-        let place = self.streams.enter(about.rate_key, about.expires_at)?;
+        let place = self.streams.enter(about.rate_key, about.principal.as_deref())?;
         Ok(Response::from_parts(parts, StreamBody::pass_on(body, place)))
     }
 

@@ -164,8 +164,10 @@ impl Parts {
                     client,
                     id,
                 });
+                // A page that reconnects must not remove the cookie of a sign-in that happened meanwhile.
+                let is_api = request.uri().path().starts_with("/api/");
                 let Ok(mut response) = self.own.call(request).await;
-                if authenticated.has_ended && !response.headers().contains_key(header::SET_COOKIE) {
+                if authenticated.has_ended && !is_api && !response.headers().contains_key(header::SET_COOKIE) {
                     response.headers_mut().insert(header::SET_COOKIE, session_cookie::removed());
                 }
                 return Ok((response, authenticated.level));
@@ -177,7 +179,7 @@ impl Parts {
             id,
             traceparent: telemetry::current_traceparent(),
             rate_key: authenticated.rate_key,
-            expires_at: authenticated.principal.map(|principal| principal.expires_at),
+            principal: authenticated.principal,
         };
         let answer = self.forwarder.forward(to, request, about).await;
         Ok((answer.unwrap_or_else(IntoResponse::into_response), authenticated.level))

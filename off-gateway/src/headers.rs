@@ -172,7 +172,7 @@ const DOCS_CONTENT: HeaderValue = HeaderValue::from_static(
      frame-ancestors 'none'",
 );
 
-/// Adds to an answer what browsers should know. A page has its own content policy.
+/// Adds to an answer what browsers should know. A page has its own policies.
 pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, client: ClientAddress) {
     let is_docs = path == "/docs" || path.starts_with("/docs/");
     if let Entry::Vacant(vacant) = headers.entry(header::CONTENT_SECURITY_POLICY) {
@@ -180,7 +180,9 @@ pub(crate) fn secure_response(headers: &mut HeaderMap, path: &str, client: Clien
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Entry::Vacant(vacant) = headers.entry(header::REFERRER_POLICY) {
+        vacant.insert(HeaderValue::from_static("no-referrer"));
+    }
     headers.insert(PERMISSIONS_POLICY, PERMISSIONS);
     if client.tls {
         headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));

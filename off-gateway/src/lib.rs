@@ -75,7 +75,7 @@ impl Service for Gateway {
         let client = client::new();
         let board = Board::start(&kit, &config.services, &client)?;
         let documents = Documents::new(&kit, &config.services, client.clone())?;
-        let streams = Streams::new(&kit, config.max_streams, config.max_streams_per_caller);
+        let streams = Streams::new(&kit, &verifier, config.max_streams, config.max_streams_per_caller);
         let live = Live::start(&kit, &bus, &config.services, &client, &board, streams.clone())?;
         let services = ServiceApis::new(&kit, &config.services, client.clone())?;
         let (trace_url, has_photos) = (config.trace_url.as_deref().map(Into::into), config.product_photos);

@@ -4,6 +4,7 @@ mod counts;
 mod event;
 mod follow;
 pub(crate) mod http;
+mod names;
 mod outbox;
 mod rates;
 mod ring;
@@ -16,6 +17,7 @@ pub(crate) use ring::Cursor;
 pub(crate) use system::SystemState;
 
 use crate::{board::Board, client::HttpClient, config::Services, streams::Streams};
+use chrono::{DateTime, Utc};
 use event::Source;
 use off_kit::{Bus, Clock, Kit};
 use rates::{History, Rates};
@@ -86,6 +88,11 @@ impl Live {
         self.newest.send_replace(position);
     }
 
+    /// A message that is no event.
+    fn pass(&self, source: Source, sequence: u64) {
+        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.pass(source, sequence);
+    }
+
     /// The position of a viewer who has seen everything up to `cursor`, and whether they missed something. Without a
     /// cursor they begin now.
     fn enter(&self, cursor: Option<Cursor>) -> (Position, Cursor, bool) {
@@ -98,8 +105,8 @@ impl Live {
         }
     }
 
-    fn after(&self, position: Position, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
-        self.events.read().unwrap_or_else(PoisonError::into_inner).ring.after(position, is_wanted)
+    fn after(&self, position: Position, seen: Cursor, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
+        self.events.read().unwrap_or_else(PoisonError::into_inner).ring.after(position, seen, is_wanted)
     }
 
     /// The last five minutes.
@@ -108,8 +115,12 @@ impl Live {
         events.rates.history(self.clock.now())
     }
 
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
+    }
+
     /// The system as it is now.
     pub(crate) fn system(&self) -> Arc<SystemState> {
-        self.system.latest()
+        self.system.latest(self.clock.now())
     }
 }

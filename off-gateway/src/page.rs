@@ -64,7 +64,7 @@ impl Page {
             .route("/account/letters/{id}/read", post(account::mark_read))
             .route("/account/sessions/{id}/end", post(account::end_session))
             .layer(form::LIMIT)
-            .layer(middleware::from_fn_with_state(self.clone(), layout::finish))
+            .layer(middleware::from_fn(layout::finish))
             .layer(middleware::from_fn(compression::compress))
             .route("/assets/{file}", get(assets::find))
             .with_state(self)

@@ -69,6 +69,17 @@ impl Methods {
     }
 }
 
+/// What the cookie of a session is worth on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cookie {
+    /// Nothing: a sign-in comes with that of the session before.
+    Ignored,
+    /// Its person, without the rights of an operator: pages show what is the viewer's own.
+    Person,
+    /// As much as a token of its person.
+    Whole,
+}
+
 /// A route.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Route {
@@ -81,8 +92,8 @@ pub(crate) struct Route {
     public: Methods,
     /// Those that also count as sign-ins of their address.
     sign_in: Methods,
-    /// Whether the cookie of a session counts. Elsewhere it is ignored: a sign-in comes with that of the session before.
-    pub(crate) takes_cookie: bool,
+    /// What the cookie of a session is worth.
+    pub(crate) cookie: Cookie,
 }
 
 const AUTH: To = To::Service(Upstream::Auth);
@@ -139,24 +150,24 @@ const ROUTES: [Route; 37] = [
 ];
 
 const fn api(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Below, public: Methods::None, sign_in: Methods::None, takes_cookie: true }
+    Route { pattern, to, extent: Extent::Below, public: Methods::None, sign_in: Methods::None, cookie: Cookie::Whole }
 }
 
 const fn sign_in(pattern: &'static str, to: To) -> Route {
-    Route { pattern, to, extent: Extent::Exact, public: Methods::Post, sign_in: Methods::All, takes_cookie: false }
+    Route { pattern, to, extent: Extent::Exact, public: Methods::Post, sign_in: Methods::All, cookie: Cookie::Ignored }
 }
 
 const fn public(pattern: &'static str, to: To, sign_in: Methods) -> Route {
-    Route { pattern, to, extent: Extent::Below, public: Methods::All, sign_in, takes_cookie: false }
+    Route { pattern, to, extent: Extent::Below, public: Methods::All, sign_in, cookie: Cookie::Ignored }
 }
 
 const fn own(pattern: &'static str, extent: Extent) -> Route {
-    Route { pattern, to: To::Gateway, extent, public: Methods::All, sign_in: Methods::None, takes_cookie: false }
+    Route { pattern, to: To::Gateway, extent, public: Methods::All, sign_in: Methods::None, cookie: Cookie::Ignored }
 }
 
 /// A page. Who has not signed in may ask for it, too: it says what they may see, or sends them to the sign-in.
 const fn page(pattern: &'static str, extent: Extent) -> Route {
-    Route { takes_cookie: true, ..own(pattern, extent) }
+    Route { cookie: Cookie::Person, ..own(pattern, extent) }
 }
 
 impl Route {

@@ -10,7 +10,11 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use metrics::{Gauge, gauge};
-use off_kit::{Clock, Kit, Tasks, http::Problem};
+use off_kit::{
+    Clock, Kit, Tasks,
+    auth::{Principal, Verifier},
+    http::Problem,
+};
 use std::{
     collections::HashMap,
     fmt,
@@ -22,10 +26,14 @@ use std::{
 use tokio::{io::copy_bidirectional, time::sleep};
 use tokio_util::task::TaskTracker;
 use tracing::debug;
+use uuid::Uuid;
 
 /// After the gateway was asked to stop, streams end at random within this time, so that their clients do not all come
 /// back at once.
 const SPREAD: Duration = Duration::from_secs(3);
+
+/// How often a stream looks whether the session of its caller has ended.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long both ends may take to become a WebSocket after they agreed.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,6 +48,8 @@ pub(crate) struct Streams {
     limit_per_caller: usize,
     open: Arc<Mutex<Open>>,
     gauge: Gauge,
+    /// Whether a session or key was revoked.
+    is_revoked: Arc<dyn Fn(Uuid) -> bool + Send + Sync>,
     /// A number from 0 to 1, for each stream another.
     random: fn() -> f64,
 }
@@ -65,7 +75,8 @@ impl fmt::Debug for Streams {
 
 impl Streams {
     /// No streams yet. `kit` waits for WebSockets to end.
-    pub(crate) fn new(kit: &Kit, limit: usize, limit_per_caller: usize) -> Self {
+    pub(crate) fn new(kit: &Kit, verifier: &Verifier, limit: usize, limit_per_caller: usize) -> Self {
+        let verifier = verifier.clone();
         let streams = Self {
             tasks: kit.tasks.clone(),
             clock: kit.clock,
@@ -74,6 +85,7 @@ impl Streams {
             limit_per_caller,
             open: Arc::default(),
             gauge: gauge!("off_gateway_streams"),
+            is_revoked: Arc::new(move |sid| verifier.is_revoked(sid)),
             random: rand::random,
         };
         let (tasks, tunnels) = (kit.tasks.clone(), streams.tunnels.clone());
@@ -86,9 +98,9 @@ impl Streams {
         streams
     }
 
-    /// A place for one more stream of `key`, which ends when the gateway stops, and when the token of the caller
-    /// expires, in seconds since 1970.
-    pub(crate) fn enter(&self, key: RateKey, expires_at: Option<i64>) -> Result<Place, Problem> {
+    /// A place for one more stream of `key`, which ends when the gateway stops, and when the token of the caller expires or
+    /// its session ends.
+    pub(crate) fn enter(&self, key: RateKey, caller: Option<&Principal>) -> Result<Place, Problem> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let of_caller = open.by_caller.get(&key).copied().unwrap_or_default();
         if open.total >= self.limit || of_caller >= self.limit_per_caller {
@@ -100,13 +112,18 @@ impl Streams {
         self.gauge.increment(1.0);
         let (tasks, delay) = (self.tasks.clone(), SPREAD.mul_f64((self.random)().clamp(0.0, 1.0)));
         let delay = self.clock.shortened(delay);
-        let token = expires_at.map(|at| at.saturating_sub(self.clock.now().timestamp()).try_into().unwrap_or_default());
+        let left = |at: i64| at.saturating_sub(self.clock.now().timestamp()).try_into().unwrap_or_default();
+        let token = caller.map(|caller| (left(caller.expires_at), caller.sid));
+        let (is_revoked, pause) = (self.is_revoked.clone(), self.clock.shortened(CHECK_INTERVAL));
         let ends = Box::pin(async move {
             let expires = async {
-                match token {
-                    Some(seconds) => sleep(Duration::from_secs(seconds)).await,
-                    None => std::future::pending().await,
-                }
+                let Some((seconds, sid)) = token else { return std::future::pending().await };
+                let revoked = async {
+                    while !is_revoked(sid) {
+                        sleep(pause).await;
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_secs(seconds), revoked).await;
             };
             let stops = async {
                 tasks.stopping().await;
@@ -204,6 +221,8 @@ impl HttpBody for StreamBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use off_events::UserId;
+    use off_kit::auth::Subject;
     use tokio::time::Instant;
 
     fn streams(random: fn() -> f64) -> Streams {
@@ -215,6 +234,7 @@ mod tests {
             limit_per_caller: 2,
             open: Arc::default(),
             gauge: Gauge::noop(),
+            is_revoked: Arc::new(|sid| sid == Uuid::max()),
             random,
         }
     }
@@ -233,10 +253,20 @@ mod tests {
     async fn a_stream_ends_with_the_token_of_its_caller() {
         let streams = streams(|| 0.0);
         let now = streams.clock.now().timestamp();
-        let (mut place, started) =
-            (streams.enter(RateKey::network([192, 0, 2, 1].into()), Some(now + 60)).unwrap(), Instant::now());
+        let principal = |sid| Principal {
+            subject: Subject::Person(UserId(1)),
+            scopes: std::iter::empty().collect(),
+            sid,
+            expires_at: now + 60,
+        };
+        let key = || RateKey::network([192, 0, 2, 1].into());
+        let (mut place, started) = (streams.enter(key(), Some(&principal(Uuid::nil()))).unwrap(), Instant::now());
         (&mut place.ends).await;
         assert!((59..=61).contains(&started.elapsed().as_secs()));
+        // A session that was revoked ends at once.
+        let (mut place, started) = (streams.enter(key(), Some(&principal(Uuid::max()))).unwrap(), Instant::now());
+        (&mut place.ends).await;
+        assert!(started.elapsed().as_secs() <= 1);
     }
 
     #[tokio::test]

@@ -12,7 +12,7 @@ ALTER TEXT SEARCH CONFIGURATION catalog.words
 CREATE TABLE catalog.search (
     barcode text PRIMARY KEY REFERENCES catalog.products ON DELETE CASCADE,
     -- The words of the name (weight A), of the brands (B) and of the categories (C); and a lexeme for each brand and each
-    -- category as a whole, like `brand=alnatura` and `category=en:teas`.
+    -- category as a whole, like `=brand:alnatura` and `=category:en:teas`: no word begins with this character.
     words tsvector NOT NULL,
     -- That of the product when its words were taken.
     fingerprint bigint NOT NULL

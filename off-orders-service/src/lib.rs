@@ -24,9 +24,10 @@ use deadlines::TimeLimits;
 use intake::Intake;
 use long_polls::LongPolls;
 use off_events::{ORDERS_NEW, ORDERS_RANDOM, ShipRequest, streams};
-use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, bus, db, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, auth::Verifier, bus, db, telemetry::Metric};
 use publisher::Publisher;
 use sqlx::PgPool;
+use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 /// The orders service: accepts orders and tracks them until they are delivered.
@@ -44,6 +45,8 @@ struct App {
     long_polls: LongPolls,
     counter: Counter,
     bus: Bus,
+    /// Limits the log of messages that cannot be read.
+    reading_failures: Arc<LogLimit>,
 }
 
 impl Service for OrdersService {
@@ -68,7 +71,17 @@ impl Service for OrdersService {
         recovery::start(&kit, &db, &bus, limits, intake.busy_time());
         order_monitor::start(&kit, &db);
         let (long_polls, counter) = (LongPolls::new(&kit), Counter::default());
-        let app = App { db, clock: kit.clock, limits, intake, publisher, long_polls, counter, bus: bus.clone() };
+        let app = App {
+            db,
+            clock: kit.clock,
+            limits,
+            intake,
+            publisher,
+            long_polls,
+            counter,
+            bus: bus.clone(),
+            reading_failures: Arc::default(),
+        };
 
         bus::respond(&kit, &bus, ORDERS_RANDOM, ORDERS_NEW, app.clone(), events::on_order_random);
         bus::reply(&kit, &bus, ShipRequest::SUBJECT, app.clone(), events::on_ship_request);

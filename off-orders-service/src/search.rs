@@ -14,6 +14,9 @@ const MAX_WORDS: usize = 8;
 /// Letters of a word; more are left out. No word of a product is longer.
 const MAX_LETTERS: usize = 40;
 
+/// The longest name of a brand or category, in bytes. Postgres has no longer lexemes.
+const MAX_NAME_BYTES: usize = 1000;
+
 /// From this length on, the last word may go on: somebody is still typing. A shorter beginning has too many words.
 const MIN_PREFIX: usize = 3;
 
@@ -40,6 +43,7 @@ impl Search {
         let words = text.split(|letter: char| !letter.is_alphanumeric()).filter(|word| !word.is_empty());
         let words = words.take(MAX_WORDS).map(|word| word.chars().take(MAX_LETTERS).collect::<String>().to_lowercase());
         let exact = |text: Option<&str>| match text.map(str::trim).filter(|text| !text.is_empty()) {
+            Some(text) if text.len() > MAX_NAME_BYTES => Err(InvalidValue("no name is so long")),
             Some(text) if text.contains(['\\', '\0']) => Err(InvalidValue("it has a character that no name has")),
             text => Ok(text.map(ToOwned::to_owned)),
         };
@@ -62,7 +66,7 @@ impl Search {
             if index == last && word.chars().count() >= MIN_PREFIX { format!("{word}:*") } else { word.clone() }
         };
         let words: Vec<String> = self.words.iter().enumerate().map(term).collect();
-        let quoted = |kind: &str, value: &String| format!("'{kind}={}'", value.replace('\'', "''"));
+        let quoted = |kind: &str, value: &String| format!("'={kind}:{}'", value.replace('\'', "''"));
         let brand = self.brand.as_ref().map(|brand| quoted("brand", brand));
         let category = self.category.as_ref().map(|category| quoted("category", category));
         let exact: Vec<String> = brand.into_iter().chain(category).collect();
@@ -109,8 +113,9 @@ mod tests {
     #[test]
     fn brands_and_categories_are_exact() {
         let search = Search::new("", Some("Rosie's "), Some("en:teas")).unwrap();
-        assert_eq!(search.terms().exact, "'brand=rosie''s' & 'category=en:teas'");
+        assert_eq!(search.terms().exact, "'=brand:rosie''s' & '=category:en:teas'");
         assert!(Search::new("", Some("a\\b"), None).is_err() && Search::new("", None, Some("\0")).is_err());
+        assert!(Search::new("", Some(&"x".repeat(1001)), None).is_err());
         assert!(Search::new("", Some(" "), None).unwrap().is_empty());
     }
 

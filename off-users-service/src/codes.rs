@@ -8,17 +8,19 @@ pub(crate) enum Code {
     EmailTaken,
     MacAddressTaken,
     TooManyDevices,
+    ShelfFull,
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 3] =
-        [Self::EmailTaken.name(), Self::MacAddressTaken.name(), Self::TooManyDevices.name()];
+    pub(crate) const NAMES: [&'static str; 4] =
+        [Self::EmailTaken.name(), Self::MacAddressTaken.name(), Self::TooManyDevices.name(), Self::ShelfFull.name()];
 
     const fn name(self) -> &'static str {
         match self {
             Self::EmailTaken => "email_taken",
             Self::MacAddressTaken => "mac_address_taken",
             Self::TooManyDevices => "too_many_devices",
+            Self::ShelfFull => "shelf_full",
         }
     }
 }
@@ -30,7 +32,7 @@ impl ProblemCode for Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::EmailTaken | Self::MacAddressTaken | Self::TooManyDevices => StatusCode::CONFLICT,
+            Self::EmailTaken | Self::MacAddressTaken | Self::TooManyDevices | Self::ShelfFull => StatusCode::CONFLICT,
         }
     }
 }

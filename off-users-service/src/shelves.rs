@@ -75,8 +75,20 @@ pub(crate) async fn consume<'a>(
     Ok(Some(Consumed { accepted: consumptions.len(), repeated }))
 }
 
+/// Why the item of a shelf was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ChangeError {
+    /// There is no such device within the access of the caller.
+    #[error("no such device")]
+    NoDevice,
+    /// The shelf has too many products.
+    #[error("the shelf is full")]
+    Full,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
 /// Changes when a product on the shelf of a device within `access` is reordered; puts it on the shelf if it is not there.
-/// `None` if there is no such device.
 pub(crate) async fn change(
     app: &App,
     ssd_id: SsdId,
@@ -84,11 +96,14 @@ pub(crate) async fn change(
     access: RowAccess,
     reorder_point: Option<i32>,
     is_paused: Option<bool>,
-) -> sqlx::Result<Option<ShelfItem>> {
+) -> Result<ShelfItem, ChangeError> {
     let mut tx = app.db.begin().await?;
     let mut items = store::lock_shelf_items(&mut tx, std::iter::once((ssd_id, barcode)), access).await?;
     if items.is_empty() {
-        return Ok(None);
+        return Err(ChangeError::NoDevice);
+    }
+    if store::count_shelf_items(&mut tx, ssd_id).await? > ShelfItem::MAX_ON_SHELF {
+        return Err(ChangeError::Full);
     }
     let item = items.entry(ssd_id, barcode);
     let (point, paused) = (reorder_point.unwrap_or(item.reorder_point), is_paused.unwrap_or(item.is_paused));
@@ -98,7 +113,7 @@ pub(crate) async fn change(
     put_low(app, &mut tx, low.as_slice()).await?;
     tx.commit().await?;
     app.outbox.wake();
-    Ok(Some(changed))
+    Ok(changed)
 }
 
 /// Stores `stock.low` events, each with the trace of what caused it, in the transaction of their cause.

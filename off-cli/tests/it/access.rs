@@ -59,9 +59,20 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("POST /api/devices", Some(json!({})), [401, 422, 422, 403, 403, 403, 403]),
         row("GET /api/devices/{ssd_id}", None, [401, 200, 404, 200, 404, 404, 200]),
         row("POST /api/devices/{ssd_id}/consumptions", Some(report), [401, 200, 404, 200, 404, 404, 403]),
+        row(
+            "PUT /api/devices/{ssd_id}/shelf/{barcode}",
+            Some(json!({"is_paused": true})),
+            [401, 200, 404, 403, 403, 404, 403],
+        ),
+        row("GET /api/devices/{ssd_id}/history", None, [401, 200, 404, 200, 404, 404, 200]),
+        // Nothing is delivered yet.
+        row("GET /api/devices/{ssd_id}/deliveries/{order_id}", None, [401, 404, 404, 404, 404, 404, 404]),
+        row("GET /api/me/live", None, [401, 200, 200, 200, 200, 403, 403]),
         row("POST /api/orders", Some(order), [401, 201, 422, 201, 422, 422, 403]),
         row("GET /api/orders", None, [401, 200, 200, 200, 200, 403, 200]),
         row("GET /api/orders/{id}", None, [401, 200, 404, 200, 404, 404, 200]),
+        row("GET /api/orders/{id}/messages", None, [401, 200, 404, 200, 404, 404, 200]),
+        row("GET /api/orders/{id}/live", None, [401, 200, 404, 200, 404, 404, 200]),
         row("POST /api/orders/{id}/cancel", None, [401, 200, 404, 200, 404, 404, 403]),
         row("GET /api/account", None, [401, 200, 404, 403, 403, 404, 200]),
         row("GET /api/account/transfers", None, [401, 200, 404, 403, 403, 404, 200]),
@@ -87,7 +98,7 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
 }
 
 /// The routes that need no token. Their status does not depend on the caller, because they look at none.
-const PUBLIC_ROUTES: [(&str, u16); 12] = [
+const PUBLIC_ROUTES: [(&str, u16); 15] = [
     ("POST /api/login", 422),
     ("POST /api/refresh", 401),
     ("POST /api/logout", 204),
@@ -95,7 +106,10 @@ const PUBLIC_ROUTES: [(&str, u16); 12] = [
     ("POST /oauth/revoke", 400),
     ("GET /.well-known/jwks.json", 200),
     ("GET /.well-known/oauth-authorization-server", 200),
-    ("GET /", 200),
+    ("GET /api/live", 200),
+    ("GET /api/orders/counts", 200),
+    ("GET /api/products", 200),
+    ("GET /api/products/{barcode}", 200),
     ("GET /health", 200),
     ("GET /client/health/", 200),
     // Only on the health ports of the services, which are not published.
@@ -161,6 +175,7 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
     let is_of_person = path.starts_with("/api/account") || path.starts_with("/api/letters");
     let path = if is_of_person { format!("{path}?user_id={}", ada.user_id) } else { path.to_owned() };
     let path = path.replace("{ssd_id}", &ada.ssd_id.to_string()).replace("{id}", &id).replace("{kid}", "none");
+    let path = path.replace("{barcode}", LENTILS).replace("{order_id}", &ada.order_id);
     (method.parse().unwrap(), path)
 }
 

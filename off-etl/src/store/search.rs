@@ -25,14 +25,14 @@ pub(super) async fn update_words(conn: &mut PgConnection, after: i64) -> sqlx::R
          FROM catalog.products
          CROSS JOIN LATERAL (
              SELECT string_agg(brands.name, ' ') AS names,
-                    array_agg(DISTINCT 'brand=' || lower(brands.name)) AS lexemes
+                    array_agg(DISTINCT '=brand:' || lower(brands.name)) AS lexemes
              FROM catalog.product_brands JOIN catalog.brands ON brands.id = brand_id
              WHERE product_brands.barcode = products.barcode
          ) AS brand
          CROSS JOIN LATERAL (
              -- Without the language, like in `en:green-teas`.
              SELECT coalesce(string_agg(regexp_replace(tag, '^[a-z]{2,3}:', ''), ' '), '') AS words,
-                    coalesce(array_agg(DISTINCT 'category=' || tag), '{}') AS lexemes
+                    coalesce(array_agg(DISTINCT '=category:' || tag), '{}') AS lexemes
              FROM unnest(categories) AS category (tag) WHERE tag <> ''
          ) AS category
          WHERE number > $1 AND number <= $1 + $2

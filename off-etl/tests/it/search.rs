@@ -36,8 +36,10 @@ async fn a_product_is_found_by_its_words_as_soon_as_it_is_imported() {
         ("crème", &["2000000000022"]),
         // Of the brands and the category of all records of the tests.
         ("hollow & legumes", &["2000000000015", "2000000000022"]),
-        ("'brand=hollow-oak' & 'category=en:legumes'", &["2000000000015", "2000000000022"]),
+        ("'=brand:hollow-oak' & '=category:en:legumes'", &["2000000000015", "2000000000022"]),
         ("lentils", &[]),
+        // The lexemes of whole brands and categories are no words.
+        ("brand:* | category:*", &[]),
     ] {
         let found_by_words = if words.contains('=') {
             let found = "SELECT barcode FROM catalog.search WHERE words @@ $1::tsquery ORDER BY barcode";

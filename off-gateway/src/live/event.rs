@@ -68,6 +68,9 @@ pub(crate) struct PublicEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, example = "2000000000015")]
     pub(crate) barcode: Option<Barcode>,
+    /// The name of the product, if it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>)]
     pub(crate) quantity: Option<i32>,
@@ -157,7 +160,7 @@ impl LiveEvent {
         let event_id = header(CE_ID).unwrap_or_default();
         let json = serde_json::to_string(&WholeEvent { subject, event_id, at, data }).ok()?;
         let Parts { order, person, device, placed_at, barcode, quantity, total } = parts;
-        let public = PublicEvent { subject, at, barcode, quantity, total };
+        let public = PublicEvent { subject, at, barcode, name: None, quantity, total };
         let sequence = info.stream_sequence;
         Some(Self { source, sequence, subject, at, order, person, device, placed_at, public, json: json.into() })
     }

@@ -70,13 +70,18 @@ async fn follow(
     live.begin(source, start);
     *next = Some(start);
     *backoff = Backoff::default();
+    let mut pushed = 0;
     while let Some(message) = messages.next().await {
         let message = message?;
         let info = message.info().map_err(anyhow::Error::from_boxed).context("a message without a sequence")?;
+        pushed += 1;
+        // What was pushed into a connection that broke is not pushed again.
+        anyhow::ensure!(info.consumer_sequence == pushed, "a message was lost");
         *next = Some(info.stream_sequence + 1);
         if let Some(event) = LiveEvent::of(source, &message) {
             live.push(event);
         } else {
+            live.pass(source, info.stream_sequence);
             // Its consumers make it a dead letter.
             debug!("message {} of {} is not readable", info.stream_sequence, source.stream());
         }

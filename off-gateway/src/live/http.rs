@@ -22,10 +22,9 @@ use off_kit::{
     auth::Subject,
     http::{CommonCode, Problem},
 };
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use std::{collections::HashSet, convert::Infallible, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use utoipa::ToSchema;
 use uuid::Uuid;
 
 /// How often a stream without events has a comment, so that proxies keep its connection. The comment has the id up to
@@ -52,19 +51,21 @@ pub(crate) struct LiveApi {
 /// First `history` with the last five minutes, then `state` once a second. A viewer who is too slow skips to the newest
 /// state.
 #[utoipa::path(get, path = "/api/live", tag = "live", security(()), responses(
-    (status = 200, description = "the events", body = SystemEvent, content_type = "text/event-stream"),
+    (status = 200, description = "events `history` and `state`", content((History = "text/event-stream"),
+        (SystemState = "text/event-stream"))),
     (status = 429, description = "too many requests of this caller, see Retry-After", body = Problem),
     (status = 503, description = "too many streams are open, see Retry-After", body = Problem)))]
 pub(crate) async fn follow_system(State(api): State<LiveApi>, caller: Caller) -> Result<Response, Problem> {
     let place = enter(&api.live, &caller)?;
-    let history = Event::default().event("history").retry(RETRY).json_data(SystemEvent::History(api.live.history()));
+    let history = Event::default().event("history").retry(RETRY).json_data(api.live.history());
     let viewer = api.live.system.enter();
     let states = stream::unfold(viewer, |mut viewer| async {
         viewer.states.changed().await.ok()?;
-        let state = viewer.states.borrow_and_update().clone();
-        Some((Event::default().event("state").json_data(SystemEvent::State(&state)), viewer))
+        let event = Event::default().event("state").data(&viewer.states.borrow_and_update().json);
+        Some((event, viewer))
     });
-    let events = stream::iter([history]).chain(states).filter_map(|event| async { event.ok() });
+    let history = history.map_err(|_| Problem::internal())?;
+    let events = stream::iter([history]).chain(states);
     Ok(answer(events, place))
 }
 
@@ -126,7 +127,7 @@ pub(crate) async fn follow_me(
 ) -> Result<Response, Problem> {
     let principal = caller.viewer.principal.clone().ok_or_else(Problem::unauthenticated)?;
     let wanted = match principal.subject {
-        Subject::Person(person) => Wanted::Person(person, list_devices(&api, &caller).await?),
+        Subject::Person(person) => Wanted::Person(person, list_devices(&api, &caller, person).await?),
         Subject::Device(device) => Wanted::Device(device),
         Subject::Client(_) => return Err(Problem::new(CommonCode::Forbidden, "only people and devices have events")),
     };
@@ -134,19 +135,15 @@ pub(crate) async fn follow_me(
     Ok(answer(viewer.events(), enter(&api.live, &caller)?))
 }
 
-/// The devices of the caller, whose number is limited.
-async fn list_devices(api: &LiveApi, caller: &Caller) -> Result<HashSet<SsdId>, Problem> {
+/// The devices of a person, whose number is limited.
+async fn list_devices(api: &LiveApi, caller: &Caller, person: UserId) -> Result<HashSet<SsdId>, Problem> {
     #[derive(Deserialize)]
-    struct Device {
-        ssd_id: SsdId,
+    struct Person {
+        ssd_ids: HashSet<SsdId>,
     }
-    #[derive(Deserialize)]
-    struct Devices {
-        devices: Vec<Device>,
-    }
-    let found: Result<Devices, Failure> = api.services.get(caller, Upstream::Users, "/api/devices?limit=1000").await;
-    let found = found.map_err(|_| away())?;
-    Ok(found.devices.into_iter().map(|device| device.ssd_id).collect())
+    let found: Result<Person, Failure> =
+        api.services.get(caller, Upstream::Users, &format!("/api/users/{person}")).await;
+    Ok(found.map_err(|_| away())?.ssd_ids)
 }
 
 fn away() -> Problem {
@@ -155,8 +152,7 @@ fn away() -> Problem {
 
 /// A place among the streams of the caller.
 fn enter(live: &Live, caller: &Caller) -> Result<Place, Problem> {
-    let expires_at = caller.viewer.principal.as_ref().map(|principal| principal.expires_at);
-    live.streams.enter(caller.viewer.rate_key.clone(), expires_at)
+    live.streams.enter(caller.viewer.rate_key.clone(), caller.viewer.principal.as_deref())
 }
 
 fn answer(events: impl Stream<Item = Event> + Send + 'static, place: Place) -> Response {
@@ -167,16 +163,6 @@ fn answer(events: impl Stream<Item = Event> + Send + 'static, place: Place) -> R
         (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")),
     ];
     (headers, Sse::new(events)).into_response()
-}
-
-/// An event of `GET /api/live`.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-enum SystemEvent<'a> {
-    /// `history`, once.
-    History(History),
-    /// `state`, every second.
-    State(&'a SystemState),
 }
 
 /// Which events a viewer wants.
@@ -258,7 +244,7 @@ impl Viewer {
             }
             sleep_until((self.read_at + GATHERED).min(heartbeat)).await;
             self.read_at = Instant::now();
-            let next = self.live.after(self.position, |event| self.wanted.contains(event));
+            let next = self.live.after(self.position, self.cursor, |event| self.wanted.contains(event));
             let Next { position, cursor, events, has_gap } = next;
             (self.position, self.cursor) = (position, cursor);
             if has_gap {

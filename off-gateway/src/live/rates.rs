@@ -206,7 +206,7 @@ mod tests {
     const FAR: DateTime<Utc> = DateTime::<Utc>::MAX_UTC;
 
     fn event(subject: &'static str, at: DateTime<Utc>, placed_at: DateTime<Utc>) -> LiveEvent {
-        let public = PublicEvent { subject, at, barcode: None, quantity: None, total: None };
+        let public = PublicEvent { subject, at, barcode: None, name: None, quantity: None, total: None };
         let (source, sequence, json) = (Source::Orders, 1, "".into());
         let (order, person, device, placed_at) = (None, None, None, Some(placed_at));
         LiveEvent { source, sequence, subject, at, order, person, device, placed_at, public, json }

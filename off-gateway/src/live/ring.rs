@@ -28,6 +28,17 @@ impl FromStr for Cursor {
     }
 }
 
+impl Cursor {
+    /// What was seen up to one or the other.
+    fn max(self, other: Self) -> Self {
+        let mut both = self;
+        for (sequence, other) in both.0.iter_mut().zip(other.0) {
+            *sequence = (*sequence).max(other);
+        }
+        both
+    }
+}
+
 /// Where a viewer is among the events: the number of the next one.
 pub(super) type Position = u64;
 
@@ -62,15 +73,28 @@ pub(super) struct Next {
 }
 
 impl Ring {
-    /// Events of `source` come from `sequence` on. If that is not the next one, all that was kept is forgotten.
+    /// Events of `source` come from `sequence` on. If that is not the next one, all that was kept is forgotten, and every
+    /// viewer has a gap.
     pub(super) fn begin(&mut self, source: Source, sequence: u64) {
         let (index, before) = (source as usize, sequence.saturating_sub(1));
-        if self.cursor.0[index] != before {
-            self.first += self.events.len() as u64;
-            self.events.clear();
-            self.cursor.0[index] = before;
-            self.floor = self.cursor;
+        let known = self.cursor.0[index];
+        if known == before {
+            return;
         }
+        self.cursor.0[index] = before;
+        if known == 0 {
+            // The first time: nothing of this source was read yet.
+            self.floor.0[index] = before;
+            return;
+        }
+        self.first += self.events.len() as u64 + 1;
+        self.events.clear();
+        self.floor = self.cursor;
+    }
+
+    /// A message of `source` that is no event.
+    pub(super) fn pass(&mut self, source: Source, sequence: u64) {
+        self.cursor.0[source as usize] = sequence;
     }
 
     pub(super) fn push(&mut self, event: LiveEvent) {
@@ -97,19 +121,22 @@ impl Ring {
         is_kept.then_some(self.first + index as u64)
     }
 
-    /// The events from `position` on that `is_wanted`.
-    pub(super) fn after(&self, position: Position, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
+    /// The events from `position` on that `is_wanted`, without those that a viewer has `seen` elsewhere.
+    pub(super) fn after(&self, position: Position, seen: Cursor, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
         let (end, cursor) = self.end();
         let has_gap = position < self.first;
         let skipped = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let unseen = self.events.range(skipped.min(self.events.len())..);
-        let wanted = unseen.filter(|(_, event)| !has_gap && is_wanted(event));
+        let is_new = |event: &LiveEvent| event.sequence > seen.0[event.source as usize];
+        let wanted = unseen.filter(|(_, event)| !has_gap && is_new(event) && is_wanted(event));
         let events = wanted.map(|(cursor, LiveEvent { subject, json, .. })| NextEvent {
-            cursor: *cursor,
+            cursor: cursor.max(seen),
             subject,
             json: json.clone(),
         });
         let events = events.collect();
+        // Where events are missing, what was seen may be of a stream that is no more.
+        let cursor = if has_gap { cursor } else { cursor.max(seen) };
         Next { position: end, cursor, events, has_gap }
     }
 
@@ -125,9 +152,12 @@ mod tests {
     use crate::live::event::PublicEvent;
     use chrono::DateTime;
 
+    /// Somebody who has seen nothing.
+    const NONE: Cursor = Cursor([0; 3]);
+
     fn event(source: Source, sequence: u64) -> LiveEvent {
         let (subject, at) = (source.subjects()[0], DateTime::UNIX_EPOCH);
-        let public = PublicEvent { subject, at, barcode: None, quantity: None, total: None };
+        let public = PublicEvent { subject, at, barcode: None, name: None, quantity: None, total: None };
         let json = format!("{source:?} {sequence}").into();
         let (order, person, device, placed_at) = (None, None, None, None);
         LiveEvent { source, sequence, subject, at, order, person, device, placed_at, public, json }
@@ -147,7 +177,7 @@ mod tests {
         }
         let after = |text: &str| {
             let position = ring.position_after(text.parse().unwrap())?;
-            let events = ring.after(position, |_| true).events;
+            let events = ring.after(position, text.parse().unwrap(), |_| true).events;
             Some(events.into_iter().map(|event| event.json.into_string()).collect::<Vec<_>>())
         };
         assert_eq!(after("11-1-0").unwrap(), ["Orders 14", "Stock 2"]);
@@ -171,14 +201,14 @@ mod tests {
         for sequence in 1..=CAPACITY as u64 {
             ring.push(event(Source::Orders, sequence));
         }
-        assert_eq!(texts(&ring.after(start, |event| event.sequence < 3)), ["Orders 1", "Orders 2"]);
+        assert_eq!(texts(&ring.after(start, NONE, |event| event.sequence < 3)), ["Orders 1", "Orders 2"]);
         ring.push(event(Source::Orders, CAPACITY as u64 + 1));
-        let next = ring.after(start, |_| true);
+        let next = ring.after(start, NONE, |_| true);
         assert!(next.has_gap && next.events.is_empty());
         assert!(ring.position_after("0-0-0".parse().unwrap()).is_none());
         assert!(ring.position_after("1-0-0".parse().unwrap()).is_some());
         // From there on nothing is missing.
-        let next = ring.after(next.position, |_| true);
+        let next = ring.after(next.position, NONE, |_| true);
         assert!(!next.has_gap && next.events.is_empty());
     }
 
@@ -192,6 +222,6 @@ mod tests {
         assert_eq!(ring.position_after(cursor), Some(position));
         // The broker was restored from an older copy.
         ring.begin(Source::Orders, 1);
-        assert!(ring.after(0, |_| true).has_gap);
+        assert!(ring.after(0, NONE, |_| true).has_gap && ring.after(position, cursor, |_| true).has_gap);
     }
 }

@@ -4,6 +4,7 @@ use super::{
     Live,
     counts::OrderCounts,
     event::PublicEvent,
+    names::Names,
     outbox,
     rates::{PeriodOfHistory, SecondOfHistory, TimeToStatus},
 };
@@ -16,7 +17,7 @@ use crate::{
 use anyhow::Context;
 use axum::http::uri::PathAndQuery;
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, future::join_all};
 use off_events::streams::{CONSUMERS, Consumer, DEAD_LETTERS, STREAMS};
 use off_kit::{Bus, Kit, LogLimit};
 use serde::Serialize;
@@ -24,14 +25,11 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout},
-};
+use tokio::{sync::watch, time::timeout};
 use tracing::warn;
 use utoipa::ToSchema;
 
@@ -47,8 +45,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum size of an answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 
-/// After the last viewer has left, the state is observed for this long, so that a page that loads again has it.
-const KEPT_AFTER: Duration = Duration::from_secs(10);
+/// After a page was shown, the state is observed for this long, in seconds, so that the page has it when it loads again.
+const KEPT_AFTER: i64 = 15;
 
 /// How many events the state has.
 const LATEST: usize = 12;
@@ -89,8 +87,14 @@ pub(crate) struct ServiceInState {
     #[schema(example = "orders")]
     pub(crate) name: &'static str,
     pub(crate) status: ServiceState,
-    /// What is slow or stalled, and what to do about it.
-    pub(crate) warnings: Vec<String>,
+    /// How many things are slow or stalled there. `off doctor` and the service's health port say which.
+    pub(crate) warnings: usize,
+}
+
+impl ServiceInState {
+    pub(crate) fn has_warnings(&self) -> bool {
+        self.warnings > 0
+    }
 }
 
 /// How far a consumer is behind.
@@ -111,26 +115,43 @@ pub(crate) struct ConsumerBacklog {
 /// The latest state, and who looks at it.
 #[derive(Debug, Clone)]
 pub(super) struct Watched {
-    latest: watch::Sender<Arc<SystemState>>,
+    latest: watch::Sender<Arc<MadeState>>,
     viewers: Arc<AtomicUsize>,
+    /// When a page had the state last, in seconds since 1970.
+    shown_at: Arc<AtomicI64>,
+}
+
+/// A state, and its JSON, which is made once for all viewers.
+#[derive(Debug, Default)]
+pub(super) struct MadeState {
+    state: Arc<SystemState>,
+    pub(super) json: String,
 }
 
 /// A viewer of the state.
 #[derive(Debug)]
 pub(super) struct StateViewer {
-    pub(super) states: watch::Receiver<Arc<SystemState>>,
+    pub(super) states: watch::Receiver<Arc<MadeState>>,
     viewers: Arc<AtomicUsize>,
 }
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { latest: watch::Sender::new(Arc::default()), viewers: Arc::default() }
+        Self { latest: watch::Sender::new(Arc::default()), viewers: Arc::default(), shown_at: Arc::default() }
     }
 }
 
 impl Watched {
-    pub(super) fn latest(&self) -> Arc<SystemState> {
-        self.latest.borrow().clone()
+    /// The latest state, for a page that is made now.
+    pub(super) fn latest(&self, now: DateTime<Utc>) -> Arc<SystemState> {
+        self.shown_at.store(now.timestamp(), Ordering::Relaxed);
+        self.latest.borrow().state.clone()
+    }
+
+    /// Whether somebody looks at the state, or did so a moment ago.
+    fn is_watched(&self, now: DateTime<Utc>) -> bool {
+        let shown = now.timestamp() - self.shown_at.load(Ordering::Relaxed);
+        self.viewers.load(Ordering::Relaxed) > 0 || shown < KEPT_AFTER
     }
 
     pub(super) fn enter(&self) -> StateViewer {
@@ -191,30 +212,34 @@ pub(super) fn start(
         log_limit: LogLimit::default(),
     };
     let observed = Arc::new(RwLock::new(Observed::default()));
-    let (filled, viewers, clock) = (observed.clone(), live.system.viewers.clone(), kit.clock);
+    let (filled, watched, clock) = (observed.clone(), live.system.clone(), kit.clock);
     let mut every = kit.tasks.every(kit.clock.shortened(ASK_INTERVAL));
     kit.tasks.spawn("observe", async move {
-        let mut looked_at = None;
+        // Once at the start, so that the first page has numbers.
+        let mut is_first = true;
         while every.tick().await {
-            if viewers.load(Ordering::Relaxed) > 0 {
-                looked_at = Some(Instant::now());
-            }
-            // Once at the start, so that the first page has numbers.
-            if looked_at.is_none_or(|at: Instant| at.elapsed() < KEPT_AFTER) {
+            if std::mem::take(&mut is_first) || watched.is_watched(clock.now()) {
                 let seen = observer.observe().await;
-                looked_at.get_or_insert_with(Instant::now);
                 *filled.write().unwrap_or_else(PoisonError::into_inner) = seen;
             }
         }
         Ok(())
     });
+    let mut names = Names::new(client.clone(), place(Upstream::Orders)?.api);
     let (board, live) = (board.clone(), live.clone());
     let mut every = kit.tasks.every(kit.clock.shortened(INTERVAL));
     kit.tasks.spawn("state", async move {
         while every.tick().await {
             let observed = observed.read().unwrap_or_else(PoisonError::into_inner).clone();
-            let state = live.state(observed, &board, clock.now(), clock.speed());
-            live.system.latest.send_replace(Arc::new(state));
+            let mut state = live.state(observed, &board, clock.now(), clock.speed());
+            if live.system.is_watched(clock.now()) {
+                names.look_up(state.events.iter().filter_map(|event| event.barcode.as_ref())).await;
+            }
+            for event in &mut state.events {
+                event.name = event.barcode.as_ref().and_then(|barcode| names.get(barcode).cloned());
+            }
+            let json = serde_json::to_string(&state)?;
+            live.system.latest.send_replace(Arc::new(MadeState { state: Arc::new(state), json }));
         }
         Ok(())
     });
@@ -255,7 +280,7 @@ impl Observer {
             tokio::join!(self.count_orders(), self.read_outboxes(), self.list_consumers(), self.count_dead_letters());
         Observed {
             orders: self.log("the orders service does not count the orders", orders),
-            outboxes: self.log("a service does not tell its metrics", outboxes).unwrap_or_default(),
+            outboxes,
             consumers: self.log("the broker does not list its consumers", consumers).unwrap_or_default(),
             dead_letters: self.log("the broker does not count the dead letters", dead_letters),
         }
@@ -278,15 +303,18 @@ impl Observer {
         Ok(serde_json::from_slice(&body)?)
     }
 
-    async fn read_outboxes(&self) -> anyhow::Result<BTreeMap<String, f64>> {
-        let mut found = BTreeMap::new();
-        for health in &self.outboxes {
+    async fn read_outboxes(&self) -> BTreeMap<String, f64> {
+        let asked = join_all(self.outboxes.iter().map(|health| {
             let uri = health.join(PathAndQuery::from_static("/metrics"));
-            let (_, body) = client::get(&self.client, uri, MAX_ANSWER_BYTES, self.timeout).await?;
+            client::get(&self.client, uri, MAX_ANSWER_BYTES, self.timeout)
+        }));
+        let mut found = BTreeMap::new();
+        for answer in asked.await {
+            let Some((_, body)) = self.log("a service does not tell its metrics", answer) else { continue };
             let text = String::from_utf8_lossy(&body);
             found.extend(outbox::lags(&text).map(|(service, lag)| (service.to_owned(), lag)));
         }
-        Ok(found)
+        found
     }
 
     async fn list_consumers(&self) -> anyhow::Result<Vec<ConsumerBacklog>> {

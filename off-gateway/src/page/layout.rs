@@ -1,9 +1,9 @@
 //! What all pages share: the frame around them, and their headers.
 
-use super::{Page, assets, failure::Failure, viewer::Caller};
+use super::{assets, failure::Failure, viewer::Caller};
 use askama::Template;
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
@@ -32,12 +32,11 @@ pub(super) enum Section {
 pub(super) struct Layout {
     section: Section,
     pub(super) is_signed_in: bool,
-    pub(super) is_operator: bool,
 }
 
 impl Layout {
     pub(super) fn new(caller: &Caller, section: Section) -> Self {
-        Self { section, is_signed_in: caller.person().is_some(), is_operator: caller.is_operator() }
+        Self { section, is_signed_in: caller.person().is_some() }
     }
 
     /// `page` for the link to the section that is shown.
@@ -84,7 +83,7 @@ struct FailurePage {
 }
 
 /// Shows failures as pages, and adds the headers that all pages have.
-pub(super) async fn finish(State(_): State<Page>, caller: Caller, request: Request, next: Next) -> Response {
+pub(super) async fn finish(caller: Caller, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
         let detail = if failure.detail.is_empty() { failure.text() } else { failure.detail };
@@ -100,6 +99,8 @@ pub(super) async fn finish(State(_): State<Page>, caller: Caller, request: Reque
     }
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT);
+    // Browsers send `Origin: null` with a form if the policy is stricter.
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     // A page tells who looks at it, and it changes all the time.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

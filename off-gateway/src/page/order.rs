@@ -18,10 +18,14 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use chrono::{DateTime, TimeDelta, Utc};
 use off_events::{Order, OrderStatus, Refusal};
 use serde_json::{Value, json};
 use story::{Delivery, Entry, Letter, Message, OrderFacts, Step, Story, Transfer};
 use uuid::Uuid;
+
+/// For so long after its end the page waits for what follows from it.
+const TAIL: TimeDelta = TimeDelta::minutes(2);
 
 #[derive(Debug, Template)]
 #[template(path = "order_story.html")]
@@ -35,6 +39,7 @@ pub(super) struct OrderPage {
     is_refund_due: bool,
     /// Services whose part of the story is missing now.
     missing: Vec<&'static str>,
+    now: DateTime<Utc>,
     /// Why an attempt to cancel it failed.
     error: String,
 }
@@ -103,6 +108,7 @@ async fn story_page(
         entries,
         is_refund_due,
         missing,
+        now: page.live.now(),
         error,
     }))
 }
@@ -171,7 +177,9 @@ impl OrderPage {
                 OrderStatus::Completed => is_on_shelf,
                 _ => !self.is_refund_due,
             };
-        !(self.has_ended() && is_done)
+        // What is still missing long after the end will not come.
+        let is_recent = self.steps.iter().filter_map(|step| step.step).any(|step| self.now - step.at < TAIL);
+        !self.has_ended() || ((!is_done || !self.missing.is_empty()) && is_recent)
     }
 
     /// Whether the order has its last status. What still follows, like its letter, is no event of the order.

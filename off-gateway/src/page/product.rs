@@ -1,4 +1,4 @@
-//! Found, as pages show them.
+//! Products, as pages show them.
 
 use super::{failure::Failure, services::ServiceApis, viewer::Caller};
 use crate::routes::Upstream;

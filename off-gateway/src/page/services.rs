@@ -22,8 +22,8 @@ use tracing::warn;
 /// Timeout for the answer of a service.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Maximum size of an answer, in bytes: the largest page of a list is below it.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+/// Maximum size of an answer, in bytes: the largest one is the stock over time of a full shelf.
+const MAX_ANSWER_BYTES: usize = 4 * 1024 * 1024;
 
 /// The services, as pages use them. Clones share the connections.
 #[derive(Debug, Clone)]

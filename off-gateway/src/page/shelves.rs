@@ -73,7 +73,7 @@ struct ItemHistory {
     points: Vec<chart::Level>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Orders {
     orders: Vec<Order>,
 }
@@ -168,17 +168,22 @@ pub(super) struct DevicePage {
     device: Device,
     products: HashMap<Barcode, Product>,
     charts: HashMap<Barcode, Chart>,
-    /// Orders that are under way, newest first.
-    under_way: Vec<Order>,
+    /// Orders that are under way, newest first; `None` while the orders service does not answer.
+    under_way: Option<Vec<Order>>,
     has_photos: bool,
     error: String,
 }
 
 impl DevicePage {
     /// The units of a product that are on their way.
-    fn on_its_way(&self, barcode: &Barcode) -> i64 {
-        let orders = self.under_way.iter().filter(|order| order.barcode == *barcode);
-        orders.map(|order| i64::from(order.quantity.get())).sum()
+    fn on_its_way(&self, barcode: &Barcode) -> String {
+        let Some(orders) = &self.under_way else { return "unknown".to_owned() };
+        let orders = orders.iter().filter(|order| order.barcode == *barcode);
+        orders.map(|order| i64::from(order.quantity.get())).sum::<i64>().to_string()
+    }
+
+    fn orders(&self) -> &[Order] {
+        self.under_way.as_deref().unwrap_or_default()
     }
 }
 
@@ -200,10 +205,9 @@ async fn device_page(page: &Page, caller: &Caller, id: SsdId, error: String) -> 
         page.services.get::<Orders>(caller, Upstream::Orders, &orders),
         product::find(&page.services, caller, device.shelf.iter().map(|item| &item.barcode)),
     );
-    let Orders { orders } = orders.unwrap_or_default();
     let is_under_way =
         |order: &Order| matches!(order.status, OrderStatus::Pending | OrderStatus::Paid | OrderStatus::Shipped);
-    let under_way = orders.into_iter().filter(is_under_way).collect();
+    let under_way = orders.ok().map(|orders| orders.orders.into_iter().filter(is_under_way).collect());
     let reorder_points: HashMap<&Barcode, i64> =
         device.shelf.iter().map(|item| (&item.barcode, item.reorder_point)).collect();
     let charts = history.unwrap_or_default().items.into_iter().map(|item| {

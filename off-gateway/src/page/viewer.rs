@@ -3,11 +3,11 @@
 use crate::{address::ClientAddress, rates::RateKey};
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderValue, header, request::Parts},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Redirect, Response},
 };
 use off_events::UserId;
-use off_kit::auth::{Principal, Scope, Subject};
+use off_kit::auth::{Principal, Subject};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::{convert::Infallible, net::Ipv4Addr, sync::Arc};
 
@@ -38,10 +38,6 @@ impl Caller {
             Subject::Device(_) | Subject::Client(_) => None,
         }
     }
-
-    pub(super) fn is_operator(&self) -> bool {
-        self.viewer.principal.as_ref().is_some_and(|principal| principal.scopes.contains(Scope::Operate))
-    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -60,6 +56,9 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 #[derive(Debug, Clone)]
 pub(super) struct SignedIn(pub(super) Caller, pub(super) UserId);
 
+const HX_REQUEST: HeaderName = HeaderName::from_static("hx-request");
+const HX_REDIRECT: HeaderName = HeaderName::from_static("hx-redirect");
+
 /// Everything that has a meaning in a query is encoded.
 const IN_QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
@@ -74,7 +73,12 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
         // The path of a form is no page to come back to.
         let target = parts.uri.path_and_query().filter(|_| parts.method.is_safe());
         let next = target.map_or("/", |target| target.as_str());
-        Err(Redirect::to(&format!("/sign-in?next={}", utf8_percent_encode(next, IN_QUERY))).into_response())
+        let sign_in = format!("/sign-in?next={}", utf8_percent_encode(next, IN_QUERY));
+        // htmx would put the form of the sign-in into the page, or nothing.
+        if parts.headers.contains_key(HX_REQUEST) {
+            return Err((StatusCode::UNAUTHORIZED, [(HX_REDIRECT, sign_in)]).into_response());
+        }
+        Err(Redirect::to(&sign_in).into_response())
     }
 }
 

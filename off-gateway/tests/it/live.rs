@@ -54,7 +54,8 @@ impl Stream {
                         _ => {}
                     }
                 }
-                self.text = rest.to_owned();
+                let rest = rest.to_owned();
+                self.text = rest;
                 return sent;
             }
             let chunk = timeout(SOON, self.response.chunk()).await.unwrap().unwrap();

@@ -71,6 +71,7 @@ impl Upstream {
             // The gateway asks these on its own, for the state of the system.
             .route("/api/orders/counts", get(async || StatusCode::SERVICE_UNAVAILABLE))
             .route("/metrics", get(async || ""))
+            .route("/api/products", get(async || StatusCode::SERVICE_UNAVAILABLE))
             .fallback(echo)
             .with_state(seen.clone());
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
@@ -94,8 +95,9 @@ impl Upstream {
 }
 
 async fn echo(State(seen): State<Arc<Seen>>, request: Request) -> Response {
-    if request.uri() == "/api/devices?limit=1000" {
-        return Json(json!({"devices": [{"ssd_id": 7}]})).into_response();
+    if request.method() == "GET" && request.uri().path().starts_with("/api/users/1") {
+        seen.requests.lock().unwrap().push((format!("GET {}", request.uri()), request.headers().clone()));
+        return Json(json!({"ssd_ids": [7]})).into_response();
     }
     let (parts, body) = request.into_parts();
     let target = format!("{} {}", parts.method, parts.uri);
@@ -176,7 +178,8 @@ async fn issue_token(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: St
     } else {
         return (StatusCode::UNAUTHORIZED, Json(json!({"error": "invalid_client"}))).into_response();
     };
-    assert_eq!(body, "grant_type=client_credentials");
+    let scope_of_page = if body.ends_with("&scope=person") { "&scope=person" } else { "" };
+    assert_eq!(body, format!("grant_type=client_credentials{scope_of_page}"));
     seen.tokens.fetch_add(1, Ordering::SeqCst);
     seen.requests.lock().unwrap().push(("token".to_owned(), headers));
     let token = tokens::token(&subject, &[scope]);

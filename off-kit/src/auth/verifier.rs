@@ -10,6 +10,7 @@ use metrics::counter;
 use quick_cache::sync::Cache;
 use ring::digest::{SHA256, digest};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Maximum length of a token, in bytes. Longer ones are not looked at.
 const MAX_TOKEN_BYTES: usize = 4096;
@@ -74,6 +75,11 @@ impl Verifier {
         let keys = KeySet::default();
         let source = KeySource::start(kit, config, &keys)?;
         Ok(Self { source: Some(source), ..Self::with_keys(kit, bus, keys) })
+    }
+
+    /// Whether this session or key was revoked, for those who checked a token of it before.
+    pub fn is_revoked(&self, sid: Uuid) -> bool {
+        self.revocations.contains(sid)
     }
 
     /// A verifier with keys that the caller keeps up to date.

@@ -9,9 +9,9 @@ use off_events::headers::CE_ID;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-/// Messages per request. A message is usually among the first after its time, and a few hundred cost about as much as
-/// one.
-const BATCH: usize = 256;
+/// Messages of the first request, among which a message usually is; each following request has four times as many.
+const FIRST_BATCH: usize = 64;
+const LARGEST_BATCH: usize = 1024;
 
 const SEQUENCE: &str = "Nats-Sequence";
 const SUBJECT: &str = "Nats-Subject";
@@ -52,20 +52,21 @@ impl Bus {
     /// depends only on the messages in between.
     pub async fn find_message(&self, search: Search<'_>, event_id: &str) -> anyhow::Result<Option<StoredMessage>> {
         let from = search.from.to_rfc3339_opts(SecondsFormat::Nanos, true);
-        let mut request = json!({"start_time": from, "next_by_subj": search.subject, "batch": BATCH});
-        let mut read = 0;
+        let mut request = json!({"start_time": from, "next_by_subj": search.subject, "batch": FIRST_BATCH});
+        let (mut read, mut asked) = (0, FIRST_BATCH);
         loop {
             let batch = self.direct_get(search.stream, &request).await?;
             read += batch.len();
             let Some(last) = batch.last().map(|message| (message.sequence, message.stored_at)) else { return Ok(None) };
-            let is_complete = batch.len() < BATCH || last.1 > search.until || read >= search.limit;
+            let is_complete = batch.len() < asked || last.1 > search.until || read >= search.limit;
             if let Some(found) = batch.into_iter().find(|message| message.is_event(event_id)) {
                 return Ok(Some(found).filter(|message| message.stored_at <= search.until));
             }
             if is_complete {
                 return Ok(None);
             }
-            request = json!({"seq": last.0 + 1, "next_by_subj": search.subject, "batch": BATCH});
+            asked = (asked * 4).min(LARGEST_BATCH);
+            request = json!({"seq": last.0 + 1, "next_by_subj": search.subject, "batch": asked});
         }
     }
 

@@ -75,7 +75,9 @@ pub(super) async fn list_messages(
     let order = order.ok_or_else(|| no_such_order(id))?;
     let found = timeout(TIMEOUT, messages::find(&app.bus, &order)).await.map_err(anyhow::Error::from).flatten();
     let found = found.map_err(|error| {
-        warn!("the messages of order {id} cannot be read: {error:#}");
+        if let Some(suppressed) = app.reading_failures.admit() {
+            warn!(suppressed, "the messages of order {id} cannot be read: {error:#}");
+        }
         Problem::unavailable("the broker does not answer; try again")
     })?;
     Ok(Json(OrderMessages { messages: found.into_iter().map(OrderMessage::of).collect() }))

@@ -11,8 +11,8 @@ async fn start_searchable() -> Orders {
         "UPDATE catalog.products SET categories = '{en:teas}' WHERE name = 'Green tea'",
         "INSERT INTO catalog.search
          SELECT barcode, setweight(to_tsvector('catalog.words', name), 'A')
-                || array_to_tsvector(ARRAY['brand=rosie''s']) || array_to_tsvector(
-                    ARRAY(SELECT 'category=' || tag FROM unnest(categories) AS category (tag))), fingerprint
+                || array_to_tsvector(ARRAY['=brand:rosie''s']) || array_to_tsvector(
+                    ARRAY(SELECT '=category:' || tag FROM unnest(categories) AS category (tag))), fingerprint
          FROM catalog.products",
         "INSERT INTO catalog.vocabulary SELECT word, ndoc FROM ts_stat('SELECT words FROM catalog.search')",
     ] {

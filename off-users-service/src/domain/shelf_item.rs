@@ -36,6 +36,8 @@ pub(crate) struct Take {
 impl ShelfItem {
     /// The reorder point of a product that is new on a shelf.
     pub(crate) const REORDER_POINT: i32 = 2;
+    /// So many products a person may put on a shelf. More can only be delivered.
+    pub(crate) const MAX_ON_SHELF: i64 = 200;
     /// The highest reorder point: an order has at most as many units.
     pub(crate) const MAX_REORDER_POINT: i64 = 1000;
 

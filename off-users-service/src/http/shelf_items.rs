@@ -3,8 +3,9 @@
 use super::{devices::no_such_device, responses::ShelfItem};
 use crate::{
     App,
+    codes::Code,
     domain::{self, NamedShelfItem},
-    shelves::{self, Unknown},
+    shelves::{self, ChangeError, Unknown},
     store,
 };
 use axum::{Json, extract::State};
@@ -40,6 +41,7 @@ pub(super) struct ShelfItemChange {
         (status = 200, description = "changed", body = ShelfItem),
         (status = 400, description = "the body is not valid JSON", body = Problem),
         (status = 404, description = "no such device or product", body = Problem),
+        (status = 409, description = "the shelf has 200 products already", body = Problem),
         (status = 413, description = "the body is larger than 64 KiB", body = Problem),
         (status = 415, description = "the Content-Type is not JSON", body = Problem),
         (status = 422, description = "invalid fields, each with its error", body = Problem),
@@ -58,11 +60,15 @@ pub(super) async fn change_shelf_item(
     let paused = fields.optional::<bool>("is_paused", &change.is_paused);
     let (point, paused) = fields.finish(point.zip(paused)).map_err(Problem::invalid)?;
     let changed = shelves::change(&app, SsdId(ssd_id), &parsed, access, point, paused).await;
-    let item = changed.map_err(|error| match Unknown::of(&error) {
-        Some(Unknown::Product) => unknown(),
-        _ => Problem::of_database(error),
+    let item = changed.map_err(|error| match error {
+        ChangeError::NoDevice => no_such_device(ssd_id),
+        ChangeError::Full => {
+            let detail = format!("a shelf has at most {} products", domain::ShelfItem::MAX_ON_SHELF);
+            Problem::new(Code::ShelfFull, detail)
+        }
+        ChangeError::Database(error) if Unknown::of(&error) == Some(Unknown::Product) => unknown(),
+        ChangeError::Database(error) => Problem::of_database(error),
     })?;
-    let item = item.ok_or_else(|| no_such_device(ssd_id))?;
     let name = store::find_product_name(&app.db, &parsed).await.map_err(Problem::of_database)?;
     Ok(Json(NamedShelfItem { name: name.unwrap_or(barcode), item }.into()))
 }

@@ -136,6 +136,13 @@ pub(crate) async fn lock_shelf_items<'a>(
     Ok(LockedShelfItems(items.collect::<sqlx::Result<_>>()?))
 }
 
+/// How many products are on the shelf of a device.
+pub(crate) async fn count_shelf_items(conn: &mut PgConnection, ssd_id: SsdId) -> sqlx::Result<i64> {
+    let count =
+        sqlx::query_scalar!(r#"SELECT count(*) AS "count!" FROM users.shelf_items WHERE ssd_id = $1"#, ssd_id.0);
+    count.fetch_one(conn).await
+}
+
 /// Those of `barcodes` that the catalog does not have.
 pub(crate) async fn list_unknown_products(db: &PgPool, barcodes: &[&Barcode]) -> sqlx::Result<HashSet<Barcode>> {
     let all: Vec<String> = barcodes.iter().map(|barcode| barcode.as_str().to_owned()).collect();

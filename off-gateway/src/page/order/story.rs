@@ -153,14 +153,14 @@ impl Message {
             let mut entry = Entry::new(self.stored_at, "wait", "A wait was over");
             if let Some(promised) = promised {
                 let late = (self.stored_at - promised).num_milliseconds();
-                entry.facts.push(("promised", time::to_second(&promised)));
+                entry.facts.push(("promised (UTC)", time::to_second(&promised)));
                 entry.facts.push(("late by", time::duration(late.max(0))));
             }
             entry
         } else if self.subject.starts_with(OrderDue::SCHEDULE_PREFIX) {
             let mut entry = Entry::new(self.stored_at, "wait", "A wait goes on");
             if let Some(promised) = promised {
-                entry.facts.push(("promised until", time::to_second(&promised)));
+                entry.facts.push(("promised until (UTC)", time::to_second(&promised)));
             }
             entry
         } else {
