@@ -92,11 +92,13 @@ pub(crate) async fn list_products(db: &PgPool, limit: i64, offset: i64) -> sqlx:
 pub(crate) async fn search_products(db: &PgPool, terms: &Terms, limit: i64, offset: i64) -> sqlx::Result<Vec<Product>> {
     let barcodes = sqlx::query_scalar!(
         r#"WITH wanted AS MATERIALIZED (
-               SELECT to_tsquery('catalog.words', $1) AS words, $2::text::tsquery AS exact
+               -- An empty query would be a notice of Postgres each time.
+               SELECT CASE WHEN $1 <> '' THEN to_tsquery('catalog.words', $1) END AS words,
+                      CASE WHEN $2 <> '' THEN $2::text::tsquery END AS exact
            ), found AS MATERIALIZED (
                SELECT search.barcode, ts_rank(search.words, wanted.words) AS rank
                FROM wanted, catalog.search
-               WHERE search.words @@ (wanted.words && wanted.exact) LIMIT $5
+               WHERE search.words @@ coalesce(wanted.words && wanted.exact, wanted.words, wanted.exact) LIMIT $5
            )
            SELECT found.barcode FROM found JOIN catalog.products USING (barcode)
            WHERE NOT obsolete ORDER BY rank DESC, number LIMIT $3 OFFSET $4"#,
