@@ -171,7 +171,7 @@ pub(crate) async fn find_low_shelf_items(db: &PgPool, pause: Duration) -> sqlx::
                       SELECT FROM orders.product_orders AS ended
                       WHERE ended.ssd_id = shelf.ssd_id AND ended.barcode = shelf.barcode
                         AND status IN ('refused', 'cancelled') AND placed_at <= low_since) AS "is_postponed!"
-           FROM users.shelf_items AS shelf WHERE low_since IS NOT NULL OR quantity <= reorder_point"#,
+           FROM users.shelf_items AS shelf WHERE low_since IS NOT NULL OR quantity <= reorder_point AND NOT is_paused"#,
         pause.as_secs_f64(),
     );
     low.fetch_all(db).await

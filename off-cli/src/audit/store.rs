@@ -184,15 +184,16 @@ pub(super) struct WrongReminder {
 }
 
 /// Finds shelf items that are low although `stock.low` was not published on time, and those that are marked as low but
-/// are not.
+/// are not. An item whose restocking is paused is never low.
 pub(super) async fn find_wrong_reminders(
     conn: &mut PgConnection,
     as_of: Option<DateTime<Utc>>,
 ) -> sqlx::Result<Vec<WrongReminder>> {
     sqlx::query_as!(
         WrongReminder,
-        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AS "is_low!" FROM users.shelf_items
-           WHERE (quantity <= reorder_point) <> (low_since IS NOT NULL)
+        r#"SELECT ssd_id, barcode, quantity, quantity <= reorder_point AND NOT is_paused AS "is_low!"
+           FROM users.shelf_items
+           WHERE (quantity <= reorder_point AND NOT is_paused) <> (low_since IS NOT NULL)
               OR (low_since IS NOT NULL) <> (remind_at IS NOT NULL)
               OR remind_at < coalesce($3, now()) - make_interval(secs => $2)
               OR remind_at > now() + make_interval(secs => $4)

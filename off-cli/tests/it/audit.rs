@@ -72,7 +72,10 @@ async fn consistent_world() -> World {
          VALUES ('01890a5d-ac96-774b-bcce-b302099a8057', 1, '2000000000015', 5, now());
          INSERT INTO users.consumptions (ssd_id, id, barcode, quantity, taken, consumed_at)
          VALUES (1, 'breakfast', '2000000000015', 1, 1, now());
-         INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2)",
+         INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point) VALUES (1, '2000000000015', 4, 2);
+         -- Its restocking is paused, so it is not low.
+         INSERT INTO users.shelf_items (ssd_id, barcode, quantity, reorder_point, is_paused)
+         VALUES (1, '2000000000039', 0, 2, true)",
     )
     .await;
     announce(&world, DELIVERED, 5, 1495).await;
@@ -104,7 +107,7 @@ async fn a_consistent_system_passes() {
     assert!(
         text.contains(
             "read 4 orders (1 pending, 0 paid, 0 shipped, 1 completed, 1 refused, 1 cancelled), 1 account, 5 transfers, \
-             1 refusal, 5 letters, 1 delivery, 1 consumption, 1 shelf item, 0 outbox messages and 2 messages of the broker in "
+             1 refusal, 5 letters, 1 delivery, 1 consumption, 2 shelf items, 0 outbox messages and 2 messages of the broker in "
         ),
         "{text}"
     );
