@@ -18,7 +18,7 @@ use anyhow::Context;
 use axum::http::uri::PathAndQuery;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, future::join_all};
-use off_events::streams::{CONSUMERS, Consumer, DEAD_LETTERS, STREAMS};
+use off_events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
 use off_kit::{Bus, Kit, LogLimit};
 use serde::Serialize;
 use std::{
@@ -69,7 +69,7 @@ pub(crate) struct SystemState {
     /// The last second, and the ten seconds that go on, to continue `history`.
     last_second: SecondOfHistory,
     last_period: PeriodOfHistory,
-    /// The backlog of each consumer; empty while the broker does not answer.
+    /// The backlog of each consumer; without those of streams whose consumers the broker does not list.
     pub(crate) consumers: Vec<ConsumerBacklog>,
     /// The age in seconds of the oldest message in the outbox of each service.
     pub(crate) outboxes: BTreeMap<String, f64>,
@@ -281,7 +281,7 @@ impl Observer {
         Observed {
             orders: self.log("the orders service does not count the orders", orders),
             outboxes,
-            consumers: self.log("the broker does not list its consumers", consumers).unwrap_or_default(),
+            consumers,
             dead_letters: self.log("the broker does not count the dead letters", dead_letters),
         }
     }
@@ -317,29 +317,33 @@ impl Observer {
         found
     }
 
-    async fn list_consumers(&self) -> anyhow::Result<Vec<ConsumerBacklog>> {
-        let mut found = Vec::new();
-        for stream in STREAMS {
-            let listed = async {
-                let stream = self.bus.jetstream.get_stream_no_info(stream.name).await?;
-                let infos = stream.consumers().map(|info| info.context("no info"));
-                anyhow::Ok(infos.try_collect::<Vec<_>>().await?)
-            };
-            for info in timeout(self.timeout, listed).await.context("no answer in time")?? {
-                let is_this = |consumer: &&Consumer| consumer.name == info.name && consumer.stream == stream.name;
-                // Others are temporary: somebody reads a stream.
-                let Some(consumer) = CONSUMERS.iter().find(is_this) else { continue };
-                found.push(ConsumerBacklog {
-                    name: consumer.name,
-                    service: consumer.service,
-                    waiting: info.num_pending,
-                    unacknowledged: info.num_ack_pending as u64,
-                    redelivered: info.num_redelivered as u64,
-                });
-            }
-        }
+    async fn list_consumers(&self) -> Vec<ConsumerBacklog> {
+        let listed = join_all(STREAMS.iter().map(|stream| self.list_consumers_of(stream.name))).await;
+        let of_streams =
+            listed.into_iter().filter_map(|of| self.log("the broker does not list the consumers of a stream", of));
+        let mut found: Vec<ConsumerBacklog> = of_streams.flatten().collect();
         found.sort_by_key(|consumer| (consumer.service, consumer.name));
-        Ok(found)
+        found
+    }
+
+    async fn list_consumers_of(&self, stream: &'static str) -> anyhow::Result<Vec<ConsumerBacklog>> {
+        let listed = async {
+            let infos = self.bus.jetstream.get_stream_no_info(stream).await?.consumers();
+            anyhow::Ok(infos.map(|info| info.context("no info")).try_collect::<Vec<_>>().await?)
+        };
+        let infos = timeout(self.timeout, listed).await.context("no answer in time")?.context(stream)?;
+        let backlogs = infos.into_iter().filter_map(|info| {
+            // Others are temporary: somebody reads a stream.
+            let consumer = CONSUMERS.iter().find(|known| known.name == info.name && known.stream == stream)?;
+            Some(ConsumerBacklog {
+                name: consumer.name,
+                service: consumer.service,
+                waiting: info.num_pending,
+                unacknowledged: info.num_ack_pending as u64,
+                redelivered: info.num_redelivered as u64,
+            })
+        });
+        Ok(backlogs.collect())
     }
 
     async fn count_dead_letters(&self) -> anyhow::Result<u64> {
