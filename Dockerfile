@@ -3,9 +3,9 @@
 #     docker build --build-arg PROGRAM=off-orders-service --tag off/off-orders-service .
 #
 # PROGRAM is off, off-etl, off-gateway, off-auth-service, off-users-service, off-orders-service,
-# off-billing-service, off-notifications-service or off-generator. One build stage compiles all of them, so that the second image takes a
-# second. The build works on every architecture: with `docker buildx build --platform linux/amd64,linux/arm64` each image
-# is built natively or under emulation.
+# off-billing-service, off-notifications-service, off-operator-service or off-generator. One build stage compiles all of
+# them, so that the second image takes a second. The build works on every architecture: with `docker buildx build
+# --platform linux/amd64,linux/arm64` each image is built natively or under emulation.
 
 ARG RUST_VERSION=1.95
 ARG DEBIAN=bookworm
@@ -42,16 +42,18 @@ COPY --from=plan /recipe.json /recipe.json
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo chef cook --release --locked --target "$(cat /host)" --recipe-path /recipe.json --package off-cli --package off-etl \
         --package off-gateway --package off-auth-service --package off-users-service --package off-orders-service \
-        --package off-billing-service --package off-notifications-service --package off-generator
+        --package off-billing-service --package off-notifications-service --package off-operator-service \
+        --package off-generator
 COPY . .
 # cargo-auditable embeds the list of crates in each program, where scanners look for it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo auditable build --release --locked --target "$(cat /host)" --bins --package off-cli --package off-etl \
         --package off-gateway --package off-auth-service --package off-users-service --package off-orders-service \
-        --package off-billing-service --package off-notifications-service --package off-generator \
+        --package off-billing-service --package off-notifications-service --package off-operator-service \
+        --package off-generator \
     && mkdir /out /downloads \
     && for program in off off-etl off-gateway off-auth-service off-users-service off-orders-service \
-           off-billing-service off-notifications-service off-generator; do \
+           off-billing-service off-notifications-service off-operator-service off-generator; do \
            install --strip "target/$(cat /host)/release/$program" /out/; \
        done
 

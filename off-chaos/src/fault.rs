@@ -24,23 +24,26 @@ pub(crate) enum Link {
 }
 
 impl Link {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 29] = [
         Self::ToPostgres(ServiceName::Auth),
         Self::ToPostgres(ServiceName::Users),
         Self::ToPostgres(ServiceName::Orders),
         Self::ToPostgres(ServiceName::Billing),
         Self::ToPostgres(ServiceName::Notifications),
+        Self::ToPostgres(ServiceName::Operator),
         Self::ToNats(ServiceName::Auth),
         Self::ToNats(ServiceName::Users),
         Self::ToNats(ServiceName::Orders),
         Self::ToNats(ServiceName::Billing),
         Self::ToNats(ServiceName::Notifications),
+        Self::ToNats(ServiceName::Operator),
         Self::ToNats(ServiceName::Gateway),
         Self::ToNats(ServiceName::Generator),
         Self::ToAuth(ServiceName::Users),
         Self::ToAuth(ServiceName::Orders),
         Self::ToAuth(ServiceName::Billing),
         Self::ToAuth(ServiceName::Notifications),
+        Self::ToAuth(ServiceName::Operator),
         Self::ToAuth(ServiceName::Gateway),
         Self::ToAuth(ServiceName::Generator),
         Self::FromGateway(ServiceName::Auth),
@@ -48,6 +51,7 @@ impl Link {
         Self::FromGateway(ServiceName::Orders),
         Self::FromGateway(ServiceName::Billing),
         Self::FromGateway(ServiceName::Notifications),
+        Self::FromGateway(ServiceName::Operator),
         Self::FromClients,
         Self::FromGenerator,
     ];

@@ -101,7 +101,7 @@ impl Network {
         match name {
             ServiceName::Auth => settings.push(("AUTH_SECRET_FILE", path(&secrets.join(AUTH_SECRET)))),
             ServiceName::Users => settings.push(("AUTH_URL", http(Link::ToAuth(name)))),
-            ServiceName::Orders | ServiceName::Billing => {}
+            ServiceName::Orders | ServiceName::Billing | ServiceName::Operator => {}
             ServiceName::Notifications => settings.extend([
                 ("OFF_SEED", run.seed.to_string()),
                 ("SMTP_URL", servers.smtp.to_owned()),
@@ -123,6 +123,7 @@ impl Network {
                     (ServiceName::Orders, "ORDERS_URL", "ORDERS_HEALTH_URL"),
                     (ServiceName::Billing, "BILLING_URL", "BILLING_HEALTH_URL"),
                     (ServiceName::Notifications, "NOTIFICATIONS_URL", "NOTIFICATIONS_HEALTH_URL"),
+                    (ServiceName::Operator, "OPERATOR_URL", "OPERATOR_HEALTH_URL"),
                 ] {
                     let health = self.addresses[&service].health;
                     settings

@@ -14,7 +14,7 @@ use crate::{
     summary::{self, Observations, RunTimes, Summary},
 };
 use anyhow::Context;
-use off_cli::{audit, home::Home, reset, serve::ServiceName};
+use off_cli::{home::Home, reset, serve::ServiceName};
 use off_etl::{Choice, Export, ImportOptions, NoObserver, Profile};
 use off_kit::{Clock, bus::dead_letters, print_line, service::parse_speed, telemetry};
 use std::{
@@ -167,7 +167,7 @@ async fn check_all(
     pause: Duration,
 ) -> anyhow::Result<Vec<Verdict>> {
     let dead_letters = dead_letters::list(&parts.bus).await?;
-    let audit = audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
+    let audit = off_audit::audit(&parts.db, &parts.bus, Duration::from_secs(5), None).await?;
     let (claim, evidence) = match drained_after {
         Some(after) => {
             (format!("all is published and handled {:.1} s after the last response", after.as_secs_f64()), vec![])

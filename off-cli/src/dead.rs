@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use off_kit::{
     Bus, Clock,
-    bus::dead_letters::{self, DeadLetter},
+    bus::dead_letters::{self, DeadLetter, Filter},
     print_line,
 };
 use std::{
@@ -148,13 +148,15 @@ fn print_body(letter: &DeadLetter) -> anyhow::Result<()> {
 
 impl Replay {
     async fn run(self, bus: &Bus) -> anyhow::Result<()> {
-        let letters = match self.number {
-            Some(number) => vec![dead_letters::find(bus, number).await?],
-            None => dead_letters::list(bus).await?.into_iter().filter(|letter| self.matches(letter)).collect(),
+        let letters = if let Some(number) = self.number {
+            vec![dead_letters::find(bus, number).await?]
+        } else {
+            let filter = Filter { consumer: self.consumer, since: self.since, ..Filter::default() };
+            dead_letters::list_matching(bus, &filter).await?
         };
         let body = self.body.as_deref().map(read).transpose()?;
         for letter in &letters {
-            if self.number.is_none() && letter.is_body_cut() {
+            if self.all && letter.is_body_cut() {
                 let number = letter.number;
                 print_line!("dead letter {number} stays: its body was truncated; replay it alone, with --body");
             } else if self.dry_run {
@@ -168,12 +170,6 @@ impl Replay {
             print_line!("no dead letter matches");
         }
         Ok(())
-    }
-
-    fn matches(&self, letter: &DeadLetter) -> bool {
-        let dead_since = letter.time.parse::<DateTime<Utc>>().ok();
-        self.consumer.as_ref().is_none_or(|consumer| *consumer == letter.consumer)
-            && self.since.is_none_or(|since| dead_since.is_some_and(|dead_since| dead_since >= since))
     }
 }
 

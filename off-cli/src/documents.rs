@@ -7,6 +7,7 @@ use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{Service, print_line};
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use std::process::ExitCode;
@@ -24,6 +25,7 @@ pub(crate) fn print_openapi(options: &Options) -> anyhow::Result<ExitCode> {
         ServiceName::Orders => OrdersService::openapi(),
         ServiceName::Billing => BillingService::openapi(),
         ServiceName::Notifications => NotificationsService::openapi(),
+        ServiceName::Operator => OperatorService::openapi(),
         ServiceName::Gateway => Gateway::openapi(),
         ServiceName::Generator => Generator::openapi(),
     };

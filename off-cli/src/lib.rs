@@ -2,7 +2,7 @@
 #![expect(clippy::print_stderr, reason = "a command line program reports errors on standard error")]
 
 mod api;
-pub mod audit;
+mod audit;
 mod colors;
 mod confirm;
 mod dead;

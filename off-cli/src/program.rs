@@ -91,7 +91,7 @@ async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::User(action) => user::run(&home, &action).await,
         Command::Keys(options) => keys::run(&home, &options).await,
         Command::Watch(options) => watch::run(&home, options).await,
-        Command::Audit(options) => Ok(audit::run(&home, &options).await),
+        Command::Audit(options) => Ok(Box::pin(audit::run(&home, &options)).await),
         Command::Dead(action) => dead::run(&home, action).await,
         Command::Doctor(options) => doctor::run(&home, options).await,
         Command::Openapi(options) => documents::print_openapi(&options),

@@ -2,7 +2,6 @@
 
 use comfy_table::{Table, presets};
 use owo_colors::{OwoColorize, Stream::Stdout};
-use std::fmt::Display;
 
 /// The status of something that was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,17 +37,6 @@ pub fn check(status: Status, what: &str, detail: &str) -> String {
     format!("{mark} {what:<16}{detail}")
 }
 
-/// A number with its noun: `1 order`, `2 orders`, `2 deliveries`.
-pub(crate) fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
-    if number == N::from(1) {
-        return format!("1 {noun}");
-    }
-    match noun.strip_suffix('y') {
-        Some(stem) => format!("{number} {stem}ies"),
-        None => format!("{number} {noun}s"),
-    }
-}
-
 /// `text` with control characters escaped except line feed and tab, so that foreign text cannot send escape sequences
 /// to the terminal.
 pub(crate) fn printable(text: &str) -> String {
@@ -75,13 +63,6 @@ fn escape(text: &str, is_kept: impl Fn(char) -> bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counted_adapts_the_noun_to_the_number() {
-        let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery")];
-        let texts = counts.map(|(number, noun)| counted(number, noun));
-        assert_eq!(texts, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries"]);
-    }
 
     #[test]
     fn control_characters_are_escaped() {

@@ -7,6 +7,7 @@ use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::Service;
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use std::{ffi::OsString, fmt, process::ExitCode};
@@ -29,6 +30,9 @@ pub enum Options {
     /// The notifications service.
     #[command(about = NotificationsService::ABOUT, disable_help_flag = true)]
     Notifications(Settings),
+    /// The operator service.
+    #[command(about = OperatorService::ABOUT, disable_help_flag = true)]
+    Operator(Settings),
     /// The gateway.
     #[command(about = Gateway::ABOUT, disable_help_flag = true)]
     Gateway(Settings),
@@ -58,6 +62,8 @@ pub enum ServiceName {
     Billing,
     /// The notifications service.
     Notifications,
+    /// The operator service.
+    Operator,
     /// The gateway.
     Gateway,
     /// The generator.
@@ -66,8 +72,16 @@ pub enum ServiceName {
 
 impl ServiceName {
     /// All services, in start order.
-    pub const ALL: [Self; 7] =
-        [Self::Auth, Self::Users, Self::Orders, Self::Billing, Self::Notifications, Self::Gateway, Self::Generator];
+    pub const ALL: [Self; 8] = [
+        Self::Auth,
+        Self::Users,
+        Self::Orders,
+        Self::Billing,
+        Self::Notifications,
+        Self::Operator,
+        Self::Gateway,
+        Self::Generator,
+    ];
 
     /// The name as it is written on the command line.
     pub fn as_str(self) -> &'static str {
@@ -77,6 +91,7 @@ impl ServiceName {
             Self::Orders => OrdersService::NAME,
             Self::Billing => BillingService::NAME,
             Self::Notifications => NotificationsService::NAME,
+            Self::Operator => OperatorService::NAME,
             Self::Gateway => Gateway::NAME,
             Self::Generator => Generator::NAME,
         }
@@ -97,6 +112,7 @@ pub async fn run(options: Options) -> ExitCode {
         Options::Orders(settings) => serve::<OrdersService>(settings).await,
         Options::Billing(settings) => serve::<BillingService>(settings).await,
         Options::Notifications(settings) => serve::<NotificationsService>(settings).await,
+        Options::Operator(settings) => serve::<OperatorService>(settings).await,
         Options::Gateway(settings) => serve::<Gateway>(settings).await,
         Options::Generator(settings) => serve::<Generator>(settings).await,
     }

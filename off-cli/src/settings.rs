@@ -7,6 +7,7 @@ use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::{Service, print_line, service::Settings};
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use std::{collections::HashSet, process::ExitCode};
@@ -35,6 +36,7 @@ fn document() -> String {
         section("Orders service", "", &own(variables::<<OrdersService as Service>::Config>())),
         section("Billing service", "", &own(variables::<<BillingService as Service>::Config>())),
         section("Notifications service", "", &own(variables::<<NotificationsService as Service>::Config>())),
+        section("Operator service", "", &own(variables::<<OperatorService as Service>::Config>())),
         section("Generator", "", &own(variables::<<Generator as Service>::Config>())),
         section("Importer, `off-etl`", "", &variables::<off_etl::Config>()),
         section(
@@ -78,8 +80,8 @@ fn row(arg: &Arg) -> String {
     let defaults: Vec<String> =
         arg.get_default_values().iter().map(|value| format!("`{}`", value.to_string_lossy())).collect();
     let default = match arg.get_id().as_str() {
-        "http_service_port" => format!("{}–{}", Gateway::PORT, BillingService::PORT),
-        "health_port" => format!("{}–{}", Gateway::HEALTH_PORT, BillingService::HEALTH_PORT),
+        "http_service_port" => format!("{}–{}", Gateway::PORT, OperatorService::PORT),
+        "health_port" => format!("{}–{}", Gateway::HEALTH_PORT, OperatorService::HEALTH_PORT),
         "log_format" if defaults.is_empty() => "automatic".to_owned(),
         _ if defaults.is_empty() => "none".to_owned(),
         _ => defaults.join(", "),

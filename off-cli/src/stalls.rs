@@ -2,10 +2,10 @@
 
 mod store;
 
-use crate::report::{Status, counted};
+use crate::report::Status;
 use anyhow::Context;
 use off_events::streams::{self, DEAD_LETTERS, STREAMS};
-use off_kit::{Bus, bus::MAX_ACK_PENDING};
+use off_kit::{Bus, bus::MAX_ACK_PENDING, text::counted};
 use off_servers::room_on_disk;
 use sqlx::PgPool;
 use std::{path::Path, time::Duration};

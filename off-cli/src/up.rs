@@ -22,6 +22,7 @@ use off_kit::{
     telemetry,
 };
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use sqlx::PgPool;
@@ -258,10 +259,17 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
     let arguments = [database.clone(), broker.clone()];
     let orders = system.start::<OrdersService>(settings(&arguments)?, &clock).await?;
     let billing = system.start::<BillingService>(settings(&arguments)?, &clock).await?;
-    let arguments = [database, broker.clone(), seed.clone()];
+    let arguments = [database.clone(), broker.clone(), seed.clone()];
     let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
-    let services =
-        [("auth", auth), ("users", users), ("orders", orders), ("billing", billing), ("notifications", notifications)];
+    let operator = system.start::<OperatorService>(settings(&[database, broker.clone()])?, &clock).await?;
+    let services = [
+        ("auth", auth),
+        ("users", users),
+        ("orders", orders),
+        ("billing", billing),
+        ("notifications", notifications),
+        ("operator", operator),
+    ];
     let gateway = system.start::<Gateway>(gateway_config(&broker.1, &services)?, &clock).await?;
     system.wait_until_ready(READY_TIMEOUT).await;
     if !options.no_generator {

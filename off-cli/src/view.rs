@@ -5,11 +5,11 @@ mod screen;
 mod state;
 mod store;
 
-use crate::{home::ServiceAddresses, report::counted};
+use crate::home::ServiceAddresses;
 use futures::{Stream, StreamExt, stream::select_all};
 use health::Health;
 use off_events::{OrderStatus, StockLow, UserRegistered, streams::DEAD_LETTERS};
-use off_kit::{Bus, Clock, print_line};
+use off_kit::{Bus, Clock, print_line, text::counted};
 use sqlx::PgPool;
 use state::{SeenEvent, State};
 use std::{io::IsTerminal, time::Duration};

@@ -3,7 +3,7 @@
 use crate::{
     colors::{self, Color},
     home::Home,
-    report::{counted, printable_line},
+    report::printable_line,
 };
 use anyhow::Context;
 use async_nats::Message;
@@ -13,7 +13,7 @@ use off_events::{
     LowBalance, Money, ORDERS_NEW, ORDERS_RANDOM, Order, OrderDue, RandomRequest, ShipRequest, StockConsumed, StockLow,
     UserRegistered, streams::STREAMS,
 };
-use off_kit::Clock;
+use off_kit::{Clock, text::counted};
 use owo_colors::{OwoColorize, Stream::Stdout, Style, XtermColors};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

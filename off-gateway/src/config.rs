@@ -92,6 +92,12 @@ pub struct Services {
     /// The URL of the notifications service's health port.
     #[arg(long, env = "NOTIFICATIONS_HEALTH_URL", default_value = "http://127.0.0.1:9083", value_name = "URL")]
     pub notifications_health_url: Url,
+    /// The URL of the operator service, if there is one.
+    #[arg(long, env = "OPERATOR_URL", value_name = "URL")]
+    pub operator_url: Option<Url>,
+    /// The URL of the operator service's health port.
+    #[arg(long, env = "OPERATOR_HEALTH_URL", value_name = "URL")]
+    pub operator_health_url: Option<Url>,
     /// The URL of the generator, if there is one.
     #[arg(long, env = "GENERATOR_URL", value_name = "URL")]
     pub generator_url: Option<Url>,
@@ -214,19 +220,22 @@ pub(crate) struct Place {
 impl Services {
     /// Where `upstream` is; `None` if it is not there.
     pub(crate) fn place(&self, upstream: Upstream) -> anyhow::Result<Option<Place>> {
-        let (api, health) = match upstream {
-            Upstream::Auth => (&self.auth_url, &self.auth_health_url),
-            Upstream::Users => (&self.users_url, &self.users_health_url),
-            Upstream::Orders => (&self.orders_url, &self.orders_health_url),
-            Upstream::Billing => (&self.billing_url, &self.billing_health_url),
-            Upstream::Notifications => (&self.notifications_url, &self.notifications_health_url),
-            Upstream::Generator => match (&self.generator_url, &self.generator_health_url) {
-                (Some(api), Some(health)) => (api, health),
-                (None, None) => return Ok(None),
-                _ => anyhow::bail!("GENERATOR_URL and GENERATOR_HEALTH_URL: set both, or none"),
-            },
-        };
         let name = upstream.name().to_ascii_uppercase();
+        let optional = |api, health| match (api, health) {
+            (Some(api), Some(health)) => Ok(Some((api, health))),
+            (None, None) => Ok(None),
+            _ => anyhow::bail!("{name}_URL and {name}_HEALTH_URL: set both, or none"),
+        };
+        let urls = match upstream {
+            Upstream::Auth => Some((&self.auth_url, &self.auth_health_url)),
+            Upstream::Users => Some((&self.users_url, &self.users_health_url)),
+            Upstream::Orders => Some((&self.orders_url, &self.orders_health_url)),
+            Upstream::Billing => Some((&self.billing_url, &self.billing_health_url)),
+            Upstream::Notifications => Some((&self.notifications_url, &self.notifications_health_url)),
+            Upstream::Operator => optional(self.operator_url.as_ref(), self.operator_health_url.as_ref())?,
+            Upstream::Generator => optional(self.generator_url.as_ref(), self.generator_health_url.as_ref())?,
+        };
+        let Some((api, health)) = urls else { return Ok(None) };
         let (api, health) =
             (Base::new(api, &format!("{name}_URL"))?, Base::new(health, &format!("{name}_HEALTH_URL"))?);
         Ok(Some(Place { api, health }))

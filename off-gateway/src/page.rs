@@ -8,6 +8,7 @@ mod compression;
 mod failure;
 mod form;
 mod layout;
+mod operator;
 mod order;
 mod orders;
 mod product;
@@ -63,6 +64,7 @@ impl Page {
             .route("/account/password", post(account::change_password))
             .route("/account/letters/{id}/read", post(account::mark_read))
             .route("/account/sessions/{id}/end", post(account::end_session))
+            .merge(operator::router())
             .layer(form::LIMIT)
             .layer(middleware::from_fn(layout::finish))
             .layer(middleware::from_fn(compression::compress))

@@ -11,12 +11,13 @@ pub(crate) enum Upstream {
     Orders,
     Billing,
     Notifications,
+    Operator,
     Generator,
 }
 
 impl Upstream {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Auth, Self::Users, Self::Orders, Self::Billing, Self::Notifications, Self::Generator];
+    pub(crate) const ALL: [Self; 7] =
+        [Self::Auth, Self::Users, Self::Orders, Self::Billing, Self::Notifications, Self::Operator, Self::Generator];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -25,6 +26,7 @@ impl Upstream {
             Self::Orders => "orders",
             Self::Billing => "billing",
             Self::Notifications => "notifications",
+            Self::Operator => "operator",
             Self::Generator => "generator",
         }
     }
@@ -101,17 +103,19 @@ const USERS: To = To::Service(Upstream::Users);
 const ORDERS: To = To::Service(Upstream::Orders);
 const BILLING: To = To::Service(Upstream::Billing);
 const NOTIFICATIONS: To = To::Service(Upstream::Notifications);
+const OPERATOR: To = To::Service(Upstream::Operator);
 
 const OAUTH: &str = "/oauth";
 
 /// The first that matches counts.
-const ROUTES: [Route; 37] = [
+const ROUTES: [Route; 39] = [
     Route { extent: Extent::Exact, ..api("/api/orders/{}/live", To::Gateway) },
     Route { public: Methods::Get, extent: Extent::Exact, ..api("/api/orders/counts", ORDERS) },
     api("/api/orders", ORDERS),
     Route { public: Methods::Get, ..api("/api/products", ORDERS) },
     api("/api/account", BILLING),
     api("/api/letters", NOTIFICATIONS),
+    api("/api/operator", OPERATOR),
     // Keys of devices belong to the auth service, everything else of devices to the users service.
     api("/api/devices/{}/keys", AUTH),
     api("/api/devices", USERS),
@@ -139,6 +143,8 @@ const ROUTES: [Route; 37] = [
     Route { sign_in: Methods::Post, ..page("/account/profile", Extent::Exact) },
     Route { sign_in: Methods::Post, ..page("/account/password", Extent::Exact) },
     page("/account", Extent::Below),
+    // What an operator does there needs their rights.
+    Route { cookie: Cookie::Whole, ..page("/operator", Extent::Below) },
     page("/api/live", Extent::Exact),
     Route { extent: Extent::Exact, ..api("/api/me/live", To::Gateway) },
     own("/assets", Extent::Below),

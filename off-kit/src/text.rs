@@ -1,4 +1,6 @@
-//! Characters that are invisible or change the direction of text, and so can deceive a reader.
+//! Numbers with nouns, and characters that are invisible or change the direction of text, and so can deceive a reader.
+
+use std::fmt::Display;
 
 /// Whether `c` changes the direction of text: the property `Bidi_Control` (Unicode Standard Annex #9).
 pub fn is_direction(c: char) -> bool {
@@ -23,9 +25,27 @@ pub fn is_blank(text: &str) -> bool {
     text.chars().all(|c| c.is_whitespace() || is_invisible(c))
 }
 
+/// A number with its noun: `1 order`, `2 orders`, `2 deliveries`.
+pub fn counted<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) {
+        return format!("1 {noun}");
+    }
+    match noun.strip_suffix('y') {
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {noun}s"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counted_adapts_the_noun_to_the_number() {
+        let counts = [(0, "order"), (1, "order"), (2, "dead letter"), (1, "delivery"), (2, "delivery")];
+        let texts = counts.map(|(number, noun)| counted(number, noun));
+        assert_eq!(texts, ["0 orders", "1 order", "2 dead letters", "1 delivery", "2 deliveries"]);
+    }
 
     #[test]
     fn only_invisible_text_is_blank() {

@@ -71,7 +71,8 @@ GRANT SELECT ON users.recipients TO off_notifications;
 GRANT SELECT (barcode, name) ON catalog.products TO off_notifications;
 
 -- The operator runs audits and has no access to personal data or secrets: no names, no hashes, no salts.
-GRANT USAGE ON SCHEMA users, orders, billing, letters, auth, outbox TO off_operator;
+GRANT USAGE ON SCHEMA catalog, users, orders, billing, letters, auth, outbox TO off_operator;
+GRANT SELECT ON catalog.imports, catalog.rejects TO off_operator;
 GRANT SELECT ON users.devices, users.shelf_items, users.deliveries, users.consumptions TO off_operator;
 GRANT SELECT ON orders.product_orders, orders.checkpoints, orders.late_orders, orders.unfinished_orders TO off_operator;
 GRANT SELECT ON billing.accounts, billing.transfers, billing.refusals, billing.settled_orders TO off_operator;

@@ -1,10 +1,10 @@
 //! Loads the catalog before the services start.
 
-use crate::{report::counted, system::settings};
+use crate::system::settings;
 use off_etl::{
     ApiConfig, Choice, ImportOptions, Observer, Profile, Progress, ProgressReporter, Report, SourceName, api::Api,
 };
-use off_kit::{Clock, print_line, telemetry};
+use off_kit::{Clock, print_line, telemetry, text::counted};
 use sqlx::PgPool;
 use std::path::Path;
 

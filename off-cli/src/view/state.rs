@@ -4,11 +4,9 @@ use super::{
     health::Health,
     store::{self, Snapshot},
 };
-use crate::{
-    report::{counted, printable_line},
-    watch::describe,
-};
+use crate::{report::printable_line, watch::describe};
 use chrono::{DateTime, Local, Utc};
+use off_kit::text::counted;
 use serde_json::Value;
 use sqlx::PgPool;
 use std::{

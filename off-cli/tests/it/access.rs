@@ -15,6 +15,7 @@ use off_gateway::Gateway;
 use off_generator::Generator;
 use off_kit::Service;
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_testkit::{Http, LENTILS};
 use off_users_service::UsersService;
@@ -94,6 +95,24 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("GET /api/keys", None, [401, 403, 403, 403, 403, 403, 200]),
         row("POST /api/keys", Some(json!({"signs_after_seconds": -1})), [401, 403, 403, 403, 403, 403, 422]),
         row("DELETE /api/keys/{kid}", None, [401, 403, 403, 403, 403, 403, 404]),
+        row("GET /api/operator/dead-letters", None, [401, 403, 403, 403, 403, 403, 200]),
+        // There are no dead letters.
+        row("GET /api/operator/dead-letters/{number}", None, [401, 403, 403, 403, 403, 403, 404]),
+        row("POST /api/operator/dead-letters/{number}/replay", None, [401, 403, 403, 403, 403, 403, 404]),
+        row(
+            "POST /api/operator/dead-letters/{number}/drop",
+            Some(json!({"why": "a test"})),
+            [401, 403, 403, 403, 403, 403, 404],
+        ),
+        row("POST /api/operator/replays", Some(json!({"dry_run": true})), [401, 403, 403, 403, 403, 403, 200]),
+        row("GET /api/operator/replays/latest", None, [401, 403, 403, 403, 403, 403, 404]),
+        row("POST /api/operator/audits", None, [401, 403, 403, 403, 403, 403, 202]),
+        row("GET /api/operator/audits/latest", None, [401, 403, 403, 403, 403, 403, 200]),
+        row("GET /api/operator/streams", None, [401, 403, 403, 403, 403, 403, 200]),
+        row("GET /api/operator/overdue-orders", None, [401, 403, 403, 403, 403, 403, 200]),
+        row("GET /api/operator/imports", None, [401, 403, 403, 403, 403, 403, 200]),
+        // Nothing was imported.
+        row("GET /api/operator/imports/{id}/rejects", None, [401, 403, 403, 403, 403, 403, 404]),
     ]
 }
 
@@ -120,13 +139,14 @@ const PUBLIC_ROUTES: [(&str, u16); 15] = [
 /// Open to everybody, and to the generator for simulated people.
 const REGISTER: &str = "POST /api/register";
 
-fn documents() -> [OpenApi; 7] {
+fn documents() -> [OpenApi; 8] {
     [
         AuthService::openapi(),
         UsersService::openapi(),
         OrdersService::openapi(),
         BillingService::openapi(),
         NotificationsService::openapi(),
+        OperatorService::openapi(),
         Gateway::openapi(),
         Generator::openapi(),
     ]
@@ -165,8 +185,8 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
         ada.user_id.to_string()
     } else if path.starts_with("/api/orders") {
         ada.order_id.clone()
-    } else if path.starts_with("/api/letters") {
-        // A letter that does not exist.
+    } else if path.starts_with("/api/letters") || path.starts_with("/api/operator") {
+        // A letter, or an import, that does not exist.
         "0".to_owned()
     } else {
         // A session and a key that do not exist.
@@ -175,7 +195,7 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
     let is_of_person = path.starts_with("/api/account") || path.starts_with("/api/letters");
     let path = if is_of_person { format!("{path}?user_id={}", ada.user_id) } else { path.to_owned() };
     let path = path.replace("{ssd_id}", &ada.ssd_id.to_string()).replace("{id}", &id).replace("{kid}", "none");
-    let path = path.replace("{barcode}", LENTILS).replace("{order_id}", &ada.order_id);
+    let path = path.replace("{barcode}", LENTILS).replace("{order_id}", &ada.order_id).replace("{number}", "1");
     (method.parse().unwrap(), path)
 }
 

@@ -22,7 +22,7 @@ async fn printed_documents_in_docs_are_up_to_date() {
 #[tokio::test]
 async fn the_api_design_lists_exactly_the_problem_codes_of_the_services() {
     let mut codes = BTreeSet::new();
-    for service in ["auth", "users", "orders", "billing", "gateway"] {
+    for service in ["auth", "users", "orders", "billing", "operator", "gateway"] {
         let printed = stdout(&off(&["openapi", service]).output().await.unwrap());
         let document: serde_json::Value = serde_json::from_str(&printed).unwrap();
         let listed = document.pointer("/components/schemas/Problem/properties/code/enum").unwrap().as_array().unwrap();
@@ -43,6 +43,7 @@ async fn every_service_prints_its_openapi_document() {
         ("orders", "/api/orders"),
         ("billing", "/api/account"),
         ("notifications", "/readyz"),
+        ("operator", "/api/operator/dead-letters"),
         ("generator", "/readyz"),
     ] {
         let printed = stdout(&off(&["openapi", service]).output().await.unwrap());

@@ -9,6 +9,7 @@ use off_kit::{
     telemetry::{Kind, Metric},
 };
 use off_notifications_service::NotificationsService;
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_users_service::UsersService;
 use serde_json::Value;
@@ -38,6 +39,7 @@ fn declared() -> impl Iterator<Item = &'static Metric> {
         OrdersService::METRICS,
         BillingService::METRICS,
         NotificationsService::METRICS,
+        OperatorService::METRICS,
         Gateway::METRICS,
         Generator::METRICS,
     ];

@@ -158,6 +158,7 @@ async fn every_program_works_with_its_own_permissions() {
     // Nothing listens there, so that e-mails are leased, tried, and queued again.
     let mail = ("SMTP_URL", "smtp://127.0.0.1:1".to_owned());
     let notifications = production.serve("notifications", &[&keys[..], &fast, &[mail]].concat()).await;
+    let operator = production.serve("operator", &[&keys[..], &[("AUDIT_PATIENCE", "5s".to_owned())]].concat()).await;
     let places = [
         ("AUTH_URL", auth.http.base()),
         ("AUTH_HEALTH_URL", auth.health.base()),
@@ -169,6 +170,8 @@ async fn every_program_works_with_its_own_permissions() {
         ("BILLING_HEALTH_URL", billing.health.base()),
         ("NOTIFICATIONS_URL", notifications.http.base()),
         ("NOTIFICATIONS_HEALTH_URL", notifications.health.base()),
+        ("OPERATOR_URL", operator.http.base()),
+        ("OPERATOR_HEALTH_URL", operator.health.base()),
     ];
     let places = places.map(|(name, url)| (name, url.to_owned()));
     let gateway = production.serve("gateway", &[&keys[..], &places].concat()).await;
@@ -206,7 +209,8 @@ async fn every_program_works_with_its_own_permissions() {
     let output = doctor.envs(production.settings("operator")).output().await.unwrap();
     assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
 
-    for program in [generator, gateway, notifications, billing, orders, users, auth] {
+    an_operator_uses_everything(&production, &gateway.http.anonymous()).await;
+    for program in [generator, gateway, operator, notifications, billing, orders, users, auth] {
         assert!(program.terminate().await);
     }
     let mut audit = off(&["audit", "--patience", "10s"]);
@@ -242,6 +246,51 @@ async fn the_importer_works_with_its_own_permissions() {
         assert_eq!((changes.new, changes.products), (1, 1));
         assert_eq!(list_price().await, expected);
     }
+}
+
+/// Uses every query and message of the operator service.
+async fn an_operator_uses_everything(production: &Production, gateway: &Http) {
+    let secret = off_kit::secret::read(Path::new(&production.secret_file("client_operator"))).unwrap();
+    let request = gateway.request(Method::POST, "/oauth/token").basic_auth("operator", Some(secret));
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    let token: serde_json::Value =
+        request.body("grant_type=client_credentials").send().await.unwrap().json().await.unwrap();
+    let operator = gateway.with_token(token["access_token"].as_str().unwrap());
+    let config = bus::Config {
+        nats_url: format!("nats://orders@127.0.0.1:{}", production.nats_port),
+        nats_password_file: Some(production.secret_file("orders").into()),
+    };
+    let bus = Bus::connect(&config, "orders").await.unwrap();
+    for _ in 0..3 {
+        let published = bus.jetstream.publish(Order::PENDING, "not an order".into()).await.unwrap();
+        published.await.unwrap();
+    }
+    let letters = eventually("the messages are dead letters", || async {
+        let page = operator.get("/api/operator/dead-letters?consumer=billing-pending").await.body;
+        let letters = page["dead_letters"].as_array()?.clone();
+        (letters.len() == 3).then_some(letters)
+    })
+    .await;
+    let path = |index: usize, action: &str| format!("/api/operator/dead-letters/{}{action}", letters[index]["number"]);
+    assert_eq!(operator.get(&path(0, "")).await.body["body"], "not an order");
+    assert_eq!(operator.post(&path(0, "/replay"), &json!({})).await.status, 200);
+    assert_eq!(operator.post(&path(1, "/drop"), &json!({"why": "a test"})).await.status, 200);
+    let replay = operator.post("/api/operator/replays", &json!({"consumer": "billing-pending"})).await;
+    assert_eq!(replay.status, 202, "{replay:?}");
+    for path in ["/api/operator/streams", "/api/operator/overdue-orders", "/api/operator/imports"] {
+        assert_eq!(operator.get(path).await.status, 200, "{path}");
+    }
+    assert_eq!(operator.get("/api/operator/imports/1/rejects").await.status, 404);
+    assert_eq!(operator.post("/api/operator/audits", &json!({})).await.status, 202);
+    let audit = eventually("the audit has ended", || async {
+        let state = operator.get("/api/operator/audits/latest").await.body;
+        state["running_since"].is_null().then_some(state)
+    })
+    .await;
+    assert_eq!(audit["latest"]["passed"], true, "{audit}");
+    let run = operator.get("/api/operator/replays/latest").await.body;
+    assert_eq!((&run["failure"], run["ended_at"].is_string()), (&json!(null), true), "{run}");
+    bus.close().await;
 }
 
 /// Uses every statement of the auth service and of the users service that changes an account.

@@ -43,7 +43,7 @@ async fn no_command_panics_on_a_closed_pipe() {
 #[tokio::test]
 async fn serve_help_covers_every_service() {
     let all = off(&["serve", "--help"]).output().await.unwrap();
-    for service in ["users", "orders", "billing", "notifications", "generator"] {
+    for service in ["users", "orders", "billing", "notifications", "operator", "generator"] {
         assert!(all.status.success() && stdout(&all).contains(service), "{}", stderr(&all));
         let one = off(&["serve", service, "--help"]).output().await.unwrap();
         assert!(one.status.success() && stdout(&one).contains("NATS_URL"), "{service}: {}", stderr(&one));

@@ -24,6 +24,7 @@ pub(super) enum Section {
     Shelves,
     Catalog,
     Account,
+    Operator,
     None,
 }
 
@@ -47,6 +48,7 @@ impl Layout {
             Section::Shelves => "shelves",
             Section::Catalog => "catalog",
             Section::Account => "account",
+            Section::Operator => "operator",
             Section::None => "",
         };
         if shown == name { "page" } else { "false" }

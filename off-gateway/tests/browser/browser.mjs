@@ -85,6 +85,20 @@ export async function register(page, next = "/orders") {
   return email;
 }
 
+/**
+ * Signs in somebody who is registered.
+ * @param {import("playwright-core").Page} page
+ * @param {string} email
+ * @param {string} next where to go then
+ */
+export async function signIn(page, email, next) {
+  await page.goto(`/sign-in?next=${encodeURIComponent(next)}`);
+  await page.getByLabel("E-mail address").fill(email);
+  await page.getByLabel("Password").fill(password);
+  await page.getByRole("main").getByRole("button", { name: "Sign in" }).click();
+  await page.waitForURL(`**${next}`);
+}
+
 export const password = "correct horse battery";
 
 /**

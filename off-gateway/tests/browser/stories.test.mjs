@@ -1,10 +1,11 @@
 // What people do with the page.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { api, assertAccessible, base, closeBrowser, password, register, visit } from "./browser.mjs";
+import { api, assertAccessible, base, closeBrowser, password, register, signIn, visit } from "./browser.mjs";
 
 after(closeBrowser);
 
+const operator = process.env.OPERATOR ?? "operator@example.org";
 const LENTILS = process.env.BARCODE ?? "2000000000015";
 
 /**
@@ -256,6 +257,69 @@ test("a person looks after their account", async () => {
   await leave(/status of 4(02|22)/);
 });
 
+// Two messages that are not orders are waiting for the operator.
+test("an operator repairs a dead letter and replays it, and drops another one", async () => {
+  const { page, leave } = await visit();
+  await register(page);
+  const { body } = await api(page, "GET", `/api/orders/${await order(page)}/messages`);
+  await page.getByRole("button", { name: "Sign out" }).click();
+  await signIn(page, operator, "/");
+  await page.getByRole("link", { name: "dead letters" }).click();
+  const letters = page.locator("tbody tr");
+  await page.getByLabel("Consumer").selectOption("billing-pending");
+  await page.getByRole("button", { name: "Show" }).click();
+  await page.waitForURL("**consumer=billing-pending**");
+  assert.equal(await letters.count(), 2);
+  await page.getByRole("button", { name: "Count them" }).click();
+  await page.getByText("2 match.").waitFor();
+  await letters.first().getByRole("link").click();
+  await page.getByLabel("JSON, to repair it").fill("still not JSON");
+  await page.getByRole("button", { name: "Replay" }).click();
+  await page.getByRole("alert").getByText("The body is not JSON").waitFor();
+  const pending = body.messages.find((/** @type {any} */ message) => message.subject === "orders.pending");
+  await page.getByLabel("JSON, to repair it").fill(JSON.stringify(pending.data));
+  await page.getByRole("button", { name: "Replay" }).click();
+  await page.waitForURL("**/operator/dead-letters");
+  assert.equal(await letters.count(), 1);
+  await letters.first().getByRole("link").click();
+  await page.getByLabel("Reason").fill("nobody ordered this");
+  await page.getByRole("button", { name: "Drop" }).click();
+  // The repaired message was handled: no other dead letter follows from it.
+  await page.getByText("There are no dead letters").waitFor();
+  await leave(/status of 422/);
+});
+
+test("an operator audits the system, and looks at its streams and imports", async () => {
+  const { page, leave } = await visit();
+  await signIn(page, operator, "/");
+  await page.getByRole("button", { name: "Audit now" }).click();
+  await page.getByText("An audit runs since").waitFor();
+  await page.getByRole("heading", { name: "every order is accounted for" }).waitFor({ timeout: 60_000 });
+  await page.locator(".checks").getByText("money", { exact: true }).waitFor();
+  await page.getByRole("link", { name: "Streams and orders" }).click();
+  await page.getByRole("heading", { name: "ORDERS", exact: true }).waitFor();
+  await page.getByRole("rowheader", { name: "billing-pending" }).waitFor();
+  await page.getByRole("link", { name: "Imports" }).click();
+  await page.getByRole("heading", { name: "Imports of the catalog" }).waitFor();
+  await page.locator(".import").first().waitFor();
+  await leave();
+});
+
+test("nobody but an operator sees the pages of operators", async () => {
+  const { page, leave } = await visit();
+  await page.goto("/operator");
+  await page.waitForURL("**/sign-in?next=/operator");
+  await register(page);
+  for (const path of ["/operator", "/operator/audit", "/operator/dead-letters", "/operator/dead-letters/1", "/operator/imports"]) {
+    assert.equal((await page.goto(path))?.status(), 403, path);
+    await page.getByRole("heading", { name: "Not allowed" }).waitFor();
+  }
+  await page.goto("/");
+  await page.getByRole("button", { name: "Audit now" }).click();
+  await page.getByRole("heading", { name: "Not allowed" }).waitFor();
+  await leave(/status of 403/);
+});
+
 for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   for (const width of [360, 1280, 2560]) {
     test(`every page is accessible: ${colorScheme}, ${width} px`, async () => {
@@ -269,6 +333,13 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
       const id = await order(page);
       const { body } = await api(page, "GET", "/api/devices");
       for (const path of ["/orders", `/orders/${id}`, `/catalog/${LENTILS}`, "/shelves", "/account", `/devices/${body.devices[0].ssd_id}`]) {
+        await page.goto(path);
+        await assertAccessible(page);
+      }
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await signIn(page, operator, "/operator");
+      await assertAccessible(page);
+      for (const path of ["/operator/audit", "/operator/dead-letters", "/operator/imports", "/operator/imports/1"]) {
         await page.goto(path);
         await assertAccessible(page);
       }

@@ -100,6 +100,8 @@ fn config(nats: &TestNats, url: &Url) -> Config {
             billing_health_url: url(),
             notifications_url: url(),
             notifications_health_url: url(),
+            operator_url: None,
+            operator_health_url: None,
             generator_url: None,
             generator_health_url: None,
         },

@@ -1,20 +1,21 @@
 //! Dead letters: messages that could not be handled, stored with the reason and truncated to a maximum size.
 
-use super::{Bus, publish::rfc3339};
-use anyhow::{Context, bail};
+use super::{Bus, Content, publish::rfc3339};
+use anyhow::Context;
 use async_nats::{
     HeaderMap,
     jetstream::{
         Message,
         context::{PublishError, PublishErrorKind},
         message::PublishMessage,
+        stream::RawMessageErrorKind,
     },
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use off_events::{
     headers,
-    streams::{ALL_DEAD_LETTERS, Consumer, DEAD_LETTER_DROPPED, DEAD_LETTERS},
+    streams::{ALL_DEAD_LETTERS, CONSUMERS, Consumer, DEAD_LETTER_DROPPED, DEAD_LETTERS},
 };
 use serde::{Serialize, Serializer};
 
@@ -25,9 +26,12 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Maximum size in bytes of the original body in a dead letter, so that a few large messages do not fill the stream.
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
+/// Maximum number of dead letters that are read for one page of those that match a filter.
+const MAX_READ: usize = 10_000;
+
 /// Why a message could not be stored as a dead letter.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DeadLetterError {
+pub(super) enum StoreError {
     /// The broker rejected it: the dead letter stream or the disk is full.
     #[error("the broker rejected it: {0}")]
     Refused(PublishError),
@@ -39,7 +43,7 @@ pub(super) enum DeadLetterError {
     Unnumbered(String),
 }
 
-impl From<PublishError> for DeadLetterError {
+impl From<PublishError> for StoreError {
     fn from(error: PublishError) -> Self {
         match error.kind() {
             PublishErrorKind::Other | PublishErrorKind::MaxPayloadExceeded => Self::Refused(error),
@@ -92,8 +96,8 @@ pub(super) async fn store(
     message: &Message,
     reason: &str,
     now: DateTime<Utc>,
-) -> Result<(), DeadLetterError> {
-    let info = message.info().map_err(|error| DeadLetterError::Unnumbered(error.to_string()))?;
+) -> Result<(), StoreError> {
+    let info = message.info().map_err(|error| StoreError::Unnumbered(error.to_string()))?;
     let mut map = HeaderMap::new();
     let (mut cut, mut size) = (Vec::new(), 0);
     for (name, value) in portable_headers(message.headers.as_ref()) {
@@ -125,34 +129,135 @@ pub(super) async fn store(
     Ok(())
 }
 
+/// Which dead letters.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Those of this consumer.
+    pub consumer: Option<String>,
+    /// Those whose reason contains this text, in upper or lower case.
+    pub reason: Option<String>,
+    /// Messages that became dead letters at this time or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Messages that became dead letters before this time.
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl Filter {
+    fn matches(&self, letter: &DeadLetter) -> bool {
+        let is_of_consumer = self.consumer.as_ref().is_none_or(|name| *name == letter.consumer);
+        let has_reason = || {
+            let reason = self.reason.as_ref().map(|text| text.to_lowercase());
+            reason.is_none_or(|text| letter.reason.to_lowercase().contains(&text))
+        };
+        let is_in_time = || {
+            if self.since.is_none() && self.until.is_none() {
+                return true;
+            }
+            DateTime::parse_from_rfc3339(&letter.time).is_ok_and(|time| {
+                self.since.is_none_or(|since| time >= since) && self.until.is_none_or(|until| time < until)
+            })
+        };
+        is_of_consumer && has_reason() && is_in_time()
+    }
+
+    /// The narrowest subject of all dead letters that can match.
+    fn subject(&self) -> String {
+        let consumer = CONSUMERS.iter().find(|consumer| Some(consumer.name) == self.consumer.as_deref());
+        consumer.map_or_else(|| ALL_DEAD_LETTERS.to_owned(), Consumer::dead_subject)
+    }
+}
+
+/// Some of the dead letters that match a filter, oldest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The dead letters.
+    pub letters: Vec<DeadLetter>,
+    /// The number from which the next page continues; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// At most `limit` dead letters that match `filter`, from number `from` on. Reads at most 10,000, so that a page may have
+/// fewer and be followed by another one. With [`Content::HeadersOnly`], their bodies are empty.
+pub async fn page(bus: &Bus, filter: &Filter, from: u64, limit: usize, content: Content) -> anyhow::Result<Page> {
+    let mut pages = bus.pages(DEAD_LETTERS.name, &filter.subject(), from, content).await?;
+    let mut found = Page { letters: Vec::new(), next: None };
+    let mut read = 0;
+    'reading: while let Some(messages) = pages.next().await? {
+        for message in messages {
+            let Ok(number) = message.info().map(|info| info.stream_sequence) else { continue };
+            if found.letters.len() == limit || read == MAX_READ {
+                found.next = Some(number);
+                break 'reading;
+            }
+            read += 1;
+            let letter = letter(number, &message.subject, message.headers.as_ref(), message.payload.clone());
+            if filter.matches(&letter) {
+                found.letters.push(letter);
+            }
+        }
+    }
+    pages.end().await;
+    Ok(found)
+}
+
 /// All dead letters, oldest first.
 pub async fn list(bus: &Bus) -> anyhow::Result<Vec<DeadLetter>> {
-    let messages = bus.read(DEAD_LETTERS.name, ALL_DEAD_LETTERS, 1).await?;
-    Ok(messages
-        .into_iter()
-        .filter_map(|message| {
-            let number = message.info().ok()?.stream_sequence;
-            Some(letter(number, &message.subject, message.headers.as_ref(), message.payload.clone()))
-        })
-        .collect())
+    list_matching(bus, &Filter::default()).await
+}
+
+/// All dead letters that match `filter`, oldest first.
+pub async fn list_matching(bus: &Bus, filter: &Filter) -> anyhow::Result<Vec<DeadLetter>> {
+    let (mut letters, mut next) = (Vec::new(), Some(1));
+    while let Some(from) = next {
+        let page = page(bus, filter, from, usize::MAX, Content::Whole).await?;
+        letters.extend(page.letters);
+        next = page.next;
+    }
+    Ok(letters)
+}
+
+/// Why a dead letter could not be found, replayed or dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum DeadLetterError {
+    /// It does not exist, or was replayed or dropped.
+    #[error("there is no dead letter {0}")]
+    Missing(u64),
+    /// It has no subject to be published on.
+    #[error("dead letter {0} does not say which subject it came from")]
+    WithoutSubject(u64),
+    /// Its body is incomplete, and no other one was given.
+    #[error("the body of dead letter {0} was too large to be kept whole: give a complete one")]
+    Truncated(u64),
+    /// The broker failed.
+    #[error("{0:#}")]
+    Broker(#[from] anyhow::Error),
 }
 
 /// The dead letter with this sequence number.
-pub async fn find(bus: &Bus, number: u64) -> anyhow::Result<DeadLetter> {
-    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
-    let message = stream.get_raw_message(number).await;
-    let message = message.with_context(|| format!("there is no dead letter {number}; see `off dead list`"))?;
+pub async fn find(bus: &Bus, number: u64) -> Result<DeadLetter, DeadLetterError> {
+    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await.map_err(anyhow::Error::from)?;
+    let message = match stream.get_raw_message(number).await {
+        Ok(message) => message,
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {
+            return Err(DeadLetterError::Missing(number));
+        }
+        Err(error) => return Err(anyhow::Error::from(error).context("cannot read the dead letter").into()),
+    };
+    // The stream also has the records of those that were dropped.
+    if message.subject.as_str() == DEAD_LETTER_DROPPED {
+        return Err(DeadLetterError::Missing(number));
+    }
     Ok(letter(number, &message.subject, Some(&message.headers), message.payload))
 }
 
 /// Deletes a dead letter, and publishes a record of it with the reason `why`.
-pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> anyhow::Result<DeadLetter> {
+pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> Result<DeadLetter, DeadLetterError> {
     let letter = find(bus, number).await?;
-    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
-    stream.delete_message(number).await.context("cannot delete the dead letter")?;
+    delete(bus, number).await.context("cannot delete the dead letter")?;
     let note = serde_json::json!({"number": number, "subject": letter.subject, "consumer": letter.consumer,
         "reason": letter.reason, "why": why, "dropped_at": now});
-    bus.jetstream.publish(DEAD_LETTER_DROPPED, note.to_string().into()).await?.await?;
+    let published = async { bus.jetstream.publish(DEAD_LETTER_DROPPED, note.to_string().into()).await?.await };
+    published.await.context("the dead letter was deleted, but there is no record of it")?;
     Ok(letter)
 }
 
@@ -165,16 +270,13 @@ impl DeadLetter {
 
 /// Publishes a dead letter on its original subject again, with `body` in place of its own if given, and deletes the
 /// dead letter. All consumers of the subject receive it again; handlers are idempotent, so effects do not repeat.
-///
-/// # Errors
-/// The dead letter does not exist or has no subject, its body was truncated and `body` is `None`, or the broker fails.
-pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Result<DeadLetter> {
+pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> Result<DeadLetter, DeadLetterError> {
     let letter = find(bus, number).await?;
     if letter.subject.is_empty() {
-        bail!("dead letter {number} does not say which subject it came from");
+        return Err(DeadLetterError::WithoutSubject(number));
     }
     if letter.is_body_cut() && body.is_none() {
-        bail!("the body of dead letter {number} was too large to be kept whole: give it with --body");
+        return Err(DeadLetterError::Truncated(number));
     }
     let mut map = HeaderMap::new();
     for (name, value) in &letter.headers {
@@ -183,11 +285,16 @@ pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> anyhow::Resu
     // With the original id, the broker would drop the message as a duplicate.
     map.insert(headers::NATS_MSG_ID, format!("replay:{number}:{}", letter.time).as_str());
     let message = PublishMessage::build().headers(map).payload(body.unwrap_or_else(|| letter.body.clone()));
-    let sent = bus.jetstream.send_publish(letter.subject.clone(), message).await;
-    sent?.await.with_context(|| format!("cannot publish to {}", letter.subject))?;
-    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
-    stream.delete_message(number).await.context("the message was published, but the dead letter cannot be deleted")?;
+    let published = async { bus.jetstream.send_publish(letter.subject.clone(), message).await?.await };
+    published.await.with_context(|| format!("cannot publish to {}", letter.subject))?;
+    delete(bus, number).await.context("the message was published, but the dead letter cannot be deleted")?;
     Ok(letter)
+}
+
+async fn delete(bus: &Bus, number: u64) -> anyhow::Result<()> {
+    let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
+    stream.delete_message(number).await?;
+    Ok(())
 }
 
 fn letter(number: u64, subject: &str, map: Option<&HeaderMap>, body: Bytes) -> DeadLetter {

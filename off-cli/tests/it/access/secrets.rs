@@ -306,7 +306,7 @@ async fn secrets_are_nowhere_in_clear() {
     for (subject, message) in &messages {
         assert_nothing(&found_in(&private, subject, message));
     }
-    for name in ["gateway", "auth", "users", "orders", "notifications", "generator"] {
+    for name in ["gateway", "auth", "users", "orders", "notifications", "operator", "generator"] {
         let metrics = service(&system.home, name, "health_url").get("/metrics").await;
         assert!(text(&metrics.body).contains("off_http_request_duration_seconds"), "{metrics:?}");
         assert_nothing(&found_in(&private, name, text(&metrics.body).as_bytes()));

@@ -10,6 +10,7 @@ use off_kit::{
     secret,
 };
 use off_notifications_service::{MailConfig, NotificationsService};
+use off_operator_service::OperatorService;
 use off_orders_service::OrdersService;
 use off_testkit::{Http, LENTILS, Running, World, tokens};
 use off_users_service::UsersService;
@@ -44,6 +45,7 @@ pub(super) struct System {
     orders: Running,
     billing: Running,
     notifications: Running,
+    operator: Running,
     clients: Vec<Http>,
     _folder: TempDir,
 }
@@ -105,7 +107,13 @@ impl System {
         };
         let notifications =
             Running::start_verifying::<NotificationsService>(config, setup.clock, verifying.clone()).await;
-        let config = gateway_config(&world, [&auth, &users, &orders, &billing, &notifications]);
+        let config = off_operator_service::Config {
+            db: world.db_config(),
+            bus: world.bus_config(),
+            audit_patience: Duration::ZERO,
+        };
+        let operator = Running::start_verifying::<OperatorService>(config, setup.clock, verifying.clone()).await;
+        let config = gateway_config(&world, [&auth, &users, &orders, &billing, &notifications, &operator]);
         let gateway = Box::pin(Running::start_verifying::<Gateway>(config, setup.clock, verifying.clone())).await;
         let mut system = Self {
             ada: Owner::default(),
@@ -120,6 +128,7 @@ impl System {
             orders,
             billing,
             notifications,
+            operator,
             clients: Vec::new(),
             _folder: folder,
         };
@@ -149,7 +158,8 @@ impl System {
         let auth = self.auth.as_ref().unwrap();
         let users = Box::pin(start_users(&self.world, auth, self.setup, &self.verifying)).await;
         let orders = Box::pin(start_orders(&self.world, self.setup, &self.verifying)).await;
-        let config = gateway_config(&self.world, [auth, &users, &orders, &self.billing, &self.notifications]);
+        let others = [&self.billing, &self.notifications, &self.operator];
+        let config = gateway_config(&self.world, [auth, &users, &orders, others[0], others[1], others[2]]);
         let gateway = Running::start_verifying::<Gateway>(config, self.setup.clock, self.verifying.clone());
         let gateway = Box::pin(gateway).await;
         std::mem::replace(&mut self.gateway, gateway).stop().await;
@@ -238,7 +248,7 @@ impl System {
 
     /// Clients of the services themselves.
     pub(super) fn services(&self) -> impl Iterator<Item = &Http> {
-        let others = [&self.users, &self.orders, &self.billing, &self.notifications];
+        let others = [&self.users, &self.orders, &self.billing, &self.notifications, &self.operator];
         others.into_iter().chain(&self.auth).map(|running| &running.http)
     }
 
@@ -248,7 +258,7 @@ impl System {
     }
 
     pub(super) async fn end(self) {
-        let mut services = vec![self.gateway, self.users, self.orders, self.billing, self.notifications];
+        let mut services = vec![self.gateway, self.users, self.orders, self.billing, self.notifications, self.operator];
         services.extend(self.auth);
         self.world.end_after(services, &[]).await;
     }
@@ -288,7 +298,10 @@ async fn verifying(auth: &Running, setup: Setup, keys_file: &Path) -> Config {
     Config { auth_keys_file: Some(keys_file.to_owned()), ..Config::default() }
 }
 
-fn gateway_config(world: &World, [auth, users, orders, billing, notifications]: [&Running; 5]) -> off_gateway::Config {
+fn gateway_config(
+    world: &World,
+    [auth, users, orders, billing, notifications, operator]: [&Running; 6],
+) -> off_gateway::Config {
     let health_url = |running: &Running| -> Url { running.health.base().parse().unwrap() };
     off_gateway::Config {
         bus: world.bus_config(),
@@ -303,6 +316,8 @@ fn gateway_config(world: &World, [auth, users, orders, billing, notifications]: 
             billing_health_url: health_url(billing),
             notifications_url: url(notifications),
             notifications_health_url: health_url(notifications),
+            operator_url: Some(url(operator)),
+            operator_health_url: Some(health_url(operator)),
             generator_url: None,
             generator_health_url: None,
         },

@@ -5,7 +5,7 @@ use crate::{
     backoff::Backoff,
     bus::{
         Bus,
-        dead_letters::{self, DeadLetterError},
+        dead_letters::{self, StoreError},
         declare::is_missing,
     },
     log_limit::LogLimit,
@@ -190,7 +190,7 @@ impl Subscription {
                     }
                     AckKind::Term
                 }
-                Err(DeadLetterError::Unanswered(error)) => {
+                Err(StoreError::Unanswered(error)) => {
                     if let Some(suppressed) = self.log_limit.admit() {
                         warn!(suppressed, "{consumer}: cannot store a dead letter of {subject}, retrying: {error}");
                     }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 /// Begins a transaction in which every query sees the rows of the same moment, and none can write.
-pub(in crate::audit) async fn begin_snapshot(db: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+pub(crate) async fn begin_snapshot(db: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
     let mut tx = db.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
     // Whole tables are compared: without hash joins, or with the little memory of a small query, that takes minutes.
     sqlx::raw_sql(
@@ -17,6 +17,6 @@ pub(in crate::audit) async fn begin_snapshot(db: &PgPool) -> sqlx::Result<Transa
 }
 
 /// Reads when the transaction began, by the clock of the database.
-pub(in crate::audit) async fn read_time(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+pub(crate) async fn read_time(conn: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
     sqlx::query_scalar!(r#"SELECT now() AS "now!""#).fetch_one(conn).await
 }

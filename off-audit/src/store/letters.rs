@@ -6,15 +6,15 @@ use uuid::Uuid;
 
 /// An order with a letter that contradicts it.
 #[derive(Debug)]
-pub(in crate::audit) struct WrongLetter {
-    pub(in crate::audit) order_id: Uuid,
+pub(crate) struct WrongLetter {
+    pub(crate) order_id: Uuid,
     /// What is wrong, after the words "order ID".
-    pub(in crate::audit) what: String,
+    pub(crate) what: String,
 }
 
 /// Finds letters that contradict their order. A letter that is missing is found by the deadline of its order, and no order
 /// has two of a kind, because that is their key.
-pub(in crate::audit) async fn find_wrong_letters(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongLetter>> {
+pub(crate) async fn find_wrong_letters(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongLetter>> {
     sqlx::query_as!(
         WrongLetter,
         // An event may be handled by the notifications service before the orders service: a pending order may have a

@@ -6,14 +6,14 @@ use uuid::Uuid;
 
 /// An account with another balance than its transfers add up to.
 #[derive(Debug)]
-pub(in crate::audit) struct WrongBalance {
-    pub(in crate::audit) user_id: i64,
-    pub(in crate::audit) holds: i64,
-    pub(in crate::audit) should_hold: i64,
+pub(crate) struct WrongBalance {
+    pub(crate) user_id: i64,
+    pub(crate) holds: i64,
+    pub(crate) should_hold: i64,
 }
 
 /// Finds accounts of people whose balance is not what they got minus what they gave, or is below zero.
-pub(in crate::audit) async fn find_wrong_balances(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongBalance>> {
+pub(crate) async fn find_wrong_balances(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongBalance>> {
     sqlx::query_as!(
         WrongBalance,
         r#"WITH moved AS (
@@ -35,16 +35,16 @@ pub(in crate::audit) async fn find_wrong_balances(conn: &mut PgConnection) -> sq
 
 /// An order whose money contradicts it.
 #[derive(Debug)]
-pub(in crate::audit) struct WrongCharge {
-    pub(in crate::audit) id: Uuid,
+pub(crate) struct WrongCharge {
+    pub(crate) id: Uuid,
     /// What is wrong, after the words "order ID".
-    pub(in crate::audit) what: String,
+    pub(crate) what: String,
 }
 
 /// Finds orders that were not charged, earned, refunded or refused as their status says, and money of unknown orders.
 /// Because each end has the amount of its charge, the money that is held is that of the charges without an end. What
 /// must follow by a deadline, the earning or the refund, is found by the deadline.
-pub(in crate::audit) async fn find_wrong_charges(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongCharge>> {
+pub(crate) async fn find_wrong_charges(conn: &mut PgConnection) -> sqlx::Result<Vec<WrongCharge>> {
     sqlx::query_as!(
         WrongCharge,
         // An event may be handled by the billing service before the orders service: a pending order may be charged or
@@ -93,7 +93,7 @@ pub(in crate::audit) async fn find_wrong_charges(conn: &mut PgConnection) -> sql
 }
 
 /// Finds reversals that do not reverse a deposit or withdrawal; returns their subjects.
-pub(in crate::audit) async fn find_wrong_reversals(conn: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
+pub(crate) async fn find_wrong_reversals(conn: &mut PgConnection) -> sqlx::Result<Vec<Uuid>> {
     sqlx::query_scalar!(
         "SELECT reversal.subject FROM billing.transfers AS reversal
          WHERE kind = 'reversal' AND NOT EXISTS (

@@ -4,39 +4,39 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 /// Numbers of rows, and the money of all accounts in cents.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(crate) struct Counts {
-    pub(in crate::audit) pending: i64,
-    pub(in crate::audit) paid: i64,
-    pub(in crate::audit) shipped: i64,
-    pub(in crate::audit) completed: i64,
-    pub(in crate::audit) refused: i64,
-    pub(in crate::audit) cancelled: i64,
-    pub(in crate::audit) accounts: i64,
-    pub(in crate::audit) transfers: i64,
-    pub(in crate::audit) refusals: i64,
-    pub(in crate::audit) letters: i64,
-    pub(in crate::audit) deliveries: i64,
-    pub(in crate::audit) consumptions: i64,
-    pub(in crate::audit) shelf_items: i64,
-    pub(in crate::audit) outbox: i64,
+    pub(crate) pending: i64,
+    pub(crate) paid: i64,
+    pub(crate) shipped: i64,
+    pub(crate) completed: i64,
+    pub(crate) refused: i64,
+    pub(crate) cancelled: i64,
+    pub(crate) accounts: i64,
+    pub(crate) transfers: i64,
+    pub(crate) refusals: i64,
+    pub(crate) letters: i64,
+    pub(crate) deliveries: i64,
+    pub(crate) consumptions: i64,
+    pub(crate) shelf_items: i64,
+    pub(crate) outbox: i64,
     /// The balances of people.
-    pub(in crate::audit) balances: i64,
+    pub(crate) balances: i64,
     /// Charged for orders that have not ended.
-    pub(in crate::audit) held: i64,
-    pub(in crate::audit) revenue: i64,
+    pub(crate) held: i64,
+    pub(crate) revenue: i64,
     /// Withdrawals minus deposits.
-    pub(in crate::audit) cash: i64,
+    pub(crate) cash: i64,
 }
 
 impl Counts {
-    pub(in crate::audit) fn orders(&self) -> i64 {
+    pub(crate) fn orders(&self) -> i64 {
         self.pending + self.paid + self.shipped + self.completed + self.refused + self.cancelled
     }
 }
 
 /// Counts the rows of each kind, and adds up the money.
-pub(in crate::audit) async fn count_rows(conn: &mut PgConnection) -> sqlx::Result<Counts> {
+pub(crate) async fn count_rows(conn: &mut PgConnection) -> sqlx::Result<Counts> {
     sqlx::query_as!(
         Counts,
         r#"SELECT placed.*, ledger.*, people.*,

@@ -17,34 +17,42 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The contents of all streams and the backlogs of all consumers.
-#[derive(Debug, Serialize)]
-pub(crate) struct BrokerContents {
-    pub(super) streams: Vec<StreamContents>,
-    pub(super) consumers: Vec<ConsumerContents>,
+#[derive(Debug, Clone, Serialize)]
+pub struct BrokerContents {
+    /// All streams.
+    pub streams: Vec<StreamContents>,
+    /// All consumers.
+    pub consumers: Vec<ConsumerContents>,
     /// Orders whose wait for the supplier is a message schedule.
-    pub(super) waiting_for_supplier: u64,
+    pub waiting_for_supplier: u64,
     /// Orders whose wait for the delivery is a message schedule.
-    pub(super) waiting_for_delivery: u64,
+    pub waiting_for_delivery: u64,
     /// Dead letters, without the records of those that were dropped.
-    pub(super) dead_letters: u64,
+    pub dead_letters: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct StreamContents {
-    pub(super) name: &'static str,
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
+/// What a stream has.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamContents {
+    /// Its name.
+    pub name: &'static str,
+    /// Its messages.
+    pub messages: u64,
+    /// Their size.
+    pub bytes: u64,
     /// The sequence number of the newest message.
-    pub(super) last_sequence: u64,
+    pub last_sequence: u64,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct ConsumerContents {
-    pub(super) name: &'static str,
+/// The backlog of a consumer.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConsumerContents {
+    /// Its name.
+    pub name: &'static str,
     /// Messages that were not delivered yet.
-    pub(super) pending: u64,
+    pub pending: u64,
     /// Messages that were delivered and not acknowledged yet.
-    pub(super) unacknowledged: u64,
+    pub unacknowledged: u64,
 }
 
 impl BrokerContents {

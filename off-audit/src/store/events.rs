@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 /// Who pays for an order, and how much. Amounts are in cents.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::audit) struct Terms {
+pub(crate) struct Terms {
     user_id: i64,
     quantity: i64,
     unit_price: i64,
@@ -35,25 +35,22 @@ impl fmt::Display for Terms {
 
 /// What an event says about an order.
 #[derive(Debug)]
-pub(in crate::audit) struct Event {
-    pub(in crate::audit) id: Uuid,
+pub(crate) struct Event {
+    pub(crate) id: Uuid,
     /// `None` if it is not readable, as events of before there were prices.
-    pub(in crate::audit) terms: Option<Terms>,
+    pub(crate) terms: Option<Terms>,
 }
 
 /// An event that contradicts the order.
 #[derive(Debug)]
-pub(in crate::audit) struct WrongEvent {
-    pub(in crate::audit) id: Uuid,
+pub(crate) struct WrongEvent {
+    pub(crate) id: Uuid,
     /// What the event says, and what the order says; `None` if the order is not stored.
-    pub(in crate::audit) terms: Option<(Terms, Terms)>,
+    pub(crate) terms: Option<(Terms, Terms)>,
 }
 
 /// Finds the events whose order is not stored or has other terms.
-pub(in crate::audit) async fn find_wrong_events(
-    conn: &mut PgConnection,
-    events: &[Event],
-) -> sqlx::Result<Vec<WrongEvent>> {
+pub(crate) async fn find_wrong_events(conn: &mut PgConnection, events: &[Event]) -> sqlx::Result<Vec<WrongEvent>> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
     let column = |field: fn(&Terms) -> i64| -> Vec<Option<i64>> {
         events.iter().map(|event| event.terms.as_ref().map(field)).collect()

@@ -29,7 +29,8 @@ pub enum Check {
 }
 
 impl Check {
-    pub(super) const ALL: [Self; 8] = [
+    /// All checks, in the order in which they are shown.
+    pub const ALL: [Self; 8] = [
         Self::Orders,
         Self::History,
         Self::Deliveries,

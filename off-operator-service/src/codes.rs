@@ -1,0 +1,36 @@
+//! The problem codes of this API, beside those that every service has.
+
+use axum::http::StatusCode;
+use off_kit::http::ProblemCode;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    AlreadyRunning,
+    TruncatedBody,
+    NoSubject,
+}
+
+impl Code {
+    pub(crate) const NAMES: [&'static str; 3] =
+        [Self::AlreadyRunning.name(), Self::TruncatedBody.name(), Self::NoSubject.name()];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::AlreadyRunning => "already_running",
+            Self::TruncatedBody => "truncated_body",
+            Self::NoSubject => "no_subject",
+        }
+    }
+}
+
+impl ProblemCode for Code {
+    fn as_str(self) -> &'static str {
+        self.name()
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::AlreadyRunning | Self::TruncatedBody | Self::NoSubject => StatusCode::CONFLICT,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+#![doc = include_str!("../README.md")]
+
+mod audits;
+mod broker;
+mod codes;
+mod config;
+mod http;
+mod metrics;
+mod replays;
+mod store;
+
+pub use config::Config;
+
+use audits::Audits;
+use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, db, telemetry::Metric};
+use replays::Replays;
+use sqlx::PgPool;
+use utoipa::openapi::OpenApi;
+
+/// Looks after what went wrong: dead letters, streams, overdue orders, imports, audits.
+#[derive(Debug)]
+pub struct OperatorService;
+
+/// The state that handlers share.
+#[derive(Debug, Clone)]
+struct App {
+    db: PgPool,
+    bus: Bus,
+    clock: Clock,
+    audits: Audits,
+    replays: Replays,
+}
+
+impl Service for OperatorService {
+    const NAME: &'static str = "operator";
+    const ABOUT: &'static str = "Looks after what went wrong: dead letters, streams, overdue orders, imports, audits.";
+    const PORT: u16 = 8087;
+    const PROBLEM_CODES: &'static [&'static str] = &codes::Code::NAMES;
+    const METRICS: &'static [Metric] = &metrics::METRICS;
+    type Config = Config;
+
+    fn openapi() -> OpenApi {
+        off_kit::http::document::<_>(Self::description(), http::routes())
+    }
+
+    async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
+        let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
+        let bus = Bus::for_service(&kit, &config.bus).await?;
+        let audits = Audits::start(&kit, &db, &bus, config.audit_patience);
+        let replays = Replays::start(&kit, &bus);
+        let app = App { db, bus: bus.clone(), clock: kit.clock, audits, replays };
+        let verifier = Verifier::start(&kit, &bus)?;
+        off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
+        kit.tasks.on_shutdown(async move { bus.close().await });
+        Ok(())
+    }
+}
