@@ -9,7 +9,7 @@ use crate::{
     store::{self, Known},
 };
 use chrono::{DateTime, Utc};
-use off_events::{LowBalance, Order, OrderId, UserId};
+use off_events::{LowBalance, Order, OrderId, UserId, faults::FaultKind};
 use off_kit::{
     bus::{Batch, Received},
     outbox::Entry,
@@ -32,7 +32,9 @@ pub(crate) async fn charge(app: &App, orders: &Batch<Order>) -> sqlx::Result<Has
     if !charges.is_empty() {
         let at = app.clock.now();
         let before = balances.clone();
-        let outcomes = settle(&mut balances, &charges);
+        let refused = app.bus.faults.find(FaultKind::PaymentRefused, at);
+        let is_refused = |order: OrderId| refused.as_ref().is_some_and(|fault| fault.hits(order.0.as_bytes()));
+        let outcomes = settle(&mut balances, &charges, is_refused);
         let low = charges_to_low_balance(before, &charges, &outcomes);
         let decisions: Vec<_> = charges.into_iter().zip(outcomes).collect();
         store::insert_decisions(&mut tx, &decisions, at).await?;

@@ -9,6 +9,7 @@ mod dead;
 mod doctor;
 mod documents;
 mod down;
+mod fault;
 pub mod home;
 mod keys;
 pub mod migrate;

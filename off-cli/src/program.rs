@@ -1,8 +1,8 @@
 //! The command line of `off`: its commands, and its exit codes.
 
 use crate::{
-    audit, dead, doctor, documents, down, home::Home, keys, migrate, reset, secrets, serve, settings, status, token,
-    up, user, watch,
+    audit, dead, doctor, documents, down, fault, home::Home, keys, migrate, reset, secrets, serve, settings, status,
+    token, up, user, watch,
 };
 use clap::{Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode};
@@ -46,6 +46,8 @@ enum Command {
     Watch(watch::Options),
     /// Proves that every order is accounted for; fails with a list of those that are not.
     Audit(audit::Options),
+    /// Lists failure switches, and switches failures on and off, to see how the system reacts.
+    Fault(fault::Options),
     /// Lists, shows, replays and drops dead letters: messages that could not be handled.
     #[command(subcommand)]
     Dead(dead::Action),
@@ -83,7 +85,7 @@ async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::Up(options) => Box::pin(up::run(&home, *options)).await,
         Command::Down => down::run(&home).await,
         Command::Status => status::run(&home).await,
-        Command::Serve(options) => Ok(serve::run(options).await),
+        Command::Serve(options) => Ok(Box::pin(serve::run(options)).await),
         Command::Reset(options) => reset::run(&home, &options).await,
         Command::Migrate(options) => migrate::run(&home, &options).await,
         Command::Secrets(options) => secrets::run(&options),
@@ -91,7 +93,8 @@ async fn execute(home: PathBuf, command: Command) -> anyhow::Result<ExitCode> {
         Command::User(action) => user::run(&home, &action).await,
         Command::Keys(options) => keys::run(&home, &options).await,
         Command::Watch(options) => watch::run(&home, options).await,
-        Command::Audit(options) => Ok(Box::pin(audit::run(&home, &options)).await),
+        Command::Audit(options) => Ok(audit::run(&home, &options).await),
+        Command::Fault(options) => fault::run(&home, &options).await,
         Command::Dead(action) => dead::run(&home, action).await,
         Command::Doctor(options) => doctor::run(&home, options).await,
         Command::Openapi(options) => documents::print_openapi(&options),

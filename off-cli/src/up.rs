@@ -75,6 +75,9 @@ pub(crate) struct Options {
     /// Runs without the generator: only real devices take part.
     #[arg(long)]
     no_generator: bool,
+    /// Whether the failure switches of operators have an effect.
+    #[arg(long, env = "ALLOW_FAULTS", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    allow_faults: bool,
     #[command(flatten)]
     storage: bus::StreamStorage,
     #[command(flatten)]
@@ -246,22 +249,22 @@ async fn show(
 async fn start_services(home: &Home, system: &mut System, options: &Options, servers: &Servers) -> anyhow::Result<()> {
     print_status("starting the services");
     let clock = Clock::real(options.speed);
-    let database = ("database-url", servers.database_url.clone());
     let broker = ("nats-url", servers.nats_url.clone());
+    let faults = ("allow-faults", options.allow_faults.to_string());
+    let shared = [("database-url", servers.database_url.clone()), broker.clone(), faults.clone()];
+    let with = |own: &[(&'static str, String)]| [&shared[..], own].concat();
     let seed = ("seed", options.seed.to_string());
     let secret = |name: &str| home.secrets().join(name).to_string_lossy().into_owned();
 
-    let arguments = [database.clone(), broker.clone(), ("auth-secret-file", secret(AUTH_SECRET))];
+    let arguments = with(&[("auth-secret-file", secret(AUTH_SECRET))]);
     let auth = system.start::<AuthService>(settings(&arguments)?, &clock).await?;
     system.verify_with(auth.api)?;
-    let arguments = [database.clone(), broker.clone(), ("auth-url", format!("http://{}", auth.api))];
+    let arguments = with(&[("auth-url", format!("http://{}", auth.api))]);
     let users = system.start::<UsersService>(settings(&arguments)?, &clock).await?;
-    let arguments = [database.clone(), broker.clone()];
-    let orders = system.start::<OrdersService>(settings(&arguments)?, &clock).await?;
-    let billing = system.start::<BillingService>(settings(&arguments)?, &clock).await?;
-    let arguments = [database.clone(), broker.clone(), seed.clone()];
-    let notifications = system.start::<NotificationsService>(settings(&arguments)?, &clock).await?;
-    let operator = system.start::<OperatorService>(settings(&[database, broker.clone()])?, &clock).await?;
+    let orders = system.start::<OrdersService>(settings(&shared)?, &clock).await?;
+    let billing = system.start::<BillingService>(settings(&shared)?, &clock).await?;
+    let notifications = system.start::<NotificationsService>(settings(&with(std::slice::from_ref(&seed)))?, &clock).await?;
+    let operator = system.start::<OperatorService>(settings(&shared)?, &clock).await?;
     let services = [
         ("auth", auth),
         ("users", users),
@@ -276,6 +279,7 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
         let url = format!("http://{}", gateway.api);
         let arguments = [
             broker,
+            faults,
             seed,
             ("auth-token-url", format!("{url}/oauth/token")),
             ("client-secret-file", secret(&client_file("generator"))),

@@ -6,6 +6,7 @@
 pub mod asyncapi;
 mod auth;
 mod event;
+pub mod faults;
 pub mod headers;
 mod ids;
 mod money;

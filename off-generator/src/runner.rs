@@ -10,7 +10,8 @@ use crate::{
     trace::new_span,
 };
 use anyhow::anyhow;
-use off_events::{Barcode, Quantity, SsdId, StockConsumed};
+use chrono::TimeDelta;
+use off_events::{Barcode, Quantity, SsdId, StockConsumed, faults::FaultKind};
 use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, schedule::Schedule, telemetry};
 use std::{iter, sync::Arc, time::Duration};
 use tokio::{
@@ -194,16 +195,29 @@ impl Runner {
 
     async fn report_consumption(&self, number: u64, order: &PlannedOrder, quantity: i64) -> anyhow::Result<()> {
         let Some((ssd_id, barcode)) = self.find_device_and_product(order).await? else { return Ok(()) };
+        let (now, key) = (self.clock.now(), number.to_le_bytes());
+        let hit = |kind| self.bus.faults.find(kind, now).filter(|fault| fault.hits(&key));
+        if hit(FaultKind::ReportNever).is_some() {
+            return Ok(());
+        }
+        let fast = hit(FaultKind::ReportWrongClock).map_or(0, |fault| fault.amount());
         let report = StockConsumed {
             id: format!("{}:{number}", self.run),
             ssd_id,
             barcode,
             quantity: Quantity::try_from(quantity)?,
-            timestamp: self.clock.now(),
+            timestamp: now + TimeDelta::seconds(fast.into()),
         };
+        if let Some(late) = hit(FaultKind::ReportLate) {
+            self.clock.sleep(Duration::from_secs(late.amount().into())).await;
+        }
         let trace = telemetry::current_traceparent();
         let message = OutboundMessage::of(Generator::NAME, &report, report.timestamp, trace.as_deref())?;
         let started = Instant::now();
+        if hit(FaultKind::ReportTwice).is_some() {
+            // With another deduplication id, so that the broker passes both on.
+            let _ = self.bus.publish(message.clone().with_new_dedup_id(now)).await;
+        }
         let outcome = self.bus.publish(message).await.map_err(|error| ApiError::Unavailable(anyhow!(error)));
         self.app.stats.record(Kind::Consumption.as_str(), started.elapsed(), &outcome);
         Ok(outcome?)

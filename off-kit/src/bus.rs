@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 mod declare;
+pub mod faults;
 mod listen;
 mod lookup;
 mod publish;
@@ -18,16 +19,18 @@ pub use respond::{reply, respond};
 use crate::{Kit, secret, telemetry::Metric};
 use anyhow::Context;
 use async_nats::{ConnectOptions, Event, ServerAddr, connection::State, jetstream};
+use faults::Faults;
 use percent_encoding::percent_decode_str;
 use std::{fmt, path::PathBuf, sync::atomic::Ordering, time::Duration};
 use tracing::{debug, info, warn};
 
 /// The metrics of this module.
-pub(crate) const METRICS: [Metric; 7] = [
+pub(crate) const METRICS: [Metric; 8] = [
     Metric::histogram("off_message_batch_size", "Messages per batch of a consumer"),
     Metric::histogram("off_message_batch_seconds", "Time to handle a batch"),
     Metric::gauge("off_messages_being_handled", "Messages currently being handled"),
     Metric::counter("off_messages_handled_total", "Messages handled and acknowledged"),
+    Metric::counter("off_messages_redelivered_total", "Messages that were delivered more than once"),
     Metric::counter("off_messages_dead_total", "Messages stored as dead letters"),
     Metric::counter(
         "off_messages_dead_refused_total",
@@ -55,12 +58,15 @@ pub struct Config {
     /// A file with the password, for a URL that contains only the user.
     #[arg(long, env = "NATS_PASSWORD_FILE", value_name = "FILE")]
     pub nats_password_file: Option<PathBuf>,
+    /// Whether the failure switches of operators have an effect here. Not in production, unless that is what you want.
+    #[arg(long, env = "ALLOW_FAULTS", default_value_t = false, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub allow_faults: bool,
 }
 
 impl Config {
     /// The broker at `url`, which contains the password.
     pub fn at(url: &str) -> Self {
-        Self { nats_url: url.to_owned(), nats_password_file: None }
+        Self { nats_url: url.to_owned(), nats_password_file: None, allow_faults: false }
     }
 }
 
@@ -71,6 +77,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("nats_url", &servers)
             .field("nats_password_file", &self.nats_password_file)
+            .field("allow_faults", &self.allow_faults)
             .finish()
     }
 }
@@ -88,6 +95,8 @@ pub struct Bus {
     pub client: async_nats::Client,
     /// Streams and consumers, over the same connection.
     pub jetstream: jetstream::Context,
+    /// The failure switches that are on.
+    pub faults: Faults,
 }
 
 impl Bus {
@@ -118,7 +127,7 @@ impl Bus {
         }
         let client = options.connect(servers).await.context("cannot set up the NATS client")?;
         let jetstream = jetstream::context::ContextBuilder::new().ack_timeout(ACK_TIMEOUT).build(client.clone());
-        Ok(Self { client, jetstream })
+        Ok(Self { client, jetstream, faults: Faults::default() })
     }
 
     /// The bus of a service. Adds the readiness check `nats`: from now on the service is ready only while NATS is.
@@ -126,6 +135,9 @@ impl Bus {
         let bus = Self::connect(config, kit.name).await?;
         // A running broker connects at once. An unavailable one must not delay the start.
         let _ = bus.connected(FIRST_CONNECTION_TIMEOUT).await;
+        if config.allow_faults {
+            faults::follow(kit, &bus);
+        }
         let checked = bus.clone();
         kit.readiness_checks.add("nats", move || {
             let bus = checked.clone();

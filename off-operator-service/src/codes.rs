@@ -8,17 +8,23 @@ pub(crate) enum Code {
     AlreadyRunning,
     TruncatedBody,
     NoSubject,
+    FaultsNotAllowed,
 }
 
 impl Code {
-    pub(crate) const NAMES: [&'static str; 3] =
-        [Self::AlreadyRunning.name(), Self::TruncatedBody.name(), Self::NoSubject.name()];
+    pub(crate) const NAMES: [&'static str; 4] = [
+        Self::AlreadyRunning.name(),
+        Self::TruncatedBody.name(),
+        Self::NoSubject.name(),
+        Self::FaultsNotAllowed.name(),
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::AlreadyRunning => "already_running",
             Self::TruncatedBody => "truncated_body",
             Self::NoSubject => "no_subject",
+            Self::FaultsNotAllowed => "faults_not_allowed",
         }
     }
 }
@@ -31,6 +37,7 @@ impl ProblemCode for Code {
     fn status(self) -> StatusCode {
         match self {
             Self::AlreadyRunning | Self::TruncatedBody | Self::NoSubject => StatusCode::CONFLICT,
+            Self::FaultsNotAllowed => StatusCode::FORBIDDEN,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod audits;
 mod dead_letters;
+mod faults;
 mod imports;
 mod replays;
 mod system;
@@ -23,6 +24,8 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(audits::show_latest_audit))
         .routes(routes!(system::list_streams))
         .routes(routes!(system::list_overdue_orders))
+        .routes(routes!(faults::list_faults))
+        .routes(routes!(faults::set_fault, faults::clear_fault))
         .routes(routes!(imports::list_imports))
         .routes(routes!(imports::list_rejects))
 }

@@ -6,6 +6,7 @@ mod codes;
 mod config;
 mod http;
 mod metrics;
+mod poison;
 mod replays;
 mod store;
 
@@ -29,6 +30,8 @@ struct App {
     clock: Clock,
     audits: Audits,
     replays: Replays,
+    /// Whether failure switches may be changed here.
+    allows_faults: bool,
 }
 
 impl Service for OperatorService {
@@ -48,7 +51,9 @@ impl Service for OperatorService {
         let bus = Bus::for_service(&kit, &config.bus).await?;
         let audits = Audits::start(&kit, &db, &bus, config.audit_patience);
         let replays = Replays::start(&kit, &bus);
-        let app = App { db, bus: bus.clone(), clock: kit.clock, audits, replays };
+        poison::start(&kit, &bus);
+        let allows_faults = config.bus.allow_faults;
+        let app = App { db, bus: bus.clone(), clock: kit.clock, audits, replays, allows_faults };
         let verifier = Verifier::start(&kit, &bus)?;
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });

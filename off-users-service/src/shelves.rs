@@ -6,9 +6,14 @@ use crate::{
     remind,
     store::{self, Consumption, Delivery},
 };
+use metrics::counter;
 use off_events::{Barcode, Order, SsdId, StockConsumed, StockLow};
 use off_kit::{auth::RowAccess, bus::Batch, outbox::Entry, telemetry};
 use sqlx::PgConnection;
+use std::time::Duration;
+
+/// A report whose time differs by more than this from the clock is late, or of a wrong clock. In simulated time.
+const TIME_TOLERANCE: Duration = Duration::from_mins(5);
 
 /// Adds the units of completed orders, once per order.
 pub(crate) async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
@@ -72,7 +77,21 @@ pub(crate) async fn consume<'a>(
     put_low(app, &mut tx, &low).await?;
     tx.commit().await?;
     app.outbox.wake();
+    count(app, &consumptions, repeated);
     Ok(Some(Consumed { accepted: consumptions.len(), repeated }))
+}
+
+/// Counts the reports of a batch, and those that are late or of a wrong clock.
+fn count(app: &App, new: &[Consumption<'_>], repeated: usize) {
+    counter!("off_consumption_reports_total", "outcome" => "new").increment(new.len() as u64);
+    counter!("off_consumption_reports_total", "outcome" => "repeated").increment(repeated as u64);
+    let (now, tolerance) = (app.clock.now(), app.clock.real_wait(TIME_TOLERANCE));
+    let is_out_of_time = |report: &&Consumption<'_>| {
+        let difference = (now - report.report.timestamp).abs();
+        difference.to_std().is_ok_and(|difference| difference > tolerance)
+    };
+    let out_of_time = new.iter().filter(is_out_of_time).count();
+    counter!("off_consumption_reports_out_of_time_total").increment(out_of_time as u64);
 }
 
 /// Why the item of a shelf was not changed.

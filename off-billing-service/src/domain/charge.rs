@@ -20,9 +20,16 @@ pub(crate) enum Outcome {
 }
 
 /// Charges the orders in their order, each if the balance of its person allows it: a refused dear order does not keep a
-/// later cheap one from being paid. Updates `balances`.
-pub(crate) fn settle(balances: &mut HashMap<UserId, Money>, charges: &[Charge]) -> Vec<Outcome> {
+/// later cheap one from being paid. An order that `is_refused` counts as if nothing were in the account. Updates `balances`.
+pub(crate) fn settle(
+    balances: &mut HashMap<UserId, Money>,
+    charges: &[Charge],
+    is_refused: impl Fn(OrderId) -> bool,
+) -> Vec<Outcome> {
     let settle_one = |charge: &Charge| {
+        if is_refused(charge.order) {
+            return Outcome::Refused(charge.amount);
+        }
         let balance = balances.entry(charge.user).or_default();
         match balance.checked_sub(charge.amount) {
             Some(rest) => {
@@ -72,14 +79,15 @@ mod tests {
     fn a_balance_becomes_low_once() {
         let before = HashMap::from([(UserId(1), money(3000)), (UserId(2), money(1999))]);
         let charges = [charge(1, 900), charge(1, 9000), charge(1, 200), charge(1, 100), charge(2, 100)];
-        let outcomes = settle(&mut before.clone(), &charges);
+        let outcomes = settle(&mut before.clone(), &charges, |_| false);
         assert_eq!(charges_to_low_balance(before, &charges, &outcomes), [charges[2]]);
     }
 
     #[test]
     fn a_refused_dear_order_does_not_keep_a_later_cheap_one_from_being_paid() {
         let mut balances = HashMap::from([(UserId(1), money(1000))]);
-        let outcomes = settle(&mut balances, &[charge(1, 600), charge(1, 900), charge(1, 400), charge(2, 1)]);
+        let outcomes =
+            settle(&mut balances, &[charge(1, 600), charge(1, 900), charge(1, 400), charge(2, 1)], |_| false);
         let expected = [Outcome::Paid, Outcome::Refused(money(500)), Outcome::Paid, Outcome::Refused(money(1))];
         assert_eq!(outcomes, expected);
         assert_eq!(balances[&UserId(1)], Money::ZERO);
@@ -93,7 +101,7 @@ mod tests {
         ) {
             let mut balances: HashMap<_, _> = (0..4).zip(&start).map(|(user, cents)| (UserId(user), money(*cents))).collect();
             let charges: Vec<Charge> = orders.iter().map(|&(user, cents)| charge(user, cents)).collect();
-            let outcomes = settle(&mut balances, &charges);
+            let outcomes = settle(&mut balances, &charges, |_| false);
             for (user, balance) in (0..4).zip(start) {
                 let mut rest = balance;
                 for (charge, outcome) in charges.iter().zip(&outcomes).filter(|(charge, _)| charge.user == UserId(user)) {

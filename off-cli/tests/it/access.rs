@@ -108,6 +108,10 @@ fn protected_routes(ada: &Owner) -> Vec<Row> {
         row("GET /api/operator/replays/latest", None, [401, 403, 403, 403, 403, 403, 404]),
         row("POST /api/operator/audits", None, [401, 403, 403, 403, 403, 403, 202]),
         row("GET /api/operator/audits/latest", None, [401, 403, 403, 403, 403, 403, 200]),
+        row("GET /api/operator/faults", None, [401, 403, 403, 403, 403, 403, 200]),
+        // They are not allowed here.
+        row("PUT /api/operator/faults/{kind}", Some(json!({})), [401, 403, 403, 403, 403, 403, 403]),
+        row("DELETE /api/operator/faults/{kind}", None, [401, 403, 403, 403, 403, 403, 204]),
         row("GET /api/operator/streams", None, [401, 403, 403, 403, 403, 403, 200]),
         row("GET /api/operator/overdue-orders", None, [401, 403, 403, 403, 403, 403, 200]),
         row("GET /api/operator/imports", None, [401, 403, 403, 403, 403, 403, 200]),
@@ -195,7 +199,11 @@ fn target(route: &str, ada: &Owner) -> (Method, String) {
     let is_of_person = path.starts_with("/api/account") || path.starts_with("/api/letters");
     let path = if is_of_person { format!("{path}?user_id={}", ada.user_id) } else { path.to_owned() };
     let path = path.replace("{ssd_id}", &ada.ssd_id.to_string()).replace("{id}", &id).replace("{kid}", "none");
-    let path = path.replace("{barcode}", LENTILS).replace("{order_id}", &ada.order_id).replace("{number}", "1");
+    let path = path
+        .replace("{barcode}", LENTILS)
+        .replace("{order_id}", &ada.order_id)
+        .replace("{number}", "1")
+        .replace("{kind}", "poison");
     (method.parse().unwrap(), path)
 }
 

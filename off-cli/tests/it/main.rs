@@ -10,6 +10,7 @@ mod dead;
 mod docs;
 mod doctor;
 mod documents;
+mod faults;
 mod full_broker;
 mod lost_broker;
 mod observability;

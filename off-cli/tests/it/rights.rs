@@ -259,6 +259,7 @@ async fn an_operator_uses_everything(production: &Production, gateway: &Http) {
     let config = bus::Config {
         nats_url: format!("nats://orders@127.0.0.1:{}", production.nats_port),
         nats_password_file: Some(production.secret_file("orders").into()),
+        allow_faults: false,
     };
     let bus = Bus::connect(&config, "orders").await.unwrap();
     for _ in 0..3 {

@@ -2,6 +2,7 @@
 
 mod audit;
 mod dead_letters;
+mod faults;
 mod imports;
 
 use super::{
@@ -24,11 +25,12 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 /// The pages of an operator, each with its path and title, in the order of their links.
-const TABS: [(&str, &str); 4] = [
+const TABS: [(&str, &str); 5] = [
     ("/operator", "Streams and orders"),
     ("/operator/dead-letters", "Dead letters"),
     ("/operator/audit", "Audit"),
     ("/operator/imports", "Imports"),
+    ("/operator/faults", "Failure switches"),
 ];
 
 /// Their routes.
@@ -41,6 +43,9 @@ pub(super) fn router() -> Router<Page> {
         .route("/operator/dead-letters/{number}", get(dead_letters::show))
         .route("/operator/dead-letters/{number}/replay", post(dead_letters::replay))
         .route("/operator/dead-letters/{number}/drop", post(dead_letters::drop))
+        .route("/operator/faults", get(faults::list))
+        .route("/operator/faults/{kind}", post(faults::set))
+        .route("/operator/faults/{kind}/clear", post(faults::clear))
         .route("/operator/imports", get(imports::list))
         .route("/operator/imports/{id}", get(imports::show))
 }

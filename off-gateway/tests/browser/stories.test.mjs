@@ -305,12 +305,39 @@ test("an operator audits the system, and looks at its streams and imports", asyn
   await leave();
 });
 
+test("an operator switches a failure on, sees what it does, and switches it off", async () => {
+  const { page, leave } = await visit();
+  await signIn(page, operator, "/operator/faults");
+  const payment = page.locator("#payment_refused");
+  await payment.getByLabel("Minutes").fill("0");
+  await payment.getByRole("button", { name: "Switch payment_refused on" }).click();
+  await payment.getByRole("alert").getByText("seconds").waitFor();
+  await payment.getByRole("button", { name: "Switch payment_refused on" }).click();
+  await payment.getByText("100 %, seed 0, until").waitFor();
+  const ada = await visit();
+  await register(ada.page);
+  const status = ada.page.locator("#story").getByRole("status");
+  // Services notice it within a second or two.
+  do {
+    await ada.page.goto(`/orders/${await order(ada.page)}`);
+    await ada.page.locator("#story [role=status]", { hasText: /refused|shipped|completed/ }).waitFor();
+  } while ((await status.textContent()) !== "refused");
+  await payment.getByRole("button", { name: "Switch payment_refused off" }).click();
+  await payment.getByRole("button", { name: "Switch payment_refused on" }).waitFor();
+  do {
+    await ada.page.goto(`/orders/${await order(ada.page)}`);
+    await ada.page.locator("#story [role=status]", { hasText: /refused|shipped|completed/ }).waitFor();
+  } while ((await status.textContent()) === "refused");
+  await ada.leave();
+  await leave(/status of 422/);
+});
+
 test("nobody but an operator sees the pages of operators", async () => {
   const { page, leave } = await visit();
   await page.goto("/operator");
   await page.waitForURL("**/sign-in?next=/operator");
   await register(page);
-  for (const path of ["/operator", "/operator/audit", "/operator/dead-letters", "/operator/dead-letters/1", "/operator/imports"]) {
+  for (const path of ["/operator", "/operator/audit", "/operator/dead-letters", "/operator/dead-letters/1", "/operator/imports", "/operator/faults"]) {
     assert.equal((await page.goto(path))?.status(), 403, path);
     await page.getByRole("heading", { name: "Not allowed" }).waitFor();
   }
@@ -339,7 +366,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
       await page.getByRole("button", { name: "Sign out" }).click();
       await signIn(page, operator, "/operator");
       await assertAccessible(page);
-      for (const path of ["/operator/audit", "/operator/dead-letters", "/operator/imports", "/operator/imports/1"]) {
+      for (const path of ["/operator/audit", "/operator/dead-letters", "/operator/imports", "/operator/imports/1", "/operator/faults"]) {
         await page.goto(path);
         await assertAccessible(page);
       }

@@ -8,8 +8,10 @@ use async_nats::jetstream::{
     ErrorCode,
     consumer::{self, AckPolicy, DeliverPolicy},
     context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind},
+    kv,
     stream::{Config, ConsumerError, ConsumerErrorKind, DiscardPolicy, RetentionPolicy, StorageType},
 };
+use off_events::faults;
 use off_events::streams::{CONSUMERS, Consumer, STREAMS, Stream};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -27,6 +29,9 @@ const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
 /// How long a cluster that has just started may take to elect a leader.
 const ELECTION_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// Size limit of the bucket of failure switches.
+const BUCKET_BYTES: i64 = 1024 * 1024;
 
 /// Default size limit of all streams together, in MiB.
 const DEFAULT_MAX_MIB: u32 = 6144;
@@ -79,6 +84,9 @@ pub async fn declare(bus: &Bus, storage: StreamStorage) -> anyhow::Result<()> {
             )
         })?;
     }
+    let bucket =
+        retry_transient(|| bus.jetstream.create_or_update_key_value(bucket_config(storage)), |_| !bus.is_connected());
+    bucket.await.with_context(|| format!("cannot create the bucket {}", faults::BUCKET))?;
     for consumer in &CONSUMERS {
         let created = retry_transient(
             || bus.jetstream.create_consumer_on_stream(consumer_config(consumer), consumer.stream),
@@ -166,6 +174,17 @@ fn stream_config(stream: &Stream, storage: StreamStorage) -> Config {
         // The server enables this together with schedules. Without it, every update would try to disable it.
         allow_rollup: stream.keeps_schedules,
         ..Config::default()
+    }
+}
+
+fn bucket_config(storage: StreamStorage) -> kv::Config {
+    kv::Config {
+        bucket: faults::BUCKET.to_owned(),
+        description: "The failure switches that are on".to_owned(),
+        history: 1,
+        max_bytes: BUCKET_BYTES,
+        num_replicas: storage.replicas,
+        ..kv::Config::default()
     }
 }
 

@@ -15,7 +15,7 @@ use anyhow::{Context, bail};
 use async_nats::jetstream::{AckKind, Message, consumer::pull::MessagesErrorKind};
 use futures::StreamExt;
 use metrics::{counter, gauge, histogram};
-use off_events::{Event, streams::Consumer};
+use off_events::{Event, faults::FaultKind, streams::Consumer};
 use std::{
     pin::pin,
     time::{Duration, Instant},
@@ -156,6 +156,13 @@ where
     async fn decode_all(&self, messages: Vec<Message>) -> Vec<Decoded<E>> {
         let mut decoded = Vec::with_capacity(messages.len());
         for message in messages {
+            if message.info().is_ok_and(|info| info.delivered > 1) {
+                counter!("off_messages_redelivered_total", "consumer" => self.name).increment(1);
+            }
+            if self.subscription.is_hit(FaultKind::ConsumerFailing, &message) {
+                self.subscription.acknowledge(&message, AckKind::Nak(None)).await;
+                continue;
+            }
             match self.decode(&message) {
                 Ok(received) => decoded.push((message, received)),
                 Err(reason) => self.subscription.dead_letter(&message, &reason).await,
@@ -231,9 +238,15 @@ where
         let span = if let [received] = &batch[..] { received.own_span() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        let mut handling = pin!(
-            timeout(self.subscription.clock.shortened(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span)
-        );
+        let delay = self.subscription.delay(messages);
+        let work =
+            timeout(self.subscription.clock.shortened(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span);
+        let mut handling = pin!(async {
+            if let Some(delay) = delay {
+                tokio::time::sleep(delay).await;
+            }
+            work.await
+        });
         let handled = loop {
             tokio::select! {
                 handled = &mut handling => break handled,
@@ -243,7 +256,9 @@ where
         in_hand.set(0.0);
         handled.map_err(|_| Failure::timed_out())??;
         for message in messages {
-            self.subscription.acknowledge(message, AckKind::Ack).await;
+            let is_repeated = self.subscription.is_hit(FaultKind::Duplicates, message);
+            let kind = if is_repeated { AckKind::Nak(None) } else { AckKind::Ack };
+            self.subscription.acknowledge(message, kind).await;
         }
         histogram!("off_message_batch_seconds", "consumer" => self.name).record(started.elapsed());
         counter!("off_messages_handled_total", "consumer" => self.name).increment(messages.len() as u64);

@@ -76,7 +76,11 @@ impl Bus {
     }
 
     /// The messages that the broker answers to a request for several (ADR-31), which any replica of a stream answers.
-    async fn direct_get(&self, stream: &str, request: &serde_json::Value) -> anyhow::Result<Vec<StoredMessage>> {
+    pub(super) async fn direct_get(
+        &self,
+        stream: &str,
+        request: &serde_json::Value,
+    ) -> anyhow::Result<Vec<StoredMessage>> {
         let reading = || format!("cannot read the stream {stream}");
         let inbox = self.client.new_inbox();
         let mut answers = self.client.subscribe(inbox.clone()).await.with_context(reading)?;

@@ -3,7 +3,9 @@
 use crate::{App, NotificationsService, domain::Delay};
 use chrono::{DateTime, Utc};
 use metrics::histogram;
-use off_events::{Order, OrderDue, OrderId, OrderStatus, ReadyToShip, ShipReply, ShipRequest};
+use off_events::{
+    Order, OrderDue, OrderId, OrderStatus, ReadyToShip, ShipReply, ShipRequest, faults::FaultKind, streams,
+};
 use off_kit::{
     Service,
     bus::{Batch, Failure, OutboundMessage, Received},
@@ -36,8 +38,13 @@ pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), F
         let late = (now - received.at).to_std().unwrap_or_default();
         histogram!("off_wait_late_seconds", "status" => received.event.0.status.as_str()).record(late);
     }
-    let waits =
-        due.iter().map(|received| Wait { received, order: received.event.0.clone(), due: received.at }).collect();
+    let lost = app.bus.faults.find(FaultKind::DeliveryLost, now);
+    let is_lost = |order: &Order| {
+        let is_delivered = order.status == OrderStatus::Completed;
+        is_delivered && lost.as_ref().is_some_and(|fault| fault.hits(order.id.0.as_bytes()))
+    };
+    let due = due.iter().filter(|received| !is_lost(&received.event.0));
+    let waits = due.map(|received| Wait { received, order: received.event.0.clone(), due: received.at }).collect();
     let announced = end(&app, waits).await?;
     publish(&app, announced.iter().map(announcement)).await
 }
@@ -46,9 +53,14 @@ pub(crate) async fn on_order_due(app: App, due: Batch<OrderDue>) -> Result<(), F
 /// the order reached its current status, even if the message about it arrives late.
 async fn begin(app: &App, orders: &Batch<Order>, next: OrderStatus, delay: Delay) -> Result<(), Failure> {
     let now = app.clock.now();
+    let slow = app.bus.faults.find(FaultKind::SupplierSlow, now).filter(|_| next == OrderStatus::Shipped);
     let waits = orders.iter().map(|received| {
         let order = received.event.with_status(next);
-        let due = received.at + app.clock.real_wait(delay.wait(order.id, next, app.seed));
+        let mut wait = app.clock.real_wait(delay.wait(order.id, next, app.seed));
+        if let Some(slow) = slow.as_ref().filter(|slow| slow.hits(order.id.0.as_bytes())) {
+            wait = wait.saturating_mul(slow.amount()).min(streams::LONGEST_WAIT);
+        }
+        let due = received.at + wait;
         Wait { received, order, due }
     });
     let (waiting, over): (Vec<_>, Vec<_>) = waits.partition(|wait| wait.due > now);

@@ -16,7 +16,10 @@ use async_nats::jetstream::{
 };
 use futures::{FutureExt, StreamExt, stream::ReadyChunks};
 use metrics::counter;
-use off_events::streams::Consumer;
+use off_events::{
+    faults::{Fault, FaultKind},
+    streams::Consumer,
+};
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -132,6 +135,26 @@ impl Subscription {
             self.pause(&mut backoff).await;
         }
         Ok(())
+    }
+
+    /// Whether a failure switch hits this message, which is delivered for the first time.
+    pub(super) fn is_hit(&self, kind: FaultKind, message: &Message) -> bool {
+        let Some(fault) = self.fault(kind) else { return false };
+        let info = message.info();
+        info.is_ok_and(|info| info.delivered == 1 && fault.hits(&info.stream_sequence.to_le_bytes()))
+    }
+
+    /// By how much a failure switch makes the batch of these messages take longer.
+    pub(super) fn delay(&self, messages: &[Message]) -> Option<Duration> {
+        let fault = self.fault(FaultKind::ConsumerSlow)?;
+        let sequence = messages.first()?.info().ok()?.stream_sequence;
+        fault.hits(&sequence.to_le_bytes()).then(|| Duration::from_millis(fault.amount().into()))
+    }
+
+    /// The failure switch of this kind, if it is on for this consumer.
+    fn fault(&self, kind: FaultKind) -> Option<Arc<Fault>> {
+        let fault = self.bus.faults.find(kind, self.clock.now())?;
+        fault.consumer.as_ref().is_none_or(|name| name == self.consumer.name).then_some(fault)
     }
 
     /// Waits before the next attempt, or until the service stops.
