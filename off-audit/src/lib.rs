@@ -167,7 +167,12 @@ mod tests {
         // Like the sessions of a service.
         let pool = PgPoolOptions::new()
             .after_connect(|conn, _| {
-                Box::pin(async move { sqlx::raw_sql("SET enable_hashjoin = off").execute(conn).await.map(drop) })
+                Box::pin(async move {
+                    sqlx::raw_sql("SET enable_hashjoin = off; SET statement_timeout = '15s'")
+                        .execute(conn)
+                        .await
+                        .map(drop)
+                })
             })
             .connect(&world.database.url)
             .await
@@ -181,6 +186,8 @@ mod tests {
         assert_eq!((counts.accounts, counts.balances), (0, 0));
         let hash_joins: String = sqlx::query_scalar("SHOW enable_hashjoin").fetch_one(&mut *snapshot.tx).await.unwrap();
         assert_eq!(hash_joins, "on");
+        let timeout: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut *snapshot.tx).await.unwrap();
+        assert_eq!(timeout, "10min");
         let written = sqlx::query("DELETE FROM billing.accounts").execute(&mut *snapshot.tx).await;
         assert!(written.unwrap_err().to_string().contains("read-only"));
         drop(snapshot);

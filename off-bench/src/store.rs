@@ -4,7 +4,7 @@ mod charges;
 mod history;
 
 pub use charges::{charge_plainly, count_decisions, reset_accounts};
-pub use history::{list_placed, settle_ended, store_ended};
+pub use history::{list_placed, newest_order_of, settle_ended, store_ended};
 
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
@@ -76,6 +76,20 @@ pub async fn seed_people(db: &PgPool, people: i64, password_hash: &str) -> sqlx:
     .execute(db)
     .await?;
     sqlx::query("ANALYZE").execute(db).await?;
+    Ok(())
+}
+
+/// Lets two people of [`seed_data`] sign in, one of them as an operator.
+pub async fn add_accounts(db: &PgPool, person: i64, operator: i64, password_hash: &str) -> sqlx::Result<()> {
+    sqlx::query(
+        "INSERT INTO auth.accounts (user_id, email, password_hash, is_operator, changed_at)
+         SELECT id, email, $3, id = $2, now() FROM users.users WHERE id IN ($1, $2)",
+    )
+    .bind(person)
+    .bind(operator)
+    .bind(password_hash)
+    .execute(db)
+    .await?;
     Ok(())
 }
 

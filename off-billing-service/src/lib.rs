@@ -46,6 +46,7 @@ impl Service for BillingService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let outbox = Outbox::start(&kit, &db, &bus);
         ledger_monitor::start(&kit, &db);
         let app = App { db, bus: bus.clone(), clock: kit.clock, outbox: outbox.clone() };

@@ -116,20 +116,14 @@ pub(crate) async fn run(home: &Home, options: &Options) -> anyhow::Result<ExitCo
 fn print_all(list: &Switches) {
     let mut table = table(&["switch", "alert", "state"]);
     for switch in &list.switches {
-        let state = switch.fault.as_ref().map_or_else(|| "off".to_owned(), describe);
+        let state = switch.fault.as_ref().map_or_else(
+            || "off".to_owned(),
+            |fault| format!("on for {}, until {} UTC", fault.describe(), fault.until.format("%H:%M:%S")),
+        );
         table.add_row([switch.kind.to_string(), switch.alert.clone(), state]);
     }
     print_line!("{table}");
     if !list.are_allowed {
         print_line!("\nfailure switches are not allowed here: ALLOW_FAULTS is not set");
     }
-}
-
-/// How a switch is on.
-fn describe(fault: &Fault) -> String {
-    let amount = fault.kind.amount().map(|amount| format!(", {} {}", fault.amount(), amount.unit));
-    let consumer = fault.consumer.as_ref().map(|consumer| format!(", only {consumer}"));
-    let (amount, consumer) = (amount.unwrap_or_default(), consumer.unwrap_or_default());
-    let until = fault.until.format("%H:%M:%S");
-    format!("on for {} %{amount}{consumer}, seed {}, until {until} UTC", fault.share * 100.0, fault.seed)
 }

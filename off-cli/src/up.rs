@@ -263,7 +263,8 @@ async fn start_services(home: &Home, system: &mut System, options: &Options, ser
     let users = system.start::<UsersService>(settings(&arguments)?, &clock).await?;
     let orders = system.start::<OrdersService>(settings(&shared)?, &clock).await?;
     let billing = system.start::<BillingService>(settings(&shared)?, &clock).await?;
-    let notifications = system.start::<NotificationsService>(settings(&with(std::slice::from_ref(&seed)))?, &clock).await?;
+    let notifications =
+        system.start::<NotificationsService>(settings(&with(std::slice::from_ref(&seed)))?, &clock).await?;
     let operator = system.start::<OperatorService>(settings(&shared)?, &clock).await?;
     let services = [
         ("auth", auth),

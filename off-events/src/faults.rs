@@ -118,7 +118,7 @@ impl FaultKind {
             Self::ConsumerSlow => Facts {
                 name: "consumer_slow",
                 about: "A consumer takes longer for each batch of messages.",
-                amount: Some(Amount { unit: "ms per batch", default: 2_000, max: 10_000 }),
+                amount: Some(Amount { unit: "ms per batch", default: 2_000, max: 5_000 }),
                 is_of_consumer: true,
                 metric: "off_message_batch_seconds",
                 alert: "BatchesSlow",
@@ -142,7 +142,7 @@ impl FaultKind {
             Self::Poison => Facts {
                 name: "poison",
                 about: "Messages that nobody can handle are published. They become dead letters.",
-                amount: Some(Amount { unit: "messages per second", default: 1, max: 100 }),
+                amount: Some(Amount { unit: "messages per second", default: 1, max: 10 }),
                 is_of_consumer: false,
                 metric: "off_messages_dead_total",
                 alert: "DeadLetters",
@@ -279,6 +279,16 @@ impl Fault {
         self.amount.or(self.kind.amount().map(|amount| amount.default)).unwrap_or_default()
     }
 
+    /// How it is on, without its end: like `12.5 %, 2000 ms per batch, only billing-pending, seed 7`.
+    pub fn describe(&self) -> String {
+        // Two digits hide that a share like 0.07 is not exact.
+        let percent = (self.share * 10_000.0).round() / 100.0;
+        let amount = self.kind.amount().map(|amount| format!(", {} {}", self.amount(), amount.unit));
+        let consumer = self.consumer.as_ref().map(|consumer| format!(", only {consumer}"));
+        let (amount, consumer) = (amount.unwrap_or_default(), consumer.unwrap_or_default());
+        format!("{percent} %{amount}{consumer}, seed {}", self.seed)
+    }
+
     /// Whether it hits what has this key: the same every time.
     pub fn hits(&self, key: &[u8]) -> bool {
         let kind = self.kind.as_str().as_bytes();
@@ -337,7 +347,9 @@ mod tests {
         assert_eq!(invalid(Fault { amount: Some(1), consumer, ..fault(f64::NAN, 0) }), ["share", "amount", "consumer"]);
         let slow = Fault { kind: FaultKind::ConsumerSlow, ..fault(1.0, 0) };
         assert_eq!(slow.amount(), 2_000);
+        let described = Fault { share: 0.07, consumer: Some("due".to_owned()), seed: 3, ..slow.clone() }.describe();
+        assert_eq!(described, "7 %, 2000 ms per batch, only due, seed 3");
         let consumer = Some("nobody".to_owned());
-        assert_eq!(invalid(Fault { amount: Some(10_001), consumer, ..slow }), ["amount", "consumer"]);
+        assert_eq!(invalid(Fault { amount: Some(5_001), consumer, ..slow }), ["amount", "consumer"]);
     }
 }

@@ -78,7 +78,7 @@ impl Entry {
 
     /// Whether the system works only with this service.
     pub(crate) fn is_needed(&self) -> bool {
-        self.upstream != Upstream::Generator
+        !matches!(self.upstream, Upstream::Operator | Upstream::Generator)
     }
 }
 

@@ -56,6 +56,7 @@ impl Service for Generator {
 
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let tokens = TokenSource::start(&kit, Self::NAME, &config.credentials)?;
         let api = Api::new(&config, tokens)?;
         let app = App { api, households: Households::new(), stats: Stats::new()?, seed: config.seed };

@@ -15,7 +15,7 @@ use off_events::{Barcode, Quantity, SsdId, StockConsumed, faults::FaultKind};
 use off_kit::{Bus, Clock, Kit, LogLimit, Service, Tasks, bus::OutboundMessage, schedule::Schedule, telemetry};
 use std::{iter, sync::Arc, time::Duration};
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::Instant,
 };
 use tracing::{Instrument, debug, info, warn};
@@ -23,6 +23,9 @@ use uuid::Uuid;
 
 /// Maximum number of concurrent events. Events above it are skipped, so that a slow service is not overloaded.
 const MAX_CONCURRENT: u32 = 256;
+
+/// Maximum number of reports that a failure switch makes late at a time. Reports above it are on time.
+const MAX_LATE_REPORTS: usize = 10_000;
 
 /// Interval between log lines with statistics.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
@@ -46,6 +49,8 @@ pub(crate) struct Runner {
     run: Uuid,
     /// One for each event in progress.
     permits: Arc<Semaphore>,
+    /// One for each report that a failure switch makes late.
+    late_reports: Arc<Semaphore>,
     log_limit: Arc<LogLimit>,
 }
 
@@ -76,6 +81,7 @@ impl Runner {
             tasks: kit.tasks.clone(),
             run: Uuid::now_v7(),
             permits: Arc::new(Semaphore::new(MAX_CONCURRENT as usize)),
+            late_reports: Arc::new(Semaphore::new(MAX_LATE_REPORTS)),
             log_limit: Arc::default(),
         }
     }
@@ -208,12 +214,15 @@ impl Runner {
             quantity: Quantity::try_from(quantity)?,
             timestamp: now + TimeDelta::seconds(fast.into()),
         };
-        if let Some(late) = hit(FaultKind::ReportLate) {
-            self.clock.sleep(Duration::from_secs(late.amount().into())).await;
-        }
         let trace = telemetry::current_traceparent();
         let message = OutboundMessage::of(Generator::NAME, &report, report.timestamp, trace.as_deref())?;
         let started = Instant::now();
+        if let Some(late) = hit(FaultKind::ReportLate)
+            && let Ok(place) = self.late_reports.clone().try_acquire_owned()
+        {
+            self.publish_later(message, Duration::from_secs(late.amount().into()), place);
+            return Ok(());
+        }
         if hit(FaultKind::ReportTwice).is_some() {
             // With another deduplication id, so that the broker passes both on.
             let _ = self.bus.publish(message.clone().with_new_dedup_id(now)).await;
@@ -221,6 +230,23 @@ impl Runner {
         let outcome = self.bus.publish(message).await.map_err(|error| ApiError::Unavailable(anyhow!(error)));
         self.app.stats.record(Kind::Consumption.as_str(), started.elapsed(), &outcome);
         Ok(outcome?)
+    }
+
+    /// Publishes a report after `delay` in simulated time, unless the generator stops before.
+    fn publish_later(&self, report: OutboundMessage, delay: Duration, place: OwnedSemaphorePermit) {
+        let runner = self.clone();
+        // Not a supervised task: it ends when the generator stops.
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = runner.tasks.stopping() => {}
+                () = runner.clock.sleep(delay) => {
+                    if let Err(error) = runner.bus.publish(report).await {
+                        debug!("a late report was not published: {error}");
+                    }
+                }
+            }
+        });
     }
 
     /// The device and the product of an order; `None` at shutdown, or if the household or a product is missing.

@@ -9,7 +9,7 @@ mod publish;
 mod read;
 mod respond;
 
-pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing};
+pub use declare::{MAX_ACK_PENDING, StreamStorage, declare, find_missing, is_missing_stream};
 pub use listen::{Batch, Failure, Received, listen};
 pub use lookup::{Search, StoredMessage};
 pub use publish::{OutboundMessage, PublishFailed};
@@ -135,9 +135,6 @@ impl Bus {
         let bus = Self::connect(config, kit.name).await?;
         // A running broker connects at once. An unavailable one must not delay the start.
         let _ = bus.connected(FIRST_CONNECTION_TIMEOUT).await;
-        if config.allow_faults {
-            faults::follow(kit, &bus);
-        }
         let checked = bus.clone();
         kit.readiness_checks.add("nats", move || {
             let bus = checked.clone();

@@ -56,6 +56,7 @@ impl Service for NotificationsService {
         let relay = Relay::new(&config.mail)?;
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let app = App {
             db: db.clone(),
             bus: bus.clone(),

@@ -7,7 +7,7 @@ use off_kit::http::ProblemCode;
 pub(crate) enum Code {
     AlreadyRunning,
     TruncatedBody,
-    NoSubject,
+    WrongSubject,
     FaultsNotAllowed,
 }
 
@@ -15,7 +15,7 @@ impl Code {
     pub(crate) const NAMES: [&'static str; 4] = [
         Self::AlreadyRunning.name(),
         Self::TruncatedBody.name(),
-        Self::NoSubject.name(),
+        Self::WrongSubject.name(),
         Self::FaultsNotAllowed.name(),
     ];
 
@@ -23,7 +23,7 @@ impl Code {
         match self {
             Self::AlreadyRunning => "already_running",
             Self::TruncatedBody => "truncated_body",
-            Self::NoSubject => "no_subject",
+            Self::WrongSubject => "wrong_subject",
             Self::FaultsNotAllowed => "faults_not_allowed",
         }
     }
@@ -36,7 +36,7 @@ impl ProblemCode for Code {
 
     fn status(self) -> StatusCode {
         match self {
-            Self::AlreadyRunning | Self::TruncatedBody | Self::NoSubject => StatusCode::CONFLICT,
+            Self::AlreadyRunning | Self::TruncatedBody | Self::WrongSubject => StatusCode::CONFLICT,
             Self::FaultsNotAllowed => StatusCode::FORBIDDEN,
         }
     }

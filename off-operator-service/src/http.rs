@@ -31,7 +31,9 @@ pub(crate) fn routes() -> OpenApiRouter<App> {
 }
 
 /// 503. The cause is only in the log.
-fn of_broker(error: &anyhow::Error) -> Problem {
-    warn!("the broker does not answer: {error:#}");
-    Problem::unavailable("the broker does not answer; try again")
+fn of_broker(app: &App, error: &anyhow::Error) -> Problem {
+    if let Some(suppressed) = app.log_limit.admit() {
+        warn!(suppressed, "the broker did not do what an operator asked for: {error:#}");
+    }
+    Problem::unavailable("the broker did not do it; try again. The log of the operator service says why")
 }

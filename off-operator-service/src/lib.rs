@@ -13,9 +13,10 @@ mod store;
 pub use config::Config;
 
 use audits::Audits;
-use off_kit::{Bus, Clock, Kit, Service, auth::Verifier, db, telemetry::Metric};
+use off_kit::{Bus, Clock, Kit, LogLimit, Service, auth::Verifier, bus, db, telemetry::Metric};
 use replays::Replays;
 use sqlx::PgPool;
+use std::sync::Arc;
 use utoipa::openapi::OpenApi;
 
 /// Looks after what went wrong: dead letters, streams, overdue orders, imports, audits.
@@ -30,6 +31,7 @@ struct App {
     clock: Clock,
     audits: Audits,
     replays: Replays,
+    log_limit: Arc<LogLimit>,
     /// Whether failure switches may be changed here.
     allows_faults: bool,
 }
@@ -49,11 +51,13 @@ impl Service for OperatorService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let audits = Audits::start(&kit, &db, &bus, config.audit_patience);
         let replays = Replays::start(&kit, &bus);
         poison::start(&kit, &bus);
         let allows_faults = config.bus.allow_faults;
-        let app = App { db, bus: bus.clone(), clock: kit.clock, audits, replays, allows_faults };
+        let (bus_of_app, log_limit) = (bus.clone(), Arc::default());
+        let app = App { db, bus: bus_of_app, clock: kit.clock, audits, replays, log_limit, allows_faults };
         let verifier = Verifier::start(&kit, &bus)?;
         off_kit::http::serve(&kit, &verifier, Self::description(), http::routes().with_state(app)).await?;
         kit.tasks.on_shutdown(async move { bus.close().await });

@@ -2,7 +2,7 @@
 
 use off_events::{
     faults::FaultKind,
-    streams::{CONSUMERS, Consumer},
+    streams::{CONSUMERS, Consumer, DEAD_LETTERS},
 };
 use off_kit::{Bus, Kit};
 use std::time::Duration;
@@ -23,6 +23,10 @@ pub(crate) fn start(kit: &Kit, bus: &Bus) {
         let mut number: u64 = 0;
         while every.tick().await {
             let Some(fault) = bus.faults.find(FaultKind::Poison, clock.now()) else { continue };
+            // Leaves space for dead letters that are real.
+            if !is_half_empty(&bus).await {
+                continue;
+            }
             for _ in 0..fault.amount() {
                 number += 1;
                 let index = usize::try_from(number).unwrap_or_default() % consumers.len();
@@ -37,4 +41,11 @@ pub(crate) fn start(kit: &Kit, bus: &Bus) {
         }
         Ok(())
     });
+}
+
+/// Whether the stream of dead letters uses at most half of its size.
+async fn is_half_empty(bus: &Bus) -> bool {
+    let Ok(stream) = bus.jetstream.get_stream(DEAD_LETTERS.name).await else { return false };
+    let info = stream.cached_info();
+    info.state.bytes * 2 <= info.config.max_bytes.max(0).unsigned_abs()
 }

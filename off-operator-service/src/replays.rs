@@ -27,16 +27,22 @@ use utoipa::ToSchema;
 /// Dead letters that are read at a time.
 const PAGE: usize = 500;
 
+/// A dry run reads at most so many pages, because a caller waits for it.
+const MAX_PAGES: usize = 20;
+
 /// A run over all dead letters that match a filter.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub(crate) struct ReplayRun {
     /// Whether it only counts.
     pub(crate) dry_run: bool,
+    /// Whether more may match: a dry run stops after 10,000.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_more: bool,
     /// Dead letters that matched so far.
     pub(crate) matched: u64,
     /// Those that were published again.
     replayed: u64,
-    /// Those that stay, because they have no subject or only a part of their body.
+    /// Those that stay, because they do not name the subject of their consumer, or have only a part of their body.
     skipped: u64,
     started_at: DateTime<Utc>,
     /// Absent while it runs.
@@ -116,7 +122,7 @@ impl Replays {
                         counter!("off_dead_letters_replayed_total").increment(1);
                         self.count(|run| run.replayed += 1);
                     }
-                    Err(DeadLetterError::WithoutSubject(_) | DeadLetterError::Truncated(_)) => {
+                    Err(DeadLetterError::WrongSubject(_) | DeadLetterError::Truncated(_)) => {
                         self.count(|run| run.skipped += 1);
                     }
                     // Somebody else replayed or dropped it meanwhile.
@@ -152,13 +158,15 @@ impl Replays {
     pub(crate) async fn dry_run(&self, bus: &Bus, filter: &Filter) -> anyhow::Result<ReplayRun> {
         let started_at = self.clock.now();
         let mut run = ReplayRun { dry_run: true, started_at, ..ReplayRun::default() };
-        let mut next = Some(1);
+        let (mut next, mut pages) = (Some(1), 0);
         while let Some(from) = next {
             let page = dead_letters::page(bus, filter, from, PAGE, Content::HeadersOnly).await?;
             run.matched += page.letters.len() as u64;
-            let stays = page.letters.iter().filter(|letter| letter.is_body_cut() || letter.subject.is_empty());
+            let stays = page.letters.iter().filter(|letter| !letter.can_be_replayed());
             run.skipped += stays.count() as u64;
-            next = page.next;
+            pages += 1;
+            run.has_more = pages == MAX_PAGES && page.next.is_some();
+            next = page.next.filter(|_| !run.has_more);
         }
         run.ended_at = Some(self.clock.now());
         Ok(run)

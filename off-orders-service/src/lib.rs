@@ -64,6 +64,7 @@ impl Service for OrdersService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let limits = config.time_limits(&kit.clock);
         let publisher = Publisher::start(&kit, &db, &bus);
         let intake = Intake::start(&kit, db.clone(), publisher.clone(), limits);

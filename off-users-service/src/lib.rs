@@ -56,6 +56,7 @@ impl Service for UsersService {
     async fn start(config: Config, kit: Kit) -> anyhow::Result<()> {
         let db = db::pool_for(&kit, &config.db, off_migrations::newest())?;
         let bus = Bus::for_service(&kit, &config.bus).await?;
+        bus::faults::follow(&kit, &bus, &config.bus);
         let outbox = Outbox::start(&kit, &db, &bus);
         remind::start(&kit, &db, &bus);
         let app = App {

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// A report whose time differs by more than this from the clock is late, or of a wrong clock. In simulated time.
 const TIME_TOLERANCE: Duration = Duration::from_mins(5);
 
+/// At a high speed, this is the tolerance: messages wait for some time, in real time.
+const MIN_TIME_TOLERANCE: Duration = Duration::from_secs(1);
+
 /// Adds the units of completed orders, once per order.
 pub(crate) async fn deliver(app: &App, orders: &Batch<Order>) -> sqlx::Result<()> {
     let deliveries: Vec<_> =
@@ -85,7 +88,7 @@ pub(crate) async fn consume<'a>(
 fn count(app: &App, new: &[Consumption<'_>], repeated: usize) {
     counter!("off_consumption_reports_total", "outcome" => "new").increment(new.len() as u64);
     counter!("off_consumption_reports_total", "outcome" => "repeated").increment(repeated as u64);
-    let (now, tolerance) = (app.clock.now(), app.clock.real_wait(TIME_TOLERANCE));
+    let (now, tolerance) = (app.clock.now(), app.clock.real_wait(TIME_TOLERANCE).max(MIN_TIME_TOLERANCE));
     let is_out_of_time = |report: &&Consumption<'_>| {
         let difference = (now - report.report.timestamp).abs();
         difference.to_std().is_ok_and(|difference| difference > tolerance)

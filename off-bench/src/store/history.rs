@@ -68,6 +68,14 @@ pub async fn settle_ended(db: &PgPool) -> sqlx::Result<()> {
     Ok(())
 }
 
+/// The newest order of a person.
+pub async fn newest_order_of(db: &PgPool, person: i64) -> sqlx::Result<Uuid> {
+    sqlx::query_scalar("SELECT id FROM orders.product_orders WHERE user_id = $1 ORDER BY id DESC LIMIT 1")
+        .bind(person)
+        .fetch_one(db)
+        .await
+}
+
 #[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,

@@ -59,7 +59,7 @@ pub(crate) async fn find_account(db: &PgPool, user: UserId, simulated: Option<bo
     let row = sqlx::query!(
         r#"SELECT coalesce(balance, 0) AS "balance!",
                   (SELECT coalesce(sum(amount), 0)::bigint FROM billing.transfers AS charge
-                   WHERE debit_account = person.id AND kind = 'charge'
+                   WHERE debit_account = person.id AND debit_account > 0 AND kind = 'charge'
                      AND NOT EXISTS (SELECT FROM billing.transfers AS ended
                                      WHERE ended.subject = charge.subject AND ended.kind IN ('earning', 'refund')))
                   AS "held!"

@@ -6,6 +6,7 @@ mod accounts;
 mod charges;
 mod concurrency;
 mod ends;
+mod faults;
 mod openapi;
 mod outages;
 mod payments;

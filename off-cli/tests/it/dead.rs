@@ -13,13 +13,13 @@ async fn replay_all_skips_a_dead_letter_with_a_truncated_body() {
     let (home, world) = (Home::new(), World::new().await);
     for cut in ["body", ""] {
         let mut headers = async_nats::HeaderMap::new();
-        headers.insert(DEAD_SUBJECT, Order::PENDING);
+        headers.insert(DEAD_SUBJECT, Order::PAID);
         headers.insert(DEAD_CUT, cut);
         world.nats.publish_with_headers(streams::SUPPLIER.dead_subject(), headers, "{}").await;
     }
     for (arguments, expected) in [
-        (&["--dry-run"][..], "dead letter 2 would be published on orders.pending"),
-        (&[], "dead letter 2 was published on orders.pending"),
+        (&["--dry-run"][..], "dead letter 2 would be published on orders.paid"),
+        (&[], "dead letter 2 was published on orders.paid"),
     ] {
         let mut replay = home.command(&[&["dead", "replay", "--all"], arguments].concat());
         replay.env("DATABASE_URL", &world.database.url).env("NATS_URL", &world.nats.url);
@@ -27,7 +27,7 @@ async fn replay_all_skips_a_dead_letter_with_a_truncated_body() {
         let text = stdout(&output) + &stderr(&output);
         assert!(output.status.success() && text.contains("dead letter 1 stays") && text.contains(expected), "{text}");
     }
-    assert_eq!(world.nats.wait_for_messages(streams::ORDERS.name, Order::PENDING, 1).await.len(), 1);
+    assert_eq!(world.nats.wait_for_messages(streams::ORDERS.name, Order::PAID, 1).await.len(), 1);
     assert_eq!(world.nats.dead_letters().await.len(), 1);
     world.end_leaving(&[Leftover::DeadLetters]).await;
 }

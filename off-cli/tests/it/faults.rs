@@ -79,9 +79,14 @@ const ALERTS: [Alert; 8] = [
     ("ReportsOutOfTime", "sum(rate(off_consumption_reports_out_of_time_total[5m])) > 0.5", |window| {
         window.rate("off_consumption_reports_out_of_time_total", "") > 0.5
     }),
-    ("DevicesSilent", "sum(rate(off_consumption_reports_total[10m])) == 0", |window| {
-        window.rate("off_consumption_reports_total", "") == 0.0
-    }),
+    (
+        "DevicesSilent",
+        "sum(rate(off_consumption_reports_total[10m])) == 0 and sum(rate(off_generator_events_total[10m])) > 0",
+        |window| {
+            let is_silent = window.rate("off_consumption_reports_total", "") == 0.0;
+            is_silent && window.rate("off_generator_events_total", "") > 0.0
+        },
+    ),
 ];
 
 fn condition(kind: FaultKind) -> fn(&Window) -> bool {
@@ -169,13 +174,18 @@ async fn switch_on(home: &Home, kind: FaultKind) {
     assert!(line.contains("on for 100 %"), "{listed}");
 }
 
-/// Whether the condition becomes true, or false, in time.
+/// Whether the condition becomes true in time, or false and stays so for three windows.
 async fn becomes(expected: bool, condition: fn(&Window) -> bool, services: &[Http]) -> bool {
-    let started = Instant::now();
-    while condition(&window(services).await) != expected {
+    let (started, mut windows) = (Instant::now(), if expected { 1 } else { 3 });
+    while windows > 0 {
         if started.elapsed() > PATIENCE {
             return false;
         }
+        windows = match (condition(&window(services).await) == expected, expected) {
+            (true, _) => windows - 1,
+            (false, true) => 1,
+            (false, false) => 3,
+        };
     }
     true
 }

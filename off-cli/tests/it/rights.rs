@@ -86,6 +86,7 @@ impl Production {
             ("DATABASE_PASSWORD_FILE", self.secret_file(user)),
             ("NATS_URL", format!("nats://{user}@127.0.0.1:{}", self.nats_port)),
             ("NATS_PASSWORD_FILE", self.secret_file(user)),
+            ("ALLOW_FAULTS", "true".to_owned()),
         ]
     }
 
@@ -278,6 +279,11 @@ async fn an_operator_uses_everything(production: &Production, gateway: &Http) {
     assert_eq!(operator.post(&path(1, "/drop"), &json!({"why": "a test"})).await.status, 200);
     let replay = operator.post("/api/operator/replays", &json!({"consumer": "billing-pending"})).await;
     assert_eq!(replay.status, 202, "{replay:?}");
+    let switch = json!({"consumer": "supplier", "amount": 1, "seconds": 60});
+    let path = "/api/operator/faults/consumer_slow";
+    assert_eq!(operator.put(path, &switch).await.status, 200);
+    assert_eq!(operator.get("/api/operator/faults").await.body["switches"][3]["fault"]["consumer"], "supplier");
+    assert_eq!(operator.delete(path).await.status, 204);
     for path in ["/api/operator/streams", "/api/operator/overdue-orders", "/api/operator/imports"] {
         assert_eq!(operator.get(path).await.status, 200, "{path}");
     }

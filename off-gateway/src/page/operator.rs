@@ -41,7 +41,7 @@ pub(super) fn router() -> Router<Page> {
         .route("/operator/dead-letters", get(dead_letters::list))
         .route("/operator/dead-letters/replay", post(dead_letters::replay_all))
         .route("/operator/dead-letters/{number}", get(dead_letters::show))
-        .route("/operator/dead-letters/{number}/replay", post(dead_letters::replay))
+        .route("/operator/dead-letters/{number}/replay", post(dead_letters::replay).layer(dead_letters::LIMIT))
         .route("/operator/dead-letters/{number}/drop", post(dead_letters::drop))
         .route("/operator/faults", get(faults::list))
         .route("/operator/faults/{kind}", post(faults::set))
@@ -58,6 +58,7 @@ struct Streams {
 #[derive(Debug, Deserialize)]
 struct Stream {
     name: String,
+    is_missing: bool,
     messages: u64,
     bytes: u64,
     max_bytes: u64,
@@ -68,6 +69,7 @@ struct Stream {
 #[derive(Debug, Deserialize)]
 struct Consumer {
     name: String,
+    is_missing: bool,
     service: String,
     waiting: u64,
     unacknowledged: u64,

@@ -9,7 +9,6 @@ use crate::{
     headers::{IDEMPOTENCY_KEY, REQUEST_ID},
     routes::Upstream,
 };
-use anyhow::Context;
 use axum::http::{HeaderMap, HeaderValue, Method, header, uri::PathAndQuery};
 use bytes::Bytes;
 use hyper::Request;
@@ -107,8 +106,10 @@ impl ServiceApis {
         body: Bytes,
         key: Option<HeaderValue>,
     ) -> Result<Bytes, Failure> {
+        let Some(base) = self.bases.get(to as usize).and_then(Option::as_ref) else {
+            return Err(Failure::not_found(format!("There is no {} service here.", to.name())));
+        };
         let sent = async {
-            let base = self.bases.get(to as usize).and_then(Option::as_ref).context("it is not there")?;
             let mut request: Request<OutBody> = Request::new(in_memory(body));
             *request.method_mut() = method;
             *request.uri_mut() = base.join(PathAndQuery::try_from(path)?);

@@ -274,11 +274,11 @@ test("an operator repairs a dead letter and replays it, and drops another one", 
   await page.getByText("2 match.").waitFor();
   await letters.first().getByRole("link").click();
   await page.getByLabel("JSON, to repair it").fill("still not JSON");
-  await page.getByRole("button", { name: "Replay" }).click();
+  await page.getByRole("button", { name: "Replay this" }).click();
   await page.getByRole("alert").getByText("The body is not JSON").waitFor();
   const pending = body.messages.find((/** @type {any} */ message) => message.subject === "orders.pending");
   await page.getByLabel("JSON, to repair it").fill(JSON.stringify(pending.data));
-  await page.getByRole("button", { name: "Replay" }).click();
+  await page.getByRole("button", { name: "Replay this" }).click();
   await page.waitForURL("**/operator/dead-letters");
   assert.equal(await letters.count(), 1);
   await letters.first().getByRole("link").click();
@@ -292,6 +292,7 @@ test("an operator repairs a dead letter and replays it, and drops another one", 
 test("an operator audits the system, and looks at its streams and imports", async () => {
   const { page, leave } = await visit();
   await signIn(page, operator, "/");
+  await page.getByRole("main").getByRole("link", { name: "Audit" }).click();
   await page.getByRole("button", { name: "Audit now" }).click();
   await page.getByText("An audit runs since").waitFor();
   await page.getByRole("heading", { name: "every order is accounted for" }).waitFor({ timeout: 60_000 });
@@ -310,9 +311,9 @@ test("an operator switches a failure on, sees what it does, and switches it off"
   await signIn(page, operator, "/operator/faults");
   const payment = page.locator("#payment_refused");
   await payment.getByLabel("Minutes").fill("0");
-  await payment.getByRole("button", { name: "Switch payment_refused on" }).click();
-  await payment.getByRole("alert").getByText("seconds").waitFor();
-  await payment.getByRole("button", { name: "Switch payment_refused on" }).click();
+  await payment.getByRole("button", { name: "Switch on payment_refused" }).click();
+  await payment.getByRole("alert").getByText("Minutes: expected a whole number").waitFor();
+  await payment.getByRole("button", { name: "Switch on payment_refused" }).click();
   await payment.getByText("100 %, seed 0, until").waitFor();
   const ada = await visit();
   await register(ada.page);
@@ -322,8 +323,8 @@ test("an operator switches a failure on, sees what it does, and switches it off"
     await ada.page.goto(`/orders/${await order(ada.page)}`);
     await ada.page.locator("#story [role=status]", { hasText: /refused|shipped|completed/ }).waitFor();
   } while ((await status.textContent()) !== "refused");
-  await payment.getByRole("button", { name: "Switch payment_refused off" }).click();
-  await payment.getByRole("button", { name: "Switch payment_refused on" }).waitFor();
+  await payment.getByRole("button", { name: "Switch off payment_refused" }).click();
+  await payment.getByRole("button", { name: "Switch on payment_refused" }).waitFor();
   do {
     await ada.page.goto(`/orders/${await order(ada.page)}`);
     await ada.page.locator("#story [role=status]", { hasText: /refused|shipped|completed/ }).waitFor();
@@ -342,7 +343,7 @@ test("nobody but an operator sees the pages of operators", async () => {
     await page.getByRole("heading", { name: "Not allowed" }).waitFor();
   }
   await page.goto("/");
-  await page.getByRole("button", { name: "Audit now" }).click();
+  await page.getByRole("main").getByRole("link", { name: "Audit" }).click();
   await page.getByRole("heading", { name: "Not allowed" }).waitFor();
   await leave(/status of 403/);
 });

@@ -40,10 +40,11 @@ async fn health_tells_what_is_away() {
 }
 
 #[tokio::test]
-async fn a_generator_that_is_away_matters_little() {
+async fn a_generator_or_an_operator_service_that_is_away_matters_little() {
     let nowhere = || Some("http://127.0.0.1:1".parse().unwrap());
     let gate = Gate::start_with(Clock::real(1.0).with_short_timeouts(50), |config| {
         (config.services.generator_url, config.services.generator_health_url) = (nowhere(), nowhere());
+        (config.services.operator_url, config.services.operator_health_url) = (nowhere(), nowhere());
     })
     .await;
     let body = eventually("the states are known", || async {
@@ -52,5 +53,6 @@ async fn a_generator_that_is_away_matters_little() {
     })
     .await;
     assert_eq!((body["status"].as_str().unwrap(), state(&body, "generator")), ("degraded", "away"));
+    assert_eq!(state(&body, "operator"), "away");
     gate.end().await;
 }

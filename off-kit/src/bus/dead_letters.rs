@@ -18,6 +18,7 @@ use off_events::{
     streams::{ALL_DEAD_LETTERS, CONSUMERS, Consumer, DEAD_LETTER_DROPPED, DEAD_LETTERS},
 };
 use serde::{Serialize, Serializer};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Maximum size in bytes of the original headers in a dead letter. The broker rejects headers of more than 64 KiB in
 /// total (error 10097).
@@ -222,9 +223,9 @@ pub enum DeadLetterError {
     /// It does not exist, or was replayed or dropped.
     #[error("there is no dead letter {0}")]
     Missing(u64),
-    /// It has no subject to be published on.
-    #[error("dead letter {0} does not say which subject it came from")]
-    WithoutSubject(u64),
+    /// It does not name the subject of its consumer, on which it would be published.
+    #[error("dead letter {0} does not name the subject of its consumer")]
+    WrongSubject(u64),
     /// Its body is incomplete, and no other one was given.
     #[error("the body of dead letter {0} was too large to be kept whole: give a complete one")]
     Truncated(u64),
@@ -250,14 +251,15 @@ pub async fn find(bus: &Bus, number: u64) -> Result<DeadLetter, DeadLetterError>
     Ok(letter(number, &message.subject, Some(&message.headers), message.payload))
 }
 
-/// Deletes a dead letter, and publishes a record of it with the reason `why`.
+/// Publishes a record of a dead letter with the reason `why`, and deletes it.
 pub async fn drop(bus: &Bus, number: u64, why: &str, now: DateTime<Utc>) -> Result<DeadLetter, DeadLetterError> {
     let letter = find(bus, number).await?;
-    delete(bus, number).await.context("cannot delete the dead letter")?;
     let note = serde_json::json!({"number": number, "subject": letter.subject, "consumer": letter.consumer,
         "reason": letter.reason, "why": why, "dropped_at": now});
+    // First the record: who tries again after a failure gives the reason once more.
     let published = async { bus.jetstream.publish(DEAD_LETTER_DROPPED, note.to_string().into()).await?.await };
-    published.await.context("the dead letter was deleted, but there is no record of it")?;
+    published.await.context("cannot record why the dead letter is dropped")?;
+    delete(bus, number).await.context("cannot delete the dead letter")?;
     Ok(letter)
 }
 
@@ -266,14 +268,25 @@ impl DeadLetter {
     pub fn is_body_cut(&self) -> bool {
         self.cut.iter().any(|cut| cut == BODY)
     }
+
+    /// Whether it names the subject of its consumer. Any service may write any headers into its dead letters, and an
+    /// operator may publish more than they may.
+    fn has_right_subject(&self) -> bool {
+        CONSUMERS.iter().any(|consumer| consumer.name == self.consumer && consumer.subject == self.subject)
+    }
+
+    /// Whether a replay without another body is possible.
+    pub fn can_be_replayed(&self) -> bool {
+        self.has_right_subject() && !self.is_body_cut()
+    }
 }
 
 /// Publishes a dead letter on its original subject again, with `body` in place of its own if given, and deletes the
 /// dead letter. All consumers of the subject receive it again; handlers are idempotent, so effects do not repeat.
 pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> Result<DeadLetter, DeadLetterError> {
     let letter = find(bus, number).await?;
-    if letter.subject.is_empty() {
-        return Err(DeadLetterError::WithoutSubject(number));
+    if !letter.has_right_subject() {
+        return Err(DeadLetterError::WrongSubject(number));
     }
     if letter.is_body_cut() && body.is_none() {
         return Err(DeadLetterError::Truncated(number));
@@ -282,9 +295,14 @@ pub async fn replay(bus: &Bus, number: u64, body: Option<Bytes>) -> Result<DeadL
     for (name, value) in &letter.headers {
         map.insert(name.as_str(), value.as_str());
     }
-    // With the original id, the broker would drop the message as a duplicate.
-    map.insert(headers::NATS_MSG_ID, format!("replay:{number}:{}", letter.time).as_str());
-    let message = PublishMessage::build().headers(map).payload(body.unwrap_or_else(|| letter.body.clone()));
+    let body = body.unwrap_or_else(|| letter.body.clone());
+    // With the original id, the broker would drop the message as a duplicate; with one that is the same for another body,
+    // it would drop a second attempt with a repaired one.
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    let id = format!("replay:{number}:{}:{:x}", letter.time, hasher.finish());
+    map.insert(headers::NATS_MSG_ID, id.as_str());
+    let message = PublishMessage::build().headers(map).payload(body);
     let published = async { bus.jetstream.send_publish(letter.subject.clone(), message).await?.await };
     published.await.with_context(|| format!("cannot publish to {}", letter.subject))?;
     delete(bus, number).await.context("the message was published, but the dead letter cannot be deleted")?;

@@ -143,11 +143,14 @@ pub async fn find_missing(bus: &Bus) -> Vec<String> {
             missing.push(format!("stream {}", stream.name));
         }
     }
+    if bus.jetstream.get_stream(faults::BUCKET_STREAM).await.is_err_and(|error| is_missing_stream(&error)) {
+        missing.push(format!("bucket {}", faults::BUCKET));
+    }
     missing
 }
 
 /// Whether the broker answered that the stream does not exist.
-pub(super) fn is_missing_stream(error: &GetStreamError) -> bool {
+pub fn is_missing_stream(error: &GetStreamError) -> bool {
     matches!(error.kind(), GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 

@@ -3,7 +3,7 @@
 //! A service asks for all entries with one request. A watcher would be a consumer of each service, which needs more
 //! permissions, and is lost when the connection is.
 
-use super::Bus;
+use super::{Bus, Config};
 use crate::Kit;
 use anyhow::Context;
 use chrono::{DateTime, Utc};
@@ -43,8 +43,11 @@ impl Faults {
     }
 }
 
-/// Spawns the task that keeps the switches of `bus` up to date.
-pub(super) fn follow(kit: &Kit, bus: &Bus) {
+/// Spawns the task that keeps the switches of `bus` up to date, if the settings allow them.
+pub fn follow(kit: &Kit, bus: &Bus, config: &Config) {
+    if !config.allow_faults {
+        return;
+    }
     let bus = bus.clone();
     let mut every = kit.tasks.every(kit.clock.shortened(INTERVAL));
     kit.tasks.spawn("faults", async move {

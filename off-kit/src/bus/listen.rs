@@ -118,6 +118,7 @@ where
                     Err(error) => interrupted = Some(error),
                 }
             }
+            self.count_redelivered(&messages);
             // After a reconnect the broker may have been restored from a backup. NAK these messages: it delivers them
             // again.
             if !self.subscription.is_current() {
@@ -152,13 +153,15 @@ where
         }
     }
 
+    fn count_redelivered(&self, messages: &[Message]) {
+        let redelivered = messages.iter().filter(|message| message.info().is_ok_and(|info| info.delivered > 1));
+        counter!("off_messages_redelivered_total", "consumer" => self.name).increment(redelivered.count() as u64);
+    }
+
     /// Decodes `messages`; those that cannot be decoded become dead letters.
     async fn decode_all(&self, messages: Vec<Message>) -> Vec<Decoded<E>> {
         let mut decoded = Vec::with_capacity(messages.len());
         for message in messages {
-            if message.info().is_ok_and(|info| info.delivered > 1) {
-                counter!("off_messages_redelivered_total", "consumer" => self.name).increment(1);
-            }
             if self.subscription.is_hit(FaultKind::ConsumerFailing, &message) {
                 self.subscription.acknowledge(&message, AckKind::Nak(None)).await;
                 continue;
@@ -200,7 +203,8 @@ where
         if !batch.is_empty() {
             let (messages, received): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
             let batch: Batch<E> = received.into();
-            match self.handle(&messages, &batch).await {
+            let delay = self.subscription.delay(&messages);
+            match self.handle(&messages, &batch, delay).await {
                 Ok(()) => {}
                 Err(Failure::Reject(reason)) if messages.len() == 1 => {
                     self.subscription.dead_letter(&messages[0], &reason).await;
@@ -221,7 +225,7 @@ where
         }
         let mut alone = alone.into_iter();
         while let Some((message, received)) = alone.next() {
-            match self.handle(std::slice::from_ref(&message), &[received].into()).await {
+            match self.handle(std::slice::from_ref(&message), &[received].into(), None).await {
                 Ok(()) => {}
                 Err(Failure::Reject(reason)) => self.subscription.dead_letter(&message, &reason).await,
                 Err(Failure::Unavailable(cause)) => {
@@ -233,19 +237,19 @@ where
         Ok(())
     }
 
-    async fn handle(&self, messages: &[Message], batch: &Batch<E>) -> Result<(), Failure> {
+    /// Handles a batch, after `delay` if a failure switch says so.
+    async fn handle(&self, messages: &[Message], batch: &Batch<E>, delay: Option<Duration>) -> Result<(), Failure> {
         // A batch of one message belongs to the trace of that message; a larger batch belongs to no trace.
         let span = if let [received] = &batch[..] { received.own_span() } else { Span::none() };
         let (in_hand, started) = (gauge!("off_messages_being_handled", "consumer" => self.name), Instant::now());
         in_hand.set(messages.len() as f64);
-        let delay = self.subscription.delay(messages);
-        let work =
-            timeout(self.subscription.clock.shortened(WORK_TIMEOUT), (self.handle)(batch.clone())).instrument(span);
         let mut handling = pin!(async {
             if let Some(delay) = delay {
-                tokio::time::sleep(delay).await;
+                self.subscription.sleep(delay).await;
             }
-            work.await
+            timeout(self.subscription.clock.shortened(WORK_TIMEOUT), (self.handle)(batch.clone()))
+                .instrument(span)
+                .await
         });
         let handled = loop {
             tokio::select! {

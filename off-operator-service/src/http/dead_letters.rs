@@ -144,7 +144,7 @@ pub(super) async fn list_dead_letters(
     let limit = PAGE_SIZE.limit(limit)?;
     let filter = Filter { consumer, reason, since, until };
     let page = dead_letters::page(&app.bus, &filter, cursor.unwrap_or(1), limit as usize, Content::HeadersOnly);
-    let page = page.await.map_err(|error| of_broker(&error))?;
+    let page = page.await.map_err(|error| of_broker(&app, &error))?;
     let dead_letters = page.letters.into_iter().map(in_list);
     Ok(Json(DeadLetterPage { dead_letters: dead_letters.collect(), next_cursor: page.next }))
 }
@@ -160,7 +160,7 @@ pub(super) async fn find_dead_letter(
     State(app): State<App>,
     ApiPath(number): ApiPath<u64>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<WholeDeadLetter>), Problem> {
-    let letter = dead_letters::find(&app.bus, number).await.map_err(problem)?;
+    let letter = dead_letters::find(&app.bus, number).await.map_err(|error| problem(&app, error))?;
     Ok(([NO_STORE], Json(letter.into())))
 }
 
@@ -184,7 +184,8 @@ pub(super) async fn replay_dead_letter(
     replay: Option<ApiJson<ReplayOne>>,
 ) -> Result<Json<DeadLetterInList>, Problem> {
     let body = replay.and_then(|ApiJson(replay)| replay.body);
-    let letter = dead_letters::replay(&app.bus, number, body.map(Into::into)).await.map_err(problem)?;
+    let letter =
+        dead_letters::replay(&app.bus, number, body.map(Into::into)).await.map_err(|error| problem(&app, error))?;
     counter!("off_dead_letters_replayed_total").increment(1);
     Ok(Json(in_list(letter)))
 }
@@ -209,7 +210,8 @@ pub(super) async fn drop_dead_letter(
     if off_kit::text::is_blank(&why) || why.chars().count() > MAX_WHY {
         return Err(Problem::invalid(vec![FieldError::new("why", &"expected 1 to 500 characters")]));
     }
-    let letter = dead_letters::drop(&app.bus, number, &why, app.clock.now()).await.map_err(problem)?;
+    let letter =
+        dead_letters::drop(&app.bus, number, &why, app.clock.now()).await.map_err(|error| problem(&app, error))?;
     counter!("off_dead_letters_dropped_total").increment(1);
     Ok(Json(in_list(letter)))
 }
@@ -219,12 +221,12 @@ fn in_list(letter: DeadLetter) -> DeadLetterInList {
     DeadLetterInList { number, consumer, subject, reason, time }
 }
 
-fn problem(error: DeadLetterError) -> Problem {
+fn problem(app: &App, error: DeadLetterError) -> Problem {
     let detail = error.to_string();
     match error {
         DeadLetterError::Missing(_) => Problem::not_found(detail),
-        DeadLetterError::WithoutSubject(_) => Problem::new(Code::NoSubject, detail),
+        DeadLetterError::WrongSubject(_) => Problem::new(Code::WrongSubject, detail),
         DeadLetterError::Truncated(_) => Problem::new(Code::TruncatedBody, detail),
-        DeadLetterError::Broker(error) => of_broker(&error),
+        DeadLetterError::Broker(error) => of_broker(app, &error),
     }
 }

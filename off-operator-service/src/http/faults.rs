@@ -99,7 +99,7 @@ impl Switch {
         (status = 200, description = "the switches", body = SwitchList),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn list_faults(State(app): State<App>) -> Result<Json<SwitchList>, Problem> {
-    let faults = faults::list(&app.bus).await.map_err(|error| of_broker(&error))?;
+    let faults = faults::list(&app.bus).await.map_err(|error| of_broker(&app, &error))?;
     let now = app.clock.now();
     let switches = FaultKind::ALL.into_iter().map(|kind| Switch::of(kind, &faults, now)).collect();
     Ok(Json(SwitchList { are_allowed: app.allows_faults, switches }))
@@ -138,7 +138,7 @@ pub(super) async fn set_fault(
     if !invalid.is_empty() {
         return Err(Problem::invalid(invalid));
     }
-    faults::set(&app.bus, &fault).await.map_err(|error| of_broker(&error))?;
+    faults::set(&app.bus, &fault).await.map_err(|error| of_broker(&app, &error))?;
     warn!(target: "security", %kind, until = %fault.until, "a failure switch is on");
     Ok(Json(fault))
 }
@@ -154,6 +154,6 @@ pub(super) async fn clear_fault(
     State(app): State<App>,
     ApiPath(kind): ApiPath<FaultKind>,
 ) -> Result<StatusCode, Problem> {
-    faults::clear(&app.bus, kind).await.map_err(|error| of_broker(&error))?;
+    faults::clear(&app.bus, kind).await.map_err(|error| of_broker(&app, &error))?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -66,7 +66,7 @@ pub(super) async fn start_replay(
     }
     let filter = Filter { consumer, reason, since, until };
     if dry_run {
-        let run = app.replays.dry_run(&app.bus, &filter).await.map_err(|error| of_broker(&error))?;
+        let run = app.replays.dry_run(&app.bus, &filter).await.map_err(|error| of_broker(&app, &error))?;
         return Ok((StatusCode::OK, Json(run)));
     }
     match app.replays.request(filter, per_second) {

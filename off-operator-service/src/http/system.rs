@@ -33,7 +33,7 @@ pub(super) struct OverdueList {
         (status = 200, description = "the streams", body = StreamList),
         (status = 503, description = "temporarily unavailable, see Retry-After", body = Problem)))]
 pub(super) async fn list_streams(State(app): State<App>) -> Result<Json<StreamList>, Problem> {
-    let streams = broker::streams(&app.bus).await.map_err(|error| of_broker(&error))?;
+    let streams = broker::streams(&app.bus).await.map_err(|error| of_broker(&app, &error))?;
     Ok(Json(StreamList { streams }))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::Operator;
 use off_events::{
-    Order, StockLow, headers,
+    Order, headers,
     streams::{self, BILLING_PENDING, DEAD_LETTER_DROPPED, SUPPLIER},
 };
 use off_testkit::{Leftover, eventually};
@@ -87,11 +87,13 @@ async fn one_is_repaired_and_replayed_and_one_is_dropped_with_a_reason() {
 async fn all_that_match_are_counted_then_replayed_at_a_limited_rate() {
     let operator = start().await;
     let http = operator.http();
-    // One that has only a part of its body, and one that names no subject.
+    // One that has only a part of its body, and one that names a subject on which its consumer could not publish.
     let mut cut = async_nats::HeaderMap::new();
-    cut.insert(headers::DEAD_SUBJECT, StockLow::SUBJECT);
+    cut.insert(headers::DEAD_SUBJECT, Order::PAID);
     cut.insert(headers::DEAD_CUT, "body");
-    for headers in [cut, async_nats::HeaderMap::new()] {
+    let mut forged = async_nats::HeaderMap::new();
+    forged.insert(headers::DEAD_SUBJECT, "$JS.API.STREAM.PURGE.ORDERS");
+    for headers in [cut, forged] {
         operator.world.nats.publish_with_headers(SUPPLIER.dead_subject(), headers, "{").await;
     }
     let dry = http.post("/api/operator/replays", &json!({"consumer": "supplier", "dry_run": true})).await;

@@ -20,7 +20,7 @@ async fn all_streams_and_consumers_are_listed_with_their_backlogs() {
     let billing = orders["consumers"].as_array().unwrap().iter().find(|one| one["name"] == "billing-pending").unwrap();
     assert_eq!(
         billing,
-        &json!({"name": "billing-pending", "service": "billing", "waiting": 1, "unacknowledged": 0, "redelivered": 0,
+        &json!({"name": "billing-pending", "service": "billing", "is_missing": false, "waiting": 1, "unacknowledged": 0, "redelivered": 0,
             "pulls": 0, "acknowledged_through": 0})
     );
     operator.end(&[]).await;

@@ -13,7 +13,7 @@ use crate::{
 };
 use askama::Template;
 use axum::{
-    extract::{Path, Query, State},
+    extract::{DefaultBodyLimit, Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
@@ -24,6 +24,12 @@ use serde_json::{Value, json};
 use url::form_urlencoded::Serializer;
 
 const PATH: &str = "/operator/dead-letters";
+
+/// Maximum size of a form with a body, in bytes.
+pub(super) const LIMIT: DefaultBodyLimit = DefaultBodyLimit::max(64 * 1024);
+
+/// The largest body that can be repaired in a form, in bytes. In the form it may be three times as large.
+const MAX_EDITABLE: usize = 16 * 1024;
 
 /// Messages per second, unless the form says another number.
 const PER_SECOND: &str = "50";
@@ -71,6 +77,8 @@ struct Replay {
     matched: u64,
     replayed: u64,
     skipped: u64,
+    #[serde(default)]
+    has_more: bool,
     ended_at: Option<DateTime<Utc>>,
     failure: Option<String>,
 }
@@ -243,7 +251,14 @@ fn letter_page(caller: &Caller, letter: Letter, body: Option<String>, why: Strin
     Html(LetterPage { layout: Layout::new(caller, Section::Operator), tab: PATH, letter, body, why, error })
 }
 
-/// `POST /operator/dead-letters/{number}/replay`.
+impl Letter {
+    /// Whether its body can be repaired in a form.
+    fn is_editable(&self) -> bool {
+        self.is_text && self.cut.is_empty() && self.body.len() <= MAX_EDITABLE
+    }
+}
+
+/// `POST /operator/dead-letters/{number}/replay`: with the body of the form, or unchanged if there is none.
 pub(super) async fn replay(
     State(page): State<Page>,
     SignedIn(caller, _): SignedIn,
@@ -253,8 +268,7 @@ pub(super) async fn replay(
     let letter = find(&page, &caller, number).await?;
     // Browsers send the lines of a text area with these ends.
     let body = form.get("body").replace("\r\n", "\n");
-    // A body that is no text has no field.
-    let is_changed = letter.is_text && body != letter.body;
+    let is_changed = !body.is_empty();
     if is_changed && let Err(error) = serde_json::from_str::<Value>(&body) {
         let error = format!("The body is not JSON: {error}.");
         let shown = letter_page(&caller, letter, Some(body), String::new(), error);

@@ -22,10 +22,13 @@ use off_events::{
     faults::{Fault, FaultKind},
     streams::CONSUMERS,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 const PATH: &str = "/operator/faults";
+
+/// The longest time of a switch: a day.
+const MAX_MINUTES: u64 = 1_440;
 
 #[derive(Debug, Deserialize)]
 struct Switches {
@@ -63,13 +66,30 @@ impl FaultsPage {
     }
 }
 
-impl Switch {
-    /// How it is on.
-    fn state(fault: &Fault) -> String {
-        let amount = fault.kind.amount().map(|amount| format!(", {} {}", fault.amount(), amount.unit));
-        let consumer = fault.consumer.as_ref().map(|consumer| format!(", only {consumer}"));
-        let (amount, consumer) = (amount.unwrap_or_default(), consumer.unwrap_or_default());
-        format!("{} %{amount}{consumer}, seed {}", fault.share * 100.0, fault.seed)
+/// The body of the request that switches a failure on.
+#[derive(Debug, Serialize)]
+struct NewFault {
+    share: f64,
+    amount: Option<u32>,
+    consumer: Option<String>,
+    seed: u64,
+    seconds: u64,
+}
+
+impl NewFault {
+    /// From the fields of a form. Fails with a text for people.
+    fn of(field: impl Fn(&str) -> String) -> Result<Self, &'static str> {
+        let optional = |name| Some(field(name)).filter(|text| !text.is_empty());
+        let percent: f64 = field("share").parse().map_err(|_| "Share: expected a number of percent.")?;
+        let amount = optional("amount").map(|text| text.parse::<u32>()).transpose();
+        let minutes = field("minutes").parse().ok().filter(|minutes| (1..=MAX_MINUTES).contains(minutes));
+        Ok(Self {
+            share: percent / 100.0,
+            amount: amount.map_err(|_| "Amount: expected a whole number.")?,
+            consumer: optional("consumer"),
+            seed: field("seed").parse().map_err(|_| "Seed: expected a whole number.")?,
+            seconds: minutes.ok_or("Minutes: expected a whole number from 1 to 1440.")? * 60,
+        })
     }
 }
 
@@ -91,16 +111,14 @@ pub(super) async fn set(
     Path(kind): Path<FaultKind>,
     form: Form,
 ) -> Result<Response, Failure> {
-    let number = |name| form.get(name).trim().parse::<u64>().ok();
-    let optional = |name| Some(form.get(name).trim()).filter(|text| !text.is_empty());
-    let percent: Option<f64> = form.get("share").trim().parse().ok();
-    let body = json!({
-        "share": percent.unwrap_or_default() / 100.0,
-        "amount": optional("amount").map(|_| number("amount").and_then(|amount| u32::try_from(amount).ok()).unwrap_or(0)),
-        "consumer": optional("consumer"),
-        "seed": number("seed").unwrap_or_default(),
-        "seconds": number("minutes").unwrap_or_default().saturating_mul(60),
-    });
+    let field = |name: &str| form.get(name).trim().to_owned();
+    let body = match NewFault::of(field) {
+        Ok(body) => body,
+        Err(error) => {
+            let shown = show(&page, &caller, Some((kind, error.to_owned()))).await?;
+            return Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response());
+        }
+    };
     let path = format!("/api/operator/faults/{kind}");
     match page.services.send::<Fault>(&caller, Upstream::Operator, Method::PUT, &path, &body).await {
         Ok(_) => Ok(Redirect::to(&format!("{PATH}#{kind}")).into_response()),

@@ -159,9 +159,14 @@ impl Subscription {
 
     /// Waits before the next attempt, or until the service stops.
     pub(super) async fn pause(&self, backoff: &mut Backoff) {
+        self.sleep(backoff.pause()).await;
+    }
+
+    /// Waits for this long, or until the service stops.
+    pub(super) async fn sleep(&self, length: Duration) {
         tokio::select! {
             () = self.tasks.stopping() => {}
-            () = tokio::time::sleep(backoff.pause()) => {}
+            () = tokio::time::sleep(length) => {}
         }
     }
 
