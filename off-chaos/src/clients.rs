@@ -13,9 +13,10 @@ use crate::{
     tokens::Tokens,
 };
 use calls::Call;
-use off_events::{Barcode, Money, Quantity, SsdId, StockConsumed};
+use off_events::{Barcode, Money, Quantity, SsdId, StockConsumed, UserId};
 use off_kit::{Bus, Clock, backoff::Backoff, bus::OutboundMessage};
 use people::People;
+pub(crate) use people::credentials;
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use reqwest::Client;
@@ -65,6 +66,9 @@ const ORDERS_PER_DEPOSIT: u32 = 20;
 
 /// The largest deposit that the billing service accepts, in cents.
 const MAX_DEPOSIT: i64 = 1_000_000;
+
+/// People who watch their events.
+const VIEWERS: usize = 6;
 
 /// How long the welcome letters of all people may take.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
@@ -168,6 +172,11 @@ impl Clients {
         }
         store::make_real(&parts.db, &real).await?;
         Ok(())
+    }
+
+    /// Some people with their numbers, who watch their events.
+    pub(crate) fn viewers(&self) -> Vec<(u64, UserId)> {
+        self.0.people.numbered(VIEWERS)
     }
 
     /// All clients drop their connections and the requests in flight.

@@ -18,6 +18,7 @@ mod smtp;
 mod store;
 mod summary;
 mod tokens;
+mod viewers;
 
 use clap::{Parser, Subcommand};
 use off_cli::{home::Home, serve};

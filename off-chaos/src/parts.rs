@@ -1,4 +1,4 @@
-//! The system under test: Postgres, NATS and seven services as separate processes, with a proxy on every link between
+//! The system under test: Postgres, NATS and eight services as separate processes, with a proxy on every link between
 //! them, and a mail server.
 
 use crate::{

@@ -2,6 +2,7 @@
 
 use crate::{
     clients::Clients,
+    fault::Link,
     inject::Injector,
     journal::Journal,
     monitor::{DRAIN_TIMEOUT, order_again_pause, wait_until_drained, watch},
@@ -12,6 +13,7 @@ use crate::{
     schedule::plan,
     store,
     summary::{self, Observations, RunTimes, Summary},
+    viewers::Viewers,
 };
 use anyhow::Context;
 use off_cli::{home::Home, reset, serve::ServiceName};
@@ -81,7 +83,7 @@ async fn run_once(home: &Home, options: &Options, seed: u64) -> anyhow::Result<S
         "chaos with seed {seed}: {rate} orders per second for {}, at speed {speed}",
         humantime::format_duration(length)
     );
-    print_line!("starting PostgreSQL, NATS and seven services, with a proxy on every link between them");
+    print_line!("starting PostgreSQL, NATS and eight services, with a proxy on every link between them");
     let orders = u64::from(rate) * length.as_secs();
     let settings = RunSettings { speed, seed, orders };
     let journal = Arc::new(Journal::default());
@@ -126,6 +128,8 @@ async fn load_and_check(
     let clock = Clock::real(speed);
     let clients = Clients::register(parts, &home.secrets(), journal.clone(), clock, settings).await?;
 
+    let viewers = Viewers::start(&parts.url(Link::FromClients), &clients.viewers(), clock).await?;
+
     let observations = Arc::new(Mutex::new(Observations::default()));
     let started = Instant::now();
     let mut monitor = JoinSet::new();
@@ -155,7 +159,7 @@ async fn load_and_check(
     // E-mails are tried again minutes apart, for days. Their state must not change while it is compared.
     parts.kill(ServiceName::Notifications).await?;
 
-    let verdicts = check_all(parts, &journal, &observations, drained_after, pause).await?;
+    let verdicts = check_all(parts, &journal, &observations, &viewers, drained_after, pause).await?;
     Ok(summary::print(&journal, &observations, RunTimes { started, length, seed }, drained_after, &verdicts))
 }
 
@@ -163,6 +167,7 @@ async fn check_all(
     parts: &Parts,
     journal: &Journal,
     observations: &Mutex<Observations>,
+    viewers: &Viewers,
     drained_after: Option<Duration>,
     pause: Duration,
 ) -> anyhow::Result<Vec<Verdict>> {
@@ -188,6 +193,7 @@ async fn check_all(
         "off audit finds nothing",
         audit.findings.into_iter().map(|finding| finding.text).collect(),
     ));
+    verdicts.push(viewers.check(&parts.bus).await?);
     verdicts.push(Verdict::new("drained", claim, evidence));
     let findings = observations.lock().unwrap_or_else(PoisonError::into_inner).findings.clone();
     verdicts.push(Verdict::new("processes", "no service exited unexpectedly", findings));

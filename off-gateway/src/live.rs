@@ -75,8 +75,8 @@ impl Live {
         Ok(live)
     }
 
-    fn begin(&self, source: Source, sequence: u64) {
-        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.begin(source, sequence);
+    fn begin(&self, source: Source, sequence: u64, created: u64) {
+        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.begin(source, sequence, created);
     }
 
     fn push(&self, event: LiveEvent) {

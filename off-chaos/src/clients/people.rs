@@ -20,7 +20,18 @@ pub(super) struct People {
     pub(super) devices: Vec<SsdId>,
 }
 
+/// The e-mail address and the password of the person with this number.
+pub(crate) fn credentials(number: u64) -> (String, &'static str) {
+    (format!("ada-{number}@example.org"), "correct horse battery")
+}
+
 impl People {
+    /// Some of the people with their numbers: half of them are real.
+    pub(super) fn numbered(&self, count: usize) -> Vec<(u64, UserId)> {
+        let pairs = self.simulated.iter().zip(&self.real).flat_map(|(simulated, real)| [*simulated, *real]);
+        (0..).zip(pairs).take(count).collect()
+    }
+
     /// Registers all households over the API.
     pub(super) async fn register(client: &Client, url: &str, tokens: &Tokens) -> anyhow::Result<Self> {
         let mut people = Self::default();
@@ -43,9 +54,9 @@ impl People {
 /// response.
 async fn register_household(client: &Client, url: &str, tokens: &Tokens, number: u64) -> anyhow::Result<Value> {
     let address = |device: u64| format!("02:0f:c0:00:{number:02x}:{device:02x}");
+    let (email, password) = credentials(number);
     let body = json!({
-        "user": {"first_name": "Ada", "last_name": "Example", "email": format!("ada-{number}@example.org"),
-            "password": "correct horse battery"},
+        "user": {"first_name": "Ada", "last_name": "Example", "email": email, "password": password},
         "devices": [{"mac_address": address(0)}, {"mac_address": address(1)}],
     });
     let mut backoff = Backoff::default();

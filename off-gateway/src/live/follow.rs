@@ -17,17 +17,26 @@ const READ_BACK: u64 = 50_000;
 /// A connection on which the broker is silent for longer is broken.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
+/// The last message that was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Last {
+    sequence: u64,
+    /// When the broker stored it, in nanoseconds since 1970.
+    published: i128,
+    /// When its stream was created, in seconds since 1970.
+    created: u64,
+}
+
 /// Spawns a task on `kit` that puts the events of `source` into `live`.
 pub(super) fn start(kit: &Kit, bus: &Bus, source: Source, live: &Live) {
     let (bus, live, tasks) = (bus.clone(), live.clone(), kit.tasks.clone());
     kit.tasks.spawn(format!("follow {}", source.stream()), async move {
         let (log_limit, mut backoff) = (LogLimit::default(), Backoff::default());
-        // The sequence number of the next message.
-        let mut next = None;
+        let mut last = None;
         loop {
             let ended = tokio::select! {
                 () = tasks.stopping() => return Ok(()),
-                ended = follow(&bus, source, &live, &mut next, &mut backoff) => ended,
+                ended = follow(&bus, source, &live, &mut last, &mut backoff) => ended,
             };
             if let (Err(error), Some(suppressed)) = (ended, log_limit.admit()) {
                 warn!(suppressed, "cannot follow the stream {}, retrying: {error:#}", source.stream());
@@ -46,13 +55,16 @@ async fn follow(
     bus: &Bus,
     source: Source,
     live: &Live,
-    next: &mut Option<u64>,
+    last: &mut Option<Last>,
     backoff: &mut Backoff,
 ) -> anyhow::Result<()> {
     let stream = bus.jetstream.get_stream(source.stream()).await.context("no such stream")?;
-    let newest = stream.cached_info().state.last_sequence;
-    // A stream that ends before the next message was restored from an older copy.
-    let start = next.filter(|next| *next <= newest + 1).unwrap_or((newest + 1).saturating_sub(READ_BACK).max(1));
+    let info = stream.cached_info();
+    let (newest, created) = (info.state.last_sequence, info.created.unix_timestamp().unsigned_abs());
+    // Another stream of the same name, or one that ends before the last message: it was restored from an older copy.
+    *last = last.filter(|last| last.created == created && last.sequence <= newest);
+    // The last message is read again, and must be the same: a stream that was restored may have grown beyond it.
+    let start = last.map_or((newest + 1).saturating_sub(READ_BACK).max(1), |last| last.sequence);
     let config = push::Config {
         deliver_subject: bus.client.new_inbox(),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: start },
@@ -67,8 +79,10 @@ async fn follow(
     let consumer: async_nats::jetstream::consumer::PushConsumer =
         bus.jetstream.create_consumer_on_stream(config, source.stream()).await.context("no consumer")?;
     let mut messages = consumer.messages().await?;
-    live.begin(source, start);
-    *next = Some(start);
+    if last.is_none() {
+        live.begin(source, start, created);
+    }
+    let mut repeated = *last;
     *backoff = Backoff::default();
     let mut pushed = 0;
     while let Some(message) = messages.next().await {
@@ -77,7 +91,15 @@ async fn follow(
         pushed += 1;
         // What was pushed into a connection that broke is not pushed again.
         anyhow::ensure!(info.consumer_sequence == pushed, "a message was lost");
-        *next = Some(info.stream_sequence + 1);
+        let read = Last { sequence: info.stream_sequence, published: info.published.unix_timestamp_nanos(), created };
+        if let Some(before) = repeated.take() {
+            if read != before {
+                *last = None;
+                anyhow::bail!("the stream was replaced or purged");
+            }
+            continue;
+        }
+        *last = Some(read);
         if let Some(event) = LiveEvent::of(source, &message) {
             live.push(event);
         } else {

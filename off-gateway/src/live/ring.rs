@@ -6,16 +6,29 @@ use std::{collections::VecDeque, fmt, str::FromStr};
 /// How many events are kept. A viewer who is further behind gets the present instead.
 pub(super) const CAPACITY: usize = 16 * 1024;
 
-/// Up to which sequence number of each stream a viewer has seen the events. It is the id of server-sent events, and means
-/// the same in all replicas of the gateway.
+/// Up to where a viewer has seen the events of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Cursor([u64; Source::ALL.len()]);
+struct Place {
+    sequence: u64,
+    /// When the stream was created, in seconds since 1970: another stream of the same name counts from one again. 0 if it
+    /// is not known yet.
+    created: u64,
+}
 
-/// The sequence numbers of ORDERS, STOCK and USERS, like `1209-88-7`.
+/// Up to where a viewer has seen the events of each stream. It is the id of server-sent events, and means the same in all
+/// replicas of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Cursor([Place; Source::ALL.len()]);
+
+/// The sequence numbers of ORDERS, STOCK and USERS, each with the time at which its stream was created, like
+/// `1209.6925f1a0-88.6925f1a0-7.6925f1a0`.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [orders, stock, users] = self.0;
-        write!(f, "{orders}-{stock}-{users}")
+        for (index, Place { sequence, created }) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "-" };
+            write!(f, "{separator}{sequence}.{created:x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -23,19 +36,30 @@ impl FromStr for Cursor {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let numbers: Result<Vec<u64>, _> = text.split('-').map(str::parse).collect();
-        numbers.map_err(drop)?.try_into().map(Self).map_err(drop)
+        let place = |text: &str| {
+            let (sequence, created) = text.split_once('.')?;
+            Some(Place { sequence: sequence.parse().ok()?, created: u64::from_str_radix(created, 16).ok()? })
+        };
+        let places: Option<Vec<Place>> = text.split('-').map(place).collect();
+        places.ok_or(())?.try_into().map(Self).map_err(drop)
     }
 }
 
 impl Cursor {
-    /// What was seen up to one or the other.
+    /// What was seen up to one or the other, of the same streams.
     fn max(self, other: Self) -> Self {
         let mut both = self;
-        for (sequence, other) in both.0.iter_mut().zip(other.0) {
-            *sequence = (*sequence).max(other);
+        for (place, other) in both.0.iter_mut().zip(other.0) {
+            place.sequence = place.sequence.max(other.sequence);
         }
         both
+    }
+
+    /// Whether both are of the same streams, as far as that is known.
+    fn is_of_same_streams(self, other: Self) -> bool {
+        let is_same =
+            |(one, other): (&Place, Place)| one.created == 0 || other.created == 0 || one.created == other.created;
+        self.0.iter().zip(other.0).all(is_same)
     }
 }
 
@@ -73,18 +97,17 @@ pub(super) struct Next {
 }
 
 impl Ring {
-    /// Events of `source` come from `sequence` on. If that is not the next one, all that was kept is forgotten, and every
-    /// viewer has a gap.
-    pub(super) fn begin(&mut self, source: Source, sequence: u64) {
+    /// Events of `source` come from `sequence` on, of a stream that was `created` at this time. If that is not the next
+    /// one, all that was kept is forgotten, and every viewer has a gap.
+    pub(super) fn begin(&mut self, source: Source, sequence: u64, created: u64) {
         let (index, before) = (source as usize, sequence.saturating_sub(1));
-        let known = self.cursor.0[index];
-        if known == before {
+        let known = std::mem::replace(&mut self.cursor.0[index], Place { sequence: before, created });
+        if known.created == 0 {
+            // The first time: nothing of this source was read yet.
+            self.floor.0[index] = Place { sequence: before, created };
             return;
         }
-        self.cursor.0[index] = before;
-        if known == 0 {
-            // The first time: nothing of this source was read yet.
-            self.floor.0[index] = before;
+        if known == self.cursor.0[index] {
             return;
         }
         self.first += self.events.len() as u64 + 1;
@@ -94,11 +117,11 @@ impl Ring {
 
     /// A message of `source` that is no event.
     pub(super) fn pass(&mut self, source: Source, sequence: u64) {
-        self.cursor.0[source as usize] = sequence;
+        self.cursor.0[source as usize].sequence = sequence;
     }
 
     pub(super) fn push(&mut self, event: LiveEvent) {
-        self.cursor.0[event.source as usize] = event.sequence;
+        self.cursor.0[event.source as usize].sequence = event.sequence;
         self.events.push_back((self.cursor, event));
         if self.events.len() > CAPACITY
             && let Some((cursor, _)) = self.events.pop_front()
@@ -115,8 +138,9 @@ impl Ring {
 
     /// The position after `cursor`; `None` if events after it are not here.
     pub(super) fn position_after(&self, cursor: Cursor) -> Option<Position> {
-        let is_kept = cursor.0.iter().zip(self.floor.0).all(|(seen, floor)| *seen >= floor);
-        let unseen = |(_, event): &(Cursor, LiveEvent)| event.sequence > cursor.0[event.source as usize];
+        let is_kept = cursor.0.iter().zip(self.floor.0).all(|(seen, floor)| seen.sequence >= floor.sequence);
+        let is_kept = is_kept && cursor.is_of_same_streams(self.cursor);
+        let unseen = |(_, event): &(Cursor, LiveEvent)| event.sequence > cursor.0[event.source as usize].sequence;
         let index = self.events.iter().position(unseen).unwrap_or(self.events.len());
         is_kept.then_some(self.first + index as u64)
     }
@@ -124,10 +148,10 @@ impl Ring {
     /// The events from `position` on that `is_wanted`, without those that a viewer has `seen` elsewhere.
     pub(super) fn after(&self, position: Position, seen: Cursor, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {
         let (end, cursor) = self.end();
-        let has_gap = position < self.first;
+        let has_gap = position < self.first || !seen.is_of_same_streams(self.cursor);
         let skipped = usize::try_from(position.saturating_sub(self.first)).unwrap_or(usize::MAX);
         let unseen = self.events.range(skipped.min(self.events.len())..);
-        let is_new = |event: &LiveEvent| event.sequence > seen.0[event.source as usize];
+        let is_new = |event: &LiveEvent| event.sequence > seen.0[event.source as usize].sequence;
         let wanted = unseen.filter(|(_, event)| !has_gap && is_new(event) && is_wanted(event));
         let events = wanted.map(|(cursor, LiveEvent { subject, json, .. })| NextEvent {
             cursor: cursor.max(seen),
@@ -153,7 +177,10 @@ mod tests {
     use chrono::DateTime;
 
     /// Somebody who has seen nothing.
-    const NONE: Cursor = Cursor([0; 3]);
+    const NONE: Cursor = Cursor([Place { sequence: 0, created: 0 }; 3]);
+
+    /// When the streams were created.
+    const CREATED: u64 = 0xabc;
 
     fn event(source: Source, sequence: u64) -> LiveEvent {
         let (subject, at) = (source.subjects()[0], DateTime::UNIX_EPOCH);
@@ -170,8 +197,8 @@ mod tests {
     #[test]
     fn a_viewer_resumes_after_the_last_event_of_each_stream() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 11);
-        ring.begin(Source::Stock, 1);
+        ring.begin(Source::Orders, 11, CREATED);
+        ring.begin(Source::Stock, 1, CREATED);
         for (source, sequence) in [(Source::Orders, 11), (Source::Stock, 1), (Source::Orders, 14), (Source::Stock, 2)] {
             ring.push(event(source, sequence));
         }
@@ -180,15 +207,15 @@ mod tests {
             let events = ring.after(position, text.parse().unwrap(), |_| true).events;
             Some(events.into_iter().map(|event| event.json.into_string()).collect::<Vec<_>>())
         };
-        assert_eq!(after("11-1-0").unwrap(), ["Orders 14", "Stock 2"]);
-        assert_eq!(after("14-2-0").unwrap(), [""; 0]);
-        assert_eq!(after("10-0-0").unwrap().len(), 4);
+        assert_eq!(after("11.abc-1.abc-0.abc").unwrap(), ["Orders 14", "Stock 2"]);
+        assert_eq!(after("14.abc-2.abc-0.abc").unwrap(), [""; 0]);
+        assert_eq!(after("10.abc-0.abc-0.abc").unwrap().len(), 4);
         // Another replica was ahead.
-        assert_eq!(after("99-2-0").unwrap(), [""; 0]);
+        assert_eq!(after("99.abc-2.abc-0.abc").unwrap(), [""; 0]);
         // These events were never read.
-        assert_eq!(after("9-0-0"), None);
-        assert_eq!(ring.end().1.to_string(), "14-2-0");
-        for wrong in ["", "1", "1-2", "1-2-3-4", "a-b-c", "-1-2-3"] {
+        assert_eq!(after("9.abc-0.abc-0.abc"), None);
+        assert_eq!(ring.end().1.to_string(), "14.abc-2.abc-0.0");
+        for wrong in ["", "1", "1-2-3", "1.a-2.a", "1.a-2.a-3.a-4.a", "a.a-b.b-c.c", "-1.a-2.a-3.a"] {
             assert!(wrong.parse::<Cursor>().is_err(), "{wrong}");
         }
     }
@@ -196,7 +223,7 @@ mod tests {
     #[test]
     fn a_viewer_who_is_too_slow_gets_the_present() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 1);
+        ring.begin(Source::Orders, 1, CREATED);
         let (start, _) = ring.end();
         for sequence in 1..=CAPACITY as u64 {
             ring.push(event(Source::Orders, sequence));
@@ -205,23 +232,39 @@ mod tests {
         ring.push(event(Source::Orders, CAPACITY as u64 + 1));
         let next = ring.after(start, NONE, |_| true);
         assert!(next.has_gap && next.events.is_empty());
-        assert!(ring.position_after("0-0-0".parse().unwrap()).is_none());
-        assert!(ring.position_after("1-0-0".parse().unwrap()).is_some());
+        assert!(ring.position_after("0.abc-0.abc-0.abc".parse().unwrap()).is_none());
+        assert!(ring.position_after("1.abc-0.abc-0.abc".parse().unwrap()).is_some());
         // From there on nothing is missing.
         let next = ring.after(next.position, NONE, |_| true);
         assert!(!next.has_gap && next.events.is_empty());
     }
 
     #[test]
-    fn a_stream_that_begins_elsewhere_is_a_gap() {
+    fn another_stream_of_the_same_name_is_a_gap_even_if_it_has_grown_as_long() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 1);
+        ring.begin(Source::Orders, 1, CREATED);
         ring.push(event(Source::Orders, 1));
         let (position, cursor) = ring.end();
-        ring.begin(Source::Orders, 2);
+        ring.begin(Source::Orders, 2, CREATED + 1);
+        ring.push(event(Source::Orders, 2));
+        assert!(ring.after(position, cursor, |_| true).has_gap);
+        // Nor can a viewer of the stream before resume at a gateway that knows only the new one.
+        let mut other = Ring::default();
+        other.begin(Source::Orders, 1, CREATED + 1);
+        assert_eq!(other.position_after(cursor), None);
+        assert!(other.after(0, cursor, |_| true).has_gap);
+    }
+
+    #[test]
+    fn a_stream_that_begins_elsewhere_is_a_gap() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 1, CREATED);
+        ring.push(event(Source::Orders, 1));
+        let (position, cursor) = ring.end();
+        ring.begin(Source::Orders, 2, CREATED);
         assert_eq!(ring.position_after(cursor), Some(position));
         // The broker was restored from an older copy.
-        ring.begin(Source::Orders, 1);
+        ring.begin(Source::Orders, 1, CREATED);
         assert!(ring.after(0, NONE, |_| true).has_gap && ring.after(position, cursor, |_| true).has_gap);
     }
 }
