@@ -7,7 +7,7 @@ use crate::{
     forward::{About, Forwarder},
     headers::{self, REQUEST_ID},
     own::not_found,
-    page::Viewer,
+    page::{self, Viewer},
     path,
     rates::{Class, Level, RateKey, RateLimits},
     routes::{Route, To},
@@ -75,16 +75,20 @@ impl Parts {
         let peer = peer.unwrap_or(Peer { address: Ipv4Addr::UNSPECIFIED.into(), tls: false });
         let client = ClientAddress::of(peer, request.headers(), self.trusted_proxies);
         let id = headers::request_id(request.headers());
-        let page = self.cors.allowed(request.headers());
+        let origin = self.cors.allowed(request.headers());
         let route = Route::of(&path);
         let label = route.map_or(UNKNOWN, |route| route.pattern);
         let span = span(&method, &path, label);
         let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
         telemetry::continue_trace(&span, traceparent);
+        let is_page = page::is_wanted(&path, request.headers());
         let (mut response, level) = self.pass(request, route, client, &id).instrument(span.clone()).await;
+        if is_page {
+            response = page::show_problem(response).await;
+        }
         let status = response.status();
         let headers = response.headers_mut();
-        self.cors.describe(page, headers);
+        self.cors.describe(origin, headers);
         headers::secure_response(headers, &path, client);
         headers.insert(REQUEST_ID, id);
         if let Some(level) = level {

@@ -20,6 +20,7 @@ mod time;
 mod viewer;
 
 pub(crate) use failure::Failure;
+pub(crate) use layout::{is_wanted, show_problem};
 pub(crate) use services::ServiceApis;
 pub(crate) use viewer::{Caller, Viewer};
 

@@ -3,11 +3,13 @@
 use super::{assets, failure::Failure, viewer::Caller};
 use askama::Template;
 use axum::{
+    body::to_bytes,
     extract::Request,
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use hyper::Response as Answer;
 use tracing::error;
 
 /// What browsers may do with a page. Product photos are the only content of another host.
@@ -15,6 +17,12 @@ const CONTENT: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https://images.openfoodfacts.org; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
+
+/// The media type of a problem.
+const PROBLEM: &str = "application/problem+json";
+
+/// Maximum size of a problem, in bytes.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
 /// The parts of the page that the navigation names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,22 +96,55 @@ struct FailurePage {
 pub(super) async fn finish(caller: Caller, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        let detail = if failure.detail.is_empty() { failure.text() } else { failure.detail };
-        let title = match failure.status {
-            StatusCode::NOT_FOUND => "Not found",
-            StatusCode::UNAUTHORIZED => "Sign in again",
-            StatusCode::FORBIDDEN => "Not allowed",
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => "Not available now",
-            _ => "That did not work",
-        };
-        let page = Html(FailurePage { layout: Layout::new(&caller, Section::None), title, detail });
-        response = (failure.status, page).into_response();
+        response = show_failure(Layout::new(&caller, Section::None), failure);
     }
-    let headers = response.headers_mut();
+    describe(response.headers_mut());
+    response
+}
+
+fn show_failure(layout: Layout, failure: Failure) -> Response {
+    let detail = if failure.detail.is_empty() { failure.text() } else { failure.detail };
+    let title = match failure.status {
+        StatusCode::NOT_FOUND => "Not found",
+        StatusCode::UNAUTHORIZED => "Sign in again",
+        StatusCode::FORBIDDEN => "Not allowed",
+        StatusCode::TOO_MANY_REQUESTS => "Too many requests",
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => "Not available now",
+        _ => "That did not work",
+    };
+    (failure.status, Html(FailurePage { layout, title, detail })).into_response()
+}
+
+/// Whether a browser asks for a page, and not a program for an API.
+pub(crate) fn is_wanted(path: &str, headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    !path.starts_with("/api/") && accepted.contains("text/html")
+}
+
+/// Shows a problem as a page. Others stay as they are.
+pub(crate) async fn show_problem(response: Response) -> Response {
+    let is_problem = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROBLEM);
+    if !is_problem {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let body = to_bytes(body, MAX_PROBLEM_BYTES).await.unwrap_or_default();
+    let problem = Answer::from_parts(parts, body);
+    // Who it is may not be known: it was refused before, or because of that.
+    let layout = Layout { section: Section::None, is_signed_in: false };
+    let mut page = show_failure(layout, Failure::of_answer(&problem));
+    let of_body = [header::CONTENT_TYPE, header::CONTENT_LENGTH];
+    let kept = problem.headers().iter().filter(|(name, _)| !of_body.contains(name));
+    page.headers_mut().extend(kept.map(|(name, value)| (name.clone(), value.clone())));
+    describe(page.headers_mut());
+    page
+}
+
+/// The headers that all pages have.
+fn describe(headers: &mut HeaderMap) {
     headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT);
     // Browsers send `Origin: null` with a form if the policy is stricter.
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     // A page tells who looks at it, and it changes all the time.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }

@@ -377,6 +377,17 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
   }
 }
 
+test("one Swagger UI shows the documents of all services", async () => {
+  const { page, leave } = await visit();
+  await page.goto("/docs/");
+  await page.locator(".opblock").first().waitFor();
+  const documents = page.locator("#select option");
+  assert.deepEqual(await documents.allTextContents(), ["auth", "users", "orders", "billing", "notifications", "operator", "gateway"]);
+  await page.locator("#select").selectOption({ label: "operator" });
+  await page.getByText("/api/operator/dead-letters", { exact: true }).waitFor();
+  await leave();
+});
+
 test("the first view is small", async () => {
   const { page, leave } = await visit();
   let bytes = 0;

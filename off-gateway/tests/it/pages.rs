@@ -1,6 +1,7 @@
 //! The pages, without a browser.
 
 use crate::{Gate, upstream::SESSION_KEY};
+use off_kit::Clock;
 use reqwest::{Client, Method, Response, redirect::Policy};
 
 /// A client that follows no redirects, as a page sends its forms.
@@ -94,6 +95,40 @@ async fn a_form_of_another_site_is_refused_even_without_a_cookie() {
         assert_eq!(request.body("email=a&password=b").send().await.unwrap().status(), 403, "{path}");
     }
     assert_eq!(gate.upstream.paths(), [""; 0]);
+    gate.end().await;
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_for_what_is_refused_before_a_page_is_made() {
+    let gate = Gate::start_with(Clock::real(1.0), |config| config.rates.rate_anonymous = "3/1h".parse().unwrap()).await;
+    let browser = Browser::of(&gate);
+    let ask = async |method: Method, path: &str, accept: &str| {
+        let request = browser.client.request(method, format!("{}{path}", browser.base)).header("accept", accept);
+        request.header("sec-fetch-site", "cross-site").send().await.unwrap()
+    };
+    let html = "text/html,application/xhtml+xml";
+    for (method, path, status, text) in [
+        (Method::GET, "/nowhere-at-all", 404, "Not found"),
+        (Method::POST, "/sign-out", 403, "Not allowed"),
+        (Method::GET, "/", 200, "Households"),
+        (Method::GET, "/", 429, "Too many requests"),
+    ] {
+        let page = ask(method, path, html).await;
+        assert_eq!(
+            (page.status().as_u16(), header(&page, "content-type")),
+            (status, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        assert!(header(&page, "content-security-policy").starts_with("default-src 'none'"), "{path}");
+        assert_eq!(header(&page, "retry-after").is_empty(), status != 429, "{path}");
+        let body = page.text().await.unwrap();
+        assert!(body.contains(text), "{path}: {body}");
+    }
+    // Programs get the problem.
+    for (path, accept) in [("/nowhere-at-all", "*/*"), ("/api/nowhere", html)] {
+        let problem = ask(Method::GET, path, accept).await;
+        assert_eq!(header(&problem, "content-type"), "application/problem+json", "{path}");
+    }
     gate.end().await;
 }
 
