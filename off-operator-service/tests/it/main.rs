@@ -4,6 +4,7 @@
 
 mod audits;
 mod dead_letters;
+mod faults;
 mod openapi;
 mod program;
 mod system;
@@ -25,9 +26,15 @@ struct Operator {
 
 impl Operator {
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// A service with changed settings.
+    async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
         let world = World::new().await;
-        let config =
+        let mut config =
             Config { db: world.db_config(), bus: world.bus_config(), audit_patience: Duration::from_millis(100) };
+        change(&mut config);
         let service = Running::start_ready::<OperatorService>(config, Clock::real(1.0)).await;
         Self { world, service }
     }

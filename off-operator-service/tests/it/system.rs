@@ -27,6 +27,24 @@ async fn all_streams_and_consumers_are_listed_with_their_backlogs() {
 }
 
 #[tokio::test]
+async fn a_missing_stream_or_consumer_is_named_and_hides_nothing() {
+    let operator = Operator::start().await;
+    let jetstream = &operator.world.nats.bus.jetstream;
+    jetstream.delete_consumer_from_stream("billing-pending", "ORDERS").await.unwrap();
+    jetstream.delete_stream("USERS").await.unwrap();
+    let streams = operator.http().get("/api/operator/streams").await.body["streams"].as_array().unwrap().clone();
+    assert_eq!(streams.len(), STREAMS.len());
+    for stream in &streams {
+        assert_eq!(stream["is_missing"], stream["name"] == "USERS", "{stream}");
+        for consumer in stream["consumers"].as_array().unwrap() {
+            assert_eq!(consumer["is_missing"], consumer["name"] == "billing-pending", "{consumer}");
+        }
+    }
+    operator.service.stop().await;
+    operator.world.abandon();
+}
+
+#[tokio::test]
 async fn overdue_orders_are_listed_and_imports_with_what_they_rejected() {
     let operator = Operator::start().await;
     operator.world.add_device().await;
