@@ -156,9 +156,13 @@ impl Replay {
         };
         let body = self.body.as_deref().map(read).transpose()?;
         for letter in &letters {
-            if self.all && letter.is_body_cut() {
-                let number = letter.number;
-                print_line!("dead letter {number} stays: its body was truncated; replay it alone, with --body");
+            if self.all && !letter.can_be_replayed() {
+                let reason = if letter.is_body_cut() {
+                    "its body was truncated; replay it alone, with --body"
+                } else {
+                    "it does not name the subject of its consumer"
+                };
+                print_line!("dead letter {} stays: {reason}", letter.number);
             } else if self.dry_run {
                 print_line!("dead letter {} would be published on {} again", letter.number, printable(&letter.subject));
             } else {
