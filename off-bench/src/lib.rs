@@ -4,6 +4,7 @@
 
 pub mod cluster;
 pub mod export;
+pub mod front;
 pub mod load;
 pub mod plain;
 pub mod plain_charge;
@@ -15,6 +16,7 @@ pub mod store;
 pub mod usage;
 
 pub use cluster::Cluster;
+pub use front::Front;
 pub use load::{Outcome, load};
 pub use program::start_off;
 pub use stage::Stage;

@@ -9,7 +9,9 @@ use clap::Parser;
 use futures::StreamExt;
 use hdrhistogram::Histogram;
 use off_bench::{
-    Stage, load, plain,
+    Stage,
+    front::NO_WAITS,
+    load, plain,
     proc::highest_memory_of,
     program::{start_off, stop},
     report::{at_most, median, progress, ratio, table},
@@ -40,14 +42,6 @@ const TARGET_RATE: f64 = 6000.0;
 const TARGET_MS_TO_PENDING: f64 = 40.0;
 const TARGET_MS_PER_ORDER: f64 = 0.3;
 const TARGET_CORE_SHARE: f64 = 0.5;
-
-/// Environment variables that turn off the waits of suppliers and deliveries.
-const NO_WAITS: [(&str, &str); 4] = [
-    ("SUPPLIER_DELAY_MIN", "0s"),
-    ("SUPPLIER_DELAY_MAX", "0s"),
-    ("DELIVERY_DELAY_MIN", "0s"),
-    ("DELIVERY_DELAY_MAX", "0s"),
-];
 
 /// The statuses of an order that is delivered.
 const STATUSES: [OrderStatus; 4] =

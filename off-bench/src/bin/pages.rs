@@ -9,16 +9,14 @@ use hdrhistogram::Histogram;
 use http_body_util::Full;
 use hyper::Request;
 use off_bench::{
-    Stage,
+    Front, Stage,
     load::{self, Connection},
-    program::{start_off, stop},
     report::{at_most, progress, table},
-    stage::{Ports, barcode, wait_until_ready},
+    stage::barcode,
     store,
 };
-use off_testkit::{Process, tokens};
 use serde_json::{Value, json};
-use std::{fs, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::time::Instant;
 
 /// Orders that one statement inserts.
@@ -26,6 +24,8 @@ const INSERT_BATCH: i64 = 500_000;
 
 /// Products. No divisor of the number of people, so that each of them has many on their shelf.
 const PRODUCTS: i64 = 999;
+
+const SERVICES: [&str; 6] = ["auth", "users", "orders", "billing", "notifications", "operator"];
 
 /// Requests for each page, after those that warm up.
 const REQUESTS: u32 = 200;
@@ -56,9 +56,10 @@ async fn main() -> anyhow::Result<()> {
     store_orders(&stage, &options).await?;
     let (person, operator) = (17, 18);
     store::add_accounts(&stage.db, person, operator, &hash()?).await?;
-    let (gateway, programs) = start(&stage).await?;
+    let front = Front::start(&stage, &SERVICES, &[]).await?;
+    let gateway = front.address("gateway")?;
     let order = store::newest_order_of(&stage.db, person).await?;
-    let (own, operator) = (sign_in(&gateway, person).await?, sign_in(&gateway, operator).await?);
+    let (own, operator) = (sign_in(gateway, person).await?, sign_in(gateway, operator).await?);
     let mut rows = table(&["page", "KB", "p50 ms", "p99 ms"]);
     let mut slowest: (f64, String) = (0.0, String::new());
     for (path, token) in [
@@ -78,7 +79,7 @@ async fn main() -> anyhow::Result<()> {
         ("/operator/faults".to_owned(), &operator),
     ] {
         progress(&path);
-        let (times, bytes) = measure(&gateway, &path, token).await?;
+        let (times, bytes) = measure(gateway, &path, token).await?;
         let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
         let size = format!("{:.1}", bytes as f64 / 1000.0);
         rows.add_row([path.clone(), size, format!("{:.1}", ms(0.5)), format!("{:.1}", ms(0.99))]);
@@ -89,9 +90,7 @@ async fn main() -> anyhow::Result<()> {
     progress("");
     println!("{rows}\n");
     at_most(&format!("p99 of the slowest page, {}", slowest.1), slowest.0, TARGET_MS, "ms");
-    for program in programs {
-        stop(program).await?;
-    }
+    front.stop().await?;
     stage.end().await
 }
 
@@ -101,20 +100,13 @@ fn hash() -> anyhow::Result<String> {
 }
 
 /// An access token of a person.
-async fn sign_in(gateway: &Ports, person: i64) -> anyhow::Result<String> {
+async fn sign_in(gateway: SocketAddr, person: i64) -> anyhow::Result<String> {
     let body = json!({"email": format!("owner{person}@example.org"), "password": PASSWORD});
-    let mut connection = Connection::open(gateway.address).await?;
+    let mut connection = Connection::open(gateway).await?;
     let (status, answer) = connection.exchange(load::post("/api/login", body.to_string())?).await?;
     ensure!(status.is_success(), "a sign-in was answered with {status}: {}", String::from_utf8_lossy(&answer));
     let answer: Value = serde_json::from_slice(&answer)?;
     Ok(answer["access_token"].as_str().context("no token")?.to_owned())
-}
-
-/// Lets the services that start from now on accept the tokens of the auth service, too.
-async fn accept_tokens_of(auth: &Ports) -> anyhow::Result<()> {
-    let mut keys: Value = serde_json::from_slice(&load::fetch(auth.address, "/.well-known/jwks.json").await?)?;
-    keys["keys"].as_array_mut().context("no keys")?.push(serde_json::to_value(tokens::public_key())?);
-    Ok(fs::write(tokens::keys_file(), keys.to_string())?)
 }
 
 async fn store_orders(stage: &Stage, options: &Options) -> anyhow::Result<()> {
@@ -131,37 +123,9 @@ async fn store_orders(stage: &Stage, options: &Options) -> anyhow::Result<()> {
     Ok(store::checkpoint(&stage.db).await?)
 }
 
-/// Starts all services; returns the ports of the gateway, and the programs with the gateway first.
-async fn start(stage: &Stage) -> anyhow::Result<(Ports, Vec<Process>)> {
-    let folder = tempfile::tempdir()?;
-    let secret = folder.path().join("auth_secret");
-    fs::write(&secret, "the master secret of a benchmark, long enough")?;
-    let secret = secret.to_string_lossy().into_owned();
-    let mut programs = Vec::new();
-    let mut urls = vec![("RATE_PERSON".to_owned(), "off".to_owned()), ("RATE_CLIENT".to_owned(), "off".to_owned())];
-    for service in ["auth", "users", "orders", "billing", "notifications", "operator"] {
-        let ports = Ports::free()?;
-        let settings: Vec<_> = stage.settings(&ports).into_iter().chain([("AUTH_SECRET_FILE", &*secret)]).collect();
-        programs.push(start_off(&["serve", service], &settings)?);
-        wait_until_ready(ports.health).await?;
-        if service == "auth" {
-            accept_tokens_of(&ports).await?;
-        }
-        let name = service.to_uppercase();
-        urls.push((format!("{name}_URL"), format!("http://{}", ports.address)));
-        urls.push((format!("{name}_HEALTH_URL"), format!("http://{}", ports.health)));
-    }
-    let ports = Ports::free()?;
-    let urls = urls.iter().map(|(name, url)| (name.as_str(), url.as_str()));
-    let settings: Vec<_> = stage.settings(&ports).into_iter().chain(urls).collect();
-    programs.insert(0, start_off(&["serve", "gateway"], &settings)?);
-    wait_until_ready(ports.health).await?;
-    Ok((ports, programs))
-}
-
 /// The microseconds of each request for a page, and its size.
-async fn measure(gateway: &Ports, path: &str, token: &str) -> anyhow::Result<(Histogram<u64>, usize)> {
-    let mut connection = Connection::open(gateway.address).await?;
+async fn measure(gateway: SocketAddr, path: &str, token: &str) -> anyhow::Result<(Histogram<u64>, usize)> {
+    let mut connection = Connection::open(gateway).await?;
     let (mut times, mut bytes) = (Histogram::new_with_bounds(1, 60_000_000, 3)?, 0);
     for number in 0..WARM_UP + REQUESTS {
         let request = Request::get(path).header("host", "localhost").header("authorization", format!("Bearer {token}"));

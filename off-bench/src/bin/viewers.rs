@@ -13,15 +13,16 @@ use http_body_util::{BodyExt, Empty};
 use hyper::{Request, body::Bytes, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use off_bench::{
-    Stage, load,
+    Front, Stage,
+    front::NO_WAITS,
+    load,
     proc::{memory_of, processor_time_of},
-    program::{start_off, stop},
     report::{at_most, progress, table},
-    stage::{DEVICES, PRODUCTS, Ports, order_body, wait_until_ready},
+    stage::{DEVICES, PRODUCTS, order_body},
 };
 use off_events::{Order, headers::CE_TIME};
 use off_kit::Clock;
-use off_testkit::{Process, tokens};
+use off_testkit::tokens;
 use serde::Deserialize;
 use std::{
     net::SocketAddr,
@@ -44,14 +45,6 @@ const CONNECT_AT_ONCE: usize = 64;
 
 /// Target: milliseconds from an event to its viewer (p99).
 const TARGET_MS: f64 = 500.0;
-
-/// No waits of suppliers and deliveries.
-const NO_WAITS: [(&str, &str); 4] = [
-    ("SUPPLIER_DELAY_MIN", "0s"),
-    ("SUPPLIER_DELAY_MAX", "0s"),
-    ("DELIVERY_DELAY_MIN", "0s"),
-    ("DELIVERY_DELAY_MAX", "0s"),
-];
 
 #[derive(Debug, Parser)]
 struct Options {
@@ -123,7 +116,7 @@ async fn main() -> anyhow::Result<()> {
     ensure!(options.viewers <= DEVICES, "there are {DEVICES} people");
     let stage = Stage::new().await?;
     stage.seed_data(PRODUCTS, DEVICES).await?;
-    let system = System::start(&stage).await?;
+    let system = System(Front::start(&stage, &["users", "orders", "billing", "notifications"], &NO_WAITS).await?);
     progress("warming up");
     system.offer(&stage, options.rate, Duration::from_secs(5)).await?;
     let mut rounds = Vec::new();
@@ -135,51 +128,18 @@ async fn main() -> anyhow::Result<()> {
     }
     progress("");
     print(&options, &rounds);
-    system.stop().await?;
+    system.0.stop().await?;
     stage.end().await
 }
 
 /// The services, and a gateway in front of them.
-struct System {
-    services: Vec<(Ports, Process)>,
-    orders: SocketAddr,
-    gateway: (Ports, Process),
-}
+struct System(Front);
 
 impl System {
-    async fn start(stage: &Stage) -> anyhow::Result<Self> {
-        let mut services = Vec::new();
-        let mut urls = vec![
-            ("MAX_CONNECTIONS_PER_ADDRESS".to_owned(), "0".to_owned()),
-            ("RATE_PERSON".to_owned(), "off".to_owned()),
-        ];
-        let mut orders = None;
-        for service in ["users", "orders", "billing", "notifications"] {
-            let ports = Ports::free()?;
-            let mut settings = stage.settings(&ports).to_vec();
-            if service == "notifications" {
-                settings.extend(NO_WAITS);
-            }
-            let process = start_off(&["serve", service], &settings)?;
-            wait_until_ready(ports.health).await?;
-            let name = service.to_uppercase();
-            urls.push((format!("{name}_URL"), format!("http://{}", ports.address)));
-            urls.push((format!("{name}_HEALTH_URL"), format!("http://{}", ports.health)));
-            orders = orders.or((service == "orders").then_some(ports.address));
-            services.push((ports, process));
-        }
-        let ports = Ports::free()?;
-        let urls = urls.iter().map(|(name, url)| (name.as_str(), url.as_str()));
-        let settings: Vec<_> = stage.settings(&ports).into_iter().chain(urls).collect();
-        let process = start_off(&["serve", "gateway"], &settings)?;
-        wait_until_ready(ports.health).await?;
-        Ok(Self { services, orders: orders.context("no orders service")?, gateway: (ports, process) })
-    }
-
     /// Places orders at the orders service, so that the gateway only serves its viewers.
     async fn offer(&self, stage: &Stage, rate: u32, length: Duration) -> anyhow::Result<f64> {
         let order = |number| load::post("/api/orders", order_body(number)?);
-        let offered = load::offer(self.orders, rate.into(), length, CONNECTIONS, order).await?;
+        let offered = load::offer(self.0.address("orders")?, rate.into(), length, CONNECTIONS, order).await?;
         offered.expect_all(201)?;
         let accepted = offered.outcome.rate();
         stage.wait_until_drained().await?;
@@ -193,10 +153,10 @@ impl System {
         name: &'static str,
         path: Option<&str>,
     ) -> anyhow::Result<Round> {
-        let gateway = self.gateway.1.pid()?;
+        let (gateway, address) = (self.0.id("gateway")?, self.0.address("gateway")?);
         let viewers = if path.is_some() { options.viewers } else { 0 };
         let (to_viewer, to_subscriber, events) = (Delays::new()?, Delays::new()?, Arc::new(AtomicU64::new(0)));
-        let connected = stream::iter(1..=viewers).map(|person| connect(self.gateway.0.address, path, person));
+        let connected = stream::iter(1..=viewers).map(|person| connect(address, path, person));
         let bodies: Vec<Incoming> = connected.buffer_unordered(CONNECT_AT_ONCE).try_collect().await?;
         let mut tasks = JoinSet::new();
         for body in bodies {
@@ -226,14 +186,6 @@ impl System {
         }
         let to_viewer = (to_viewer.count() > 0).then_some(to_viewer);
         Ok(Round { name, viewers, accepted, to_viewer, to_subscriber, per_second, processor, memory })
-    }
-
-    async fn stop(self) -> anyhow::Result<()> {
-        stop(self.gateway.1).await?;
-        for (_, process) in self.services {
-            stop(process).await?;
-        }
-        Ok(())
     }
 }
 
