@@ -1,7 +1,7 @@
 //! HTTP load. In a closed loop each connection sends the next request after the response to the last one. In an open
 //! loop requests are sent at a fixed rate, regardless of outstanding responses.
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use hdrhistogram::Histogram;
@@ -141,6 +141,32 @@ pub fn post(path: &str, body: String) -> anyhow::Result<Request<Full<Bytes>>> {
         .header("content-type", "application/json")
         .header("authorization", &*AUTHORIZATION);
     Ok(request.body(Full::new(body.into()))?)
+}
+
+/// Sends requests one after another over one connection. Returns the time of each in microseconds, except for the first
+/// `warm_up`, and the size of the last body. Fails if a response is not a success.
+pub async fn in_sequence(
+    address: SocketAddr,
+    requests: impl IntoIterator<Item = anyhow::Result<Request<Full<Bytes>>>>,
+    warm_up: usize,
+) -> anyhow::Result<(Histogram<u64>, usize)> {
+    let mut connection = Connection::open(address).await?;
+    let (mut times, mut bytes) = (Histogram::new_with_bounds(1, 60_000_000, 3)?, 0);
+    for (number, request) in requests.into_iter().enumerate() {
+        let request = request?;
+        let path = request.uri().clone();
+        let started = Instant::now();
+        let (status, body) = connection.exchange(request).await?;
+        let took = started.elapsed();
+        ensure!(status.is_success(), "{path} was answered with {status}: {}", String::from_utf8_lossy(&body));
+        bytes = body.len();
+        if number >= warm_up {
+            times.saturating_record(u64::try_from(took.as_micros())?);
+        }
+        // The state of the system is made once a second; with pauses some of the requests come right after it.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok((times, bytes))
 }
 
 /// Closed loop: sends requests over `connections` connections for `length`. `request` builds each request from a

@@ -1,6 +1,6 @@
 //! A private Postgres and NATS for a benchmark, and services that use them.
 
-use crate::{load, store};
+use crate::{load, report::progress, store};
 use anyhow::Context;
 use axum::Router;
 use off_events::streams;
@@ -19,6 +19,9 @@ use tokio::{net::TcpListener, time::Instant};
 
 /// Set once telemetry is initialized; a benchmark may have two stages.
 static LOG: OnceLock<()> = OnceLock::new();
+
+/// Orders that one statement inserts.
+const INSERT_BATCH: i64 = 500_000;
 
 /// Number of devices that order, unless a benchmark needs more.
 pub const DEVICES: i64 = 1000;
@@ -96,6 +99,18 @@ impl Stage {
     /// Stores products and devices, numbered from 1.
     pub async fn seed_data(&self, products: i64, devices: i64) -> anyhow::Result<()> {
         Ok(store::seed_data(&self.db, products, devices).await?)
+    }
+
+    /// Stores orders that ended, with their transfers, letters, deliveries and shelves.
+    pub async fn store_ended(&self, orders: i64, people: i64, products: i64) -> anyhow::Result<()> {
+        for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
+            progress(&format!("{first} of {orders} orders are stored"));
+            store::store_ended(&self.db, first, INSERT_BATCH.min(orders - first), people, products).await?;
+        }
+        progress("storing transfers, letters, deliveries and shelves");
+        store::vacuum(&self.db).await?;
+        store::settle_ended(&self.db).await?;
+        Ok(store::advance_checkpoints(&self.db).await?)
     }
 
     /// Database settings with this many connections.

@@ -2,9 +2,11 @@
 
 mod charges;
 mod history;
+mod words;
 
 pub use charges::{charge_plainly, count_decisions, reset_accounts};
 pub use history::{list_placed, newest_order_of, settle_ended, store_ended};
+pub use words::{BRANDS, CATEGORIES, invent_words, store_named};
 
 use chrono::{DateTime, Utc};
 use off_events::{Order, OrderStatus};
@@ -179,6 +181,12 @@ pub async fn vacuum(db: &PgPool) -> sqlx::Result<()> {
 pub async fn checkpoint(db: &PgPool) -> sqlx::Result<()> {
     sqlx::query("CHECKPOINT").execute(db).await?;
     Ok(())
+}
+
+/// Bytes of the words of all products and of the vocabulary, with their indexes.
+pub async fn search_bytes(db: &PgPool) -> sqlx::Result<i64> {
+    let sizes = "SELECT pg_total_relation_size('catalog.search') + pg_total_relation_size('catalog.vocabulary')";
+    sqlx::query_scalar(sizes).fetch_one(db).await
 }
 
 /// Counts the messages in the outbox.

@@ -18,9 +18,6 @@ use off_orders_service::OrdersService;
 use std::{pin::pin, process::Stdio};
 use tokio::process::Command;
 
-/// Orders that one statement inserts.
-const INSERT_BATCH: i64 = 500_000;
-
 /// Events that are published at once.
 const PUBLISH_BATCH: usize = 2000;
 
@@ -48,7 +45,7 @@ async fn main() -> anyhow::Result<()> {
     progress("storing people");
     stage.seed_data(PRODUCTS, options.people).await?;
     let without_orders = audit(&stage).await?;
-    store_orders(&stage, &options).await?;
+    stage.store_ended(options.orders, options.people, PRODUCTS).await?;
     publish_events(&stage).await?;
     store::vacuum(&stage.db).await?;
     store::checkpoint(&stage.db).await?;
@@ -68,18 +65,6 @@ async fn main() -> anyhow::Result<()> {
     at_most("the audit, median of three rounds", median(seconds), TARGET_SECONDS, "s");
     at_most("memory it needs more than without orders", memory - without_orders.memory, TARGET_GROWTH, "MB");
     stage.end().await
-}
-
-async fn store_orders(stage: &Stage, options: &Options) -> anyhow::Result<()> {
-    let orders = options.orders;
-    for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
-        progress(&format!("{first} of {orders} orders are stored"));
-        store::store_ended(&stage.db, first, INSERT_BATCH.min(orders - first), options.people, PRODUCTS).await?;
-    }
-    progress("storing transfers, deliveries and shelves");
-    store::vacuum(&stage.db).await?;
-    store::settle_ended(&stage.db).await?;
-    Ok(store::advance_checkpoints(&stage.db).await?)
 }
 
 /// Publishes `orders.pending` of all orders.

@@ -4,8 +4,8 @@
 
 use anyhow::{Context, anyhow, ensure};
 use argon2::{Argon2, password_hash::PasswordHasher};
+use bytes::Bytes;
 use clap::Parser;
-use hdrhistogram::Histogram;
 use http_body_util::Full;
 use hyper::Request;
 use off_bench::{
@@ -16,11 +16,7 @@ use off_bench::{
     store,
 };
 use serde_json::{Value, json};
-use std::{net::SocketAddr, time::Duration};
-use tokio::time::Instant;
-
-/// Orders that one statement inserts.
-const INSERT_BATCH: i64 = 500_000;
+use std::net::SocketAddr;
 
 /// Products. No divisor of the number of people, so that each of them has many on their shelf.
 const PRODUCTS: i64 = 999;
@@ -28,8 +24,8 @@ const PRODUCTS: i64 = 999;
 const SERVICES: [&str; 6] = ["auth", "users", "orders", "billing", "notifications", "operator"];
 
 /// Requests for each page, after those that warm up.
-const REQUESTS: u32 = 200;
-const WARM_UP: u32 = 20;
+const REQUESTS: usize = 200;
+const WARM_UP: usize = 20;
 
 /// Of both people who sign in.
 const PASSWORD: &str = "correct horse battery";
@@ -53,7 +49,9 @@ async fn main() -> anyhow::Result<()> {
     let stage = Stage::new().await?;
     progress("storing people");
     stage.seed_data(PRODUCTS, options.people).await?;
-    store_orders(&stage, &options).await?;
+    stage.store_ended(options.orders, options.people, PRODUCTS).await?;
+    store::vacuum(&stage.db).await?;
+    store::checkpoint(&stage.db).await?;
     let (person, operator) = (17, 18);
     store::add_accounts(&stage.db, person, operator, &hash()?).await?;
     let front = Front::start(&stage, &SERVICES, &[]).await?;
@@ -79,7 +77,8 @@ async fn main() -> anyhow::Result<()> {
         ("/operator/faults".to_owned(), &operator),
     ] {
         progress(&path);
-        let (times, bytes) = measure(gateway, &path, token).await?;
+        let requests = (0..WARM_UP + REQUESTS).map(|_| page_request(&path, token));
+        let (times, bytes) = load::in_sequence(gateway, requests, WARM_UP).await?;
         let ms = |quantile| times.value_at_quantile(quantile) as f64 / 1000.0;
         let size = format!("{:.1}", bytes as f64 / 1000.0);
         rows.add_row([path.clone(), size, format!("{:.1}", ms(0.5)), format!("{:.1}", ms(0.99))]);
@@ -109,36 +108,7 @@ async fn sign_in(gateway: SocketAddr, person: i64) -> anyhow::Result<String> {
     Ok(answer["access_token"].as_str().context("no token")?.to_owned())
 }
 
-async fn store_orders(stage: &Stage, options: &Options) -> anyhow::Result<()> {
-    let orders = options.orders;
-    for first in (0..orders).step_by(usize::try_from(INSERT_BATCH)?) {
-        progress(&format!("{first} of {orders} orders are stored"));
-        store::store_ended(&stage.db, first, INSERT_BATCH.min(orders - first), options.people, PRODUCTS).await?;
-    }
-    progress("storing transfers, letters, deliveries and shelves");
-    store::vacuum(&stage.db).await?;
-    store::settle_ended(&stage.db).await?;
-    store::advance_checkpoints(&stage.db).await?;
-    store::vacuum(&stage.db).await?;
-    Ok(store::checkpoint(&stage.db).await?)
-}
-
-/// The microseconds of each request for a page, and its size.
-async fn measure(gateway: SocketAddr, path: &str, token: &str) -> anyhow::Result<(Histogram<u64>, usize)> {
-    let mut connection = Connection::open(gateway).await?;
-    let (mut times, mut bytes) = (Histogram::new_with_bounds(1, 60_000_000, 3)?, 0);
-    for number in 0..WARM_UP + REQUESTS {
-        let request = Request::get(path).header("host", "localhost").header("authorization", format!("Bearer {token}"));
-        let started = Instant::now();
-        let (status, body) = connection.exchange(request.body(Full::default())?).await?;
-        let took = started.elapsed();
-        ensure!(status.is_success(), "{path} was answered with {status}: {}", String::from_utf8_lossy(&body));
-        bytes = body.len();
-        if number >= WARM_UP {
-            times.saturating_record(u64::try_from(took.as_micros())?);
-        }
-        // So that the state of the system, which is made once a second, is made in between, too.
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    Ok((times, bytes))
+fn page_request(path: &str, token: &str) -> anyhow::Result<Request<Full<Bytes>>> {
+    let request = Request::get(path).header("host", "localhost").header("authorization", format!("Bearer {token}"));
+    Ok(request.body(Full::default())?)
 }
