@@ -91,13 +91,6 @@ async fn count_waits(bus: &Bus, next: OrderStatus) -> anyhow::Result<u64> {
     bus.count(streams::ORDERS.name, &next.schedule_subjects()).await
 }
 
-/// The sequence number of the newest event of an order.
-pub(super) async fn newest_event(bus: &Bus) -> anyhow::Result<u64> {
-    let name = streams::ORDERS.name;
-    let stream = bus.jetstream.get_stream(name).await.with_context(|| format!("cannot read stream {name}"))?;
-    Ok(stream.cached_info().state.last_sequence)
-}
-
 /// Orders that were published, so they were stored, but are missing in Postgres: it was rolled back to an older state. Also
 /// orders that were published with other terms than they have. Reads the stream page by page; it holds the events of the
 /// last days.

@@ -1,7 +1,9 @@
 //! What a round of the audit reads.
 
-use super::{broker, store};
+use super::store;
+use anyhow::Context;
 use chrono::{DateTime, Utc};
+use off_events::streams;
 use off_kit::Bus;
 use sqlx::{PgPool, Postgres, Transaction};
 
@@ -20,9 +22,16 @@ pub(super) struct Snapshot {
 impl Snapshot {
     pub(super) async fn take(db: &PgPool, bus: &Bus) -> anyhow::Result<Self> {
         // Before the snapshot: an order is committed before its event is published.
-        let newest_event = broker::newest_event(bus).await?;
+        let newest_event = newest_event(bus).await?;
         let mut tx = store::begin_snapshot(db).await?;
         let taken_at = store::read_time(&mut tx).await?;
         Ok(Self { tx, taken_at, newest_event, events_read: 0 })
     }
+}
+
+/// The sequence number of the newest event of an order.
+async fn newest_event(bus: &Bus) -> anyhow::Result<u64> {
+    let name = streams::ORDERS.name;
+    let stream = bus.jetstream.get_stream(name).await.with_context(|| format!("cannot read stream {name}"))?;
+    Ok(stream.cached_info().state.last_sequence)
 }
