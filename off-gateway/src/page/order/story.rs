@@ -147,10 +147,15 @@ impl Story {
 }
 
 impl Message {
+    /// Who has to act until the end of a wait. The message has the status that the order has then.
+    fn waits_for(&self) -> &'static str {
+        if self.data["status"] == OrderStatus::Shipped.as_str() { "the supplier" } else { "the delivery firm" }
+    }
+
     fn entry(&self) -> Entry {
         let promised = self.headers.get(CE_TIME).and_then(|time| time.parse::<DateTime<Utc>>().ok());
         let mut entry = if self.subject == OrderDue::SUBJECT {
-            let mut entry = Entry::new(self.stored_at, "wait", "A wait was over");
+            let mut entry = Entry::new(self.stored_at, "wait", format!("The wait for {} was over", self.waits_for()));
             if let Some(promised) = promised {
                 let late = (self.stored_at - promised).num_milliseconds();
                 entry.facts.push(("promised (UTC)", time::to_second(&promised)));
@@ -158,7 +163,7 @@ impl Message {
             }
             entry
         } else if self.subject.starts_with(OrderDue::SCHEDULE_PREFIX) {
-            let mut entry = Entry::new(self.stored_at, "wait", "A wait goes on");
+            let mut entry = Entry::new(self.stored_at, "wait", format!("Waits for {}", self.waits_for()));
             if let Some(promised) = promised {
                 entry.facts.push(("promised until (UTC)", time::to_second(&promised)));
             }
@@ -235,17 +240,17 @@ mod tests {
     fn the_entries_are_in_the_order_in_which_they_happened() {
         let mut facts = order("shipped");
         facts["history"] = json!([{"status": "pending", "at": "2026-01-01T10:00:00Z"}]);
-        let message = |subject: &str, second: u32, time: &str| {
+        let message = |subject: &str, second: u32, time: &str, status: &str| {
             json!({
                 "stream": "S", "sequence": second, "subject": subject, "stored_at": format!("2026-01-01T10:00:{second:02}Z"),
                 "headers": {"ce-time": time, "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
-                "data": order("paid"),
+                "data": order(status),
             })
         };
         let messages = json!([
-            message(Order::PENDING, 1, "2026-01-01T10:00:00Z"),
-            message(OrderDue::SUBJECT, 30, "2026-01-01T10:00:28Z"),
-            message(Order::SHIPPED, 31, "2026-01-01T10:00:28Z"),
+            message(Order::PENDING, 1, "2026-01-01T10:00:00Z", "pending"),
+            message(OrderDue::SUBJECT, 30, "2026-01-01T10:00:28Z", "shipped"),
+            message(Order::SHIPPED, 31, "2026-01-01T10:00:28Z", "shipped"),
         ]);
         let story = Story {
             facts: serde_json::from_value(facts).unwrap(),
@@ -264,6 +269,7 @@ mod tests {
         let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
         assert_eq!(kinds, ["request", "event", "money", "letter", "wait", "event"]);
         assert_eq!(entries[0].trace.as_deref(), Some("http://traces.example/0af7651916cd43dd8448eb211c80319c"));
+        assert_eq!(entries[4].title, "The wait for the supplier was over");
         assert!(entries[4].facts.contains(&("late by", "2.0 s".to_owned())), "{:?}", entries[4]);
         assert!(entries[1].raw.as_ref().unwrap().contains("ce-time: 2026-01-01T10:00:00Z\n"));
     }
