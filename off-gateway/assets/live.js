@@ -10,19 +10,19 @@
  * @typedef {{name: string, status: string, warnings: number}} Service
  * @typedef {{at: string, speed: number, orders?: Record<string, number>, per_second: Record<string, number>,
  *   last_second: Second, last_period: Period, times: Record<string, TimeToStatus>, consumers: Consumer[], outboxes: Record<string, number>, dead_letters?: number,
- *   services: Service[], events: LiveEvent[]}} State
+ *   faults: string[], services: Service[], events: LiveEvent[]}} State
  */
 
 const SECONDS = 300;
 const RATES = [
-  { subject: "orders.pending", label: "placed", color: "--series-1" },
-  { subject: "orders.completed", label: "completed", color: "--series-2" },
-  { subject: "orders.refused", label: "refused", color: "--series-3" },
+  { subject: "orders.pending", color: "--series-1" },
+  { subject: "orders.completed", color: "--series-2" },
+  { subject: "orders.refused", color: "--series-3" },
 ];
 const TIMES = [
-  { status: "paid", label: "paid", color: "--series-1" },
-  { status: "shipped", label: "shipped", color: "--series-2" },
-  { status: "completed", label: "completed", color: "--series-3" },
+  { status: "paid", color: "--series-1" },
+  { status: "shipped", color: "--series-2" },
+  { status: "completed", color: "--series-3" },
 ];
 
 const numbers = new Intl.NumberFormat("en", { useGrouping: true });
@@ -30,6 +30,12 @@ const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** @param {string} id */
 const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+
+/** A text of the template, for a script. @param {string} id @param {string} name */
+const textOf = (id, name) => byId(id).dataset[name] ?? "";
+
+/** The name of a series of a chart. @param {string} id @param {number} index */
+const seriesOf = (id, index) => textOf(id, "series").split(", ")[index] ?? "";
 
 /** @param {Element | null} element @param {string} text */
 function setText(element, text) {
@@ -87,12 +93,12 @@ const seconds = new Map();
 /** @type {Map<number, Record<string, TimeToStatus>>} */
 const periods = new Map();
 
-const rates = chart(byId("rates"), RATES, 330, (value) => String(Math.round(value * 10) / 10));
+const rates = chart(byId("rates"), RATES.map((one, index) => ({ label: seriesOf("rates", index), color: one.color })), 330, (value) => String(Math.round(value * 10) / 10));
 const times = chart(
   byId("times"),
-  TIMES.flatMap((one) => [
-    { label: `${one.label} p50`, color: one.color },
-    { label: `${one.label} p99`, color: one.color, dash: [4, 4] },
+  TIMES.flatMap((one, index) => [
+    { label: `${seriesOf("times", index)} p50`, color: one.color },
+    { label: `${seriesOf("times", index)} p99`, color: one.color, dash: [4, 4] },
   ]),
   200,
   (value) => duration(Math.round(value)),
@@ -136,6 +142,9 @@ function show(state) {
   setText(byId("speed"), String(state.speed));
   setText(byId("waiting"), String(state.consumers.reduce((sum, one) => sum + one.waiting + one.unacknowledged, 0)));
   setText(byId("dead"), state.dead_letters === undefined ? "–" : String(state.dead_letters));
+  byId("dead").className = state.dead_letters ? "warning" : "";
+  byId("faults").hidden = state.faults.length === 0;
+  setText(byId("fault-kinds"), state.faults.join(", "));
   showConsumers(state.consumers);
   showServices(state.services);
   showOutboxes(state.outboxes);
@@ -168,13 +177,13 @@ function showConsumers(consumers) {
 function showServices(services) {
   const isWell = services.every((one) => one.status === "ok");
   const status = byId("status");
-  setText(status, isWell ? "all services work" : "a service is away or not ready");
+  setText(status, textOf("status", isWell ? "well" : "unwell"));
   status.className = `dot ${isWell ? "good" : "bad"}`;
   byId("services").replaceChildren(
     ...services.map((one) => {
       const item = document.createElement("li");
       item.append(make("span", one.name, { class: `dot ${one.status === "ok" ? "good" : "bad"}` }));
-      if (one.warnings > 0) item.append(make("p", `${one.warnings} slow or stalled, see off doctor`, { class: "warning" }));
+      if (one.warnings > 0) item.append(make("p", `${one.warnings} ${textOf("services", "warning")}`, { class: "warning" }));
       return item;
     }),
   );
@@ -221,31 +230,24 @@ function move(state) {
   }
 }
 
-/** Follows the system, and tries again whatever happens. */
-function follow() {
-  const source = new EventSource("/api/live");
-  source.addEventListener("history", (event) => {
+byId("stages").addEventListener("follow", (event) => {
+  const { name, data } = /** @type {CustomEvent<{name: string, data: string}>} */ (event).detail;
+  if (name === "history") {
     /** @type {History} */
-    const history = JSON.parse(event.data);
+    const history = JSON.parse(data);
     for (const one of history.seconds) seconds.set(one.at, one.events);
     for (const one of history.times) periods.set(one.at, one.times);
     draw();
-  });
-  source.addEventListener("state", (event) => {
+  } else if (name === "state") {
     /** @type {State} */
-    const state = JSON.parse(event.data);
+    const state = JSON.parse(data);
     seconds.set(state.last_second.at, state.last_second.events);
     if (state.last_period.at > 0) periods.set(state.last_period.at, state.last_period.times);
     show(state);
     move(state);
     draw();
-  });
-  source.addEventListener("error", () => {
-    setText(byId("status"), "no connection; trying again");
+  } else if (name === "lost") {
+    setText(byId("status"), textOf("status", "offline"));
     byId("status").className = "dot bad";
-    // After an answer that is no stream, a browser does not try again by itself.
-    if (source.readyState === EventSource.CLOSED) setTimeout(follow, 5_000);
-  });
-}
-
-follow();
+  }
+});

@@ -28,6 +28,8 @@ pub(crate) struct Authenticated {
     pub(crate) rate_key: RateKey,
     /// Whether the session in the cookie has ended.
     pub(crate) has_ended: bool,
+    /// Whether nobody knows now whose the cookie is.
+    pub(crate) is_unknown: bool,
 }
 
 /// Why a request goes no further.
@@ -96,7 +98,8 @@ impl Authenticator {
                     }
                     // Everybody may look at a public page while the auth service is away.
                     Err(Refused::Problem(_)) if is_public && method.is_safe() => {
-                        return self.count_address(is_sign_in, client);
+                        let anonymous = self.count_address(is_sign_in, client)?;
+                        return Ok(Authenticated { is_unknown: true, ..anonymous });
                     }
                     // No challenge for Basic credentials, for which a browser would open a dialog.
                     Err(Refused::WrongKey) => return Err(Problem::unauthenticated().into()),
@@ -115,6 +118,16 @@ impl Authenticator {
                 Err(Problem::unauthenticated().into())
             }
             Err(refused) => Err(refused),
+        }
+    }
+
+    /// Forgets the tokens of the session in the cookie, which has ended: the message about it may take a while.
+    pub(crate) fn forget_session(&self, headers: &HeaderMap) {
+        let Some(key) = session_cookie::session_key(headers) else { return };
+        for scope in [None, Some(Scope::Person)] {
+            if let Some(credentials) = BasicCredentials::of_session(key, scope) {
+                self.exchange.forget(&credentials.fingerprint());
+            }
         }
     }
 
@@ -198,7 +211,14 @@ impl Authenticator {
         let rate_key = RateKey::Subject(principal.subject.clone());
         let level = self.rates.take(class, rate_key.clone())?;
         let level = of_address.or(level);
-        Ok(Authenticated { principal: Some(principal), authorization, level, rate_key, has_ended: false })
+        Ok(Authenticated {
+            principal: Some(principal),
+            authorization,
+            level,
+            rate_key,
+            has_ended: false,
+            is_unknown: false,
+        })
     }
 
     /// Counts a request of an address.
@@ -206,7 +226,7 @@ impl Authenticator {
         let class = if is_sign_in { Class::SignIn } else { Class::Anonymous };
         let rate_key = RateKey::network(client.address);
         let level = self.rates.take(class, rate_key.clone())?;
-        Ok(Authenticated { principal: None, authorization: None, level, rate_key, has_ended: false })
+        Ok(Authenticated { principal: None, authorization: None, level, rate_key, has_ended: false, is_unknown: false })
     }
 }
 

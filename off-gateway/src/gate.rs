@@ -37,6 +37,9 @@ const ALLOWED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DEL
 /// The label of requests that no route has: clients could send any number of paths.
 const UNKNOWN: &str = "unknown";
 
+/// The path of the form that ends a session.
+const SIGN_OUT: &str = "/sign-out";
+
 /// Answers all requests. Clones share everything.
 #[derive(Clone)]
 pub(crate) struct Gate(pub(crate) Arc<Parts>);
@@ -167,10 +170,15 @@ impl Parts {
                     rate_key: authenticated.rate_key,
                     client,
                     id,
+                    is_unknown: authenticated.is_unknown,
                 });
+                let signed_out = (request.uri().path() == SIGN_OUT).then(|| request.headers().clone());
                 // A page that reconnects must not remove the cookie of a sign-in that happened meanwhile.
                 let is_api = request.uri().path().starts_with("/api/");
                 let Ok(mut response) = self.own.call(request).await;
+                if let Some(headers) = signed_out.filter(|_| response.status().is_redirection()) {
+                    self.authenticator.forget_session(&headers);
+                }
                 if authenticated.has_ended && !is_api && !response.headers().contains_key(header::SET_COOKIE) {
                     response.headers_mut().insert(header::SET_COOKIE, session_cookie::removed());
                 }

@@ -25,14 +25,19 @@ use ring::{Next, Position, Ring};
 use std::{
     fmt,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 use system::Watched;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
+
+/// The broker does not tell the newest message of a stream if it takes longer.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The present. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Live {
     clock: Clock,
+    bus: Bus,
     events: Arc<RwLock<Events>>,
     /// The position after the newest event.
     newest: watch::Sender<Position>,
@@ -63,6 +68,7 @@ impl Live {
     ) -> anyhow::Result<Self> {
         let live = Self {
             clock: kit.clock,
+            bus: bus.clone(),
             events: Arc::new(RwLock::new(Events { ring: Ring::default(), rates: Rates::new() })),
             newest: watch::Sender::new(0),
             system: Watched::default(),
@@ -75,8 +81,8 @@ impl Live {
         Ok(live)
     }
 
-    fn begin(&self, source: Source, sequence: u64, created: u64) {
-        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.begin(source, sequence, created);
+    fn begin(&self, source: Source, sequence: u64, created: u64, newest: u64) {
+        self.events.write().unwrap_or_else(PoisonError::into_inner).ring.begin(source, sequence, created, newest);
     }
 
     fn push(&self, event: LiveEvent) {
@@ -97,12 +103,27 @@ impl Live {
     /// cursor they begin now.
     fn enter(&self, cursor: Option<Cursor>) -> (Position, Cursor, bool) {
         let events = self.events.read().unwrap_or_else(PoisonError::into_inner);
-        let (end, newest) = events.ring.end();
+        let (end, newest) = events.ring.present();
         match cursor.map(|cursor| (events.ring.position_after(cursor), cursor)) {
             Some((Some(position), cursor)) => (position, cursor, false),
             Some((None, _)) => (end, newest, true),
             None => (end, newest, false),
         }
+    }
+
+    /// Whether the streams have all that was seen up to `cursor`: another replica may have read more than this one, but a
+    /// stream that was restored from a copy has less. Not if the broker does not answer.
+    async fn is_known(&self, cursor: Cursor) -> bool {
+        let ahead: Vec<_> = self.events.read().unwrap_or_else(PoisonError::into_inner).ring.ahead(cursor).collect();
+        for (source, sequence) in ahead {
+            let stream = timeout(self.clock.shortened(TIMEOUT), self.bus.jetstream.get_stream(source.stream())).await;
+            if !stream
+                .is_ok_and(|stream| stream.is_ok_and(|stream| stream.cached_info().state.last_sequence >= sequence))
+            {
+                return false;
+            }
+        }
+        true
     }
 
     fn after(&self, position: Position, seen: Cursor, is_wanted: impl Fn(&LiveEvent) -> bool) -> Next {

@@ -16,6 +16,7 @@ mod services;
 mod shelves;
 mod sign_in;
 mod system;
+mod texts;
 mod time;
 mod viewer;
 
@@ -55,6 +56,7 @@ impl Page {
             .route("/shelves", get(shelves::list).post(shelves::add))
             .route("/devices/{id}", get(shelves::show))
             .route("/devices/{id}/order", post(shelves::order))
+            .route("/devices/{id}/take", post(shelves::take))
             .route("/devices/{id}/shelf", post(shelves::change))
             .route("/catalog", get(catalog::list))
             .route("/catalog/{barcode}", get(catalog::show))

@@ -106,10 +106,12 @@ pub(crate) struct OrderWithHistory {
     pub(crate) idempotency_key: Option<String>,
     /// Each status that the order has reached, oldest first.
     pub(crate) history: Vec<Step>,
+    /// Each time when recovery announced it again, with the status that it had, oldest first.
+    pub(crate) announced_again: Vec<Step>,
 }
 
 /// A status that an order reached, and when.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) status: OrderStatus,
     pub(crate) at: DateTime<Utc>,

@@ -227,11 +227,16 @@ impl Recovery {
         let mut unacknowledged = Vec::new();
         let mut failure = None;
         let mut published = Vec::new();
+        let (mut announced, mut statuses) = (Vec::new(), Vec::new());
         for (announcement, result) in announcements.iter().zip(results) {
             let status = announcement.order.status.as_str();
             match result {
                 Ok(()) if announcement.is_unpublished => published.push(announcement.order.id.0),
-                Ok(()) => counter!("off_orders_announced_again_total", "status" => status).increment(1),
+                Ok(()) => {
+                    counter!("off_orders_announced_again_total", "status" => status).increment(1);
+                    announced.push(announcement.order.id.0);
+                    statuses.push(status);
+                }
                 Err(error) => {
                     unacknowledged.push(announcement.order.id.0);
                     failure = Some(error);
@@ -240,6 +245,10 @@ impl Recovery {
         }
         if !published.is_empty() {
             db::with_timeout(self.clock, late_orders::record_published(&self.db, &published)).await?;
+        }
+        if !announced.is_empty() {
+            let recorded = late_orders::record_announced(&self.db, &announced, &statuses, now);
+            db::with_timeout(self.clock, recorded).await?;
         }
         let Some(error) = failure else { return Ok(()) };
         db::with_timeout(self.clock, late_orders::retry_announcements(&self.db, &unacknowledged, UNACKNOWLEDGED_PAUSE))

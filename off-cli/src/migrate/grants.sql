@@ -54,6 +54,7 @@ GRANT SELECT, INSERT, UPDATE ON orders.product_orders TO off_orders;
 GRANT SELECT ON orders.unfinished_orders, billing.settled_orders, letters.closed_orders TO off_orders;
 GRANT SELECT, UPDATE ON orders.checkpoints TO off_orders;
 GRANT SELECT, INSERT, UPDATE, DELETE ON orders.late_orders TO off_orders;
+GRANT SELECT, INSERT ON orders.announcements TO off_orders;
 
 -- The ledger can only be added to. An account starts with nothing.
 GRANT USAGE ON SCHEMA users, billing TO off_billing;

@@ -4,11 +4,14 @@ use async_nats::{HeaderValue, jetstream::Message};
 use chrono::{DateTime, Utc};
 use off_events::{
     Barcode, LowBalance, Money, Order, OrderId, Quantity, SsdId, StockConsumed, StockLow, UserId, UserRegistered,
-    headers::{CE_ID, CE_TIME},
+    headers::{ANNOUNCED_AGAIN, CE_ID, CE_SOURCE, CE_TIME},
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
+
+/// The publisher of events that are announced again.
+const RECOVERY: &str = "/orders";
 
 /// The streams that are followed, in the order in which a [`super::Cursor`] has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +49,10 @@ pub(crate) struct LiveEvent {
     pub(super) source: Source,
     pub(super) sequence: u64,
     pub(crate) subject: &'static str,
-    /// When it happened.
-    pub(crate) at: DateTime<Utc>,
+    /// When the broker stored it: later than it happened if its publisher, or a wait, was late.
+    pub(super) stored_at: DateTime<Utc>,
+    /// Whether it was published before: the order was overdue, and recovery announced its status again.
+    pub(super) is_repeated: bool,
     pub(super) order: Option<OrderId>,
     pub(super) person: Option<UserId>,
     pub(super) device: Option<SsdId>,
@@ -152,9 +157,11 @@ impl LiveEvent {
         let info = message.info().ok()?;
         let subject = source.subjects().iter().copied().find(|subject| *subject == message.subject.as_str())?;
         let header = |name| message.headers.as_ref().and_then(|headers| headers.get(name)).map(HeaderValue::as_str);
-        let at = header(CE_TIME).and_then(|time| time.parse().ok());
-        let published = || DateTime::from_timestamp(info.published.unix_timestamp(), 0).unwrap_or_default();
-        let at = at.unwrap_or_else(published);
+        let nanos = i64::try_from(info.published.unix_timestamp_nanos()).unwrap_or_default();
+        let stored_at = DateTime::from_timestamp_nanos(nanos);
+        let at = header(CE_TIME).and_then(|time| time.parse().ok()).unwrap_or(stored_at);
+        // What follows from an announcement has the header, too, and other publishers.
+        let is_repeated = header(ANNOUNCED_AGAIN).is_some() && header(CE_SOURCE) == Some(RECOVERY);
         let parts = Parts::of(subject, &message.payload).ok()?;
         let data: &RawValue = serde_json::from_slice(&message.payload).ok()?;
         let event_id = header(CE_ID).unwrap_or_default();
@@ -162,7 +169,19 @@ impl LiveEvent {
         let Parts { order, person, device, placed_at, barcode, quantity, total } = parts;
         let public = PublicEvent { subject, at, barcode, name: None, quantity, total };
         let sequence = info.stream_sequence;
-        Some(Self { source, sequence, subject, at, order, person, device, placed_at, public, json: json.into() })
+        Some(Self {
+            source,
+            sequence,
+            subject,
+            stored_at,
+            is_repeated,
+            order,
+            person,
+            device,
+            placed_at,
+            public,
+            json: json.into(),
+        })
     }
 }
 

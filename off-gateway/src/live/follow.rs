@@ -80,7 +80,7 @@ async fn follow(
         bus.jetstream.create_consumer_on_stream(config, source.stream()).await.context("no consumer")?;
     let mut messages = consumer.messages().await?;
     if last.is_none() {
-        live.begin(source, start, created);
+        live.begin(source, start, created, newest);
     }
     let mut repeated = *last;
     *backoff = Backoff::default();

@@ -94,7 +94,7 @@ pub(crate) async fn follow_order(
     let unknown = || Problem::not_found(format!("there is no order {id}"));
     let order = Uuid::try_parse(&id).map_err(|_| unknown())?;
     // Before the order is read, so that nothing happens in between.
-    let viewer = Viewer::enter(&api.live, &headers, Wanted::Order(OrderId(order)));
+    let viewer = Viewer::enter(&api.live, &headers, Wanted::Order(OrderId(order))).await;
     let found: Result<serde_json::Value, Failure> =
         api.services.get(&caller, Upstream::Orders, &format!("/api/orders/{order}")).await;
     found.map_err(|failure| match failure.status.as_u16() {
@@ -107,6 +107,7 @@ pub(crate) async fn follow_order(
 
 /// The events of the caller, as server-sent events: their orders, shelves and account.
 ///
+/// The shelves are those of the devices that the caller has when the stream begins.
 /// The id of an event is for `Last-Event-ID`: who connects again with it gets what they missed. If that is not kept any
 /// more, there is one event `resync`: read again what is shown.
 #[utoipa::path(get, path = "/api/me/live", tag = "live",
@@ -131,7 +132,7 @@ pub(crate) async fn follow_me(
         Subject::Device(device) => Wanted::Device(device),
         Subject::Client(_) => return Err(Problem::new(CommonCode::Forbidden, "only people and devices have events")),
     };
-    let viewer = Viewer::enter(&api.live, &headers, wanted);
+    let viewer = Viewer::enter(&api.live, &headers, wanted).await;
     Ok(answer(viewer.events(), enter(&api.live, &caller)?))
 }
 
@@ -201,17 +202,16 @@ struct Viewer {
 }
 
 impl Viewer {
-    fn enter(live: &Live, headers: &HeaderMap, wanted: Wanted) -> Self {
-        let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok());
-        let (position, cursor, has_gap) = match last.filter(|id| !id.is_empty()).map(str::parse) {
-            Some(Ok(cursor)) => live.enter(Some(cursor)),
-            Some(Err(())) => {
-                // An id of an earlier version means as much as one of long ago.
-                let (position, cursor, _) = live.enter(None);
-                (position, cursor, true)
-            }
-            None => live.enter(None),
+    async fn enter(live: &Live, headers: &HeaderMap, wanted: Wanted) -> Self {
+        let last = headers.get(LAST_EVENT_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty());
+        // An id that is not readable, of an earlier version, means as much as one of long ago.
+        let seen: Option<Cursor> = last.and_then(|id| id.parse().ok());
+        let is_known = match seen {
+            Some(seen) => live.is_known(seen).await,
+            None => last.is_none(),
         };
+        let (position, cursor, has_gap) = live.enter(seen.filter(|_| is_known));
+        let has_gap = has_gap || !is_known;
         let now = Instant::now();
         Self { live: live.clone(), wanted, position, cursor, sent_at: now, read_at: now, has_gap, is_new: true }
     }

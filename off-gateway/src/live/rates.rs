@@ -75,10 +75,13 @@ impl Rates {
         Self { seconds: VecDeque::new(), periods: VecDeque::new() }
     }
 
-    /// Counts an event, unless it happened too long ago.
+    /// Counts an event, unless it is repeated, or was stored too long ago. Its own time would hide that it was late.
     pub(super) fn add(&mut self, event: &LiveEvent, now: DateTime<Utc>) {
-        // The clock of who published it may be ahead.
-        let second = event.at.min(now).timestamp();
+        if event.is_repeated {
+            return;
+        }
+        // The clock of the broker may be ahead.
+        let second = event.stored_at.min(now).timestamp();
         let Some(subject) = subjects().position(|subject| subject == event.subject) else { return };
         let size = subjects().count();
         if let Some(counts) = entry(&mut self.seconds, second, SECONDS, || vec![0; size].into())
@@ -88,7 +91,8 @@ impl Rates {
         }
         let reached = REACHED.iter().position(|(_, subject)| *subject == event.subject);
         let Some((status, placed_at)) = reached.zip(event.placed_at) else { return };
-        let millis = u64::try_from((event.at - placed_at).num_milliseconds()).unwrap_or_default().min(MAX_MILLIS);
+        let millis =
+            u64::try_from((event.stored_at - placed_at).num_milliseconds()).unwrap_or_default().min(MAX_MILLIS);
         let period = second - second.rem_euclid(PERIOD);
         if let Some(histograms) = entry(&mut self.periods, period, SECONDS, Default::default)
             && let Some(histogram) = histograms.get_mut(status)
@@ -209,7 +213,19 @@ mod tests {
         let public = PublicEvent { subject, at, barcode: None, name: None, quantity: None, total: None };
         let (source, sequence, json) = (Source::Orders, 1, "".into());
         let (order, person, device, placed_at) = (None, None, None, Some(placed_at));
-        LiveEvent { source, sequence, subject, at, order, person, device, placed_at, public, json }
+        LiveEvent {
+            source,
+            sequence,
+            subject,
+            stored_at: at,
+            is_repeated: false,
+            order,
+            person,
+            device,
+            placed_at,
+            public,
+            json,
+        }
     }
 
     #[test]
@@ -249,5 +265,21 @@ mod tests {
         assert!((4_900..=5_100).contains(&paid.p50) && (9_800..=10_000).contains(&paid.p99), "{paid:?}");
         assert_eq!(paid.orders, 100);
         assert!(rates.times(start + TimeDelta::seconds(400)).is_empty());
+    }
+
+    #[test]
+    fn a_late_event_counts_when_it_was_stored_and_a_repeated_one_does_not_count() {
+        let (mut rates, start) = (Rates::new(), DateTime::UNIX_EPOCH + TimeDelta::seconds(1000));
+        let stored_at = start + TimeDelta::seconds(40);
+        let late = LiveEvent { stored_at, ..event(Order::COMPLETED, start + TimeDelta::seconds(2), start) };
+        let repeated = LiveEvent { is_repeated: true, ..event(Order::SHIPPED, stored_at, start) };
+        for event in [&late, &repeated] {
+            rates.add(event, FAR);
+        }
+        let times = rates.times(stored_at);
+        assert_eq!(times.keys().copied().collect::<Vec<_>>(), ["completed"]);
+        assert!((39_000..=41_000).contains(&times["completed"].p50), "{times:?}");
+        let seconds = rates.history(stored_at + TimeDelta::seconds(1)).seconds;
+        assert_eq!(seconds.iter().map(|second| second.at).collect::<Vec<_>>(), [1040]);
     }
 }

@@ -75,6 +75,8 @@ pub(super) struct Ring {
     cursor: Cursor,
     /// Up to where events are not kept any more, or were never read.
     floor: Cursor,
+    /// The newest messages when their streams were followed from an earlier one: nobody waits for what comes before.
+    newest: Cursor,
 }
 
 /// An event for a viewer.
@@ -97,10 +99,11 @@ pub(super) struct Next {
 }
 
 impl Ring {
-    /// Events of `source` come from `sequence` on, of a stream that was `created` at this time. If that is not the next
-    /// one, all that was kept is forgotten, and every viewer has a gap.
-    pub(super) fn begin(&mut self, source: Source, sequence: u64, created: u64) {
+    /// Events of `source` come from `sequence` on, of a stream that was `created` at this time and has messages up to
+    /// `newest`. If that is not the next one, all that was kept is forgotten, and every viewer has a gap.
+    pub(super) fn begin(&mut self, source: Source, sequence: u64, created: u64, newest: u64) {
         let (index, before) = (source as usize, sequence.saturating_sub(1));
+        self.newest.0[index] = Place { sequence: newest, created };
         let known = std::mem::replace(&mut self.cursor.0[index], Place { sequence: before, created });
         if known.created == 0 {
             // The first time: nothing of this source was read yet.
@@ -136,6 +139,17 @@ impl Ring {
         (self.first + self.events.len() as u64, self.cursor)
     }
 
+    /// Where a viewer begins who waits for nothing of the past, even if it is still being read.
+    pub(super) fn present(&self) -> (Position, Cursor) {
+        (self.end().0, self.cursor.max(self.newest))
+    }
+
+    /// The streams of which `cursor` has seen more than this gateway, each with the sequence number.
+    pub(super) fn ahead(&self, cursor: Cursor) -> impl Iterator<Item = (Source, u64)> {
+        let seen = Source::ALL.into_iter().zip(cursor.0).zip(self.cursor.max(self.newest).0);
+        seen.filter(|((_, seen), own)| seen.sequence > own.sequence).map(|((source, seen), _)| (source, seen.sequence))
+    }
+
     /// The position after `cursor`; `None` if events after it are not here.
     pub(super) fn position_after(&self, cursor: Cursor) -> Option<Position> {
         let is_kept = cursor.0.iter().zip(self.floor.0).all(|(seen, floor)| seen.sequence >= floor.sequence);
@@ -160,7 +174,7 @@ impl Ring {
         });
         let events = events.collect();
         // Where events are missing, what was seen may be of a stream that is no more.
-        let cursor = if has_gap { cursor } else { cursor.max(seen) };
+        let cursor = if has_gap { self.present().1 } else { cursor.max(seen) };
         Next { position: end, cursor, events, has_gap }
     }
 
@@ -187,7 +201,19 @@ mod tests {
         let public = PublicEvent { subject, at, barcode: None, name: None, quantity: None, total: None };
         let json = format!("{source:?} {sequence}").into();
         let (order, person, device, placed_at) = (None, None, None, None);
-        LiveEvent { source, sequence, subject, at, order, person, device, placed_at, public, json }
+        LiveEvent {
+            source,
+            sequence,
+            subject,
+            stored_at: at,
+            is_repeated: false,
+            order,
+            person,
+            device,
+            placed_at,
+            public,
+            json,
+        }
     }
 
     fn texts(next: &Next) -> Vec<&str> {
@@ -197,8 +223,8 @@ mod tests {
     #[test]
     fn a_viewer_resumes_after_the_last_event_of_each_stream() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 11, CREATED);
-        ring.begin(Source::Stock, 1, CREATED);
+        ring.begin(Source::Orders, 11, CREATED, 10);
+        ring.begin(Source::Stock, 1, CREATED, 0);
         for (source, sequence) in [(Source::Orders, 11), (Source::Stock, 1), (Source::Orders, 14), (Source::Stock, 2)] {
             ring.push(event(source, sequence));
         }
@@ -223,7 +249,7 @@ mod tests {
     #[test]
     fn a_viewer_who_is_too_slow_gets_the_present() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 1, CREATED);
+        ring.begin(Source::Orders, 1, CREATED, 0);
         let (start, _) = ring.end();
         for sequence in 1..=CAPACITY as u64 {
             ring.push(event(Source::Orders, sequence));
@@ -242,15 +268,15 @@ mod tests {
     #[test]
     fn another_stream_of_the_same_name_is_a_gap_even_if_it_has_grown_as_long() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 1, CREATED);
+        ring.begin(Source::Orders, 1, CREATED, 0);
         ring.push(event(Source::Orders, 1));
         let (position, cursor) = ring.end();
-        ring.begin(Source::Orders, 2, CREATED + 1);
+        ring.begin(Source::Orders, 2, CREATED + 1, 1);
         ring.push(event(Source::Orders, 2));
         assert!(ring.after(position, cursor, |_| true).has_gap);
         // Nor can a viewer of the stream before resume at a gateway that knows only the new one.
         let mut other = Ring::default();
-        other.begin(Source::Orders, 1, CREATED + 1);
+        other.begin(Source::Orders, 1, CREATED + 1, 0);
         assert_eq!(other.position_after(cursor), None);
         assert!(other.after(0, cursor, |_| true).has_gap);
     }
@@ -258,13 +284,44 @@ mod tests {
     #[test]
     fn a_stream_that_begins_elsewhere_is_a_gap() {
         let mut ring = Ring::default();
-        ring.begin(Source::Orders, 1, CREATED);
+        ring.begin(Source::Orders, 1, CREATED, 0);
         ring.push(event(Source::Orders, 1));
         let (position, cursor) = ring.end();
-        ring.begin(Source::Orders, 2, CREATED);
+        ring.begin(Source::Orders, 2, CREATED, 1);
         assert_eq!(ring.position_after(cursor), Some(position));
         // The broker was restored from an older copy.
-        ring.begin(Source::Orders, 1, CREATED);
+        ring.begin(Source::Orders, 1, CREATED, 0);
         assert!(ring.after(0, NONE, |_| true).has_gap && ring.after(position, cursor, |_| true).has_gap);
+    }
+
+    #[test]
+    fn what_is_read_again_is_only_for_those_who_have_not_seen_it() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 1, CREATED, 3);
+        let (position, new_viewer) = ring.present();
+        let (_, old_viewer) = ring.end();
+        for sequence in 1..=4 {
+            ring.push(event(Source::Orders, sequence));
+        }
+        assert_eq!(texts(&ring.after(position, new_viewer, |_| true)), ["Orders 4"]);
+        assert_eq!(ring.after(position, old_viewer, |_| true).events.len(), 4);
+        // The last message is gone, so that all are read again from the second on.
+        let (position, cursor) = ring.end();
+        ring.begin(Source::Orders, 2, CREATED, 3);
+        let next = ring.after(position, cursor, |_| true);
+        assert!(next.has_gap && next.events.is_empty());
+        for sequence in [2, 3, 5] {
+            ring.push(event(Source::Orders, sequence));
+        }
+        assert_eq!(texts(&ring.after(next.position, next.cursor, |_| true)), ["Orders 5"]);
+    }
+
+    #[test]
+    fn an_id_may_be_ahead_of_this_replica() {
+        let mut ring = Ring::default();
+        ring.begin(Source::Orders, 1, CREATED, 3);
+        let ahead = |text: &str| ring.ahead(text.parse().unwrap()).collect::<Vec<_>>();
+        assert_eq!(ahead("3.abc-0.abc-0.abc"), []);
+        assert_eq!(ahead("4.abc-0.abc-7.abc"), [(Source::Orders, 4), (Source::Users, 7)]);
     }
 }

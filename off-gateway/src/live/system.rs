@@ -18,8 +18,11 @@ use anyhow::Context;
 use axum::http::uri::PathAndQuery;
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, future::join_all};
-use off_events::streams::{CONSUMERS, DEAD_LETTERS, STREAMS};
-use off_kit::{Bus, Kit, LogLimit};
+use off_events::{
+    faults::{Fault, FaultKind},
+    streams::{CONSUMERS, DEAD_LETTER_DROPPED, DEAD_LETTERS, STREAMS},
+};
+use off_kit::{Bus, Kit, LogLimit, bus::faults};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -76,6 +79,8 @@ pub(crate) struct SystemState {
     /// How many dead letters there are; absent while the broker does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dead_letters: Option<u64>,
+    /// The failure switches that are on.
+    pub(crate) faults: Vec<FaultKind>,
     pub(crate) services: Vec<ServiceInState>,
     /// The latest events, newest first.
     pub(crate) events: Vec<PublicEvent>,
@@ -176,6 +181,7 @@ struct Observed {
     consumers: Vec<ConsumerBacklog>,
     outboxes: BTreeMap<String, f64>,
     dead_letters: Option<u64>,
+    faults: Vec<Fault>,
 }
 
 /// Whom to ask.
@@ -255,7 +261,8 @@ impl Live {
             warnings: entry.warnings(),
         });
         let (last_second, last_period) = events.rates.newest(now);
-        let Observed { orders, consumers, outboxes, dead_letters } = observed;
+        let Observed { orders, consumers, outboxes, dead_letters, faults } = observed;
+        let faults = faults.iter().filter(|fault| fault.until > now).map(|fault| fault.kind);
         SystemState {
             at: now,
             speed,
@@ -267,6 +274,7 @@ impl Live {
             consumers,
             outboxes,
             dead_letters,
+            faults: faults.collect(),
             services: services.collect(),
             events: events.ring.latest(LATEST).map(|event| event.public.clone()).collect(),
         }
@@ -276,13 +284,19 @@ impl Live {
 impl Observer {
     /// Asks everybody at the same time. Who does not answer is left out.
     async fn observe(&self) -> Observed {
-        let (orders, outboxes, consumers, dead_letters) =
-            tokio::join!(self.count_orders(), self.read_outboxes(), self.list_consumers(), self.count_dead_letters());
+        let (orders, outboxes, consumers, dead_letters, faults) = tokio::join!(
+            self.count_orders(),
+            self.read_outboxes(),
+            self.list_consumers(),
+            self.count_dead_letters(),
+            self.list_faults(),
+        );
         Observed {
             orders: self.log("the orders service does not count the orders", orders),
             outboxes,
             consumers,
             dead_letters: self.log("the broker does not count the dead letters", dead_letters),
+            faults: self.log("the broker does not list the failure switches", faults).unwrap_or_default(),
         }
     }
 
@@ -346,8 +360,19 @@ impl Observer {
         Ok(backlogs.collect())
     }
 
+    async fn list_faults(&self) -> anyhow::Result<Vec<Fault>> {
+        timeout(self.timeout, faults::list(&self.bus)).await.context("no answer in time")?
+    }
+
     async fn count_dead_letters(&self) -> anyhow::Result<u64> {
-        let info = timeout(self.timeout, self.bus.jetstream.get_stream(DEAD_LETTERS.name));
-        Ok(info.await.context("no answer in time")??.cached_info().state.messages)
+        let counted = async {
+            let stream = self.bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await?;
+            let of_dropped = stream.info_with_subjects(DEAD_LETTER_DROPPED).await?;
+            let all = of_dropped.info.state.messages;
+            let dropped: usize =
+                of_dropped.map_ok(|(_, count)| count).try_fold(0, async |sum, count| Ok(sum + count)).await?;
+            anyhow::Ok(all.saturating_sub(dropped as u64))
+        };
+        timeout(self.timeout, counted).await.context("no answer in time")?
     }
 }

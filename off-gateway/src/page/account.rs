@@ -7,7 +7,7 @@ use super::{
     failure::Failure,
     form::{Form, new_key},
     layout::{Html, Layout, Section},
-    time,
+    texts, time,
     viewer::SignedIn,
 };
 use crate::routes::Upstream;
@@ -102,6 +102,8 @@ pub(super) struct AccountPage {
     profile: Profile,
     /// What the last form did, if it did not work: the form, and why.
     refused: Option<(&'static str, String)>,
+    /// The form that worked just now.
+    saved: String,
 }
 
 impl AccountPage {
@@ -113,14 +115,7 @@ impl AccountPage {
 
 impl Transfer {
     fn text(&self) -> &'static str {
-        match self.kind.as_str() {
-            "deposit" => "deposit",
-            "withdrawal" => "withdrawal",
-            "charge" => "order",
-            "refund" => "refund of an order",
-            "reversal" => "reversal",
-            _ => "transfer",
-        }
+        texts::transfer(&self.kind)
     }
 
     /// Whether it is about an order.
@@ -129,19 +124,23 @@ impl Transfer {
     }
 }
 
-/// Where the statement goes on.
+/// What is shown of an account.
 #[derive(Debug, Deserialize)]
-pub(super) struct Statement {
+pub(super) struct Shown {
+    /// Where the statement goes on.
     cursor: Option<i64>,
+    /// The form that worked just now.
+    #[serde(default)]
+    saved: String,
 }
 
 /// `GET /account`.
 pub(super) async fn show(
     State(page): State<Page>,
     signed_in: SignedIn,
-    Query(Statement { cursor }): Query<Statement>,
+    Query(Shown { cursor, saved }): Query<Shown>,
 ) -> Result<Html<AccountPage>, Failure> {
-    account_page(&page, &signed_in, cursor, None).await
+    account_page(&page, &signed_in, cursor, None, saved).await
 }
 
 async fn account_page(
@@ -149,6 +148,7 @@ async fn account_page(
     SignedIn(caller, person): &SignedIn,
     cursor: Option<i64>,
     refused: Option<(&'static str, String)>,
+    saved: String,
 ) -> Result<Html<AccountPage>, Failure> {
     let services = &page.services;
     let cursor = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
@@ -163,7 +163,7 @@ async fn account_page(
         services.get::<Profile>(caller, Upstream::Users, &profile),
     )?;
     let layout = Layout::new(caller, Section::Account);
-    Ok(Html(AccountPage { layout, account, statement, letters, sessions: sessions.sessions, profile, refused }))
+    Ok(Html(AccountPage { layout, account, statement, letters, sessions: sessions.sessions, profile, refused, saved }))
 }
 
 /// Goes back to the account if a form worked, and else shows why not, beside the form.
@@ -174,9 +174,9 @@ async fn answer(
     result: Result<Value, Failure>,
 ) -> Result<Response, Failure> {
     match result {
-        Ok(_) => Ok(Redirect::to(&format!("/account#{form}")).into_response()),
+        Ok(_) => Ok(Redirect::to(&format!("/account?saved={form}#{form}")).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let shown = account_page(page, signed_in, None, Some((form, failure.text()))).await?;
+            let shown = account_page(page, signed_in, None, Some((form, failure.in_words())), String::new()).await?;
             Ok((failure.status, shown).into_response())
         }
         Err(failure) => Err(failure),
@@ -193,14 +193,15 @@ pub(super) async fn pay(
     let name = match kind.as_str() {
         "deposits" => "deposit",
         "withdrawals" => "withdraw",
-        _ => return Err(Failure::not_found("There is no such page.")),
+        _ => return Err(Failure::not_found(texts::NO_PAGE)),
     };
     let result = match money::parse(form.get("amount")) {
         Some(amount) => {
             let (path, body) = (format!("/api/account/{kind}"), json!({"amount": amount}));
-            page.services.post_once(&signed_in.0, Upstream::Billing, &path, &body, form.get("key")).await
+            let paid = page.services.post_once(&signed_in.0, Upstream::Billing, &path, &body, form.get("key")).await;
+            paid.map_err(|failure: Failure| failure.with_form(format!("/account/{kind}"), &form))
         }
-        None => Err(Failure::invalid("Expected an amount like 25 or 12.50.")),
+        None => Err(Failure::invalid(texts::NO_AMOUNT)),
     };
     answer(&page, &signed_in, name, result).await
 }

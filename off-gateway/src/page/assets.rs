@@ -31,11 +31,11 @@ macro_rules! files {
 files! {
     "off.css" => "off.css",
     "icon.svg" => "icon.svg",
+    "follow.js" => "follow.js",
     "live.js" => "live.js",
     "photos.js" => "photos.js",
     "time.js" => "time.js",
     "htmx.js" => "vendor/htmx.js",
-    "htmx-sse.js" => "vendor/htmx-sse.js",
     "uplot.js" => "vendor/uplot.js",
     "uplot.css" => "vendor/uplot.css",
 }

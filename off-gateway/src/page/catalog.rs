@@ -6,6 +6,7 @@ use super::{
     form::{Form, new_key},
     layout::{Html, Layout, Section},
     product::{self, Found, GRADES, Product},
+    texts,
     viewer::{Caller, SignedIn},
 };
 use crate::routes::Upstream;
@@ -144,13 +145,13 @@ pub(super) async fn order(
         Ok(order) => Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response()),
         Err(failure) if failure.status.is_client_error() => {
             let units = form.get("quantity").to_owned();
-            let shown = product_page(&page, &caller, &barcode, units, failure.text()).await?;
+            let shown = product_page(&page, &caller, &barcode, units, failure.in_words()).await?;
             Ok((failure.status, shown).into_response())
         }
-        Err(failure) => Err(failure),
+        Err(failure) => Err(failure.with_form(format!("/catalog/{}/order", barcode.as_str()), &form)),
     }
 }
 
 fn parse(barcode: &str) -> Result<Barcode, Failure> {
-    barcode.parse().map_err(|_| Failure::not_found(format!("There is no product {barcode}.")))
+    barcode.parse().map_err(|_| Failure::not_found(texts::no_product(barcode)))
 }

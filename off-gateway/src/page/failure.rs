@@ -1,5 +1,6 @@
 //! Why a page cannot be shown, or a form was refused.
 
+use super::{form::Form, texts};
 use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
@@ -18,6 +19,15 @@ pub(crate) struct Failure {
     pub(crate) detail: String,
     /// The invalid fields, each with its error.
     pub(super) errors: Vec<InvalidField>,
+    /// A form that can be sent again without a second effect.
+    pub(super) again: Option<Box<Again>>,
+}
+
+/// A form to send again.
+#[derive(Debug, Clone)]
+pub(crate) struct Again {
+    pub(super) path: String,
+    pub(super) fields: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -39,7 +49,7 @@ struct Problem {
 
 impl Failure {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self { status, code: String::new(), detail: detail.into(), errors: Vec::new() }
+        Self { status, code: String::new(), detail: detail.into(), errors: Vec::new(), again: None }
     }
 
     /// 404.
@@ -54,8 +64,7 @@ impl Failure {
 
     /// A service does not answer.
     pub(super) fn unavailable(service: &str) -> Self {
-        let detail = format!("The {service} service does not answer. Try again in a moment.");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, texts::no_answer(service))
     }
 
     /// An answer that is not a success.
@@ -63,10 +72,17 @@ impl Failure {
         let Problem { code, detail, errors } = serde_json::from_slice(answer.body()).unwrap_or_default();
         let retry_after = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let detail = match retry_after {
-            Some(seconds) => format!("{detail} (in {seconds} s)"),
+            Some(seconds) => texts::with_retry_after(&detail, seconds),
             None => detail,
         };
-        Self { status: answer.status(), code, detail, errors }
+        Self { status: answer.status(), code, detail, errors, again: None }
+    }
+
+    /// The same failure, with the form that was sent to `path`. Its key makes it safe to send it again: it is not known
+    /// whether it had its effect.
+    #[must_use]
+    pub(super) fn with_form(self, path: String, form: &Form) -> Self {
+        Self { again: Some(Box::new(Again { path, fields: form.fields() })), ..self }
     }
 
     /// All that is wrong, as one text.
@@ -76,6 +92,11 @@ impl Failure {
         }
         let errors = self.errors.iter().map(|error| format!("{}: {}", error.field, error.message));
         errors.collect::<Vec<_>>().join("; ")
+    }
+
+    /// All that is wrong, with the names that forms have for the fields.
+    pub(super) fn in_words(&self) -> String {
+        texts::FIELDS.iter().fold(self.text(), |text, (field, name)| text.replace(field, name))
     }
 }
 

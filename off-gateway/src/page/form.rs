@@ -1,6 +1,6 @@
 //! The bodies of forms.
 
-use super::failure::Failure;
+use super::{failure::Failure, texts};
 use crate::session_cookie;
 use axum::{
     body::Bytes,
@@ -34,6 +34,11 @@ impl Form {
     pub(super) fn get(&self, name: &str) -> &str {
         self.0.get(name).map_or("", String::as_str)
     }
+
+    /// All fields with their values.
+    pub(super) fn fields(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
 }
 
 /// A key for a form: a form that is sent twice has its effect once.
@@ -48,7 +53,7 @@ impl<S: Send + Sync> FromRequest<S> for Form {
         // Also without a cookie: nobody may sign a browser in as somebody else.
         session_cookie::check_origin(request.method(), request.headers()).map_err(IntoResponse::into_response)?;
         let read = timeout(TIMEOUT, Bytes::from_request(request, state)).await;
-        let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, "The form did not arrive in time.").into_response();
+        let late = |_| Failure::new(StatusCode::REQUEST_TIMEOUT, texts::LATE_FORM).into_response();
         let body = read.map_err(late)?.map_err(IntoResponse::into_response)?;
         Ok(Self(url::form_urlencoded::parse(&body).into_owned().collect()))
     }

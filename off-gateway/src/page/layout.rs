@@ -1,6 +1,11 @@
 //! What all pages share: the frame around them, and their headers.
 
-use super::{assets, failure::Failure, viewer::Caller};
+use super::{
+    assets,
+    failure::{Again, Failure},
+    texts,
+    viewer::Caller,
+};
 use askama::Template;
 use axum::{
     body::to_bytes,
@@ -17,6 +22,9 @@ const CONTENT: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https://images.openfoodfacts.org; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
+
+/// The code of a problem without a right that a route needs.
+const FORBIDDEN: &str = "forbidden";
 
 /// The media type of a problem.
 const PROBLEM: &str = "application/problem+json";
@@ -78,7 +86,7 @@ impl<T: Template> IntoResponse for Html<T> {
             Ok(text) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
             Err(error) => {
                 error!("a page cannot be rendered: {error}");
-                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "This page cannot be shown.").into_response()
+                Failure::new(StatusCode::INTERNAL_SERVER_ERROR, texts::NOT_SHOWN).into_response()
             }
         }
     }
@@ -90,29 +98,36 @@ struct FailurePage {
     layout: Layout,
     title: &'static str,
     detail: String,
+    again: Option<Box<Again>>,
 }
 
 /// Shows failures as pages, and adds the headers that all pages have.
 pub(super) async fn finish(caller: Caller, request: Request, next: Next) -> Response {
+    let is_operators = request.uri().path().starts_with("/operator");
     let mut response = next.run(request).await;
-    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+    if let Some(mut failure) = response.extensions_mut().remove::<Failure>() {
+        if is_operators && failure.code == FORBIDDEN {
+            texts::ONLY_OPERATORS.clone_into(&mut failure.detail);
+        }
+        response = show_failure(Layout::new(&caller, Section::None), failure);
+    } else if is_plain_refusal(&response) {
+        let failure = Failure::new(response.status(), texts::NOT_UNDERSTOOD);
         response = show_failure(Layout::new(&caller, Section::None), failure);
     }
     describe(response.headers_mut());
     response
 }
 
+/// Whether it is a refusal of a path, a query or a body, which the framework answers as plain text.
+fn is_plain_refusal(response: &Response) -> bool {
+    let is_plain = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    response.status().is_client_error() && response.headers().get(header::CONTENT_TYPE).is_some_and(is_plain)
+}
+
 fn show_failure(layout: Layout, failure: Failure) -> Response {
     let detail = if failure.detail.is_empty() { failure.text() } else { failure.detail };
-    let title = match failure.status {
-        StatusCode::NOT_FOUND => "Not found",
-        StatusCode::UNAUTHORIZED => "Sign in again",
-        StatusCode::FORBIDDEN => "Not allowed",
-        StatusCode::TOO_MANY_REQUESTS => "Too many requests",
-        StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => "Not available now",
-        _ => "That did not work",
-    };
-    (failure.status, Html(FailurePage { layout, title, detail })).into_response()
+    let title = texts::failure(failure.status);
+    (failure.status, Html(FailurePage { layout, title, detail, again: failure.again })).into_response()
 }
 
 /// Whether a browser asks for a page, and not a program for an API.

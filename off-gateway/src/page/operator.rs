@@ -9,8 +9,9 @@ use super::{
     Page,
     failure::Failure,
     layout::{Html, Layout, Section},
+    order,
     system::grouped,
-    time,
+    texts, time,
     viewer::SignedIn,
 };
 use crate::routes::Upstream;
@@ -26,17 +27,18 @@ use uuid::Uuid;
 
 /// The pages of an operator, each with its path and title, in the order of their links.
 const TABS: [(&str, &str); 5] = [
-    ("/operator", "Streams and orders"),
-    ("/operator/dead-letters", "Dead letters"),
-    ("/operator/audit", "Audit"),
-    ("/operator/imports", "Imports"),
-    ("/operator/faults", "Failure switches"),
+    ("/operator", texts::STREAMS),
+    ("/operator/dead-letters", texts::DEAD_LETTERS),
+    ("/operator/audit", texts::AUDIT),
+    ("/operator/imports", texts::IMPORTS),
+    ("/operator/faults", texts::FAULTS),
 ];
 
 /// Their routes.
 pub(super) fn router() -> Router<Page> {
     Router::new()
         .route("/operator", get(show))
+        .route("/operator/orders/{id}", get(order::show_any))
         .route("/operator/audit", get(audit::show).post(audit::start))
         .route("/operator/dead-letters", get(dead_letters::list))
         .route("/operator/dead-letters/replay", post(dead_letters::replay_all))
@@ -116,7 +118,7 @@ pub(super) async fn show(
 impl Stream {
     /// Its size and the size at which it is full.
     fn size(&self) -> String {
-        format!("{:.1} of {} MiB", self.bytes as f64 / f64::from(1 << 20), self.max_bytes >> 20)
+        texts::size(self.bytes as f64 / f64::from(1 << 20), self.max_bytes >> 20)
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     form::Form,
     layout::{Html, Layout, Section},
     product::{self, Product},
-    time,
+    texts, time,
     viewer::SignedIn,
 };
 use crate::routes::Upstream;
@@ -42,6 +42,9 @@ pub(super) struct OrderPage {
     now: DateTime<Utc>,
     /// Why an attempt to cancel it failed.
     error: String,
+    /// The address of this page. An operator has one of their own, without what is private.
+    path: String,
+    is_own: bool,
 }
 
 /// A status on the way of an order.
@@ -58,7 +61,16 @@ pub(super) async fn show(
     signed_in: SignedIn,
     Path(id): Path<String>,
 ) -> Result<Html<OrderPage>, Failure> {
-    story_page(&page, &signed_in, parse(&id)?, String::new()).await
+    story_page(&page, &signed_in, parse(&id)?, String::new(), true).await
+}
+
+/// `GET /operator/orders/{id}`: the order of anybody, for an operator.
+pub(super) async fn show_any(
+    State(page): State<Page>,
+    signed_in: SignedIn,
+    Path(id): Path<String>,
+) -> Result<Html<OrderPage>, Failure> {
+    story_page(&page, &signed_in, parse(&id)?, String::new(), false).await
 }
 
 async fn story_page(
@@ -66,6 +78,7 @@ async fn story_page(
     SignedIn(caller, _): &SignedIn,
     id: Uuid,
     error: String,
+    is_own: bool,
 ) -> Result<Html<OrderPage>, Failure> {
     let services = &page.services;
     let messages = format!("/api/orders/{id}/messages");
@@ -84,24 +97,26 @@ async fn story_page(
     let delivery: Option<Delivery> = match services.get(caller, Upstream::Users, &delivery).await {
         Ok(delivery) => Some(delivery),
         Err(failure) => {
-            if failure.status != StatusCode::NOT_FOUND {
-                missing.push("the users service");
+            if is_own && failure.status != StatusCode::NOT_FOUND {
+                missing.push(texts::USERS_SERVICE);
             }
             None
         }
     };
-    let messages: Vec<Message> = part(messages, "the broker", &mut missing).messages;
-    let transfers: Vec<Transfer> = part(transfers, "the billing service", &mut missing).transfers;
-    let letters: Vec<Letter> = part(letters, "the notifications service", &mut missing).letters;
+    let messages: Vec<Message> = part(messages, texts::BROKER, &mut missing).messages;
+    let transfers: Vec<Transfer> = part(transfers, texts::BILLING_SERVICE, &mut missing).transfers;
+    let letters: Vec<Letter> = part(letters, texts::NOTIFICATIONS_SERVICE, &mut missing).letters;
     let has = |kind| transfers.iter().any(|transfer| transfer.is(kind));
     let is_refund_due = facts.order.status == OrderStatus::Cancelled && has("charge") && !has("refund");
-    let steps = steps(&facts);
+    let steps = steps(&facts, &messages);
     let order = facts.order.clone();
     let product = product::find(services, caller, std::iter::once(&order.barcode)).await.remove(&order.barcode);
     let trace = page.trace_url.as_deref();
     let entries = Story { facts, messages, transfers, letters, delivery }.entries(trace);
     Ok(Html(OrderPage {
-        layout: Layout::new(caller, Section::Orders),
+        layout: Layout::new(caller, if is_own { Section::Orders } else { Section::Operator }),
+        path: format!("{}/orders/{id}", if is_own { "" } else { "/operator" }),
+        is_own,
         order,
         product,
         steps,
@@ -134,7 +149,7 @@ pub(super) async fn cancel(
     match cancelled {
         Ok(_) => Ok(Redirect::to(&format!("/orders/{id}")).into_response()),
         Err(failure) if failure.status.is_client_error() => {
-            let shown = story_page(&page, &signed_in, id, failure.text()).await?;
+            let shown = story_page(&page, &signed_in, id, failure.text(), true).await?;
             Ok((failure.status, shown).into_response())
         }
         Err(failure) => Err(failure),
@@ -142,18 +157,19 @@ pub(super) async fn cancel(
 }
 
 fn parse(id: &str) -> Result<Uuid, Failure> {
-    Uuid::try_parse(id).map_err(|_| Failure::not_found(format!("There is no order {id}.")))
+    Uuid::try_parse(id).map_err(|_| Failure::not_found(texts::no_order(id)))
 }
 
 /// The statuses of the order, those before it, and those that it may still reach.
-fn steps(facts: &OrderFacts) -> Vec<StepOnPage> {
+fn steps(facts: &OrderFacts, messages: &[Message]) -> Vec<StepOnPage> {
     let status = facts.order.status;
     let way: &[OrderStatus] = match status {
         OrderStatus::Refused => &[OrderStatus::Pending, OrderStatus::Refused],
         OrderStatus::Cancelled => &[OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Cancelled],
         _ => &[OrderStatus::Pending, OrderStatus::Paid, OrderStatus::Shipped, OrderStatus::Completed],
     };
-    let step = |status| facts.history.iter().find(|step| step.status == status).copied();
+    let reached = |step: &Step| Step { at: Message::reached(messages, step), ..*step };
+    let step = |status| facts.history.iter().find(|step| step.status == status).map(reached);
     let on_page =
         |wanted: &OrderStatus| StepOnPage { status: *wanted, step: step(*wanted), is_current: *wanted == status };
     // An order that was cancelled before it was paid was never paid.
@@ -165,18 +181,19 @@ fn steps(facts: &OrderFacts) -> Vec<StepOnPage> {
 
 impl OrderPage {
     fn can_cancel(&self) -> bool {
-        matches!(self.order.status, OrderStatus::Pending | OrderStatus::Paid)
+        self.is_own && matches!(self.order.status, OrderStatus::Pending | OrderStatus::Paid)
     }
 
     /// Whether something may still happen.
     fn is_open(&self) -> bool {
         let has_letter = self.entries.iter().any(|entry| entry.is_last_letter);
         let is_on_shelf = self.entries.iter().any(|entry| entry.kind == "shelf");
-        let is_done = has_letter
-            && match self.order.status {
-                OrderStatus::Completed => is_on_shelf,
-                _ => !self.is_refund_due,
-            };
+        let is_done = !self.is_own
+            || has_letter
+                && match self.order.status {
+                    OrderStatus::Completed => is_on_shelf,
+                    _ => !self.is_refund_due,
+                };
         // What is still missing long after the end will not come.
         let is_recent = self.steps.iter().filter_map(|step| step.step).any(|step| self.now - step.at < TAIL);
         !self.has_ended() || ((!is_done || !self.missing.is_empty()) && is_recent)

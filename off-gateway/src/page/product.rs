@@ -1,6 +1,6 @@
 //! Products, as pages show them.
 
-use super::{failure::Failure, services::ServiceApis, viewer::Caller};
+use super::{failure::Failure, services::ServiceApis, texts, viewer::Caller};
 use crate::routes::Upstream;
 use off_events::{Barcode, Money};
 use serde::Deserialize;
@@ -70,12 +70,7 @@ impl Product {
 
     /// What its NOVA group means.
     pub(super) fn nova(&self) -> &'static str {
-        match self.nova_group {
-            1 => "unprocessed or minimally processed",
-            2 => "a processed culinary ingredient",
-            3 => "processed",
-            _ => "ultra-processed",
-        }
+        texts::nova_group(self.nova_group)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Calls the APIs of the services for the viewer of a page, with the viewer's own token: a page can do nothing that its
 //! viewer could not do without it.
 
-use super::{failure::Failure, viewer::Caller};
+use super::{failure::Failure, texts, viewer::Caller};
 use crate::{
     address::{FORWARDED_FOR, FORWARDED_PROTO},
     client::{self, HttpClient, OutBody, in_memory},
@@ -71,7 +71,7 @@ impl ServiceApis {
         body: &(impl Serialize + Sync),
         key: &str,
     ) -> Result<T, Failure> {
-        let key = HeaderValue::try_from(key).map_err(|_| Failure::invalid("The form has no valid key."))?;
+        let key = HeaderValue::try_from(key).map_err(|_| Failure::invalid(texts::NO_KEY))?;
         let body = serde_json::to_vec(body).map_err(|error| self.log(to, error.into()))?;
         let answer = self.exchange(caller, to, Method::POST, path, body.into(), Some(key)).await?;
         self.read(to, &answer)
@@ -107,7 +107,7 @@ impl ServiceApis {
         key: Option<HeaderValue>,
     ) -> Result<Bytes, Failure> {
         let Some(base) = self.bases.get(to as usize).and_then(Option::as_ref) else {
-            return Err(Failure::not_found(format!("There is no {} service here.", to.name())));
+            return Err(Failure::not_found(texts::no_service(to.name())));
         };
         let sent = async {
             let mut request: Request<OutBody> = Request::new(in_memory(body));

@@ -8,7 +8,7 @@ use super::{
     form::{Form, new_key},
     layout::{Html, Layout, Section},
     product::{self, Product},
-    time,
+    sign_in, texts, time,
     viewer::{Caller, SignedIn},
 };
 use crate::routes::Upstream;
@@ -98,6 +98,13 @@ pub(super) struct ShelvesPage {
     error: String,
 }
 
+impl ShelvesPage {
+    /// Whether nothing was ever on a shelf.
+    fn has_nothing(&self) -> bool {
+        self.devices.iter().all(|device| device.shelf.is_empty())
+    }
+}
+
 impl ShelfItem {
     /// What matters most about it.
     fn state(&self) -> &'static str {
@@ -144,7 +151,8 @@ pub(super) async fn add(
     form: Form,
 ) -> Result<Response, Failure> {
     let given = form.get("mac_address").trim();
-    let body = json!({"mac_address": given});
+    let mac_address = if given.is_empty() { sign_in::drawn_mac_address() } else { given.to_owned() };
+    let body = json!({"mac_address": mac_address});
     let added: Result<NewDevice, _> = page.services.post(&caller, Upstream::Users, "/api/devices", &body).await;
     match added {
         // The key is shown only here, so this is no redirect.
@@ -153,7 +161,7 @@ pub(super) async fn add(
             Ok(shown.into_response())
         }
         Err(failure) if failure.status.is_client_error() => {
-            let error = failure.text().replace("mac_address", "Device code");
+            let error = failure.in_words();
             let shown = shelves_page(&page, &caller, None, given.to_owned(), error).await?;
             Ok((failure.status, shown).into_response())
         }
@@ -233,6 +241,32 @@ pub(super) async fn order(
         page.services.post_once(&caller, Upstream::Orders, "/api/orders", &body, form.get("key")).await;
     match placed {
         Ok(order) => Ok(Redirect::to(&format!("/orders/{}", order.id)).into_response()),
+        Err(failure) => refuse(&page, &caller, id, failure.with_form(format!("/devices/{id}/order"), &form)).await,
+    }
+}
+
+/// `POST /devices/{id}/take`: reports units that somebody took.
+pub(super) async fn take(
+    State(page): State<Page>,
+    SignedIn(caller, _): SignedIn,
+    Path(id): Path<String>,
+    form: Form,
+) -> Result<Response, Failure> {
+    let id = parse(&id)?;
+    let barcode: Barcode = match form.get("barcode").trim().parse() {
+        Ok(barcode) => barcode,
+        Err(_) => return refuse(&page, &caller, id, Failure::invalid(texts::NO_BARCODE)).await,
+    };
+    let units = form.get("quantity").trim().parse::<i64>().ok();
+    // A report counts once, by its id.
+    let report = json!({
+        "id": form.get("key"), "barcode": barcode.as_str(), "quantity": units, "timestamp": page.live.now(),
+    });
+    let path = format!("/api/devices/{id}/consumptions");
+    let body = json!({"consumptions": [report]});
+    let taken: Result<Value, _> = page.services.post(&caller, Upstream::Users, &path, &body).await;
+    match taken {
+        Ok(_) => Ok(Redirect::to(&format!("/devices/{id}#{}", barcode.as_str())).into_response()),
         Err(failure) => refuse(&page, &caller, id, failure).await,
     }
 }
@@ -247,7 +281,7 @@ pub(super) async fn change(
     let id = parse(&id)?;
     let barcode: Barcode = match form.get("barcode").trim().parse() {
         Ok(barcode) => barcode,
-        Err(_) => return refuse(&page, &caller, id, Failure::invalid("A barcode has 8 to 24 digits.")).await,
+        Err(_) => return refuse(&page, &caller, id, Failure::invalid(texts::NO_BARCODE)).await,
     };
     let point = form.get("reorder_point").trim();
     let body = json!({
@@ -274,5 +308,5 @@ async fn refuse(page: &Page, caller: &Caller, id: SsdId, failure: Failure) -> Re
 
 fn parse(id: &str) -> Result<SsdId, Failure> {
     let number = id.parse().ok().filter(|number: &i64| *number > 0);
-    number.map(SsdId).ok_or_else(|| Failure::not_found(format!("There is no device {id}.")))
+    number.map(SsdId).ok_or_else(|| Failure::not_found(texts::no_device(id)))
 }

@@ -5,6 +5,7 @@ use super::{
     failure::Failure,
     form::Form,
     layout::{Html, Layout, Section},
+    texts,
     viewer::Caller,
 };
 use crate::{routes::Upstream, session_cookie};
@@ -89,10 +90,14 @@ pub(super) async fn sign_in(
 ) -> Result<Response, Failure> {
     let (email, next) = (form.get("email"), form.get("next"));
     match start_session(&page, &caller, email, form.get("password")).await {
-        Ok(cookie) => Ok((AppendHeaders(cookie), Redirect::to(path(next))).into_response()),
+        // A newcomer learns what to do first beside their shelf.
+        Ok(cookie) => {
+            let next = if next.is_empty() { "/shelves" } else { path(next) };
+            Ok((AppendHeaders(cookie), Redirect::to(next)).into_response())
+        }
         Err(failure) if failure.status.is_client_error() => {
             let error = match failure.code.as_str() {
-                "invalid_credentials" => "No account has this e-mail address and password.".to_owned(),
+                "invalid_credentials" => texts::WRONG_CREDENTIALS.to_owned(),
                 _ => failure.text(),
             };
             let shown = sign_in_page(&caller, &headers, next.to_owned(), email.to_owned(), error);
@@ -170,36 +175,25 @@ pub(super) async fn register(State(page): State<Page>, caller: Caller, form: For
                 let _ = page.services.revoke(&caller, &session.refresh_token).await;
             }
             match start_session(&page, &caller, email, password).await {
-                Ok(cookie) => Ok((AppendHeaders(cookie), Redirect::to(path(next))).into_response()),
+                // A newcomer learns what to do first beside their shelf.
+                Ok(cookie) => {
+                    let next = if next.is_empty() { "/shelves" } else { path(next) };
+                    Ok((AppendHeaders(cookie), Redirect::to(next)).into_response())
+                }
                 // They are registered nevertheless.
                 Err(_) => Ok(Redirect::to("/sign-in").into_response()),
             }
         }
         Err(failure) if failure.status.is_client_error() => {
-            let shown = register_page(&caller, &form, next.to_owned(), in_words(&failure));
+            let shown = register_page(&caller, &form, next.to_owned(), failure.in_words());
             Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response())
         }
         Err(failure) => Err(failure),
     }
 }
 
-/// The errors of a registration, with the names that the form has for its fields.
-fn in_words(failure: &Failure) -> String {
-    let mut text = failure.text();
-    for (field, name) in [
-        ("user.first_name", "First name"),
-        ("user.last_name", "Last name"),
-        ("user.email", "E-mail address"),
-        ("user.password", "Password"),
-        ("devices[0].mac_address", "Device code"),
-    ] {
-        text = text.replace(field, name);
-    }
-    text
-}
-
 /// The code of a device that only exists in off: an address for local use (IEEE 802), whose other bits are random.
-fn drawn_mac_address() -> String {
+pub(super) fn drawn_mac_address() -> String {
     let random = Uuid::new_v4().simple().to_string();
     let pairs: Vec<&str> = (0..10).step_by(2).filter_map(|start| random.get(start..start + 2)).collect();
     format!("02:{}", pairs.join(":"))

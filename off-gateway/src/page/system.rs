@@ -3,7 +3,7 @@
 use super::{
     Page,
     layout::{Html, Layout, Section},
-    time,
+    texts, time,
     viewer::Caller,
 };
 use crate::{
@@ -26,9 +26,6 @@ pub(super) struct SystemPage {
 /// A stage on the way from a household to its shelf.
 #[derive(Debug)]
 struct Stage {
-    name: &'static str,
-    /// What happens there.
-    text: &'static str,
     /// The field of the counts of orders that says how many are there; empty if none does.
     count: &'static str,
     /// The subject of the events that leave it.
@@ -37,12 +34,12 @@ struct Stage {
 
 /// In the order in which an order passes them.
 const STAGES: [Stage; 6] = [
-    Stage { name: "Households", text: "consume from their shelves", count: "", subject: StockConsumed::SUBJECT },
-    Stage { name: "Orders", text: "placed, and stored once", count: "placed", subject: Order::PENDING },
-    Stage { name: "Payment", text: "charges the account", count: "pending", subject: Order::PAID },
-    Stage { name: "Supplier", text: "packs paid orders", count: "paid", subject: Order::SHIPPED },
-    Stage { name: "Delivery", text: "brings shipped orders", count: "shipped", subject: Order::COMPLETED },
-    Stage { name: "Shelf", text: "is full again", count: "ended", subject: StockLow::SUBJECT },
+    Stage { count: "", subject: StockConsumed::SUBJECT },
+    Stage { count: "placed", subject: Order::PENDING },
+    Stage { count: "pending", subject: Order::PAID },
+    Stage { count: "paid", subject: Order::SHIPPED },
+    Stage { count: "shipped", subject: Order::COMPLETED },
+    Stage { count: "ended", subject: StockLow::SUBJECT },
 ];
 
 /// `GET /`.
@@ -64,28 +61,6 @@ impl SystemPage {
         grouped(count)
     }
 
-    /// What the count of a stage is, for people.
-    fn unit(name: &str) -> &'static str {
-        match name {
-            "placed" => "placed in all",
-            "ended" => "orders have ended",
-            _ => "orders here now",
-        }
-    }
-
-    /// What the rate of a stage is.
-    fn rate_unit(subject: &str) -> &'static str {
-        match subject {
-            StockConsumed::SUBJECT => "consumptions/s",
-            Order::PENDING => "orders/s",
-            Order::PAID => "paid/s",
-            Order::SHIPPED => "shipped/s",
-            Order::COMPLETED => "delivered/s",
-            StockLow::SUBJECT => "run low/s",
-            _ => "/s",
-        }
-    }
-
     fn rate(&self, subject: &str) -> String {
         format!("{:.1}", self.state.per_second.get(subject).copied().unwrap_or_default())
     }
@@ -99,6 +74,14 @@ impl SystemPage {
 
     fn waiting(&self) -> u64 {
         self.state.consumers.iter().map(|consumer| consumer.waiting + consumer.unacknowledged).sum()
+    }
+
+    fn faults(&self) -> String {
+        self.state.faults.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    fn has_dead_letters(&self) -> bool {
+        self.state.dead_letters.is_some_and(|count| count > 0)
     }
 
     /// Whether all services work.

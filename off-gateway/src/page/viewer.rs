@@ -1,5 +1,6 @@
 //! Who looks at a page.
 
+use super::failure::Failure;
 use crate::{address::ClientAddress, rates::RateKey};
 use axum::{
     extract::FromRequestParts,
@@ -20,6 +21,8 @@ pub(crate) struct Viewer {
     pub(crate) client: ClientAddress,
     /// The id of the request.
     pub(crate) id: HeaderValue,
+    /// Whether nobody knows now whose session it is, because the auth service does not answer.
+    pub(crate) is_unknown: bool,
 }
 
 /// The sender of a request, and what services need to know about them.
@@ -70,6 +73,9 @@ impl<S: Sync> FromRequestParts<S> for SignedIn {
         if let Some(person) = caller.person() {
             return Ok(Self(caller, person));
         }
+        if caller.viewer.is_unknown {
+            return Err(Failure::unavailable("auth").into_response());
+        }
         // The path of a form is no page to come back to.
         let target = parts.uri.path_and_query().filter(|_| parts.method.is_safe());
         let next = target.map_or("/", |target| target.as_str());
@@ -87,6 +93,6 @@ impl Viewer {
     fn unknown() -> Self {
         let client = ClientAddress { address: Ipv4Addr::UNSPECIFIED.into(), tls: false };
         let rate_key = RateKey::network(client.address);
-        Self { principal: None, rate_key, client, id: HeaderValue::from_static("none") }
+        Self { principal: None, rate_key, client, id: HeaderValue::from_static("none"), is_unknown: false }
     }
 }

@@ -50,6 +50,41 @@ test("a stranger registers, orders, and watches the story of the order complete"
   await leave();
 });
 
+test("only a page that somebody looks at has a stream, and only while something may happen", async () => {
+  const { page, leave } = await visit();
+  await page.addInitScript(() => {
+    const sources = /** @type {EventSource[]} */ ([]);
+    const Real = window.EventSource;
+    window.EventSource = class extends Real {
+      /** @param {string | URL} url */
+      constructor(url) {
+        super(url);
+        sources.push(this);
+      }
+    };
+    Object.assign(window, { open: () => sources.filter((source) => source.readyState !== EventSource.CLOSED).length });
+  });
+  const streams = () => page.evaluate(() => /** @type {any} */ (window).open());
+  /** @param {boolean} isHidden */
+  const hide = (isHidden) =>
+    page.evaluate((isHidden) => {
+      Object.defineProperty(document, "hidden", { configurable: true, value: isHidden });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }, isHidden);
+  await page.goto("/");
+  assert.equal(await streams(), 1);
+  await hide(true);
+  assert.equal(await streams(), 0);
+  await hide(false);
+  assert.equal(await streams(), 1);
+  await register(page);
+  await page.goto(`/orders/${await order(page)}`);
+  assert.equal(await streams(), 1);
+  await page.getByRole("heading", { name: /is on your shelf/ }).waitFor();
+  while ((await streams()) > 0) await page.waitForTimeout(100);
+  await leave();
+});
+
 test("a person cancels an order that is not shipped yet", async () => {
   const { page, leave } = await visit();
   await register(page);
@@ -194,10 +229,13 @@ test("a person looks after a shelf", async () => {
   await item.getByText("paused", { exact: true }).waitFor();
   await item.getByRole("button", { name: /Resume restocking/ }).click();
   await item.getByText("enough").waitFor();
-  await item.getByRole("spinbutton", { name: "Units" }).fill("3");
+  await item.getByRole("button", { name: /^Take/ }).click();
+  await item.getByText("low", { exact: true }).waitFor();
+  assert.equal(await units.textContent(), "1");
+  await item.getByRole("spinbutton", { name: "Units to order" }).fill("3");
   await item.getByRole("button", { name: /Order more/ }).click();
   await page.waitForURL("**/orders/*");
-  await page.getByText("3 units were put on the shelf: 2 before, 5 after").waitFor();
+  await page.getByText("3 units were put on the shelf: 1 before, 4 after").waitFor();
   // Another device, by its code.
   await page.goto("/shelves");
   await page.getByLabel("Device code").fill("nonsense");
@@ -294,7 +332,7 @@ test("an operator audits the system, and looks at its streams and imports", asyn
   await signIn(page, operator, "/");
   await page.getByRole("main").getByRole("link", { name: "Audit" }).click();
   await page.getByRole("button", { name: "Audit now" }).click();
-  await page.getByText("An audit runs since").waitFor();
+  await page.getByText("An audit has been running since").waitFor();
   await page.getByRole("heading", { name: "every order is accounted for" }).waitFor({ timeout: 60_000 });
   await page.locator(".checks").getByText("money", { exact: true }).waitFor();
   await page.getByRole("link", { name: "Streams and orders" }).click();

@@ -154,3 +154,37 @@ async fn an_unknown_page_is_not_found_and_a_large_form_is_refused() {
     assert_eq!(browser.post("/sign-in", large).await.status(), 413);
     gate.end().await;
 }
+
+#[tokio::test]
+async fn a_path_or_a_query_that_is_not_valid_is_refused_with_a_page() {
+    let gate = Gate::start().await;
+    let browser = Browser::of(&gate);
+    for path in ["/catalog?page=x", "/catalog?q=a&q=b", "/sign-in?next=a&next=b"] {
+        let page = browser.get(path).await;
+        assert_eq!(
+            (page.status().as_u16(), header(&page, "content-type")),
+            (400, "text/html; charset=utf-8"),
+            "{path}"
+        );
+        assert!(page.text().await.unwrap().contains("a value that is not valid"), "{path}");
+    }
+    gate.end().await;
+}
+
+#[tokio::test]
+async fn a_form_without_a_readable_answer_can_be_sent_again_with_its_key() {
+    let gate = Gate::start().await;
+    let browser = Browser::of(&gate);
+    // The upstream answers, but not with an order.
+    let path = "/catalog/2000000000015/order";
+    let request = browser.client.post(format!("{}{path}", browser.base)).header("sec-fetch-site", "same-origin");
+    let request = request.header("cookie", format!("__Host-off-session={SESSION_KEY}"));
+    let form = "key=the-first-key&ssd_id=7&quantity=%22%3E2";
+    let page = request.header("content-type", "application/x-www-form-urlencoded").body(form).send().await.unwrap();
+    assert_eq!(page.status(), 503);
+    let text = page.text().await.unwrap();
+    for part in [r#"action="/catalog/2000000000015/order""#, r#"name="key" value="the-first-key""#, "&#34;&#62;2"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    gate.end().await;
+}

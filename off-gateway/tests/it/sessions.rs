@@ -26,6 +26,31 @@ async fn a_browser_sends_its_session_key_in_a_cookie() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_signed_out_is_exchanged_no_more() {
+    let gate = Gate::start().await;
+    let get = async || with_cookie(&gate, Method::GET, "/api/orders", SESSION_KEY).send().await.unwrap().status();
+    assert_eq!(get().await, 200);
+    let sign_out = with_cookie(&gate, Method::POST, "/sign-out", SESSION_KEY).header("sec-fetch-site", "same-origin");
+    assert_eq!(sign_out.send().await.unwrap().status(), 303);
+    let before = gate.upstream.seen.tokens.load(Ordering::SeqCst);
+    // The auth service is asked again, and would refuse it.
+    assert_eq!(get().await, 200);
+    assert_eq!(gate.upstream.seen.tokens.load(Ordering::SeqCst), before + 1);
+    gate.end().await;
+}
+
+#[tokio::test]
+async fn a_person_whose_session_nobody_can_check_now_is_not_told_to_sign_in() {
+    let gate = Gate::start().await;
+    gate.upstream.kill();
+    let page =
+        with_cookie(&gate, Method::GET, "/orders", SESSION_KEY).header("hx-request", "true").send().await.unwrap();
+    assert_eq!((page.status().as_u16(), page.headers().get("hx-redirect")), (503, None));
+    assert_eq!(with_cookie(&gate, Method::GET, "/sign-in", SESSION_KEY).send().await.unwrap().status(), 200);
+    gate.end().await;
+}
+
+#[tokio::test]
 async fn only_a_page_of_the_same_origin_may_use_the_cookie_for_an_effect() {
     let gate = Gate::start().await;
     let host = gate.address().to_string();

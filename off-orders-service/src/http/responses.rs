@@ -17,6 +17,8 @@ pub(super) struct OrderWithHistory {
     idempotency_key: Option<String>,
     /// Each status that the order has reached, oldest first.
     history: Vec<Step>,
+    /// Each time when its status was announced again because the order was overdue, oldest first; the last 20 at most.
+    announced_again: Vec<Step>,
 }
 
 /// A status that an order reached, and when.
@@ -28,8 +30,13 @@ struct Step {
 
 impl From<domain::OrderWithHistory> for OrderWithHistory {
     fn from(order: domain::OrderWithHistory) -> Self {
-        let history = order.history.into_iter().map(|domain::Step { status, at }| Step { status, at });
-        Self { order: order.order, idempotency_key: order.idempotency_key, history: history.collect() }
+        let steps = |steps: Vec<domain::Step>| steps.into_iter().map(|domain::Step { status, at }| Step { status, at });
+        Self {
+            order: order.order,
+            idempotency_key: order.idempotency_key,
+            history: steps(order.history).collect(),
+            announced_again: steps(order.announced_again).collect(),
+        }
     }
 }
 

@@ -192,6 +192,26 @@ pub(crate) async fn claim_announcements(
     Ok((claimed, announcements))
 }
 
+/// Records that these orders, each with its status, were announced again at `at`.
+pub(crate) async fn record_announced(
+    db: &PgPool,
+    ids: &[Uuid],
+    statuses: &[&str],
+    at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "INSERT INTO orders.announcements (order_id, announced_at, status)
+         SELECT id, $3, status::orders.order_status FROM unnest($1::uuid[], $2::text[]) AS announced (id, status)
+         ON CONFLICT DO NOTHING",
+        ids,
+        statuses as _,
+        at,
+    )
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
 /// Sets the next check of late orders to their deadline.
 async fn check_at_deadline(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
     sqlx::query!(

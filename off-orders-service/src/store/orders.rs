@@ -1,17 +1,24 @@
 //! Orders as clients read them.
 
-use super::OrderRow;
-use crate::domain::{OrderWithHistory, Times, history};
+use super::{OrderRow, unreadable};
+use crate::domain::{OrderWithHistory, Step, Times, history};
 use off_events::{Order, OrderId, OrderStatus, SsdId, UserId};
 use off_kit::auth::RowAccess;
 use sqlx::PgPool;
+
+/// Of the times when an order was announced again, so many are read.
+const MAX_ANNOUNCEMENTS: i64 = 20;
 
 /// Returns an order of a device within `access`, with its history.
 pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> sqlx::Result<Option<OrderWithHistory>> {
     let (user, device, simulated) = access.columns();
     let row = sqlx::query!(
         r#"SELECT placed.id, ssd_id, placed.user_id, barcode, quantity, unit_price, status::text AS "status!", missing,
-                  placed_at, paid_at, shipped_at, completed_at, ended_at, idempotency_key
+                  placed_at, paid_at, shipped_at, completed_at, ended_at, idempotency_key,
+                  ARRAY(SELECT announcements.status::text FROM orders.announcements WHERE order_id = placed.id
+                        ORDER BY announced_at DESC LIMIT $5) AS "announced_statuses!",
+                  ARRAY(SELECT announced_at FROM orders.announcements WHERE order_id = placed.id
+                        ORDER BY announced_at DESC LIMIT $5) AS "announced_at!"
            FROM orders.product_orders AS placed JOIN users.devices ON devices.id = placed.ssd_id
            WHERE placed.id = $1 AND ($2::bigint IS NULL OR devices.user_id = $2)
              AND ($3::bigint IS NULL OR devices.id = $3) AND ($4::bool IS NULL OR devices.is_simulated = $4)"#,
@@ -19,6 +26,7 @@ pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> s
         user,
         device,
         simulated,
+        MAX_ANNOUNCEMENTS,
     )
     .fetch_optional(db)
     .await?;
@@ -43,7 +51,10 @@ pub(crate) async fn find_order(db: &PgPool, id: OrderId, access: RowAccess) -> s
         };
         let order = order.into_order()?;
         let history = history(order.status, &times);
-        Ok(OrderWithHistory { order, idempotency_key: row.idempotency_key, history })
+        let announced = row.announced_statuses.iter().zip(row.announced_at).rev();
+        let announced = announced.map(|(status, at)| Ok(Step { status: status.parse().map_err(unreadable)?, at }));
+        let announced_again = announced.collect::<sqlx::Result<_>>()?;
+        Ok(OrderWithHistory { order, idempotency_key: row.idempotency_key, history, announced_again })
     })
     .transpose()
 }

@@ -1,7 +1,7 @@
 //! Recovery of overdue and unpublished orders.
 
 use crate::{Orders, config, euros, freezable::FreezableReplica};
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use off_events::{
     Order, OrderDue, OrderStatus,
     headers::{ANNOUNCED_AGAIN, CE_TIME, NATS_SCHEDULE, NATS_SCHEDULE_TARGET},
@@ -209,6 +209,29 @@ async fn an_overdue_order_is_announced_even_if_its_schedule_exists() {
     create_schedule(&world, order).await;
     let orders = Orders::start_in(world).await;
     wait_for_announcement(&orders.world, Order::SHIPPED, order).await;
+    orders.end().await;
+}
+
+#[tokio::test]
+async fn a_person_sees_that_an_order_was_announced_again_and_what_followed() {
+    let world = World::new().await;
+    let id = OVERDUE.insert(&world).await;
+    let orders = Orders::start_in(world).await;
+    wait_for_announcement(&orders.world, Order::SHIPPED, id).await;
+    let path = format!("/api/orders/{id}");
+    let order = eventually("the announcement is recorded", || async {
+        let order = orders.http().get(&path).await.body;
+        (order["announced_again"][0]["status"] == "shipped").then_some(order)
+    })
+    .await;
+    // It is completed at the end of its wait, long before the announcement.
+    let at: DateTime<Utc> = order["history"][1]["at"].as_str().unwrap().parse().unwrap();
+    orders.publish(&event_of(id), OrderStatus::Completed, at + TimeDelta::minutes(1)).await;
+    orders.wait_for_status(&order, "completed").await;
+    let messages = orders.http().get(&format!("{path}/messages")).await.body["messages"].clone();
+    let subjects: Vec<_> = messages.as_array().unwrap().iter().map(|message| message["subject"].clone()).collect();
+    assert_eq!(subjects, [Order::SHIPPED, Order::COMPLETED], "{messages}");
+    assert!(messages[0]["headers"][ANNOUNCED_AGAIN].is_string(), "{messages}");
     orders.end().await;
 }
 

@@ -7,6 +7,7 @@ use crate::{
         failure::Failure,
         form::Form,
         layout::{Html, Layout, Section},
+        texts,
         viewer::{Caller, SignedIn},
     },
     routes::Upstream,
@@ -270,7 +271,7 @@ pub(super) async fn replay(
     let body = form.get("body").replace("\r\n", "\n");
     let is_changed = !body.is_empty();
     if is_changed && let Err(error) = serde_json::from_str::<Value>(&body) {
-        let error = format!("The body is not JSON: {error}.");
+        let error = texts::not_json(error);
         let shown = letter_page(&caller, letter, Some(body), String::new(), error);
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, shown).into_response());
     }

@@ -7,7 +7,7 @@ use crate::{
         failure::Failure,
         form::Form,
         layout::{Html, Layout, Section},
-        time,
+        texts, time,
         viewer::{Caller, SignedIn},
     },
     routes::Upstream,
@@ -80,15 +80,15 @@ impl NewFault {
     /// From the fields of a form. Fails with a text for people.
     fn of(field: impl Fn(&str) -> String) -> Result<Self, &'static str> {
         let optional = |name| Some(field(name)).filter(|text| !text.is_empty());
-        let percent: f64 = field("share").parse().map_err(|_| "Share: expected a number of percent.")?;
+        let percent: f64 = field("share").parse().map_err(|_| texts::NO_SHARE)?;
         let amount = optional("amount").map(|text| text.parse::<u32>()).transpose();
         let minutes = field("minutes").parse().ok().filter(|minutes| (1..=MAX_MINUTES).contains(minutes));
         Ok(Self {
             share: percent / 100.0,
-            amount: amount.map_err(|_| "Amount: expected a whole number.")?,
+            amount: amount.map_err(|_| texts::NO_FAULT_AMOUNT)?,
             consumer: optional("consumer"),
-            seed: field("seed").parse().map_err(|_| "Seed: expected a whole number.")?,
-            seconds: minutes.ok_or("Minutes: expected a whole number from 1 to 1440.")? * 60,
+            seed: field("seed").parse().map_err(|_| texts::NO_SEED)?,
+            seconds: minutes.ok_or(texts::NO_MINUTES)? * 60,
         })
     }
 }

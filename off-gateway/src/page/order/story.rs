@@ -1,10 +1,10 @@
 //! The story of an order, put together from what the services and the broker know.
 
-use crate::page::time;
+use crate::page::{texts, time};
 use chrono::{DateTime, Utc};
 use off_events::{
     Money, Order, OrderDue, OrderStatus,
-    headers::{ANNOUNCED_AGAIN, CE_TIME, DELIVERIES, TRACEPARENT},
+    headers::{self, CE_TIME, TRACEPARENT},
 };
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -16,6 +16,8 @@ pub(super) struct OrderFacts {
     pub(super) order: Order,
     pub(super) idempotency_key: Option<String>,
     pub(super) history: Vec<Step>,
+    /// Each time when a status was published again because the order was overdue.
+    pub(super) announced_again: Vec<Step>,
 }
 
 /// A status that the order reached.
@@ -117,6 +119,7 @@ impl Story {
     /// All that happened, in its order. `trace_url` shows a trace where it has `{trace_id}`.
     pub(super) fn entries(&self, trace_url: Option<&str>) -> Vec<Entry> {
         let mut entries = vec![self.request(trace_url)];
+        entries.extend(self.facts.announced_again.iter().map(Step::entry));
         entries.extend(self.messages.iter().map(Message::entry));
         entries.extend(self.transfers.iter().map(Transfer::entry));
         entries.extend(self.letters.iter().map(Letter::entry));
@@ -132,49 +135,59 @@ impl Story {
     /// The request that placed the order, as far as it is stored.
     fn request(&self, trace_url: Option<&str>) -> Entry {
         let order = &self.facts.order;
-        let mut entry = Entry::new(order.timestamp, "request", "The order was placed, and stored before the answer");
-        entry.facts.push(("price", format!("{} × {} = {}", order.quantity.get(), order.unit_price, order.total)));
+        let mut entry = Entry::new(order.timestamp, "request", texts::PLACED);
+        entry.facts.push((texts::PRICE, texts::price(order)));
         if let Some(key) = &self.facts.idempotency_key {
-            entry.facts.push(("Idempotency-Key", key.clone()));
+            entry.facts.push((texts::IDEMPOTENCY_KEY, key.clone()));
         }
         let trace = self.messages.iter().find_map(|message| message.headers.get(TRACEPARENT));
         if let Some(id) = trace.and_then(|traceparent| traceparent.split('-').nth(1)) {
-            entry.facts.push(("trace", id.to_owned()));
+            entry.facts.push((texts::TRACE, id.to_owned()));
             entry.trace = trace_url.map(|url| url.replace("{trace_id}", id));
         }
         entry
     }
 }
 
+impl Step {
+    /// The entry of an order that was announced again.
+    fn entry(&self) -> Entry {
+        Entry::new(self.at, "wait", texts::announced_again(self.status.subject()))
+    }
+}
+
 impl Message {
-    /// Who has to act until the end of a wait. The message has the status that the order has then.
-    fn waits_for(&self) -> &'static str {
-        if self.data["status"] == OrderStatus::Shipped.as_str() { "the supplier" } else { "the delivery firm" }
+    /// When an order reached a status: when the broker stored its first event, or by its own time without it.
+    pub(super) fn reached(messages: &[Self], step: &Step) -> DateTime<Utc> {
+        let stored = messages.iter().filter(|message| message.subject == step.status.subject());
+        stored.map(|message| message.stored_at).min().map_or(step.at, |stored_at| stored_at.max(step.at))
     }
 
     fn entry(&self) -> Entry {
+        // Of a wait, the status that the order has after it.
+        let next = &self.data["status"];
         let promised = self.headers.get(CE_TIME).and_then(|time| time.parse::<DateTime<Utc>>().ok());
         let mut entry = if self.subject == OrderDue::SUBJECT {
-            let mut entry = Entry::new(self.stored_at, "wait", format!("The wait for {} was over", self.waits_for()));
+            let mut entry = Entry::new(self.stored_at, "wait", texts::wait_is_over(next));
             if let Some(promised) = promised {
                 let late = (self.stored_at - promised).num_milliseconds();
-                entry.facts.push(("promised (UTC)", time::to_second(&promised)));
-                entry.facts.push(("late by", time::duration(late.max(0))));
+                entry.facts.push((texts::PROMISED, time::to_second(&promised)));
+                entry.facts.push((texts::LATE_BY, time::duration(late.max(0))));
             }
             entry
         } else if self.subject.starts_with(OrderDue::SCHEDULE_PREFIX) {
-            let mut entry = Entry::new(self.stored_at, "wait", format!("Waits for {}", self.waits_for()));
+            let mut entry = Entry::new(self.stored_at, "wait", texts::waits(next));
             if let Some(promised) = promised {
-                entry.facts.push(("promised until (UTC)", time::to_second(&promised)));
+                entry.facts.push((texts::PROMISED_UNTIL, time::to_second(&promised)));
             }
             entry
         } else {
             Entry::new(self.stored_at, "event", self.subject.clone())
         };
         entry.id = format!("message-{}", self.sequence);
-        entry.facts.push(("stored as", format!("{} {}", self.stream, self.sequence)));
+        entry.facts.push((texts::STORED_AS, format!("{} {}", self.stream, self.sequence)));
         for (name, header) in
-            [("announced again by recovery", ANNOUNCED_AGAIN), ("deliveries of its cause", DELIVERIES)]
+            [(texts::ANNOUNCED_AGAIN, headers::ANNOUNCED_AGAIN), (texts::DELIVERIES, headers::DELIVERIES)]
         {
             if let Some(value) = self.headers.get(header) {
                 entry.facts.push((name, value.clone()));
@@ -193,12 +206,7 @@ impl Transfer {
     }
 
     fn entry(&self) -> Entry {
-        let title = match self.kind.as_str() {
-            "charge" => format!("{} were charged, and held until the delivery", self.amount),
-            "refund" => format!("{} were refunded", self.amount),
-            kind => format!("{kind}: {}", self.amount),
-        };
-        Entry::new(self.at, "money", title)
+        Entry::new(self.at, "money", texts::transfer_of_order(&self.kind, self.amount))
     }
 }
 
@@ -207,13 +215,13 @@ impl Delivery {
     fn entry(&self, completed: Option<DateTime<Utc>>) -> Entry {
         let Self { quantity, delivered_at, before, after } = self;
         let at = completed.map_or(*delivered_at, |at| at.max(*delivered_at));
-        Entry::new(at, "shelf", format!("{quantity} units were put on the shelf: {before} before, {after} after"))
+        Entry::new(at, "shelf", texts::delivered(*quantity, *before, *after))
     }
 }
 
 impl Letter {
     fn entry(&self) -> Entry {
-        let mut entry = Entry::new(self.written_at, "letter", format!("A letter was written: {}", self.subject));
+        let mut entry = Entry::new(self.written_at, "letter", texts::letter_was_written(&self.subject));
         entry.id = format!("letter-{}", self.kind);
         entry.text = Some(self.text.clone());
         entry.is_last_letter = matches!(self.kind.as_str(), "delivered" | "refused" | "cancelled");
@@ -239,7 +247,10 @@ mod tests {
     #[test]
     fn the_entries_are_in_the_order_in_which_they_happened() {
         let mut facts = order("shipped");
-        facts["history"] = json!([{"status": "pending", "at": "2026-01-01T10:00:00Z"}]);
+        facts["history"] = json!([
+            {"status": "pending", "at": "2026-01-01T10:00:00Z"}, {"status": "shipped", "at": "2026-01-01T10:00:28Z"}
+        ]);
+        facts["announced_again"] = json!([{"status": "paid", "at": "2026-01-01T10:00:29Z"}]);
         let message = |subject: &str, second: u32, time: &str, status: &str| {
             json!({
                 "stream": "S", "sequence": second, "subject": subject, "stored_at": format!("2026-01-01T10:00:{second:02}Z"),
@@ -265,12 +276,14 @@ mod tests {
             .unwrap(),
             delivery: None,
         };
+        assert_eq!(Message::reached(&story.messages, &story.facts.history[1]), story.messages[2].stored_at);
         let entries = story.entries(Some("http://traces.example/{trace_id}"));
         let kinds: Vec<_> = entries.iter().map(|entry| entry.kind).collect();
-        assert_eq!(kinds, ["request", "event", "money", "letter", "wait", "event"]);
+        assert_eq!(kinds, ["request", "event", "money", "letter", "wait", "wait", "event"]);
         assert_eq!(entries[0].trace.as_deref(), Some("http://traces.example/0af7651916cd43dd8448eb211c80319c"));
-        assert_eq!(entries[4].title, "The wait for the supplier was over");
-        assert!(entries[4].facts.contains(&("late by", "2.0 s".to_owned())), "{:?}", entries[4]);
+        assert_eq!(entries[4].title, "The order was overdue: orders.paid was published again");
+        assert_eq!(entries[5].title, "The wait for the supplier was over");
+        assert!(entries[5].facts.contains(&("late by", "2.0 s".to_owned())), "{:?}", entries[5]);
         assert!(entries[1].raw.as_ref().unwrap().contains("ce-time: 2026-01-01T10:00:00Z\n"));
     }
 }

@@ -1,5 +1,6 @@
 //! The stock of a product over time as a drawing (SVG), which needs no script.
 
+use crate::page::texts;
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use std::fmt::Write;
@@ -50,12 +51,7 @@ impl Chart {
         let (delivered, taken): (i64, i64) =
             levels.iter().fold((0, 0), |sums, level| (sums.0 + level.delivered, sums.1 + level.taken));
         let text = match (levels.first(), levels.last()) {
-            (Some(first), Some(last)) => format!(
-                "Stock in the last 24 hours: from {} to {} units, {delivered} delivered, {taken} taken, until {}",
-                first.quantity,
-                last.quantity,
-                last.at.format("%H:%M UTC"),
-            ),
+            (Some(first), Some(last)) => texts::stock(first.quantity, last.quantity, delivered, taken, &last.at),
             _ => String::new(),
         };
         Self { line, reorder_point: height(reorder_point), deliveries, text }
