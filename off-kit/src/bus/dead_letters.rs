@@ -237,6 +237,10 @@ pub enum DeadLetterError {
 /// The dead letter with this sequence number.
 pub async fn find(bus: &Bus, number: u64) -> Result<DeadLetter, DeadLetterError> {
     let stream = bus.jetstream.get_stream_no_info(DEAD_LETTERS.name).await.map_err(anyhow::Error::from)?;
+    // The broker takes 0 for no number at all.
+    if number == 0 {
+        return Err(DeadLetterError::Missing(number));
+    }
     let message = match stream.get_raw_message(number).await {
         Ok(message) => message,
         Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {

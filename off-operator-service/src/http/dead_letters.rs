@@ -1,7 +1,7 @@
 //! Dead letters.
 
 use super::of_broker;
-use crate::{App, codes::Code};
+use crate::{App, codes::Code, store};
 use axum::{
     Json,
     extract::State,
@@ -117,7 +117,7 @@ impl From<DeadLetter> for WholeDeadLetter {
 /// How to replay a dead letter.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct ReplayOne {
-    /// A repaired body to publish in place of the original one.
+    /// A repaired body to publish in place of the original one. An order in it must be one that was placed.
     body: Option<String>,
 }
 
@@ -184,10 +184,23 @@ pub(super) async fn replay_dead_letter(
     replay: Option<ApiJson<ReplayOne>>,
 ) -> Result<Json<DeadLetterInList>, Problem> {
     let body = replay.and_then(|ApiJson(replay)| replay.body);
+    if let Some(body) = &body {
+        check_order(&app, body).await?;
+    }
     let letter =
         dead_letters::replay(&app.bus, number, body.map(Into::into)).await.map_err(|error| problem(&app, error))?;
     counter!("off_dead_letters_replayed_total").increment(1);
     Ok(Json(in_list(letter)))
+}
+
+/// Refuses an order that nobody placed: somebody would be charged for it. What is no order is the business of its consumer.
+async fn check_order(app: &App, body: &str) -> Result<(), Problem> {
+    let Ok(order) = serde_json::from_str(body) else { return Ok(()) };
+    if store::is_placed(&app.db, &order).await.map_err(Problem::of_database)? {
+        return Ok(());
+    }
+    let error = "no order was placed with this id, device, person, product, quantity and price";
+    Err(Problem::invalid(vec![FieldError::new("body", &error)]))
 }
 
 /// Delete a dead letter, with a reason.

@@ -73,13 +73,49 @@ async fn one_is_repaired_and_replayed_and_one_is_dropped_with_a_reason() {
     assert_eq!((&record["number"], &record["why"]), (&json!(5), &json!("a test")));
 
     // The record of the drop is no dead letter.
-    for number in [4, 5, 6] {
+    for number in [0, 4, 5, 6] {
         for (path, body) in [("replay", json!({})), ("drop", json!({"why": "again"}))] {
             let answer = http.post(&format!("{PATH}/{number}/{path}"), &body).await;
             assert_eq!((answer.status.as_u16(), answer.code()), (404, "not_found"), "{number} {path}");
         }
     }
     assert_eq!(numbers(&http.get(PATH).await.body), [1, 2, 3]);
+    operator.end(&[Leftover::DeadLetters]).await;
+}
+
+#[tokio::test]
+async fn a_repaired_body_is_no_order_that_nobody_placed() {
+    let operator = start().await;
+    operator.world.add_device().await;
+    let id = "01890a5d-ac97-774b-bcce-b302099a8058";
+    sqlx::query(
+        "INSERT INTO orders.product_orders (id, ssd_id, user_id, barcode, quantity, unit_price, placed_at, deadline)
+         VALUES ($1::uuid, 1, 1, '2000000000015', 2, 299, now(), now() + interval '1 h')",
+    )
+    .bind(id)
+    .execute(&operator.world.database.pool)
+    .await
+    .unwrap();
+    let money = |amount: i64| json!({"amount": amount, "currency": "EUR"});
+    let order = json!({
+        "id": id, "ssd_id": 1, "user_id": 1, "barcode": "2000000000015", "timestamp": "2026-01-01T00:00:00Z",
+        "quantity": 2, "unit_price": money(299), "total": money(598), "status": "pending",
+    });
+    let replay = async |change: Value| {
+        let mut order = order.clone();
+        order.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        operator.http().post(&format!("{PATH}/1/replay"), &json!({"body": order.to_string()})).await
+    };
+    for change in [
+        json!({"id": "01890a5d-ac97-774b-bcce-b302099a8059"}),
+        json!({"user_id": 2}),
+        json!({"quantity": 3, "total": money(897)}),
+        json!({"total": money(599)}),
+    ] {
+        let answer = replay(change.clone()).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["errors"][0]["field"]), (422, &json!("body")), "{change}");
+    }
+    assert_eq!(replay(json!({})).await.status, 200);
     operator.end(&[Leftover::DeadLetters]).await;
 }
 
