@@ -45,7 +45,7 @@ pub(crate) struct MakeOperator {
 pub(crate) struct Add {
     /// The e-mail address by which the person signs in.
     email: String,
-    /// An operator reads all people, devices, shelves and orders, and manages signing keys.
+    /// An operator reads all orders, looks after dead letters, runs audits, sets failure switches, and manages signing keys.
     #[arg(long)]
     operator: bool,
     /// The first name.

@@ -141,7 +141,7 @@ impl Live {
     }
 
     /// The system as it is now.
-    pub(crate) fn system(&self) -> Arc<SystemState> {
-        self.system.latest(self.clock.now())
+    pub(crate) async fn system(&self) -> Arc<SystemState> {
+        self.system.latest(self.clock.now()).await
     }
 }

@@ -32,7 +32,10 @@ use std::{
     },
     time::Duration,
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
 use tracing::warn;
 use utoipa::ToSchema;
 
@@ -50,6 +53,9 @@ const MAX_ANSWER_BYTES: usize = 2 * 1024 * 1024;
 
 /// After a page was shown, the state is observed for this long, in seconds, so that the page has it when it loads again.
 const KEPT_AFTER: i64 = 15;
+
+/// For so long the first page for a while waits for a new state.
+const FIRST_WAIT: Duration = Duration::from_millis(1500);
 
 /// How many events the state has.
 const LATEST: usize = 12;
@@ -124,6 +130,8 @@ pub(super) struct Watched {
     viewers: Arc<AtomicUsize>,
     /// When a page had the state last, in seconds since 1970.
     shown_at: Arc<AtomicI64>,
+    /// Wakes the observer for a page that is the first for a while.
+    wanted: Arc<Notify>,
 }
 
 /// A state, and its JSON, which is made once for all viewers.
@@ -131,6 +139,8 @@ pub(super) struct Watched {
 pub(super) struct MadeState {
     state: Arc<SystemState>,
     pub(super) json: String,
+    /// When services and the broker were asked for it.
+    observed_at: DateTime<Utc>,
 }
 
 /// A viewer of the state.
@@ -142,15 +152,28 @@ pub(super) struct StateViewer {
 
 impl Default for Watched {
     fn default() -> Self {
-        Self { latest: watch::Sender::new(Arc::default()), viewers: Arc::default(), shown_at: Arc::default() }
+        Self {
+            latest: watch::Sender::new(Arc::default()),
+            viewers: Arc::default(),
+            shown_at: Arc::default(),
+            wanted: Arc::default(),
+        }
     }
 }
 
 impl Watched {
-    /// The latest state, for a page that is made now.
-    pub(super) fn latest(&self, now: DateTime<Utc>) -> Arc<SystemState> {
+    /// The latest state, for a page that is made now. The first page for a while waits until the system was observed.
+    pub(super) async fn latest(&self, now: DateTime<Utc>) -> Arc<SystemState> {
+        let was_watched = self.is_watched(now);
         self.shown_at.store(now.timestamp(), Ordering::Relaxed);
-        self.latest.borrow().state.clone()
+        let mut states = self.latest.subscribe();
+        if !was_watched {
+            self.wanted.notify_one();
+            // Without an answer in time, the page shows what was observed last.
+            let _ = timeout(FIRST_WAIT, states.wait_for(|made| made.observed_at >= now)).await;
+        }
+        let latest = states.borrow();
+        latest.state.clone()
     }
 
     /// Whether somebody looks at the state, or did so a moment ago.
@@ -177,6 +200,7 @@ impl Drop for StateViewer {
 /// What services and the broker say.
 #[derive(Debug, Clone, Default)]
 struct Observed {
+    at: DateTime<Utc>,
     orders: Option<OrderCounts>,
     consumers: Vec<ConsumerBacklog>,
     outboxes: BTreeMap<String, f64>,
@@ -223,9 +247,13 @@ pub(super) fn start(
     kit.tasks.spawn("observe", async move {
         // Once at the start, so that the first page has numbers.
         let mut is_first = true;
-        while every.tick().await {
+        loop {
+            tokio::select! {
+                goes_on = every.tick() => if !goes_on { break },
+                () = watched.wanted.notified() => {}
+            }
             if std::mem::take(&mut is_first) || watched.is_watched(clock.now()) {
-                let seen = observer.observe().await;
+                let seen = observer.observe(clock.now()).await;
                 *filled.write().unwrap_or_else(PoisonError::into_inner) = seen;
             }
         }
@@ -237,6 +265,7 @@ pub(super) fn start(
     kit.tasks.spawn("state", async move {
         while every.tick().await {
             let observed = observed.read().unwrap_or_else(PoisonError::into_inner).clone();
+            let observed_at = observed.at;
             let mut state = live.state(observed, &board, clock.now(), clock.speed());
             if live.system.is_watched(clock.now()) {
                 names.look_up(state.events.iter().filter_map(|event| event.barcode.as_ref())).await;
@@ -245,7 +274,7 @@ pub(super) fn start(
                 event.name = event.barcode.as_ref().and_then(|barcode| names.get(barcode).cloned());
             }
             let json = serde_json::to_string(&state)?;
-            live.system.latest.send_replace(Arc::new(MadeState { state: Arc::new(state), json }));
+            live.system.latest.send_replace(Arc::new(MadeState { state: Arc::new(state), json, observed_at }));
         }
         Ok(())
     });
@@ -261,7 +290,7 @@ impl Live {
             warnings: entry.warnings(),
         });
         let (last_second, last_period) = events.rates.newest(now);
-        let Observed { orders, consumers, outboxes, dead_letters, faults } = observed;
+        let Observed { orders, consumers, outboxes, dead_letters, faults, at: _ } = observed;
         let faults = faults.iter().filter(|fault| fault.until > now).map(|fault| fault.kind);
         SystemState {
             at: now,
@@ -283,7 +312,7 @@ impl Live {
 
 impl Observer {
     /// Asks everybody at the same time. Who does not answer is left out.
-    async fn observe(&self) -> Observed {
+    async fn observe(&self, at: DateTime<Utc>) -> Observed {
         let (orders, outboxes, consumers, dead_letters, faults) = tokio::join!(
             self.count_orders(),
             self.read_outboxes(),
@@ -292,6 +321,7 @@ impl Observer {
             self.list_faults(),
         );
         Observed {
+            at,
             orders: self.log("the orders service does not count the orders", orders),
             outboxes,
             consumers,

@@ -44,7 +44,7 @@ const STAGES: [Stage; 6] = [
 
 /// `GET /`.
 pub(super) async fn show(State(page): State<Page>, caller: Caller) -> Html<SystemPage> {
-    Html(SystemPage { layout: Layout::new(&caller, Section::System), state: page.live.system(), stages: STAGES })
+    Html(SystemPage { layout: Layout::new(&caller, Section::System), state: page.live.system().await, stages: STAGES })
 }
 
 impl SystemPage {

@@ -188,3 +188,15 @@ async fn a_form_without_a_readable_answer_can_be_sent_again_with_its_key() {
     }
     gate.end().await;
 }
+
+#[tokio::test]
+async fn the_first_page_for_a_while_shows_the_system_as_it_is_now() {
+    let gate = Gate::start().await;
+    let browser = Browser::of(&gate);
+    // Since the gateway looked at its start.
+    gate.nats.publish_bytes(off_events::streams::BILLING_PENDING.dead_subject(), "a dead letter").await;
+    let text = browser.get("/").await.text().await.unwrap();
+    assert!(text.contains(r#"<dd id="dead" class="warning">1</dd>"#), "{text}");
+    gate.nats.delete_messages(off_events::streams::DEAD_LETTERS.name).await;
+    gate.end().await;
+}
