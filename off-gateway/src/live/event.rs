@@ -5,13 +5,11 @@ use chrono::{DateTime, Utc};
 use off_events::{
     Barcode, LowBalance, Money, Order, OrderId, Quantity, SsdId, StockConsumed, StockLow, UserId, UserRegistered,
     headers::{ANNOUNCED_AGAIN, CE_ID, CE_SOURCE, CE_TIME},
+    participants::ORDERS,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
-
-/// The publisher of events that are announced again.
-const RECOVERY: &str = "/orders";
 
 /// The streams that are followed, in the order in which a [`super::Cursor`] has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +159,8 @@ impl LiveEvent {
         let stored_at = DateTime::from_timestamp_nanos(nanos);
         let at = header(CE_TIME).and_then(|time| time.parse().ok()).unwrap_or(stored_at);
         // What follows from an announcement has the header, too, and other publishers.
-        let is_repeated = header(ANNOUNCED_AGAIN).is_some() && header(CE_SOURCE) == Some(RECOVERY);
+        let is_repeated = header(ANNOUNCED_AGAIN).is_some()
+            && header(CE_SOURCE).and_then(|source| source.strip_prefix('/')) == Some(ORDERS.name);
         let parts = Parts::of(subject, &message.payload).ok()?;
         let data: &RawValue = serde_json::from_slice(&message.payload).ok()?;
         let event_id = header(CE_ID).unwrap_or_default();

@@ -253,9 +253,9 @@ pub(super) async fn take(
     form: Form,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let barcode: Barcode = match form.get("barcode").trim().parse() {
+    let barcode = match barcode_of(&form) {
         Ok(barcode) => barcode,
-        Err(_) => return refuse(&page, &caller, id, Failure::invalid(texts::NO_BARCODE)).await,
+        Err(failure) => return refuse(&page, &caller, id, failure).await,
     };
     let units = form.get("quantity").trim().parse::<i64>().ok();
     // A report counts once, by its id.
@@ -267,7 +267,7 @@ pub(super) async fn take(
     let taken: Result<Value, _> = page.services.post(&caller, Upstream::Users, &path, &body).await;
     match taken {
         Ok(_) => Ok(Redirect::to(&format!("/devices/{id}#{}", barcode.as_str())).into_response()),
-        Err(failure) => refuse(&page, &caller, id, failure).await,
+        Err(failure) => refuse(&page, &caller, id, failure.with_form(format!("/devices/{id}/take"), &form)).await,
     }
 }
 
@@ -279,9 +279,9 @@ pub(super) async fn change(
     form: Form,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let barcode: Barcode = match form.get("barcode").trim().parse() {
+    let barcode = match barcode_of(&form) {
         Ok(barcode) => barcode,
-        Err(_) => return refuse(&page, &caller, id, Failure::invalid(texts::NO_BARCODE)).await,
+        Err(failure) => return refuse(&page, &caller, id, failure).await,
     };
     let point = form.get("reorder_point").trim();
     let body = json!({
@@ -302,8 +302,12 @@ async fn refuse(page: &Page, caller: &Caller, id: SsdId, failure: Failure) -> Re
     if !failure.status.is_client_error() {
         return Err(failure);
     }
-    let shown = device_page(page, caller, id, failure.text()).await?;
+    let shown = device_page(page, caller, id, failure.in_words()).await?;
     Ok((failure.status, shown).into_response())
+}
+
+fn barcode_of(form: &Form) -> Result<Barcode, Failure> {
+    form.get("barcode").trim().parse().map_err(|_| Failure::invalid(texts::NO_BARCODE))
 }
 
 fn parse(id: &str) -> Result<SsdId, Failure> {

@@ -146,13 +146,14 @@ pub(super) fn transfer(kind: &str) -> &'static str {
 }
 
 /// The names of fields of the API in the forms of the page.
-pub(super) const FIELDS: [(&str, &str); 10] = [
+pub(super) const FIELDS: [(&str, &str); 11] = [
     ("user.first_name", "First name"),
     ("user.last_name", "Last name"),
     ("user.email", "E-mail address"),
     ("user.password", "Password"),
     ("devices[0].mac_address", "Device code"),
     ("mac_address", "Device code"),
+    ("consumptions[0].quantity", "Units to take"),
     ("first_name", "First name"),
     ("last_name", "Last name"),
     ("old_password", "Old password"),
